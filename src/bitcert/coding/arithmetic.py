@@ -1,0 +1,182 @@
+"""Arithmetic coding of flags under adaptive counts, as a self-delimiting bit string.
+
+A flag sequence is coded with the Krichevsky-Trofimov (1981) estimator: after ``n0`` zeros and ``n1`` ones in its
+context the next flag is one with probability ``(2 n1 + 1) / (2 n0 + 2 n1 + 2)``. The probability of a block of flags is
+fixed from the counts before the block; blocks grow with what has been seen (one sixteenth), so coding is vectorised
+while the length stays within a fraction of a percent of the sequential code.
+
+The probabilities are quotients of two integers, rounded once as IEEE 754 demands, and constriction turns them into
+24-bit integers: no logarithm or exponential is evaluated, so every machine decodes the same flags.
+
+A section ends with the shortest bit string whose every continuation stays in the final interval. The decoder codes
+again what it has decoded and so knows where the section ends: no length field, at most two bits of overhead, and each
+flag sequence has exactly one encoding. Not provided: any protection against a model that fits the data badly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from bitcert.coding.bitstream import BitReader, Bits
+from bitcert.errors import DecodeError
+
+Flags = NDArray[np.bool_]
+Contexts = NDArray[np.intp]
+
+_BLOCK_FRACTION = 16
+_WORD_BITS = 32
+_STATE_BITS = 64
+_BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
+
+
+def _blocks(num_flags: int) -> Iterator[slice]:
+    start = 0
+    while start < num_flags:
+        stop = min(num_flags, start + max(1, start // _BLOCK_FRACTION))
+        yield slice(start, stop)
+        start = stop
+
+
+class _Counts:
+    """Zeros and ones seen so far in each context."""
+
+    def __init__(self, num_contexts: int) -> None:
+        self._zeros = np.zeros(num_contexts, dtype=np.int64)
+        self._ones = np.zeros(num_contexts, dtype=np.int64)
+
+    def probabilities(self, contexts: Contexts) -> NDArray[np.float64]:
+        probabilities = (2 * self._ones + 1) / (2 * (self._zeros + self._ones) + 2)
+        return np.asarray(probabilities[contexts], dtype=np.float64)
+
+    def update(self, flags: Flags, contexts: Contexts) -> None:
+        np.add.at(self._ones, contexts[flags], 1)
+        np.add.at(self._zeros, contexts[~flags], 1)
+
+
+def _contexts_or_none(contexts: Contexts | None, num_flags: int) -> tuple[Contexts, int]:
+    if contexts is None:
+        return np.zeros(num_flags, dtype=np.intp), 1
+    return contexts, int(contexts.max(initial=0)) + 1
+
+
+class ArithmeticEncoder:
+    """Codes flags one after another; :meth:`bits` ends the section.
+
+    >>> encoder = ArithmeticEncoder()
+    >>> encoder.flags(np.zeros(1000, dtype=bool))
+    >>> len(encoder.bits())  # log2(1000) / 2 and a little more, instead of 1000
+    8
+    """
+
+    def __init__(self) -> None:
+        self._coder = constriction.stream.queue.RangeEncoder()
+        self._empty = True
+
+    def flags(self, flags: Flags, contexts: Contexts | None = None) -> None:
+        """Append ``flags [n]``, adapting from scratch within each of the ``contexts [n]`` (small integers)."""
+        contexts, num_contexts = _contexts_or_none(contexts, len(flags))
+        counts = _Counts(num_contexts)
+        for block in _blocks(len(flags)):
+            self.known(flags[block], counts.probabilities(contexts[block]))
+            counts.update(flags[block], contexts[block])
+
+    def known(self, flags: Flags, probabilities: NDArray[np.float64]) -> None:
+        """Append flags whose probabilities of being one the decoder knows."""
+        if len(flags):
+            self._empty = False
+            self._coder.encode(flags.astype(np.int32), _BERNOULLI, probabilities)
+
+    def raw(self, flags: Flags) -> None:
+        """Append flags at one bit each."""
+        self.known(flags, np.full(len(flags), 0.5))
+
+    def bits(self) -> Bits:
+        """The shortest bit string every continuation of which decodes to the flags so far."""
+        if self._empty:
+            return np.zeros(0, dtype=np.uint8)
+        low, width, num_digits = self._interval()
+        num_kept = max(0, num_digits - width.bit_length())
+        while True:
+            drop = num_digits - num_kept
+            value = -(-low >> drop)
+            if (value + 1) << drop <= low + width:
+                break
+            num_kept += 1
+        digits = value.to_bytes((num_kept + 7) // 8, "big")
+        return np.unpackbits(np.frombuffer(digits, dtype=np.uint8))[-num_kept:].copy()
+
+    def _interval(self) -> tuple[int, int, int]:
+        """The coder's interval ``[low, low + width)`` as integers of ``num_digits`` binary digits."""
+        num_words, (lower, width) = self._coder.pos()
+        sealed = self._coder.get_compressed().astype(">u4").tobytes()
+        num_digits = _WORD_BITS * num_words + _STATE_BITS
+        point = int.from_bytes(sealed, "big")
+        excess = 8 * len(sealed) - num_digits
+        point = point >> excess if excess > 0 else point << -excess
+        prefix, offset = point >> _STATE_BITS, point & ((1 << _STATE_BITS) - 1)
+        # The coder keeps a carry pending; the sealed point tells whether it has happened.
+        if not lower <= offset < lower + width:
+            prefix -= 1
+        return (prefix << _STATE_BITS) + lower, width, num_digits
+
+
+class ArithmeticDecoder:
+    """Reads a section written by :class:`ArithmeticEncoder` from a :class:`BitReader`."""
+
+    def __init__(self, reader: BitReader) -> None:
+        self._reader = reader
+        rest = reader.rest()
+        padding = -len(rest) % 4 + 8
+        words = np.frombuffer(rest + bytes(padding), dtype=">u4").astype(np.uint32)
+        self._coder = constriction.stream.queue.RangeDecoder(words)
+        self._again = ArithmeticEncoder()
+
+    def flags(self, num_flags: int, contexts: Contexts | None = None) -> Flags:
+        """The next ``num_flags`` flags, ``[num_flags]``."""
+        contexts, num_contexts = _contexts_or_none(contexts, num_flags)
+        counts = _Counts(num_contexts)
+        flags = np.zeros(num_flags, dtype=bool)
+        for block in _blocks(num_flags):
+            flags[block] = self.known(counts.probabilities(contexts[block]))
+            counts.update(flags[block], contexts[block])
+        return flags
+
+    def known(self, probabilities: NDArray[np.float64]) -> Flags:
+        """The next flags, given their probabilities of being one."""
+        if not len(probabilities):
+            return np.zeros(0, dtype=bool)
+        try:
+            symbols = self._coder.decode(_BERNOULLI, probabilities)
+        except Exception as error:  # constriction reports invalid data by several exception types
+            raise DecodeError("an arithmetic code of bitcert", "invalid data", "ask for the file again") from error
+        flags = np.asarray(symbols) != 0
+        self._again.known(flags, probabilities)
+        return flags
+
+    def raw(self, num_flags: int) -> Flags:
+        """The next ``num_flags`` flags coded at one bit each."""
+        return self.known(np.full(num_flags, 0.5))
+
+    def finish(self) -> None:
+        """End the section: check that its bits are the canonical ones and move the reader behind them."""
+        self._reader.expect(self._again.bits())
+
+
+def adaptive_code_bits(num_zeros: NDArray[np.int64] | int, num_ones: NDArray[np.int64] | int) -> float:
+    """Ideal length in bits of flags with these counts per context under the sequential estimator.
+
+    ``-log2 Prod = log2 [ Gamma(n0 + n1 + 1) Gamma(1/2)^2 / (Gamma(n0 + 1/2) Gamma(n1 + 1/2)) ]``, summed over
+    contexts. For choosing between messages; a certificate uses the length of the written file.
+
+    >>> round(adaptive_code_bits(0, 1), 12)
+    1.0
+    """
+    from scipy.special import gammaln
+
+    zeros, ones = np.asarray(num_zeros, dtype=np.float64), np.asarray(num_ones, dtype=np.float64)
+    nats = gammaln(zeros + ones + 1) + np.log(np.pi) - gammaln(zeros + 0.5) - gammaln(ones + 0.5)
+    return float(np.sum(nats) / np.log(2))

@@ -1,0 +1,111 @@
+"""An integer tensor as flags: is it zero, its sign, and is the magnitude larger than 1, 2, 3, ...
+
+Trained and quantised weights are mostly zero and fall off fast, so each question has a skewed answer whose frequency
+the adaptive code of :mod:`bitcert.coding.arithmetic` learns on its way: no table of frequencies is sent. Magnitudes
+above ``UNARY_MAGNITUDES`` continue in an Elias-gamma pattern (adaptive number of digits, plain digits).
+
+For ``n`` integers of which ``s`` are non-zero the first question costs about ``log2 C(n, s) + log2(n)/2`` bits, the
+enumerative limit of the support plus half a logarithm.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Contexts, adaptive_code_bits
+from bitcert.errors import DecodeError
+
+Integers = NDArray[np.int64]
+
+UNARY_MAGNITUDES = 15
+MAX_MAGNITUDE = (1 << 24) - 1
+"""Float32 holds every integer up to here exactly."""
+
+_MAX_DIGITS = MAX_MAGNITUDE.bit_length()
+
+
+def encode_integers(encoder: ArithmeticEncoder, values: Integers, contexts: Contexts | None = None) -> None:
+    """Append ``values [n]`` (flattened, any integers up to :data:`MAX_MAGNITUDE` in size).
+
+    Args:
+        contexts: ``[n]`` small integers the decoder knows; zeros are counted apart in each.
+    """
+    values = values.ravel()
+    magnitudes = np.abs(values)
+    if magnitudes.max(initial=0) > MAX_MAGNITUDE:
+        raise ValueError(f"magnitudes above {MAX_MAGNITUDE} are not coded")
+    encoder.flags(magnitudes > 0, contexts)
+    alive = values[magnitudes > 0]
+    encoder.flags(alive > 0)
+    left = np.abs(alive)
+    for level in range(1, UNARY_MAGNITUDES + 1):
+        encoder.flags(left > level)
+        left = left[left > level]
+    excess = left - UNARY_MAGNITUDES
+    digits = np.array([int(v).bit_length() for v in excess], dtype=np.int64)
+    going = digits
+    for level in range(1, _MAX_DIGITS + 1):
+        encoder.flags(going > level)
+        going = going[going > level]
+    for value, count in zip(excess, digits, strict=True):
+        encoder.raw(np.array([(int(value) >> i) & 1 for i in range(int(count) - 2, -1, -1)], dtype=bool))
+
+
+def decode_integers(decoder: ArithmeticDecoder, num_values: int, contexts: Contexts | None = None) -> Integers:
+    """The inverse of :func:`encode_integers`, ``[num_values]`` int64.
+
+    Raises:
+        DecodeError: when a magnitude exceeds :data:`MAX_MAGNITUDE`.
+    """
+    support = decoder.flags(num_values, contexts)
+    num_alive = int(support.sum())
+    positive = decoder.flags(num_alive)
+    magnitudes = np.ones(num_alive, dtype=np.int64)
+    alive = np.arange(num_alive)
+    for _ in range(UNARY_MAGNITUDES):
+        alive = alive[decoder.flags(len(alive))]
+        magnitudes[alive] += 1
+    digits = np.ones(len(alive), dtype=np.int64)
+    going = np.arange(len(alive))
+    for _ in range(_MAX_DIGITS):
+        going = going[decoder.flags(len(going))]
+        digits[going] += 1
+    for index, count in zip(alive, digits, strict=True):
+        tail = decoder.raw(int(count) - 1)
+        magnitudes[index] = UNARY_MAGNITUDES + int("1" + "".join("01"[int(bit)] for bit in tail), 2)
+    if magnitudes.max(initial=0) > MAX_MAGNITUDE:
+        raise DecodeError(f"weights of at most {MAX_MAGNITUDE} steps", "a larger one", "ask for the file again")
+    values = np.zeros(num_values, dtype=np.int64)
+    values[support] = np.where(positive, magnitudes, -magnitudes)
+    return values
+
+
+def _level_counts(values: Integers) -> tuple[NDArray[np.int64], int, int]:
+    """``reached[t]`` = how many magnitudes are at least ``t``, number of positives, number of values."""
+    magnitudes = np.minimum(np.abs(values.ravel()), UNARY_MAGNITUDES + 1)
+    histogram = np.bincount(magnitudes, minlength=UNARY_MAGNITUDES + 2)
+    return np.cumsum(histogram[::-1])[::-1], int((values > 0).sum()), values.size
+
+
+def integer_code_bits(values: Integers) -> float:
+    """Ideal length in bits of one tensor without contexts (magnitudes at most ``UNARY_MAGNITUDES``)."""
+    reached, num_positive, _ = _level_counts(values)
+    above = np.append(reached[1:], 0)
+    levels = adaptive_code_bits(reached[:-1] - above[:-1], above[:-1])
+    return levels + adaptive_code_bits(int(reached[1]) - num_positive, num_positive)
+
+
+def marginal_bits(values: Integers) -> NDArray[np.float64]:
+    """What one more entry of each size would cost now, ``[2 * UNARY_MAGNITUDES + 1]`` bits for ``-15 .. 15``.
+
+    The adaptive code's own probabilities at the final counts; differences of it rank changes of a tensor.
+    """
+    reached, num_positive, _ = _level_counts(values)
+    total, above = reached[:-1].astype(np.float64), reached[1:].astype(np.float64)
+    going = -np.log2((above + 0.5) / (total + 1.0))
+    stopping = -np.log2((total - above + 0.5) / (total + 1.0))
+    magnitude = np.cumsum(np.concatenate([[0.0], going[:-1]])) + stopping
+    num_alive = float(reached[1])
+    sign = -np.log2((np.array([num_alive - num_positive, num_positive]) + 0.5) / (num_alive + 1.0))
+    return np.concatenate([magnitude[:0:-1] + sign[0], magnitude[:1], magnitude[1:] + sign[1]])

@@ -1,0 +1,24 @@
+"""Data: finite samples with a role and a content hash, and the readers that make them.
+
+Not guaranteed: that a sample is a set of independent draws; that is the user's word, and the certificate says so.
+"""
+
+from bitcert.data.download import Progress, download_openml
+from bitcert.data.load import load_sample, to_sample
+from bitcert.data.names import NAMES, is_original
+from bitcert.data.sample import Role, Sample, check_independent, count_shared_examples
+from bitcert.data.torch_data import sample_from_torch
+
+__all__ = [
+    "NAMES",
+    "Progress",
+    "Role",
+    "Sample",
+    "check_independent",
+    "count_shared_examples",
+    "download_openml",
+    "is_original",
+    "load_sample",
+    "sample_from_torch",
+    "to_sample",
+]

@@ -1,0 +1,150 @@
+"""The built-in data sets: where on this machine they are looked for, and the content hashes they should have.
+
+``digits`` is inside scikit-learn (1,797 grey 8 x 8 images with pixels 0..16; there is no official test split). The
+others are looked for in, in this order:
+
+1. the folder named by the environment variable ``BITCERT_DATA``,
+2. ``./data`` (the usual root of torchvision),
+3. ``bitcert`` in ``$XDG_CACHE_HOME`` or ``~/.cache`` (where downloads are kept),
+4. ``~/data``,
+5. ``/usr/share/datasets`` (Debian's packages),
+
+each under the folder names of :data:`FOLDERS`. Not guaranteed: that a folder of that name holds the original data;
+the certificate therefore states the content hash of what was read, and :func:`is_original` compares it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bitcert.data.cifar import FILES as CIFAR_FILES
+from bitcert.data.cifar import has_cifar, read_cifar
+from bitcert.data.files import unreadable
+from bitcert.data.idx import find_idx_pair, read_idx_pair
+from bitcert.data.sample import Array, Sample
+
+SYSTEM_FOLDER = Path("/usr/share/datasets")
+NUM_CLASSES = 10
+
+FOLDERS = {
+    "mnist": ("mnist", "MNIST/raw", "MNIST", "mnist/raw"),
+    "fashion-mnist": (
+        "fashion-mnist",
+        "FashionMNIST/raw",
+        "FashionMNIST",
+        "fashion_mnist",
+        "fashion-mnist/raw",
+        "fashion_mnist/raw",
+    ),
+    "cifar10": (
+        "cifar10",
+        "cifar-10-batches-bin",
+        "cifar10/cifar-10-batches-bin",
+        "CIFAR10/cifar-10-batches-bin",
+        "CIFAR10",
+        "cifar-10",
+    ),
+}
+"""Folder names tried under every root, in order."""
+
+NAMES = ("digits", *FOLDERS)
+
+CONTENT_HASHES = {
+    ("digits", "train"): "ed51fc6241d487d4d9f4f566ce778b3fec621a8eb8079ebf3df4e47fd6ba21c2",
+    ("mnist", "train"): "d81543c234d7b8c350355fc3a2bb7d475408fcb83d2609435f256fe391f473bc",
+    ("mnist", "test"): "3e75849c531e55d1868476d4a16509886ecf115e642beb345436f71ac0e11e6a",
+    ("fashion-mnist", "train"): "f29d1030bc5d878848a88e45ffb8dc41e97bbb75b15b040c6c3d9fdc8e6fe78a",
+    ("fashion-mnist", "test"): "cd334fcbd204c43e1cb8773a2da4fa860686314b070f8a85bd00e433051fbc36",
+}
+"""``Sample.content_hash`` of the published files, in their order. CIFAR-10's is not known here and not checked."""
+
+
+def canonical_name(name: str) -> str | None:
+    """The built-in name meant by ``name`` (case, ``_``, ``-`` and spaces do not matter), or ``None``.
+
+    >>> canonical_name("FashionMNIST"), canonical_name("CIFAR-10"), canonical_name("imagenet")
+    ('fashion-mnist', 'cifar10', None)
+    """
+    bare = {known.replace("-", ""): known for known in NAMES}
+    return bare.get(name.lower().replace("-", "").replace("_", "").replace(" ", ""))
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``bitcert`` in ``$XDG_CACHE_HOME``, by default in ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "bitcert"
+
+
+def _home() -> Path:
+    return Path(os.path.expanduser("~"))  # unlike Path.home, does not raise for a user without a home
+
+
+def search_roots() -> list[Path]:
+    """The folders looked through for a built-in data set, in order."""
+    own = os.environ.get("BITCERT_DATA")
+    return [*([Path(own)] if own else []), Path("data"), cache_folder(), _home() / "data", SYSTEM_FOLDER]
+
+
+def is_original(sample: Sample, name: str, split: str) -> bool | None:
+    """Whether ``sample`` is, byte for byte, the published data set; ``None`` where its hash is not known here."""
+    known = CONTENT_HASHES.get((name, split))
+    return None if known is None else sample.content_hash == known
+
+
+@dataclass(frozen=True)
+class Found:
+    """A built-in data set read from this machine: images ``[n, channels, height, width]``, labels ``[n]``."""
+
+    inputs: Array
+    labels: Array
+    folder: Path
+
+
+def find_named(name: str, split: str) -> Found | None:
+    """Read ``mnist``, ``fashion-mnist`` or ``cifar10`` from the first folder that holds it, or return ``None``.
+
+    Args:
+        name: a key of :data:`FOLDERS`.
+        split: ``train`` or ``test``.
+
+    Raises:
+        InputError: when the first such folder holds incomplete or damaged files (the next is not tried silently).
+    """
+    for root in search_roots():
+        for folder in (root / each for each in FOLDERS[name]):
+            try:
+                found = _read_folder(name, split, folder)
+            except OSError as error:
+                raise unreadable(folder, error) from error
+            if found is not None:
+                return found
+    return None
+
+
+def _read_folder(name: str, split: str, folder: Path) -> Found | None:
+    if name == "cifar10":
+        return Found(*read_cifar(folder, split), folder) if has_cifar(folder, split) else None
+    pair = find_idx_pair(folder, split)
+    return Found(*read_idx_pair(*pair), folder) if pair else None
+
+
+def describe_search(name: str, split: str) -> str:
+    """One phrase saying which files were looked for and where, for the error of a data set not found."""
+    files = CIFAR_FILES[split][0] if name == "cifar10" else "IDX files (.gz or raw)"
+    roots = ", ".join(str(root) for root in search_roots())
+    hint = "" if os.environ.get("BITCERT_DATA") else " (BITCERT_DATA is not set)"
+    return f"no {files} under {' or '.join(FOLDERS[name])} in {roots}{hint}"
+
+
+def read_digits() -> tuple[Array, Array]:
+    """The digits inside scikit-learn: images ``[1797, 1, 8, 8]`` uint8 with values 0..16, labels ``[1797]``.
+
+    Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (its test part).
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return digits.images.astype(np.uint8)[:, None], digits.target

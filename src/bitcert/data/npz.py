@@ -1,0 +1,111 @@
+"""Arrays ``x`` and ``y`` from an ``.npz`` archive, never through pickle and never beyond a stated size.
+
+``numpy.load`` trusts the shape in a member's header. Here each member's header is read first and compared with the
+member's real length, its compressed length (deflate expands at most 1,032 times) and the bound of
+:data:`bitcert.data.files.MAX_BYTES`; only then is memory taken.
+"""
+
+from __future__ import annotations
+
+import struct
+import tokenize
+import zipfile
+import zlib
+from math import prod
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from bitcert.data.files import MAX_DEFLATE_RATIO, channels_first, check_size, refused, unreadable
+from bitcert.data.sample import Array
+
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_BROKEN_ZIP = (
+    OSError,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_BROKEN_HEADER = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    KeyError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
+)
+
+
+def read_npz(path: Path, *, need_labels: bool = True) -> tuple[Array, Array | None]:
+    """``x`` ``[n, ...]`` and ``y`` ``[n]``; images of three axes, or with channels last, become channel-first.
+
+    Args:
+        path: the archive, written with ``numpy.savez`` or ``numpy.savez_compressed`` with keys ``x`` and ``y``.
+        need_labels: refuse an archive without ``y``; otherwise ``None`` is returned in its place.
+
+    Raises:
+        InputError: naming the file, for anything that is not such an archive, for arrays of Python objects, and for
+            members whose size is beyond the bound or not what their header declares.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            if "x.npy" not in names or (need_labels and "y.npy" not in names):
+                got = ", ".join(sorted(name.removesuffix(".npy") for name in names)[:8]) or "nothing"
+                raise refused(
+                    path, "arrays 'x' and 'y'", got[:200], "write it with numpy.savez(path, x=inputs, y=labels)"
+                )
+            labels = _read_member(archive, "y.npy", path) if "y.npy" in names else None
+            return channels_first(_read_member(archive, "x.npy", path)), labels
+    except _BROKEN_ZIP as error:
+        raise unreadable(path, error) from error
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
+    info = archive.getinfo(name)
+    if info.compress_type not in _METHODS:
+        raise refused(
+            path, f"{name} stored or deflated", f"zip method {info.compress_type}", "write it with numpy.savez"
+        )
+    check_size(path, info.file_size, info.compress_size * MAX_DEFLATE_RATIO)
+    with archive.open(info) as stream:
+        shape, fortran, dtype = _read_header(stream, name, path)
+        size = prod(shape) * dtype.itemsize
+        if size != info.file_size - stream.tell():
+            got = f"{size} for shape {list(shape)[:8]} of {dtype} where it holds {info.file_size - stream.tell()}"
+            raise refused(path, f"as many bytes in {name} as its header declares", got)
+        data, position = np.empty(size, np.uint8), 0
+        while chunk := stream.read(1 << 20):
+            data[position : position + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            position += len(chunk)
+    if position < size:
+        raise refused(path, f"{size} bytes of data in {name}", f"{position} (truncated)")
+    return data.view(dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _read_header(stream: IO[bytes], name: str, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    try:
+        version = npy.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"version {version} of the npy format")
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except _BROKEN_HEADER as error:
+        reason = " ".join(str(error).split())[:120]
+        raise refused(path, f"a plain numpy array in {name}", reason, "write it with numpy.savez") from error
+    if dtype.hasobject or dtype.kind not in "biuf":
+        do = "store numbers; object arrays would need pickle, which is never read"
+        raise refused(path, f"numbers in {name}", f"dtype {dtype}", do)
+    if any(length < 0 for length in shape):
+        raise refused(path, f"lengths of at least 0 in {name}", f"shape {list(shape)[:8]}")
+    return shape, fortran, dtype

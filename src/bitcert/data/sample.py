@@ -1,0 +1,368 @@
+"""A sample: a finite set of examples, the role it plays in the proof, and a hash of its content.
+
+The guarantee of a certificate (THEORY section 2) is about examples drawn independently of everything the decoder
+knows beforehand, so which data were used for what is part of the statement. ``Sample`` carries that role, refuses
+data on which errors cannot be counted, and hashes its content so that a stranger can tell that it is the same data.
+
+Not guaranteed: that the examples are independent draws of one distribution. No program can see that; what
+:func:`check_independent` sees is one set of examples posing under two roles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitcert.errors import InputError, SampleReuseError, unknown_name
+
+CHUNK_BYTES = 1 << 24
+"""Working memory of the streamed checks and hashes, in bytes."""
+
+MAX_CLASSES = 1 << 20
+"""More are taken for labels that are not class numbers (a file of identifiers, a hostile file)."""
+
+Array = NDArray[np.generic]
+
+
+class Role(StrEnum):
+    """What a sample is for; two samples of different roles must be independent draws."""
+
+    PRIOR = "prior"
+    """Seen before the message is fixed: the helper string may depend on it in any way."""
+    TRAIN = "train"
+    """The errors and the sample size of the bound are counted on it."""
+    UNLABELLED = "unlabelled"
+    """Disagreements between the original and the compressed network are counted on it; labels are not used."""
+    HOLDOUT = "holdout"
+    """Never used for anything but the line that says what holding out would have told."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Role:
+        raise unknown_name("role", str(value), [role.value for role in cls])
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A finite labelled set of examples, checked at construction and read-only afterwards.
+
+    Args:
+        inputs: ``[n, ...]`` uint8 or float32, images as ``[n, channels, height, width]``. float64 is rounded to
+            float32 (the precision every network here runs in, and the one that is hashed).
+        labels: ``[n]`` of any integer type, kept as int64, each in ``0 .. num_classes - 1``. For
+            ``Role.UNLABELLED`` they may be ``None`` or empty, and are then kept as an array of length 0.
+        num_classes: how many classes there are, at least 2; see :meth:`from_arrays` to infer it.
+        role: what the sample is for.
+        name: for people; appears in reports and errors only.
+
+    Raises:
+        InputError: for an empty set, lengths that differ, labels that are not integers or out of range, a single
+            class, NaN or infinite values, and dtypes other than the above.
+
+    >>> sample = Sample(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]), 2, Role.TRAIN, "toy")
+    >>> len(sample), sample.input_shape, sample.labels.dtype.name
+    (4, (4,), 'int64')
+    """
+
+    inputs: Array
+    labels: NDArray[np.int64]
+    num_classes: int
+    role: Role
+    name: str
+
+    def __post_init__(self) -> None:
+        inputs = _checked_inputs(self.inputs, self.name)
+        labels = _checked_labels(self.labels, len(inputs), Role(self.role), self.name)
+        _check_classes(labels, self.num_classes, Role(self.role), self.name)
+        object.__setattr__(self, "inputs", _read_only(inputs))
+        object.__setattr__(self, "labels", _read_only(labels))
+        object.__setattr__(self, "num_classes", int(self.num_classes))
+        object.__setattr__(self, "role", Role(self.role))
+
+    @classmethod
+    def from_arrays(
+        cls, inputs: Array, labels: Array | None, role: Role, name: str, num_classes: int | None = None
+    ) -> Sample:
+        """A sample whose ``num_classes``, if not given, is the largest label plus one.
+
+        Args:
+            inputs: as in :class:`Sample`, ``[n, ...]``.
+            labels: as in :class:`Sample`, ``[n]``, or ``None`` for ``Role.UNLABELLED``.
+            role: what the sample is for.
+            name: for people.
+            num_classes: required when there are no labels to infer it from.
+
+        Raises:
+            InputError: as :class:`Sample`, and when the number of classes is neither given nor visible.
+
+        >>> Sample.from_arrays(np.zeros((3, 2), np.uint8), np.array([0, 2, 1]), Role.TRAIN, "toy").num_classes
+        3
+        """
+        if num_classes is None:
+            known = np.empty(0) if labels is None else _as_array(labels, f"labels of {name!r}")
+            if known.size == 0 and np.size(inputs):
+                raise InputError(f"labels for {name!r}, or the number of classes", "neither", "pass num_classes")
+            # Labels that are no integers are refused below with their own sentence; 2 only fills the place.
+            num_classes = max(2, int(known.max()) + 1) if known.size and known.dtype.kind in "iu" else 2
+        return cls(inputs, labels, num_classes, role, name)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.input_shape))
+        data = f"{len(self)} of {shape} {self.inputs.dtype}"
+        return f"Sample({self.name!r}, {self.role.value}, {data}, {self.num_classes} classes)"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example, e.g. ``(1, 28, 28)``."""
+        return tuple(self.inputs.shape[1:])
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether errors can be counted on it."""
+        return len(self.labels) == len(self.inputs)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of the data alone: role, name and ``num_classes`` do not matter.
+
+        The hashed bytes are, in this order: the ASCII line ``bitcert sample 1``, the ASCII line
+        ``inputs DTYPE N D1 D2 ...`` (dtype ``uint8`` or ``float32``), the inputs in C order, little-endian, the ASCII
+        line ``labels int64 N``, the labels as little-endian int64. Each line ends with one newline byte.
+        """
+        digest = hashlib.sha256(b"bitcert sample 1\n")
+        _update(digest, "inputs", self.inputs)
+        _update(digest, "labels", self.labels)
+        return digest.hexdigest()
+
+    @cached_property
+    def inputs_hash(self) -> str:
+        """SHA-256 (hex) of the inputs alone, in the form of :attr:`content_hash` without the labels."""
+        digest = hashlib.sha256(b"bitcert sample 1\n")
+        _update(digest, "inputs", self.inputs)
+        return digest.hexdigest()
+
+    @cached_property
+    def example_hashes(self) -> NDArray[np.void]:
+        """128-bit BLAKE2b hash of every single input, ``[n]``; equal inputs hash alike, labels do not matter."""
+        rows = _little_endian(self.inputs).reshape(len(self), -1)
+        prefix = f"{rows.dtype.name} {self.input_shape}\n".encode()
+        start, digests = hashlib.blake2b(prefix, digest_size=16), bytearray()
+        for row in rows:
+            digest = start.copy()
+            digest.update(row.data)
+            digests += digest.digest()
+        return np.frombuffer(bytes(digests), dtype="V16")
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Array, NDArray[np.int64]]]:
+        """Yield ``(inputs, labels)`` in order as read-only views; the last batch may be shorter.
+
+        Args:
+            batch_size: examples a batch, at least 1.
+
+        Raises:
+            InputError: for a batch size below 1.
+        """
+        if batch_size < 1:
+            raise InputError("a batch size of at least 1", str(batch_size), "pass a positive number")
+        for start in range(0, len(self), batch_size):
+            yield self.inputs[start : start + batch_size], self.labels[start : start + batch_size]
+
+    def with_role(self, role: Role) -> Sample:
+        """The same data in another role; its hashes do not change (and are not computed again)."""
+        other = replace(self, role=role)
+        if len(other.labels) == len(self.labels):
+            other.__dict__.update(
+                {key: value for key, value in self.__dict__.items() if key.endswith(("_hash", "_hashes"))}
+            )
+        return other
+
+    def take(self, index: slice | Sequence[int] | Array, name: str | None = None) -> Sample:
+        """The examples at ``index`` (a view for a slice), with the same role and number of classes.
+
+        Args:
+            index: a slice, indices, or a boolean mask of length ``n``.
+            name: of the new sample; by default this one's name with ``[part]``.
+
+        Raises:
+            InputError: for an index out of range and whatever :class:`Sample` refuses (e.g. nothing left).
+        """
+        where = index if isinstance(index, slice) else np.asarray(index)
+        if isinstance(where, np.ndarray) and where.size == 0:
+            where = where.astype(np.int64)
+        try:
+            inputs, labels = self.inputs[where], self.labels[where] if self.has_labels else self.labels
+        except IndexError as error:
+            raise InputError(
+                f"indices into the {len(self)} examples of {self.name!r}", str(error), "correct them"
+            ) from None
+        return Sample(inputs, labels, self.num_classes, self.role, name or f"{self.name}[part]")
+
+
+def count_shared_examples(a: Sample, b: Sample) -> int:
+    """How many examples of ``a`` have an identical input (labels ignored, same dtype and shape) in ``b``.
+
+    >>> a = Sample(np.array([[1], [2], [2]], np.uint8), np.array([0, 1, 1]), 2, Role.TRAIN, "a")
+    >>> b = Sample(np.array([[2], [9]], np.uint8), np.array([0, 1]), 2, Role.HOLDOUT, "b")
+    >>> count_shared_examples(a, b), count_shared_examples(b, a)
+    (2, 1)
+    """
+    return len(a.example_hashes) - int(np.count_nonzero(~_found(a, b)))
+
+
+def check_independent(*samples: Sample) -> None:
+    """Refuse samples of different roles that cannot have been drawn independently.
+
+    Two signs are looked for. The inputs are the same as a whole (labels ignored, so a training set without its labels
+    is found too). Or the two share far more examples than independent draws would: a fraction of one lies in the
+    other that exceeds the other's own fraction of repeated examples (the Good-Turing estimate of how often a new draw
+    repeats an old one) by more than ``3 / sqrt(n_a) + 3 / sqrt(n_b)``. So a few duplicates, or data with few distinct
+    values, pass; a subset of one sample posing as another does not.
+
+    Not guaranteed: data that were changed (rescaled, augmented, of another dtype) are not recognised.
+
+    Raises:
+        SampleReuseError: naming the two samples and their roles.
+    """
+    for a, b in combinations(samples, 2):
+        if a.role == b.role:
+            continue
+        what = f"independent samples as {a.role.value} and {b.role.value}"
+        advice = f"split the data before training so that {a.name!r} and {b.name!r} have no example in common"
+        if len(a) == len(b) and a.inputs_hash == b.inputs_hash:
+            raise SampleReuseError(what, f"the same {len(a)} examples in both roles", advice)
+        small, large = (a, b) if len(a) <= len(b) else (b, a)
+        shared = count_shared_examples(small, large)
+        slack = 3 / np.sqrt(len(a)) + 3 / np.sqrt(len(b))
+        if shared and shared / len(small) > _repeated_fraction(large) + slack:
+            got = (
+                f"{shared} of the {len(small)} examples of {small.name!r} ({small.role.value}) inside {large.name!r}"
+            )
+            raise SampleReuseError(what, got, advice)
+
+
+def _found(a: Sample, b: Sample) -> NDArray[np.bool_]:
+    return np.isin(_as_integers(a), _as_integers(b))
+
+
+def _as_integers(sample: Sample) -> NDArray[np.uint64]:
+    # Half of the 128 bits keeps numpy's sort fast; chance collisions at a million examples are below 1e-7.
+    return sample.example_hashes.view("<u8").reshape(-1, 2)[:, 0]
+
+
+def _repeated_fraction(sample: Sample) -> float:
+    _, counts = np.unique(_as_integers(sample), return_counts=True)
+    return 1.0 - float(np.count_nonzero(counts == 1)) / len(sample)
+
+
+def _update(digest: hashlib._Hash, title: str, array: Array) -> None:
+    shape = " ".join(map(str, array.shape))
+    digest.update(f"{title} {array.dtype.name} {shape}\n".encode())
+    for chunk in _chunks(array):
+        digest.update(_little_endian(chunk).data)
+
+
+def _little_endian(array: Array) -> Array:
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+
+
+def _chunks(array: Array) -> Iterator[Array]:
+    rows = max(1, CHUNK_BYTES // max(1, array.nbytes // max(1, len(array))))
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
+
+
+def _read_only(array: Array) -> Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _checked_inputs(inputs: object, name: str) -> Array:
+    array = _as_array(inputs, f"inputs of {name!r}")
+    if array.ndim < 2:
+        if array.ndim == 1 and array.size == 0:
+            raise _empty(name)
+        raise InputError(
+            f"inputs of {name!r} with shape [n, ...]", f"shape {list(array.shape)}", "add a feature axis"
+        )
+    if array.size == 0:
+        raise _empty(name)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype == np.float64:
+        with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused below
+            array = array.astype(np.float32)
+    if array.dtype not in (np.dtype(np.uint8), np.dtype(np.float32)):
+        raise InputError(f"inputs of {name!r} as uint8 or float32", f"dtype {array.dtype}", "convert them first")
+    _check_finite(array, name)
+    return array
+
+
+def _as_array(values: object, what: str) -> Array:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{what} as one array", f"{type(error).__name__}: {error}", "pass numpy arrays") from None
+
+
+def _check_finite(array: Array, name: str) -> None:
+    if array.dtype.kind != "f":
+        return
+    start = 0
+    for chunk in _chunks(array):
+        bad = ~np.isfinite(chunk)
+        if bad.any():
+            row = int(np.argmax(bad.reshape(len(chunk), -1).any(axis=1)))
+            value = chunk[row][bad[row]].flat[0]
+            raise InputError(f"finite inputs in {name!r}", f"{value} in example {start + row}", "clean the data")
+        start += len(chunk)
+
+
+def _checked_labels(labels: object, num_inputs: int, role: Role, name: str) -> NDArray[np.int64]:
+    if labels is None:
+        labels = np.empty(0, np.int64)
+    array = _as_array(labels, f"labels of {name!r}")
+    if role is Role.UNLABELLED and array.size == 0:
+        return np.empty(0, np.int64)
+    if array.ndim != 1 or len(array) != num_inputs:
+        got = f"labels of shape {list(array.shape)} for {num_inputs} inputs"
+        raise InputError(
+            f"one label for every input of {name!r}", got, "pass a vector of class numbers of that length"
+        )
+    if array.dtype.kind not in "iu":
+        raise InputError(f"integer labels in {name!r}", f"dtype {array.dtype}", "number the classes from 0")
+    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise InputError(f"labels of {name!r} that fit 64 bits", f"label {array.max()}", "number the classes from 0")
+    return array.astype(np.int64, copy=False)
+
+
+def _check_classes(labels: NDArray[np.int64], num_classes: object, role: Role, name: str) -> None:
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer) or num_classes < 2:
+        raise InputError(f"at least 2 classes in {name!r}", f"{num_classes!r}", "pass num_classes of 2 or more")
+    if num_classes > MAX_CLASSES:
+        expected = f"at most {MAX_CLASSES} classes in {name!r}"
+        raise InputError(expected, str(num_classes), "number the classes 0, 1, 2, ... without gaps")
+    if len(labels) == 0:
+        return
+    outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if len(outside):
+        got = f"label {labels[outside[0]]} at index {outside[0]}"
+        expected = f"labels of {name!r} between 0 and {num_classes - 1}"
+        raise InputError(expected, got, "number the classes from 0 or pass the right number of classes")
+    if role is not Role.UNLABELLED and (labels == labels[0]).all():
+        got = f"label {labels[0]} on all {len(labels)} examples"
+        raise InputError(
+            f"examples of at least two classes in {name!r}", got, "pass data that were not filtered or sorted"
+        )
+
+
+def _empty(name: str) -> InputError:
+    return InputError(f"at least one example in {name!r}", "an empty set", "pass data with examples")

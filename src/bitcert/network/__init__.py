@@ -1,0 +1,31 @@
+"""Capture: a torch module as data (architecture) and named float32 tensors (parameters).
+
+The only package that knows ``torch.export`` and ATen operators. Everything here either understands a model
+completely or refuses it, naming every part it does not understand.
+"""
+
+from bitcert.network.architecture import Architecture, Node, ParameterSpec, WeightLayer
+from bitcert.network.capture import capture
+from bitcert.network.load import LoadedModel, load_model, read_state_dict
+from bitcert.network.network import CaptureReport, Network
+from bitcert.network.opaque import OpaqueModel, capture_opaque
+from bitcert.network.plan import Plan, estimate_plan
+from bitcert.network.predictor import Predictor
+
+__all__ = [
+    "Architecture",
+    "CaptureReport",
+    "LoadedModel",
+    "Network",
+    "Node",
+    "OpaqueModel",
+    "ParameterSpec",
+    "Plan",
+    "Predictor",
+    "WeightLayer",
+    "capture",
+    "capture_opaque",
+    "estimate_plan",
+    "load_model",
+    "read_state_dict",
+]

@@ -1,0 +1,245 @@
+"""The structure of a network as data: which operations, in which order, on which named parameters.
+
+An :class:`Architecture` is part of the helper (what the decoder knows before it sees the message); the
+parameters are not in it, only their names and shapes. It can be replayed at any batch size, is differentiable
+in input and parameters, and every node treats the samples of a batch independently.
+Scalars written in the model's code (a slope, an epsilon) are attributes of nodes and thus part of the
+architecture. It does NOT promise that these were chosen before the training data was seen: whoever fixes the
+helper must.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from bitcert.errors import InputError
+from bitcert.network.attributes import Attribute
+from bitcert.network.operations import OPERATIONS, WEIGHT_OPERATIONS
+from bitcert.network.shapes import INPUT, Propagation, propagate
+
+FORMAT = "bitcert-architecture/1"
+PARAMETER_KINDS = ("weight", "bias", "scale", "table", "buffer")
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """A named float32 tensor that the message must supply.
+
+    Attributes:
+        name: as in the model's state dict.
+        shape: sizes.
+        kind: ``weight`` (matrix or filter), ``bias``, ``scale`` (norm gains), ``table`` (embedding),
+            ``buffer`` (anything else the output depends on).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+
+    @property
+    def num_entries(self) -> int:
+        """Number of entries of the tensor."""
+        size = 1
+        for length in self.shape:
+            size *= length
+        return size
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation.
+
+    Attributes:
+        name: unique name of its result.
+        op: key of :data:`bitcert.network.operations.OPERATIONS`.
+        inputs: names of earlier nodes, of parameters, or ``"input"``.
+        attributes: settings of the operation.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Node):
+            return NotImplemented
+        mine, theirs = dict(self.attributes), dict(other.attributes)
+        return (self.name, self.op, self.inputs, mine) == (other.name, other.op, other.inputs, theirs)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.op, self.inputs))
+
+
+@dataclass(frozen=True)
+class WeightLayer:
+    """An affine layer ``x -> A x + b`` of a network: its node and the names of its parameters."""
+
+    node: str
+    op: str
+    source: str
+    weight: str
+    bias: str | None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A graph of whitelisted operations; the last node is the output ``[batch, num_outputs]``.
+
+    Attributes:
+        input_shape: sizes of one input, without the batch.
+        num_outputs: number of classes.
+        nodes: operations in the order they are computed.
+        parameters: tensors that must be supplied, in order of first use.
+        input_dtype: ``"float32"``, or ``"int64"`` for token indices.
+
+    Raises:
+        ShapeError: on construction, when the graph cannot be evaluated, mixes samples or exceeds the limits.
+    """
+
+    input_shape: tuple[int, ...]
+    num_outputs: int
+    nodes: tuple[Node, ...]
+    parameters: tuple[ParameterSpec, ...]
+    input_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        # evaluated here so that no invalid architecture can exist
+        _ = self.propagation
+
+    @property
+    def output(self) -> str:
+        """Name of the node that holds the logits."""
+        return self.nodes[-1].name if self.nodes else INPUT
+
+    @functools.cached_property
+    def propagation(self) -> Propagation:
+        """Shapes, sizes and costs of every node."""
+        return propagate(self)
+
+    @property
+    def num_parameters(self) -> int:
+        """Total number of parameter entries."""
+        return sum(spec.num_entries for spec in self.parameters)
+
+    @property
+    def weight_layers(self) -> tuple[WeightLayer, ...]:
+        """Linear and convolution nodes whose weight is a parameter, in order of computation."""
+        names = {spec.name for spec in self.parameters}
+        return tuple(
+            WeightLayer(node.name, node.op, node.inputs[0], node.inputs[1], (*node.inputs, None)[2])
+            for node in self.nodes
+            if node.op in WEIGHT_OPERATIONS and names.issuperset(node.inputs[1:])
+        )
+
+    @functools.cached_property
+    def _last_use(self) -> Mapping[str, int]:
+        return {name: k for k, node in enumerate(self.nodes) for name in node.inputs}
+
+    def forward(self, x: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+        """Logits ``[batch, num_outputs]``; differentiable in ``x`` and in ``parameters``.
+
+        Args:
+            x: ``[batch, *input_shape]`` of dtype ``input_dtype``.
+            parameters: a tensor of the right shape for every name in ``parameters``.
+
+        Raises:
+            InputError: shape or dtype of ``x`` is wrong, or a parameter is missing or has another shape.
+        """
+        return self._evaluate(x, parameters, keep=False)[self.output]
+
+    def activations(self, x: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Results of every node by name, for measures; arguments and errors as in :meth:`forward`."""
+        values = self._evaluate(x, parameters, keep=True)
+        return {node.name: values[node.name] for node in self.nodes}
+
+    def _evaluate(self, x: Tensor, parameters: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+        self._check_inputs(x, parameters)
+        values = {spec.name: parameters[spec.name] for spec in self.parameters}
+        values[INPUT] = x
+        with torch.device(x.device):
+            for k, node in enumerate(self.nodes):
+                tensors = [values[name] for name in node.inputs]
+                values[node.name] = self._compute(node, tensors, x.shape[0])
+                if not keep:
+                    for name in set(node.inputs):
+                        if self._last_use[name] == k:
+                            del values[name]
+        return values
+
+    @staticmethod
+    def _compute(node: Node, tensors: list[Tensor], batch: int) -> Tensor:
+        try:
+            return OPERATIONS[node.op].run(tensors, node.attributes, batch)
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            # e.g. a token outside its table, or no memory left
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(f"inputs that node {node.name!r} can compute with", line[:200], "check data") from error
+
+    def _check_inputs(self, x: Tensor, parameters: Mapping[str, Tensor]) -> None:
+        if tuple(x.shape[1:]) != self.input_shape or x.dim() == 0:
+            wanted = ", ".join(str(size) for size in ("batch", *self.input_shape))
+            raise InputError(f"inputs of shape [{wanted}]", f"shape {list(x.shape)}", "reshape the data")
+        if self.input_dtype == "int64" and x.dtype != torch.int64:
+            raise InputError("token indices of dtype int64", str(x.dtype), "pass integer tokens")
+        if self.input_dtype != "int64" and not x.dtype.is_floating_point:
+            raise InputError("inputs of a floating dtype", str(x.dtype), "convert the data to float32")
+        for spec in self.parameters:
+            got = parameters.get(spec.name)
+            if got is None or tuple(got.shape) != spec.shape:
+                found = "none" if got is None else f"shape {list(got.shape)}"
+                raise InputError(
+                    f"parameter {spec.name!r} of shape {list(spec.shape)}", found, "pass every parameter"
+                )
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces, ASCII; equal architectures give equal text."""
+        document = {
+            "format": FORMAT,
+            "input_dtype": self.input_dtype,
+            "input_shape": list(self.input_shape),
+            "nodes": [
+                {
+                    "attributes": {
+                        key: list(value) if isinstance(value, tuple) else value
+                        for key, value in node.attributes.items()
+                    },
+                    "inputs": list(node.inputs),
+                    "name": node.name,
+                    "op": node.op,
+                }
+                for node in self.nodes
+            ],
+            "num_outputs": self.num_outputs,
+            "parameters": [
+                {"kind": spec.kind, "name": spec.name, "shape": list(spec.shape)} for spec in self.parameters
+            ],
+        }
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Architecture:
+        """Reads :meth:`to_json`'s format from an untrusted source.
+
+        Raises:
+            DecodeError: anything that is not a valid architecture within the limits; nothing is allocated.
+        """
+        from bitcert.network.decode import decode_architecture
+
+        return decode_architecture(text)
+
+    @functools.cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of the canonical JSON, in hexadecimal."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()

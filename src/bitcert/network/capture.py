@@ -1,0 +1,339 @@
+"""torch module -> :class:`Network`: export, translate, fold, and prove by replay that nothing was lost.
+
+The module is copied, put into evaluation mode and exported with a symbolic batch size. Every parameter, buffer
+and constant is accounted for: it reaches the output and becomes a named parameter, or it is named in an error.
+The replay must equal the original within 1e-5 of the largest output on batches of two sizes; that is evidence on
+these batches, NOT a proof of equality on every input. The certificate speaks of the replayed network.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+
+from bitcert.errors import CaptureError
+from bitcert.network import handlers  # noqa: F401  (fills the table of handlers)
+from bitcert.network.architecture import Architecture, Node, ParameterSpec
+from bitcert.network.fold import BATCH_NORM, Folded, fold_batch_norms
+from bitcert.network.lowering import Lowering, is_symbolic
+from bitcert.network.network import CaptureReport, Network
+from bitcert.network.shapes import INPUT, ShapeError
+
+REPLAY_TOLERANCE = 1e-5
+Function = Callable[[Tensor], Tensor]
+
+
+def one_line(error: BaseException) -> str:
+    """First line of an exception's message, cut to 200 characters."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
+
+
+@dataclass(frozen=True)
+class _Program:
+    """An exported program with its tensors resolved: placeholder -> parameter name -> value."""
+
+    exported: ExportedProgram
+    names: dict[str, str]
+    values: dict[str, Tensor]
+    kinds: dict[str, InputKind]
+    tied: tuple[str, ...]
+
+
+def capture(model: nn.Module | ExportedProgram, example: Tensor) -> Network:
+    """Captures ``model`` as a graph of supported operations; the module itself is not changed.
+
+    Args:
+        model: a module (captured as it behaves in evaluation mode) or a program exported with a dynamic batch.
+        example: inputs ``[batch, ...]``, float32 or int64 tokens; values should be typical, gradients are not needed.
+
+    Raises:
+        CaptureError: the model raises, is random, is unsupported (all reasons named), has unused or non-finite
+            parameters, or its replay differs from it.
+    """
+    example = check_example(example)
+    # a random model, and torch.export itself, must not disturb the caller's stream of random numbers
+    with torch.random.fork_rng(devices=[]):
+        return _capture(model, example)
+
+
+def _capture(model: nn.Module | ExportedProgram, example: Tensor) -> Network:
+    notes: list[str] = []
+    if isinstance(model, nn.Module):
+        module = evaluation_copy(model, notes)
+        check_finite({**dict(module.named_parameters()), **dict(module.named_buffers())})
+        eager: Function = module
+        logits = check_eager(eager, example)
+        exported = _export(module, example)
+    else:
+        exported = model
+        eager = exported.module(check_guards=False)
+        logits = check_eager(eager, example)
+    program = _resolve(exported)
+    check_finite(program.values)
+    lowering = _lower(program)
+    folded = fold_batch_norms(lowering[0], program.values, lowering[1])
+    dropped = _account(program, lowering[0])
+    architecture = _architecture(folded, example, int(logits.shape[1]))
+    parameters = {spec.name: folded.parameters[spec.name] for spec in architecture.parameters}
+    deviation = _check_replay(eager, architecture, parameters, example)
+    report = CaptureReport(folded.notes, program.tied, dropped, tuple(notes), deviation)
+    return Network(architecture, parameters, report)
+
+
+def check_example(example: Tensor) -> Tensor:
+    """The example on the CPU with at least two rows, float32 or int64.
+
+    Raises:
+        CaptureError: not a batch of finite float32 numbers or of int64 tokens.
+    """
+    if not isinstance(example, Tensor) or example.dim() < 2 or example.numel() == 0:
+        got = f"shape {list(example.shape)}" if isinstance(example, Tensor) else type(example).__name__
+        raise CaptureError(
+            "an example batch [batch, ...] with at least one input", got, "pass a batch of real inputs"
+        )
+    if example.dtype not in (torch.float32, torch.int64):
+        raise CaptureError("an example of float32 or int64", str(example.dtype), "convert it")
+    if not bool(torch.isfinite(example.double()).all()):
+        raise CaptureError("an example of finite numbers", "NaN or infinity", "clean the data")
+    example = example.detach().cpu()
+    return torch.cat([example, example]) if len(example) == 1 else example
+
+
+def evaluation_copy(model: nn.Module, notes: list[str]) -> nn.Module:
+    """A deep copy of ``model`` in evaluation mode, float32, on the CPU; the original is not touched."""
+    try:
+        module = copy.deepcopy(model)
+    except Exception as error:
+        raise CaptureError(
+            "a module that can be copied", one_line(error), "remove state that is not a leaf"
+        ) from error
+    if any(module_.training for module_ in module.modules()):
+        notes.append("the module was in training mode; captured in evaluation mode")
+    floating = {t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()}
+    if floating - {torch.float32}:
+        notes.append(f"converted from {', '.join(sorted(map(str, floating)))} to torch.float32")
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module.eval().cpu().float()
+
+
+def check_eager(function: Function, example: Tensor) -> Tensor:
+    """Logits of two passes that must agree bit for bit.
+
+    Raises:
+        CaptureError: the model raises, is random in evaluation mode, or does not return [batch, classes].
+    """
+    with torch.no_grad():
+        try:
+            first, second = function(example), function(example)
+        except Exception as error:
+            raise CaptureError(
+                "a model that accepts the example", one_line(error), "check its input shape"
+            ) from error
+    if not isinstance(first, Tensor) or first.dim() != 2 or len(first) != len(example):
+        got = f"shape {list(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
+        raise CaptureError(f"an output [batch, classes] for {len(example)} inputs", got, "return the logits only")
+    if first.dtype != torch.float32:
+        raise CaptureError("logits of float32", str(first.dtype), "return floating logits")
+    if not bool(torch.isfinite(first).all()):
+        raise CaptureError("finite logits", "NaN or infinity", "check the weights and the example")
+    if not torch.equal(first, second):
+        raise CaptureError("two passes with equal results", "randomness left in eval mode", "remove it")
+    return first
+
+
+def _export(module: nn.Module, example: Tensor) -> ExportedProgram:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(module, (example,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
+    except Exception as error:
+        raise CaptureError(
+            "a module that torch.export accepts", one_line(error), "certify it as an opaque module instead"
+        ) from error
+
+
+def _tensor_key(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+
+
+def _ir_name(target: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9_.\-]", "_", target)[:190]
+    return name if name and name[0] not in ".-" else f"_{name}"
+
+
+def _resolve(exported: ExportedProgram) -> _Program:
+    names: dict[str, str] = {}
+    values: dict[str, Tensor] = {}
+    kinds: dict[str, InputKind] = {}
+    tied: list[str] = []
+    seen: dict[tuple[object, ...], str] = {}
+    tensors = {**exported.constants, **exported.state_dict}
+    users = [spec for spec in exported.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT]
+    if len(users) != 1 or any(s.kind == OutputKind.BUFFER_MUTATION for s in exported.graph_signature.output_specs):
+        raise CaptureError(
+            "a model with one input tensor that leaves its buffers alone",
+            f"{len(users)} inputs" if len(users) != 1 else "buffers that change in evaluation mode",
+            "wrap it in a module that does",
+        )
+    for spec in exported.graph_signature.input_specs:
+        if spec.kind == InputKind.USER_INPUT:
+            names[spec.arg.name] = INPUT
+            continue
+        tensor = tensors.get(spec.target or "")
+        if not isinstance(tensor, Tensor) or spec.target is None:
+            continue
+        key = _tensor_key(tensor)
+        if key in seen and tensor.numel():
+            names[spec.arg.name] = seen[key]
+            tied.append(f"{spec.target} = {seen[key]}")
+            continue
+        name = _ir_name(spec.target)
+        while name in values or name == INPUT:
+            name += "_"
+        seen[key] = names[spec.arg.name] = name
+        values[name], kinds[name] = tensor.detach().cpu().contiguous().clone(), spec.kind
+    return _Program(exported, names, values, kinds, tuple(tied))
+
+
+def check_finite(values: dict[str, Tensor]) -> None:
+    """Raises ``CaptureError`` naming every tensor that holds NaN or infinity."""
+    bad = [name for name, tensor in values.items() if not bool(torch.isfinite(tensor.double()).all())]
+    if bad:
+        raise CaptureError("finite parameters", f"NaN or infinity in {', '.join(bad)}", "repair or retrain the model")
+
+
+def _lower(program: _Program) -> tuple[list[Node], str]:
+    graph = program.exported.graph
+    batch: object = None
+    for node in graph.nodes:
+        if node.op == "placeholder" and program.names.get(node.name) == INPUT:
+            value = node.meta.get("val")
+            batch = value.shape[0] if isinstance(value, Tensor) and value.dim() else None
+    if not is_symbolic(batch):
+        raise CaptureError(
+            "a model for any batch size",
+            "one whose batch size is fixed",
+            "avoid batch sizes in forward, or export with dynamic_shapes=({0: torch.export.Dim.AUTO},)",
+        )
+    lowering = Lowering(program.names, frozenset(_integer_names(program)), batch)
+    output = lowering.run(graph)
+    if lowering.problems:
+        problems = list(dict.fromkeys(lowering.problems))
+        raise CaptureError(
+            "supported operations only", "; ".join(problems), "replace them, or certify the model as an opaque module"
+        )
+    return lowering.nodes, output
+
+
+def _integer_names(program: _Program) -> Iterable[str]:
+    for name, tensor in program.values.items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise CaptureError(
+                "float32 parameters", f"{name} of {tensor.dtype}", "convert the model before exporting"
+            )
+        small = tensor.numel() == 0 or (not tensor.is_floating_point() and int(tensor.long().abs().max()) <= 2**24)
+        if tensor.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8) and small:
+            yield name
+
+
+def _account(program: _Program, nodes: list[Node]) -> tuple[str, ...]:
+    """Names of harmless unused state; everything else that is unused is an error."""
+    used = {name for node in nodes for name in node.inputs}
+    unused = [name for name in program.values if name not in used]
+    counters = [name for name in unused if name.split(".")[-1] == "num_batches_tracked"]
+    lost = [name for name in unused if name not in counters and program.kinds[name] != InputKind.CONSTANT_TENSOR]
+    if lost:
+        raise CaptureError(
+            "every parameter and buffer to reach the output",
+            f"no effect of {', '.join(lost)}",
+            "remove what is not used",
+        )
+    return tuple(unused)
+
+
+_WEIGHT_POSITIONS: dict[str, tuple[str, ...]] = {
+    "linear": ("weight", "bias"),
+    "conv1d": ("weight", "bias"),
+    "conv2d": ("weight", "bias"),
+    "embedding": ("table",),
+    "affine_channel": ("scale", "bias"),
+    "layer_norm": ("scale", "bias"),
+    "group_norm": ("scale", "bias"),
+    "prelu": ("scale",),
+}
+
+
+def _kind(name: str, nodes: Iterable[Node]) -> str:
+    for node in nodes:
+        positions = _WEIGHT_POSITIONS.get(node.op, ())
+        for k, kind in enumerate(positions, start=1):
+            if k < len(node.inputs) and node.inputs[k] == name:
+                return kind
+        if node.op == "matmul" and name in node.inputs:
+            return "weight"
+    return "buffer"
+
+
+def _architecture(folded: Folded, example: Tensor, num_outputs: int) -> Architecture:
+    nodes = list(folded.nodes)
+    assert all(node.op != BATCH_NORM for node in nodes)
+    order = dict.fromkeys(name for node in nodes for name in node.inputs if name in folded.parameters)
+    specs = tuple(ParameterSpec(name, tuple(folded.parameters[name].shape), _kind(name, nodes)) for name in order)
+    # the output is the last node by definition; whatever stands after it does not reach it
+    position = next((k for k, node in enumerate(nodes) if node.name == folded.output), None)
+    if position is None:
+        raise CaptureError("a model that computes something", "one that returns its input or a parameter", "check it")
+    dtype = "int64" if example.dtype == torch.int64 else "float32"
+    try:
+        return Architecture(tuple(example.shape[1:]), num_outputs, tuple(nodes[: position + 1]), specs, dtype)
+    except ShapeError as error:
+        raise CaptureError(
+            "a network that treats every sample alone and fits the limits", str(error), "change the model"
+        ) from error
+
+
+def _other_batch(example: Tensor) -> Tensor:
+    """A batch of another size with values the example does not have, in the same range."""
+    generator = torch.Generator().manual_seed(2018)
+    rows = torch.cat([example, example[:1]])[: min(len(example) + 1, 17)]
+    order = torch.rand(rows.shape, generator=generator).flatten(1).argsort(1)
+    shuffled = rows.flatten(1).gather(1, order).reshape(rows.shape)
+    if example.dtype == torch.int64:
+        return shuffled
+    return shuffled + 0.1 * rows.std() * torch.randn(rows.shape, generator=generator)
+
+
+def _check_replay(
+    eager: Function, architecture: Architecture, parameters: dict[str, Tensor], example: Tensor
+) -> float:
+    worst = 0.0
+    for batch in (example[:16], _other_batch(example)):
+        with torch.no_grad():
+            try:
+                expected, got = eager(batch), architecture.forward(batch, parameters)
+            except Exception as error:
+                raise CaptureError(
+                    "a model for any batch size",
+                    f"{one_line(error)} at batch size {len(batch)}",
+                    "check its reshapes",
+                ) from error
+        scale = float(expected.abs().max())
+        deviation = float((expected - got).abs().max()) / max(scale, 1e-30)
+        if not deviation <= REPLAY_TOLERANCE:
+            raise CaptureError(
+                f"a replay within {REPLAY_TOLERANCE} of the model",
+                f"a relative deviation of {deviation:.3g} at batch size {len(batch)}",
+                "certify the model as an opaque module instead",
+            )
+        worst = max(worst, deviation)
+    return worst

@@ -1,0 +1,340 @@
+"""One handler per ATen operator: which whitelisted operation it is, with which attributes.
+
+Handlers read argument names of ATen's schemas. Anything they do not expect raises ``Unsupported`` with a reason
+a user can act on. Importing this module fills :data:`bitcert.network.lowering.HANDLERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import fx
+
+from bitcert.network import moving  # noqa: F401  (fills the table with its handlers)
+from bitcert.network.attributes import Attribute
+from bitcert.network.lowering import (
+    HANDLERS,
+    Args,
+    Lowering,
+    Unsupported,
+    dims_of,
+    handles,
+    number_of,
+    tuple_of,
+    value_of,
+    whole_of,
+)
+
+
+@handles(
+    "aten.clone.default",
+    "aten.contiguous.default",
+    "aten.detach.default",
+    "aten.detach_.default",
+    "aten.alias.default",
+    "aten.lift_fresh_copy.default",
+    "aten.lift_fresh.default",
+)
+def _identity(low: Lowering, node: fx.Node, args: Args) -> str:
+    return low.value(node.args[0])
+
+
+@handles("aten.to.dtype", "aten.to.dtype_layout", "aten._to_copy.default", "aten.type_as.default")
+def _convert(low: Lowering, node: fx.Node, args: Args) -> str:
+    source, target = value_of(node.args[0]).dtype, value_of(node).dtype
+    if source == target:
+        return low.value(node.args[0])
+    if target == torch.float32 and source in (torch.int64, torch.int32):
+        return low.emit("to_float", [low.value(node.args[0])], {}, node.name)
+    raise Unsupported(f"conversion from {source} to {target}")
+
+
+@handles(
+    "aten.dropout.default",
+    "aten.dropout_.default",
+    "aten.feature_dropout.default",
+    "aten.alpha_dropout.default",
+    "aten.native_dropout.default",
+)
+def _dropout(low: Lowering, node: fx.Node, args: Args) -> str:
+    if args.get("train"):
+        raise Unsupported("dropout is active in evaluation mode, so randomness is left")
+    return low.value(node.args[0])
+
+
+@handles("aten.linear.default")
+def _linear(low: Lowering, node: fx.Node, args: Args) -> str:
+    return low.emit("linear", low.values(args["input"], args["weight"], args["bias"]), {}, node.name)
+
+
+def _pad_same(low: Lowering, node: fx.Node, args: Args, dims: int) -> tuple[str, tuple[int, ...]]:
+    """Padding of a convolution written ``'same'`` or ``'valid'``; uneven padding becomes its own node."""
+    source = low.value(args["input"])
+    if args["padding"] == "valid":
+        return source, (0,) * dims
+    kernel = [whole_of(size) for size in value_of(args["weight"]).shape[2:]]
+    totals = [d * (k - 1) for d, k in zip(tuple_of(args["dilation"], dims), kernel, strict=True)]
+    if all(total % 2 == 0 for total in totals):
+        return source, tuple(total // 2 for total in totals)
+    padding = tuple(side for total in reversed(totals) for side in (total // 2, total - total // 2))
+    return low.emit("pad", [source], {"padding": padding, "value": 0.0}, f"{node.name}.pad"), (0,) * dims
+
+
+@handles("aten.conv1d.default", "aten.conv2d.default", "aten.conv1d.padding", "aten.conv2d.padding")
+def _conv(low: Lowering, node: fx.Node, args: Args) -> str:
+    dims = value_of(args["weight"]).dim() - 2
+    if value_of(args["input"]).dim() != dims + 2:
+        raise Unsupported("a convolution of an input without a batch axis")
+    if isinstance(args["padding"], str):
+        source, padding = _pad_same(low, node, args, dims)
+    else:
+        source, padding = low.value(args["input"]), tuple_of(args["padding"], dims)
+    attributes: dict[str, Attribute] = {
+        "stride": tuple_of(args["stride"], dims),
+        "padding": padding,
+        "dilation": tuple_of(args["dilation"], dims),
+        "groups": whole_of(args["groups"]),
+    }
+    inputs = [source, *low.values(args["weight"], args["bias"])]
+    return low.emit(f"conv{dims}d", inputs, attributes, node.name)
+
+
+@handles("aten.batch_norm.default")
+def _batch_norm(low: Lowering, node: fx.Node, args: Args) -> str:
+    if args["training"] or args["running_mean"] is None:
+        raise Unsupported("batch norm that uses the statistics of the batch, so samples see each other")
+    # "batch_norm" is not on the whitelist: folding replaces it by the layer before or by affine_channel
+    optional = [args["weight"], args["bias"]]
+    names = ["" if part is None else low.value(part) for part in optional]
+    inputs = [low.value(args["input"]), *names, *low.values(args["running_mean"], args["running_var"])]
+    flat = value_of(args["input"]).dim() == 2
+    return low.emit("batch_norm", inputs, {"eps": number_of(args["eps"]), "channels_last": flat}, node.name)
+
+
+@handles("aten.instance_norm.default")
+def _instance_norm(low: Lowering, node: fx.Node, args: Args) -> str:
+    if args["running_mean"] is not None:
+        raise Unsupported("instance norm with running statistics")
+    channels = whole_of(value_of(args["input"]).shape[1])
+    inputs = low.values(args["input"], args["weight"], args["bias"])
+    return low.emit("group_norm", inputs, {"num_groups": channels, "eps": number_of(args["eps"])}, node.name)
+
+
+@handles("aten.layer_norm.default")
+def _layer_norm(low: Lowering, node: fx.Node, args: Args) -> str:
+    shape = tuple(whole_of(size) for size in args["normalized_shape"])
+    inputs = low.values(args["input"], args["weight"], args["bias"])
+    return low.emit("layer_norm", inputs, {"normalized_shape": shape, "eps": number_of(args["eps"])}, node.name)
+
+
+@handles("aten.group_norm.default")
+def _group_norm(low: Lowering, node: fx.Node, args: Args) -> str:
+    inputs = low.values(args["input"], args["weight"], args["bias"])
+    attributes: dict[str, Attribute] = {"num_groups": whole_of(args["num_groups"]), "eps": number_of(args["eps"])}
+    return low.emit("group_norm", inputs, attributes, node.name)
+
+
+_UNARY: tuple[str, ...] = ("relu", "silu", "tanh", "sigmoid", "hardswish", "hardsigmoid", "mish", "selu")
+_UNARY += ("exp", "log", "abs", "neg", "sqrt", "rsqrt", "reciprocal")
+
+
+def _make_unary(op: str) -> None:
+    @handles(f"aten.{op}.default", f"aten.{op}_.default")
+    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
+        return low.emit(op, [low.value(node.args[0])], {}, node.name)
+
+
+for _op in _UNARY:
+    _make_unary(_op)
+
+
+@handles("aten.leaky_relu.default", "aten.leaky_relu_.default")
+def _leaky_relu(low: Lowering, node: fx.Node, args: Args) -> str:
+    slope = number_of(args["negative_slope"])
+    return low.emit("leaky_relu", [low.value(args["self"])], {"negative_slope": slope}, node.name)
+
+
+@handles("aten.prelu.default")
+def _prelu(low: Lowering, node: fx.Node, args: Args) -> str:
+    return low.emit("prelu", low.values(args["self"], args["weight"]), {}, node.name)
+
+
+@handles("aten.gelu.default")
+def _gelu(low: Lowering, node: fx.Node, args: Args) -> str:
+    return low.emit("gelu", [low.value(args["self"])], {"tanh": args["approximate"] == "tanh"}, node.name)
+
+
+@handles("aten.elu.default", "aten.elu_.default")
+def _elu(low: Lowering, node: fx.Node, args: Args) -> str:
+    if args["scale"] != 1 or args["input_scale"] != 1:
+        raise Unsupported("elu with a scale")
+    return low.emit("elu", [low.value(args["self"])], {"alpha": number_of(args["alpha"])}, node.name)
+
+
+@handles("aten.softplus.default")
+def _softplus(low: Lowering, node: fx.Node, args: Args) -> str:
+    attributes: dict[str, Attribute] = {"beta": number_of(args["beta"]), "threshold": number_of(args["threshold"])}
+    return low.emit("softplus", [low.value(args["self"])], attributes, node.name)
+
+
+def _clamp(low: Lowering, node: fx.Node, lowest: object, highest: object) -> str:
+    attributes: dict[str, Attribute] = {
+        "min": None if lowest is None else number_of(lowest),
+        "max": None if highest is None else number_of(highest),
+    }
+    return low.emit("clamp", [low.value(node.args[0])], attributes, node.name)
+
+
+@handles("aten.hardtanh.default", "aten.hardtanh_.default")
+def _hardtanh(low: Lowering, node: fx.Node, args: Args) -> str:
+    return _clamp(low, node, args["min_val"], args["max_val"])
+
+
+@handles("aten.relu6.default", "aten.relu6_.default")
+def _relu6(low: Lowering, node: fx.Node, args: Args) -> str:
+    return _clamp(low, node, 0.0, 6.0)
+
+
+@handles("aten.clamp.default", "aten.clamp_.default", "aten.clamp_min.default", "aten.clamp_max.default")
+def _clamp_any(low: Lowering, node: fx.Node, args: Args) -> str:
+    return _clamp(low, node, args.get("min"), args.get("max"))
+
+
+def _make_softmax(op: str) -> None:
+    @handles(f"aten.{op}.int", f"aten._{op}.default")
+    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
+        return low.emit(op, [low.value(args["self"])], {"dim": dims_of(node, args["dim"])[0]}, node.name)
+
+
+_make_softmax("softmax")
+_make_softmax("log_softmax")
+
+
+def _make_reduce(op: str, *targets: str) -> None:
+    @handles(*targets)
+    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
+        if args.get("dtype") is not None and args["dtype"] != torch.float32:
+            raise Unsupported("a reduction into another dtype")
+        dims = dims_of(node, args.get("dim"))
+        return low.emit(
+            op, [low.value(args["self"])], {"dim": dims, "keepdim": bool(args.get("keepdim", False))}, node.name
+        )
+
+
+_make_reduce("mean", "aten.mean.dim", "aten.mean.default")
+_make_reduce("sum", "aten.sum.dim_IntList", "aten.sum.default")
+_make_reduce("amax", "aten.amax.default")
+
+
+def _make_pool(op: str, dims: int, extra: Sequence[str]) -> None:
+    @handles(f"aten.{op}{dims}d.default")
+    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
+        if args.get("divisor_override") is not None:
+            raise Unsupported("average pooling with a divisor of its own")
+        attributes: dict[str, Attribute] = {
+            "kernel_size": tuple_of(args["kernel_size"], dims),
+            "stride": tuple_of(args["stride"] or args["kernel_size"], dims),
+            "padding": tuple_of(args["padding"], dims),
+            "ceil_mode": bool(args["ceil_mode"]),
+        }
+        for name in extra:
+            attributes[name] = tuple_of(args[name], dims) if name == "dilation" else bool(args[name])
+        return low.emit(f"{op}{dims}d", [low.value(node.args[0])], attributes, node.name)
+
+
+for _dims_ in (1, 2):
+    _make_pool("max_pool", _dims_, ("dilation",))
+    _make_pool("avg_pool", _dims_, ("count_include_pad",))
+
+
+def _make_adaptive(dims: int) -> None:
+    @handles(f"aten.adaptive_avg_pool{dims}d.default")
+    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
+        sizes = tuple(whole_of(size) for size in value_of(node).shape[-dims:])
+        return low.emit(f"adaptive_avg_pool{dims}d", [low.value(args["self"])], {"output_size": sizes}, node.name)
+
+
+_make_adaptive(1)
+_make_adaptive(2)
+
+
+def _scaled(low: Lowering, operand: object, alpha: object, hint: str) -> str:
+    if alpha in (1, None):
+        return low.value(operand)
+    return low.emit("mul_scalar", [low.value(operand)], {"value": number_of(alpha)}, f"{hint}.alpha")
+
+
+def _binary_scalar(low: Lowering, node: fx.Node, op: str, value: float) -> str:
+    source = low.value(node.args[0])
+    if op == "sub":
+        op, value = "add", -value
+    return low.emit(f"{op}_scalar", [source], {"value": value}, node.name)
+
+
+def _make_binary(op: str) -> None:
+    @handles(*(f"aten.{op}{mark}.{kind}" for mark in ("", "_") for kind in ("Tensor", "Scalar")))
+    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
+        other, alpha = args["other"], args.get("alpha")
+        if isinstance(other, fx.Node) and isinstance(other.meta.get("val"), torch.Tensor):
+            return low.emit(op, [low.value(args["self"]), _scaled(low, other, alpha, node.name)], {}, node.name)
+        factor = 1.0 if alpha is None else number_of(alpha)
+        return _binary_scalar(low, node, op, number_of(other) * factor)
+
+
+for _op in ("add", "sub", "mul", "div"):
+    _make_binary(_op)
+
+
+@handles("aten.rsub.Scalar")
+def _rsub(low: Lowering, node: fx.Node, args: Args) -> str:
+    negative = low.emit(
+        "mul_scalar", [low.value(args["self"])], {"value": -number_of(args["alpha"])}, f"{node.name}.neg"
+    )
+    return low.emit("add_scalar", [negative], {"value": number_of(args["other"])}, node.name)
+
+
+@handles("aten.pow.Tensor_Scalar", "aten.pow_.Scalar")
+def _pow(low: Lowering, node: fx.Node, args: Args) -> str:
+    return low.emit("pow_scalar", [low.value(args["self"])], {"value": number_of(args["exponent"])}, node.name)
+
+
+@handles("aten.maximum.default", "aten.max.other")
+def _maximum(low: Lowering, node: fx.Node, args: Args) -> str:
+    return low.emit("maximum", low.values(args["self"], args["other"]), {}, node.name)
+
+
+@handles("aten.minimum.default", "aten.min.other")
+def _minimum(low: Lowering, node: fx.Node, args: Args) -> str:
+    return low.emit("minimum", low.values(args["self"], args["other"]), {}, node.name)
+
+
+@handles("aten.matmul.default", "aten.bmm.default", "aten.mm.default")
+def _matmul(low: Lowering, node: fx.Node, args: Args) -> str:
+    return low.emit("matmul", low.values(*node.args[:2]), {}, node.name)
+
+
+@handles("aten.addmm.default", "aten.baddbmm.default")
+def _addmm(low: Lowering, node: fx.Node, args: Args) -> str:
+    if args["alpha"] != 1 or args["beta"] != 1:
+        raise Unsupported("a matrix product with factors alpha or beta")
+    product = low.emit("matmul", low.values(*node.args[1:3]), {}, f"{node.name}.product")
+    return low.emit("add", [low.value(node.args[0]), product], {}, node.name)
+
+
+@handles("aten.scaled_dot_product_attention.default")
+def _attention(low: Lowering, node: fx.Node, args: Args) -> str:
+    if args["dropout_p"] != 0 or args.get("enable_gqa"):
+        raise Unsupported("attention with dropout or grouped queries")
+    inputs = low.values(args["query"], args["key"], args["value"], args["attn_mask"])
+    scale = None if args["scale"] is None else number_of(args["scale"])
+    return low.emit("attention", inputs, {"is_causal": bool(args["is_causal"]), "scale": scale}, node.name)
+
+
+@handles("aten.embedding.default")
+def _embedding(low: Lowering, node: fx.Node, args: Args) -> str:
+    return low.emit("embedding", low.values(args["indices"], args["weight"]), {}, node.name)
+
+
+SUPPORTED_TARGETS = frozenset(HANDLERS)
+"""ATen operators that capture understands, as ``str(target)``."""

@@ -1,0 +1,153 @@
+"""Model files and specifications from the command line -> modules or exported programs.
+
+``model.pt2`` is data and is loaded as such (:mod:`bitcert.network.pt2`). ``package.module:factory`` imports and
+runs the user's own code, by the user's own request; its weights come from safetensors or from torch's restricted
+unpickler (``weights_only=True``). This module does NOT sandbox the factory.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle  # only to name the exception that torch.load(weights_only=True) raises
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from bitcert.errors import InputError
+from bitcert.network.capture import one_line
+from bitcert.network.pt2 import load_exported_program
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model ready for :func:`bitcert.network.capture`, and what was done to its weights on the way."""
+
+    model: nn.Module | ExportedProgram
+    spec: str
+    notes: tuple[str, ...] = ()
+
+
+def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
+    """Loads ``spec``.
+
+    Args:
+        spec: path of a ``.pt2`` file, or ``package.module:factory`` (called without arguments).
+        weights: ``.safetensors`` file or torch state dict for the factory's module; None keeps its own weights.
+
+    Raises:
+        InputError: unreadable file, unknown module or factory, keys that do not match (all named).
+        CaptureError: a ``.pt2`` file with unsupported operators.
+    """
+    if spec.endswith(".pt2"):
+        if weights is not None:
+            raise InputError("no weights beside a .pt2 file", str(weights), "leave out --weights")
+        return LoadedModel(load_exported_program(spec), spec)
+    if ":" not in spec:
+        raise InputError(
+            "a model as FILE.pt2 or package.module:factory", repr(spec), "write it in one of these forms"
+        )
+    module = _build(spec)
+    if weights is None:
+        return LoadedModel(module, spec)
+    state, notes = read_state_dict(weights)
+    _load_strictly(module, state, str(weights))
+    return LoadedModel(module, spec, notes)
+
+
+def _build(spec: str) -> nn.Module:
+    package, _, name = spec.partition(":")
+    here = str(Path.cwd())
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        factory: object = importlib.import_module(package)
+        for part in name.split("."):
+            factory = getattr(factory, part)
+        if not callable(factory):
+            raise InputError(
+                f"a callable {name!r} in {package}", type(factory).__name__, "name a function or a class"
+            )
+        module = factory()
+    except InputError:
+        raise
+    except Exception as error:
+        got = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"a model factory {spec}", got, "check module, name and its requirements") from error
+    finally:
+        if added and here in sys.path:
+            sys.path.remove(here)
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{spec} to return a torch.nn.Module", type(module).__name__, "return the module")
+    return module
+
+
+def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Tensors by name from safetensors or a torch file; wrappers and a ``module.`` prefix are removed and noted.
+
+    Raises:
+        InputError: missing, unreadable, would need unrestricted unpickling, or holds no state dict.
+    """
+    path = Path(path)
+    try:
+        loaded: object = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except OSError as error:
+        raise InputError("a readable weights file", error.strerror or one_line(error), f"check {path}") from error
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            "weights as plain tensors",
+            f"a file {path.name} that torch refuses to load safely",
+            "save model.state_dict()",
+        ) from error
+    except Exception as error:
+        # both readers raise many types on a damaged file; all of them mean the same to the user
+        raise InputError("a safetensors file or a state dict", one_line(error), f"check {path}") from error
+    return _unwrap(loaded, path)
+
+
+def _unwrap(loaded: object, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    notes: list[str] = []
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+            notes.append(f"weights taken from the entry {key!r}")
+            break
+    if not isinstance(loaded, Mapping) or not loaded:
+        raise InputError("a state dict", type(loaded).__name__, f"save model.state_dict() into {path.name}")
+    wrong = [str(key) for key, value in loaded.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
+    if wrong:
+        raise InputError(
+            "a state dict of tensors", f"other values under {', '.join(wrong)[:200]}", "save model.state_dict()"
+        )
+    state: dict[str, Tensor] = {str(key): value for key, value in loaded.items()}
+    if all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+        notes.append("prefix 'module.' removed from every name")
+    return state, tuple(notes)
+
+
+def _load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    own = module.state_dict()
+    problems = [f"missing {key}" for key in own if key not in state]
+    problems += [f"unexpected {key}" for key in state if key not in own]
+    problems += [
+        f"{key} of shape {list(state[key].shape)} for {list(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if problems:
+        raise InputError("weights that match the model", "; ".join(problems), f"check {source}")
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise InputError("weights that match the model", one_line(error), f"check {source}") from error

@@ -1,0 +1,175 @@
+"""Handlers of ATen operators that move, cut, join or repeat entries without arithmetic.
+
+Reshapes are rewritten from recorded shapes; whatever would move entries between samples of a batch is refused here
+or, at the latest, by the layout rules. Operators that compute are NOT here but in :mod:`bitcert.network.handlers`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from bitcert.network.attributes import Attribute
+from bitcert.network.lowering import (
+    Args,
+    Lowering,
+    Unsupported,
+    dims_of,
+    handles,
+    is_symbolic,
+    number_of,
+    value_of,
+    whole_of,
+)
+
+
+@handles(
+    "aten.view.default",
+    "aten.reshape.default",
+    "aten._unsafe_view.default",
+    "aten.flatten.using_ints",
+    "aten.unflatten.int",
+    "aten.squeeze.default",
+    "aten.squeeze.dim",
+    "aten.squeeze.dims",
+    "aten.unsqueeze.default",
+    "aten.view_as.default",
+    "aten.reshape_as.default",
+)
+def _reshape(low: Lowering, node: fx.Node, args: Args) -> str:
+    shape = low.sizes(node, symbol=-1)
+    return low.emit("reshape", [low.value(node.args[0])], {"shape": shape}, node.name)
+
+
+@handles("aten.permute.default")
+def _permute(low: Lowering, node: fx.Node, args: Args) -> str:
+    return low.emit("permute", [low.value(args["self"])], {"dims": dims_of(node, args["dims"])}, node.name)
+
+
+@handles("aten.transpose.int", "aten.t.default", "aten.numpy_T.default")
+def _transpose(low: Lowering, node: fx.Node, args: Args) -> str:
+    dims = list(range(value_of(args["self"]).dim()))
+    if "dim0" in args:
+        first, second = dims_of(node, [args["dim0"], args["dim1"]])
+        dims[first], dims[second] = second, first
+    else:
+        dims.reverse()
+    return low.emit("permute", [low.value(args["self"])], {"dims": tuple(dims)}, node.name)
+
+
+@handles("aten.expand.default", "aten.expand_as.default")
+def _expand(low: Lowering, node: fx.Node, args: Args) -> str:
+    for size in value_of(node).shape:
+        if is_symbolic(size) and str(size) != low.batch:
+            raise Unsupported("expansion by a multiple of the batch size")
+    return low.emit("expand", [low.value(args["self"])], {"shape": low.sizes(node, symbol=0)}, node.name)
+
+
+@handles("aten.repeat.default")
+def _repeat(low: Lowering, node: fx.Node, args: Args) -> str:
+    if all(type(times) is int for times in args["repeats"]):
+        repeats = tuple(args["repeats"])
+        return low.emit("repeat", [low.value(args["self"])], {"repeats": repeats}, node.name)
+    source = value_of(args["self"])
+    pairs = zip([1] * (len(args["repeats"]) - source.dim()) + list(source.shape), args["repeats"], strict=True)
+    if any(size != 1 and times != 1 for size, times in pairs):
+        raise Unsupported("repetition along the batch")
+    expanded: str = low.emit("expand", [low.value(args["self"])], {"shape": low.sizes(node, symbol=0)}, node.name)
+    return expanded
+
+
+@handles("aten.select.int")
+def _select(low: Lowering, node: fx.Node, args: Args) -> str:
+    dim = dims_of(node, args["dim"])[0]
+    size, index = value_of(args["self"]).shape[dim], whole_of(args["index"])
+    if is_symbolic(size):
+        raise Unsupported("one sample of the batch is picked")
+    position = index + int(size) if index < 0 else index
+    return low.emit("select", [low.value(args["self"])], {"dim": dim, "index": position}, node.name)
+
+
+def _emit_slice(low: Lowering, source: str, dim: int, span: tuple[int, int, int], hint: str) -> str:
+    attributes: dict[str, Attribute] = {"dim": dim, "start": span[0], "end": span[1], "step": span[2]}
+    return low.emit("slice", [source], attributes, hint)
+
+
+@handles("aten.slice.Tensor")
+def _slice(low: Lowering, node: fx.Node, args: Args) -> str:
+    dim = dims_of(node, args["dim"])[0]
+    before, after = value_of(args["self"]).shape[dim], value_of(node).shape[dim]
+    if str(before) == str(after):
+        return low.value(args["self"])
+    if is_symbolic(before):
+        raise Unsupported("part of the batch is picked")
+    start, end, step = slice(args["start"], args["end"], args["step"]).indices(int(before))
+    return _emit_slice(low, low.value(args["self"]), dim, (start, end, step), node.name)
+
+
+@handles(
+    "aten.chunk.default",
+    "aten.split.Tensor",
+    "aten.split.sizes",
+    "aten.split_with_sizes.default",
+    "aten.tensor_split.sections",
+)
+def _split(low: Lowering, node: fx.Node, args: Args) -> list[str]:
+    dim, source = dims_of(node, args["dim"])[0], low.value(args["self"])
+    parts, start = [], 0
+    for k, part in enumerate(node.meta["val"]):
+        size = whole_of(part.shape[dim])
+        parts.append(_emit_slice(low, source, dim, (start, start + size, 1), f"{node.name}.{k}"))
+        start += size
+    return parts
+
+
+@handles("aten.unbind.int")
+def _unbind(low: Lowering, node: fx.Node, args: Args) -> list[str]:
+    dim, source = dims_of(node, args["dim"])[0], low.value(args["self"])
+    count = whole_of(value_of(args["self"]).shape[dim])
+    return [low.emit("select", [source], {"dim": dim, "index": k}, f"{node.name}.{k}") for k in range(count)]
+
+
+@handles("operator.getitem")
+def _getitem(low: Lowering, node: fx.Node, args: Args) -> str:
+    source = node.args[0]
+    parts = low.results.get(source) if isinstance(source, fx.Node) else None
+    if not isinstance(parts, list):
+        raise Unsupported("one of several results of an unsupported operation")
+    chosen: str = parts[whole_of(node.args[1])]
+    return chosen
+
+
+@handles("aten.pad.default", "aten.constant_pad_nd.default")
+def _pad(low: Lowering, node: fx.Node, args: Args) -> str:
+    if args.get("mode", "constant") != "constant":
+        raise Unsupported(f"padding mode {args['mode']!r}")
+    padding = tuple(whole_of(side) for side in args["pad"])
+    value = number_of(args["value"] or 0)
+    return low.emit("pad", [low.value(args["self"])], {"padding": padding, "value": value}, node.name)
+
+
+@handles("aten.cat.default", "aten.concat.default", "aten.concatenate.default")
+def _cat(low: Lowering, node: fx.Node, args: Args) -> str:
+    dim = args["dim"] if args["dim"] >= 0 else args["dim"] + value_of(node).dim()
+    return low.emit("cat", [low.value(part) for part in args["tensors"]], {"dim": dim}, node.name)
+
+
+@handles("aten.stack.default")
+def _stack(low: Lowering, node: fx.Node, args: Args) -> str:
+    dim = args["dim"] if args["dim"] >= 0 else args["dim"] + value_of(node).dim()
+    whole = list(low.sizes(node, symbol=-1))
+    whole[dim] = 1
+    parts = [low.emit("reshape", [low.value(t)], {"shape": tuple(whole)}, f"{node.name}.in") for t in args["tensors"]]
+    return low.emit("cat", parts, {"dim": dim}, node.name)
+
+
+def _emit_arange(low: Lowering, node: fx.Node, start: object, end: object, step: object) -> str:
+    attributes: dict[str, Attribute] = {"start": whole_of(start), "end": whole_of(end), "step": whole_of(step)}
+    if value_of(node).dtype != torch.int64:
+        raise Unsupported("a range of numbers that are not integers")
+    return low.emit("arange", [], attributes, node.name)
+
+
+@handles("aten.arange.default", "aten.arange.start", "aten.arange.start_step")
+def _arange(low: Lowering, node: fx.Node, args: Args) -> str:
+    return _emit_arange(low, node, args.get("start", 0), args["end"], args.get("step", 1))

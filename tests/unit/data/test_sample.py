@@ -1,0 +1,274 @@
+"""Samples: what is refused, what the hashes depend on, and which pairs are no independent draws."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitcert.data import Role, Sample, check_independent, count_shared_examples
+from bitcert.data import sample as sample_module
+from bitcert.errors import InputError, SampleReuseError
+
+
+def make(n=6, role=Role.TRAIN, seed=0, name="toy", dtype=np.uint8):
+    inputs = np.random.default_rng(seed).integers(0, 256, (n, 1, 4, 4)).astype(dtype)
+    return Sample(inputs, np.arange(n) % 3, 3, role, name)
+
+
+def refuse(match, inputs, labels, num_classes=2, role=Role.TRAIN):
+    with pytest.raises(InputError, match=match) as caught:
+        Sample(inputs, labels, num_classes, role, "bad set")
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "'bad set'" in text
+
+
+X = np.zeros((3, 2), np.float32)
+Y = np.array([0, 1, 0])
+
+
+def test_fields_and_properties():
+    sample = make(6)
+    assert len(sample) == 6
+    assert sample.input_shape == (1, 4, 4)
+    assert sample.labels.dtype == np.int64
+    assert sample.has_labels
+    assert sample.role is Role.TRAIN
+    assert repr(sample) == "Sample('toy', train, 6 of 1x4x4 uint8, 3 classes)"
+
+
+def test_role_is_a_string_and_unknown_roles_suggest():
+    assert Role("prior") is Role.PRIOR
+    assert Role.HOLDOUT == "holdout"
+    with pytest.raises(InputError, match="did you mean 'train'"):
+        Role("trian")
+
+
+@pytest.mark.parametrize(
+    ("match", "inputs", "labels"),
+    [
+        ("empty set", np.zeros((0, 2), np.float32), np.zeros(0, int)),
+        ("empty set", [], []),
+        ("empty set", np.zeros((3, 0), np.float32), Y),
+        ("shape \\[n, ...\\]", np.zeros(3, np.float32), Y),
+        ("shape \\[2\\] for 3 inputs", X, Y[:2]),
+        ("shape \\[3, 1\\] for 3 inputs", X, Y[:, None]),
+        ("for 3 inputs", X, None),
+        ("label 2 at index 1", X, np.array([0, 2, 1])),
+        ("label -1 at index 2", X, np.array([0, 1, -1])),
+        ("integer labels.*float64", X, np.array([0.0, 1.0, 0.0])),
+        ("integer labels.*bool", X, np.array([True, False, True])),
+        ("integer labels.*<U1", X, np.array(["a", "b", "a"])),
+        ("fit 64 bits", X, np.array([0, 1, 2**64 - 1], np.uint64)),
+        ("at least two classes.*label 1 on all 3", X, np.array([1, 1, 1])),
+        ("finite.*nan in example 1", np.array([[0, 1], [np.nan, 1], [0, 0]], np.float32), Y),
+        ("finite.*-inf in example 2", np.array([[0, 1], [0, 1], [0, -np.inf]], np.float32), Y),
+        ("finite.*inf in example 0", np.array([[1e300, 1], [0, 1], [0, 0]]), Y),
+        ("uint8 or float32.*int64", np.zeros((3, 2), np.int64), Y),
+        ("uint8 or float32.*float16", np.zeros((3, 2), np.float16), Y),
+        ("uint8 or float32.*bool", np.zeros((3, 2), bool), Y),
+        ("one array", [[1, 2], [3]], Y),
+    ],
+)
+def test_refusals(match, inputs, labels):
+    refuse(match, inputs, labels)
+
+
+@pytest.mark.parametrize("classes", [0, 1, -3, 2.0, True, None])
+def test_refuses_number_of_classes(classes):
+    refuse("at least 2 classes", X, Y, num_classes=classes)
+
+
+def test_nan_is_found_beyond_the_first_chunk(monkeypatch):
+    monkeypatch.setattr(sample_module, "CHUNK_BYTES", 64)
+    inputs = np.zeros((100, 5), np.float32)
+    inputs[77, 3] = np.nan
+    refuse("nan in example 77", inputs, np.arange(100) % 2)
+
+
+def test_float64_is_rounded_to_float32_and_foreign_byte_order_is_read():
+    values = np.random.default_rng(0).normal(size=(3, 2))
+    sample = Sample(values, Y, 2, Role.TRAIN, "wide")
+    assert sample.inputs.dtype == np.float32
+    swapped = Sample(values.astype(">f4"), Y.astype(">i2"), 2, Role.TRAIN, "swapped")
+    assert swapped.inputs.dtype == np.float32
+    assert swapped.content_hash == sample.content_hash
+
+
+def test_number_of_classes_is_inferred_from_the_labels():
+    assert Sample.from_arrays(X, np.array([0, 4, 1], np.uint8), Role.TRAIN, "t").num_classes == 5
+    assert Sample.from_arrays(X, Y, Role.TRAIN, "t", 7).num_classes == 7
+    with pytest.raises(InputError, match="pass num_classes"):
+        Sample.from_arrays(X, None, Role.UNLABELLED, "t")
+    with pytest.raises(InputError, match="at least two classes"):
+        Sample.from_arrays(X, np.zeros(3, int), Role.TRAIN, "t")
+    with pytest.raises(InputError, match="at most 1048576 classes"):
+        Sample.from_arrays(X, np.array([0, 1, 10**9]), Role.TRAIN, "t")
+    with pytest.raises(InputError, match="integer labels"):
+        Sample.from_arrays(X, np.array([0.5, 1, 0]), Role.TRAIN, "t")
+    with pytest.raises(InputError, match="empty set"):
+        Sample.from_arrays([], [], Role.TRAIN, "t")
+
+
+@pytest.mark.parametrize("labels", [None, np.zeros(0), Y])
+def test_unlabelled_may_lack_labels(labels):
+    sample = Sample(X, labels, 2, Role.UNLABELLED, "u")
+    assert sample.has_labels == (labels is Y)
+    assert [len(x) for x, _ in sample.batches(2)] == [2, 1]
+    if labels is not Y:
+        with pytest.raises(InputError, match="one label for every input"):
+            sample.with_role(Role.TRAIN)
+
+
+def test_arrays_are_read_only_and_callers_keep_theirs():
+    inputs = X.copy()
+    sample = Sample(inputs, Y, 2, Role.TRAIN, "t")
+    with pytest.raises(ValueError, match="read-only"):
+        sample.inputs[0] = 1
+    assert inputs.flags.writeable
+
+
+def test_batches_are_views_in_order():
+    sample = make(7)
+    batches = list(sample.batches(3))
+    assert [len(y) for _, y in batches] == [3, 3, 1]
+    assert np.array_equal(np.concatenate([x for x, _ in batches]), sample.inputs)
+    assert np.array_equal(np.concatenate([y for _, y in batches]), sample.labels)
+    assert all(np.shares_memory(x, sample.inputs) for x, _ in batches)
+    with pytest.raises(InputError, match="batch size"):
+        next(sample.batches(0))
+
+
+def test_take_selects_and_refuses():
+    sample = make(9)
+    part = sample.take(slice(2, 5))
+    assert np.array_equal(part.inputs, sample.inputs[2:5])
+    assert np.shares_memory(part.inputs, sample.inputs)
+    assert (part.num_classes, part.role, part.name) == (3, Role.TRAIN, "toy[part]")
+    chosen = sample.take([8, 0], "chosen")
+    assert np.array_equal(chosen.labels, sample.labels[[8, 0]])
+    assert chosen.name == "chosen"
+    assert len(sample.take(sample.labels > 0)) == 6
+    for bad, match in (
+        (slice(0, 0), "empty set"),
+        ([], "empty set"),
+        ([9], "indices into the 9"),
+        ([0, 3], "two classes"),
+    ):
+        with pytest.raises(InputError, match=match):
+            sample.take(bad)
+
+
+def test_content_hash_is_the_documented_bytes():
+    inputs = np.array([[1.5, -2.0], [0.25, 3.0]], np.float32)
+    sample = Sample(inputs, np.array([1, 0]), 2, Role.TRAIN, "t")
+    written = b"bitcert sample 1\ninputs float32 2 2\n" + inputs.astype("<f4").tobytes()
+    written += b"labels int64 2\n" + np.array([1, 0], "<i8").tobytes()
+    assert sample.content_hash == hashlib.sha256(written).hexdigest()
+
+
+def test_hash_ignores_role_name_classes_layout_and_chunks(monkeypatch):
+    sample = make(8)
+    other = Sample(np.asfortranarray(sample.inputs), sample.labels.astype(np.uint8), 9, Role.PRIOR, "other")
+    assert other.content_hash == sample.content_hash
+    assert np.array_equal(other.example_hashes, sample.example_hashes)
+    monkeypatch.setattr(sample_module, "CHUNK_BYTES", 20)
+    assert make(8).content_hash == sample.content_hash
+    assert sample.with_role(Role.HOLDOUT).content_hash == sample.content_hash
+
+
+def test_role_change_that_keeps_hashes_really_keeps_the_data():
+    sample = make(8)
+    before = sample.content_hash
+    assert sample.take(slice(0, 8)).with_role(Role.PRIOR).content_hash == before
+    assert sample.take(slice(0, 7)).with_role(Role.PRIOR).content_hash != before
+
+
+@given(st.integers(0, 5 * 16 - 1), st.integers(1, 255))
+def test_hash_changes_with_any_pixel(position, change):
+    sample = make(5)
+    inputs = sample.inputs.copy()
+    inputs.reshape(-1)[position] ^= np.uint8(change)
+    changed = Sample(inputs, sample.labels, 3, Role.TRAIN, "toy")
+    assert changed.content_hash != sample.content_hash
+    assert changed.inputs_hash != sample.inputs_hash
+    assert np.flatnonzero(changed.example_hashes != sample.example_hashes).tolist() == [position // 16]
+
+
+@given(st.integers(0, 4), st.integers(1, 2))
+def test_hash_changes_with_any_label(position, change):
+    sample = make(5)
+    labels = sample.labels.copy()
+    labels[position] = (labels[position] + change) % 3
+    changed = Sample(sample.inputs, labels, 3, Role.TRAIN, "toy")
+    assert changed.content_hash != sample.content_hash
+    assert changed.inputs_hash == sample.inputs_hash
+
+
+def test_hash_changes_with_shape_dtype_and_order():
+    sample = make(6)
+    hashes = {
+        sample.content_hash,
+        Sample(sample.inputs.reshape(6, 16), sample.labels, 3, Role.TRAIN, "t").content_hash,
+        Sample(sample.inputs.astype(np.float32), sample.labels, 3, Role.TRAIN, "t").content_hash,
+        sample.take([1, 0, 2, 3, 4, 5]).content_hash,
+        sample.take(slice(0, 5)).content_hash,
+    }
+    assert len(hashes) == 5
+
+
+def test_shared_examples_match_a_naive_count():
+    a, b = make(30, seed=1), make(20, seed=2)
+    mixed = Sample(np.concatenate([b.inputs, a.inputs[[3, 3, 7]]]), np.arange(23) % 3, 3, Role.HOLDOUT, "mixed")
+    for left, right in ((a, mixed), (mixed, a), (a, b)):
+        rows = {row.tobytes() for row in right.inputs}
+        assert count_shared_examples(left, right) == sum(row.tobytes() in rows for row in left.inputs)
+    assert count_shared_examples(mixed, a) == 3
+
+
+@pytest.mark.parametrize("first", list(Role))
+@pytest.mark.parametrize("second", list(Role))
+def test_one_sample_in_two_roles_is_refused(first, second):
+    a, b = make(6, first, name="one"), make(6, second, name="two")
+    if first is second:
+        check_independent(a, b)
+        return
+    with pytest.raises(SampleReuseError, match=f"same 6 examples.*'{a.name}'.*'{b.name}'"):
+        check_independent(make(9, first, seed=5), a, b)
+
+
+def test_training_inputs_without_labels_are_recognised():
+    train = make(6)
+    stripped = Sample(train.inputs, None, 3, Role.UNLABELLED, "stripped")
+    with pytest.raises(SampleReuseError, match="train and unlabelled"):
+        check_independent(train, stripped)
+
+
+def test_a_subset_in_another_role_is_refused_in_either_order():
+    train = make(400)
+    prior = train.take(slice(0, 200)).with_role(Role.PRIOR)
+    for pair in ((train, prior), (prior, train)):
+        with pytest.raises(SampleReuseError, match="200 of the 200 examples of 'toy\\[part\\]' \\(prior\\)"):
+            check_independent(*pair)
+    check_independent(train.take(slice(200, 400)), prior)
+
+
+def test_independent_draws_of_few_values_pass():
+    rng = np.random.default_rng(0)
+    for values in (2, 30, 1000):
+        draws = rng.integers(0, values, (600, 2)) // [1, values]
+        inputs = draws.astype(np.float32)
+        a = Sample(inputs[:300], np.arange(300) % 2, 2, Role.TRAIN, "a")
+        b = Sample(inputs[300:], np.arange(300) % 2, 2, Role.HOLDOUT, "b")
+        check_independent(a, b)
+    assert count_shared_examples(a, b) > 0
+
+
+def test_a_few_duplicates_pass():
+    train, other = make(400, seed=1), make(400, seed=2)
+    inputs = np.concatenate([other.inputs, train.inputs[:5]])
+    check_independent(train, Sample(inputs, np.arange(405) % 3, 3, Role.HOLDOUT, "almost"))
