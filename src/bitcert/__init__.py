@@ -1,1 +1,60 @@
-"""bitcert."""
+"""bitcert: compress a trained classifier into a short binary message and certify how often it will be wrong.
+
+The verbs, in the order of the work::
+
+    network = capture(model, example)                    # what is understood of a network, or a refusal
+    compressed = compress(sample, network, run=Run())    # -> message, ledger, helper
+    certificate = certify(compressed, sample)            # -> the bound, with everything it rests on
+    verification = verify("out/certificate.json")        # a stranger's check from the files
+    page = render_report(certificate)                    # one self-contained HTML page
+
+Samples come from ``load_sample`` or ``to_sample``. The subpackages hold the parts: ``certify`` (the theorems as pure
+functions), ``coding`` (bits), ``network`` (capture), ``helper`` (decoders), ``compress`` (search).
+"""
+
+from bitcert.certification import certify as _certify
+from bitcert.certify.certificate import Certificate
+from bitcert.compression import compress as _compress
+from bitcert.compress.run import Candidate, Compressed, Run
+from bitcert.data import Role, Sample, load_sample, to_sample
+from bitcert.errors import BitcertError
+from bitcert.evaluate import DecisionRule, ErrorCount, count_errors
+from bitcert.helper import Decoded, Helper, Preprocessing, decode_message
+from bitcert.network import Network, capture
+from bitcert.report import render_report
+from bitcert.verify import Status, Verification
+from bitcert.verify import verify as _verify
+
+# The verbs deliberately take the names of the subpackages that implement them.
+certify = _certify
+compress = _compress
+verify = _verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BitcertError",
+    "Candidate",
+    "Certificate",
+    "Compressed",
+    "Decoded",
+    "DecisionRule",
+    "ErrorCount",
+    "Helper",
+    "Network",
+    "Preprocessing",
+    "Role",
+    "Run",
+    "Sample",
+    "Status",
+    "Verification",
+    "capture",
+    "certify",
+    "compress",
+    "count_errors",
+    "decode_message",
+    "load_sample",
+    "render_report",
+    "to_sample",
+    "verify",
+]

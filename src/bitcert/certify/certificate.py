@@ -1,0 +1,194 @@
+"""The certificate: one JSON file that says what is proved, of what, from which counts.
+
+The file is canonical (one way to write each certificate) and ends with a checksum of the rest, so that a changed byte
+is noticed; the checksum is against accidents, not against forgers. Against those there is :mod:`bitcert.verify`,
+which recounts everything from message and data and believes nothing in the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from bitcert.errors import DecodeError
+
+FORMAT = "bitcert-certificate-1"
+MAX_CERTIFICATE_BYTES = 1 << 20
+_MAX_DEPTH = 8
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is proved, and the numbers it rests on.
+
+    Attributes:
+        bound: upper limit on the error probability of the certified classifier on new data, in [0, 1].
+        delta: probability, over the draw of the sample, that the bound fails.
+        errors: errors on the training sample, near-ties included.
+        near_ties: examples whose two largest logits are closer than the decision rule's tolerance.
+        samples: size m of the training sample.
+        message_bits: length of the message file in bits.
+        certifies: ``"compressed"`` or ``"original"``: whose error the bound limits.
+        theorem: the theorem used, with its citation.
+        bounds: the bound in its three forms, ``binomial <= kl_chernoff <= hoeffding``.
+        sections: bits of the message by section; they sum to ``message_bits``.
+        delta_ledger: what ``delta`` was spent on.
+        decision_rule: ``dtype``, ``batch_size``, ``tolerance``.
+        data: name, hash, number of classes, shape of the training sample.
+        helper: everything the decoder knows beforehand, with its hash.
+        message: file name and SHA-256 of the message.
+        description: what the certified classifier is, in words.
+        holdout: counts and bound of held-out labels, for comparison only, or ``None``.
+        versions: of the program and of the libraries that made the file.
+    """
+
+    bound: float
+    delta: float
+    errors: int
+    near_ties: int
+    samples: int
+    message_bits: int
+    certifies: str
+    theorem: str
+    bounds: Mapping[str, float]
+    sections: tuple[tuple[str, int], ...]
+    delta_ledger: tuple[tuple[str, float], ...]
+    decision_rule: Mapping[str, Any]
+    data: Mapping[str, Any]
+    helper: Mapping[str, Any]
+    message: Mapping[str, str]
+    description: str
+    holdout: Mapping[str, Any] | None
+    versions: Mapping[str, str]
+
+    @property
+    def vacuous(self) -> bool:
+        """Whether the bound says nothing: no better than guessing that every answer is wrong."""
+        return self.bound >= 1.0
+
+    @property
+    def sentence(self) -> str:
+        """The certificate in one plain sentence."""
+        confidence = f"{100 * (1 - self.delta):.6g} %"
+        what = "this network" if self.certifies == "compressed" else "the original network"
+        if self.vacuous:
+            return f"With {confidence} confidence nothing is certified of {what}: the bound is vacuous (100 %)."
+        percent = math.ceil(1000 * self.bound) / 10
+        return f"With {confidence} confidence {what} is wrong on at most {percent:.1f} % of new data like these."
+
+    def to_json(self) -> str:
+        """The canonical file text, with its checksum."""
+        content = {"format": FORMAT, **{f.name: getattr(self, f.name) for f in fields(self)}}
+        content["checksum"] = _checksum(content)
+        return _canonical(content)
+
+    @classmethod
+    def from_json(cls, text: str) -> Certificate:
+        """Read a certificate file.
+
+        Raises:
+            DecodeError: unless the text is exactly what :meth:`to_json` writes for some certificate.
+        """
+        content = parse_strict(text)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise _bad(f"no format {FORMAT!r}")
+        checksum = content.pop("checksum", None)
+        if checksum != _checksum(content):
+            raise _bad("a checksum that does not match the content")
+        del content["format"]
+        if set(content) != {f.name for f in fields(cls)}:
+            raise _bad("missing or unknown keys")
+        _check_types(content)
+        for name in ("sections", "delta_ledger"):
+            content[name] = tuple((str(key), value) for key, value in content[name])
+        certificate = cls(**content)
+        if certificate.to_json() != text:
+            raise _bad("a text that is not in canonical form")
+        return certificate
+
+
+def _bad(got: str) -> DecodeError:
+    return DecodeError("a certificate.json written by bitcert", got, "ask for the file again")
+
+
+def _canonical(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=True, allow_nan=False, sort_keys=True) + "\n"
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise _bad("a key given twice")
+    return content
+
+
+def _short_int(digits: str) -> int:
+    if len(digits) > 19:
+        raise _bad("an integer of more than 19 digits")
+    return int(digits)
+
+
+def _no_constant(name: str) -> float:
+    raise _bad(f"the number {name}")
+
+
+def parse_strict(text: str) -> Any:
+    """JSON with bounds: size, depth, integer length, no duplicate keys, no NaN.
+
+    Raises:
+        DecodeError: for anything else.
+    """
+    if len(text) > MAX_CERTIFICATE_BYTES:
+        raise _bad(f"{len(text)} characters")
+    depth = 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        if depth > _MAX_DEPTH:
+            raise _bad(f"more than {_MAX_DEPTH} levels of nesting")
+    try:
+        return json.loads(
+            text, object_pairs_hook=_no_duplicates, parse_int=_short_int, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as error:
+        raise _bad("text that is not JSON") from error
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_probability(value: object) -> bool:
+    return isinstance(value, float) and 0.0 <= value <= 1.0
+
+
+def _is_pairs(value: object, check: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and check(pair[1]) for pair in value
+    )
+
+
+def _check_types(content: Mapping[str, Any]) -> None:
+    checks: dict[str, Any] = {
+        **dict.fromkeys(("bound", "delta"), _is_probability),
+        **dict.fromkeys(("errors", "near_ties", "samples", "message_bits"), _is_count),
+        **dict.fromkeys(("theorem", "description"), lambda v: isinstance(v, str)),
+        **dict.fromkeys(("decision_rule", "data", "helper"), lambda v: isinstance(v, dict)),
+        "certifies": lambda v: v in ("compressed", "original"),
+        "bounds": lambda v: isinstance(v, dict) and all(map(_is_probability, v.values())),
+        "sections": lambda v: _is_pairs(v, _is_count),
+        "delta_ledger": lambda v: _is_pairs(v, _is_probability),
+        "message": lambda v: isinstance(v, dict) and all(isinstance(item, str) for item in v.values()),
+        "versions": lambda v: isinstance(v, dict) and all(isinstance(item, str) for item in v.values()),
+        "holdout": lambda v: v is None or isinstance(v, dict),
+    }
+    wrong = [name for name, check in checks.items() if not check(content[name])]
+    if wrong:
+        raise _bad(f"unusable values of {', '.join(sorted(wrong))}")

@@ -1,0 +1,179 @@
+"""``bitcert certify``: compress, count bits and errors, certify, verify, and write the results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from bitcert.certification import (
+    ARCHITECTURE_FILE,
+    CERTIFICATE_FILE,
+    MESSAGE_FILE,
+    REPORT_FILE,
+    certify,
+    versions,
+)
+from bitcert.certify.budget import check_delta
+from bitcert.certify.certificate import Certificate
+from bitcert.cli.common import LoadedNetwork, load_network, preprocessing_for, progress_bar
+from bitcert.compress import Checkpoint, Compressed, Run, compress_head, compress_separable
+from bitcert.compress.quantise import compress_values
+from bitcert.data import Role, Sample, check_independent, load_sample
+from bitcert.errors import InputError
+from bitcert.evaluate import Progress
+from bitcert.helper import Helper
+from bitcert.network import Network, OpaqueModel
+from bitcert.output import check_output_folder, write_output
+from bitcert.report import render_report, terminal_summary
+from bitcert.verify import Status, Verification, verify
+
+DEFAULT_BUDGET = {"built-in": 240.0, "network": 600.0}
+
+
+class Family(StrEnum):
+    """The built-in families, trained for the certificate."""
+
+    head = "head"
+    separable = "separable"
+
+
+class Device(StrEnum):
+    """Where training runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is to be certified."""
+
+    sample: Sample
+    holdout: Sample | None
+    network: LoadedNetwork | None
+    helper: Helper
+    family: Family
+    fine_tune: bool
+
+
+def certify_command(
+    model: Annotated[
+        str | None, typer.Argument(help="FILE.pt2 or package.module:factory; without it a network is trained.")
+    ] = None,
+    data: Annotated[str, typer.Option(help="Training data: a built-in name or a path.")] = "digits",
+    weights: Annotated[str | None, typer.Option(help="Weights of the factory: .safetensors or state dict.")] = None,
+    holdout: Annotated[str | None, typer.Option(help="Held-out labels, for comparison only: name or path.")] = None,
+    delta: Annotated[float, typer.Option(help="Probability with which the bound may fail.")] = 0.05,
+    out: Annotated[Path, typer.Option(help="Folder for message, certificate and report.")] = Path("out"),
+    seed: Annotated[int, typer.Option(help="Seed of the named random streams.")] = 0,
+    budget: Annotated[float | None, typer.Option(help="Seconds of training, at most.")] = None,
+    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.cpu,
+    family: Annotated[Family, typer.Option(help="Built-in network to train.")] = Family.head,
+    fine_tune: Annotated[bool, typer.Option(help="Fine-tune a given network while quantising it.")] = True,
+    scale: Annotated[float | None, typer.Option(help="Divide inputs by this (8-bit pixels: 255).")] = None,
+    mean: Annotated[str, typer.Option(help="Per-channel means subtracted after scaling.")] = "",
+    std: Annotated[str, typer.Option(help="Per-channel deviations divided by.")] = "",
+    download: Annotated[bool, typer.Option(help="Download built-in data that are not found.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON only.")] = False,
+) -> None:
+    """Compress a network and certify how often it will be wrong on new data."""
+    check_delta(delta, "--delta")
+    seconds = _budget_seconds(budget, model)
+    check_output_folder(out)
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise InputError("a CUDA device", "none that this torch can use", "leave out --device cuda")
+    console = Console(stderr=json_output, highlight=False)
+    with progress_bar(Console(stderr=True)) as progress:
+        sample = load_sample(data, Role.TRAIN, download=download, progress=progress)
+        held = _load_holdout(holdout, sample, download, progress)
+        preprocessing = preprocessing_for(sample, scale, mean, std)
+        network = None if model is None else load_network(model, weights, sample, preprocessing)
+        helper = Helper.for_sample(sample, _predictor(network), preprocessing)
+        request = _Request(sample, held, network, helper, family, fine_tune)
+        run = Run(seed, seconds, delta, device.value, progress, _checkpoint(out, request, seed, delta))
+        compressed = _compress(request, run)
+        certificate = certify(compressed, sample, delta=delta, holdout=held, progress=progress)
+        files = _files(compressed, certificate)
+        verification = _verify_files(files, request, progress)
+    if verification.status is not Status.VALID:
+        expected = "the files just made to verify"
+        raise InputError(expected, verification.reason, "report this as a bug with the command you ran")
+    lines = [f"{line.name}: {line.detail}" for line in verification.lines]
+    files[REPORT_FILE] = render_report(certificate, compressed.candidates, lines).encode()
+    write_output(out, files)
+    if run.checkpoint is not None:
+        run.checkpoint.remove()
+    if json_output:
+        print(certificate.to_json(), end="")
+        return
+    console.print(terminal_summary(certificate))
+    if network is not None and network.refusal:
+        console.print(f"Certified as an opaque module, because capture failed: {network.refusal}", markup=False)
+    console.print(f"Verified from the files. Results: {out / REPORT_FILE}, {out / CERTIFICATE_FILE}", markup=False)
+
+
+def _budget_seconds(budget: float | None, model: str | None) -> float:
+    if budget is None:
+        return DEFAULT_BUDGET["built-in" if model is None else "network"]
+    if not 0 < budget < float("inf"):
+        raise InputError("a positive number of seconds for --budget", str(budget), "give e.g. 60")
+    return budget
+
+
+def _load_holdout(holdout: str | None, sample: Sample, download: bool, progress: Progress) -> Sample | None:
+    if holdout is None:
+        return None
+    classes = sample.num_classes
+    held = load_sample(holdout, Role.HOLDOUT, split="test", num_classes=classes, download=download, progress=progress)
+    check_independent(sample, held)
+    return held
+
+
+def _predictor(network: LoadedNetwork | None):
+    if network is None:
+        return None
+    return network.predictor.architecture if isinstance(network.predictor, Network) else network.predictor
+
+
+def _checkpoint(out: Path, request: _Request, seed: int, delta: float) -> Checkpoint:
+    parts = [versions(), request.sample.content_hash, request.helper.content_hash, seed, delta]
+    parts += [request.family.value, request.fine_tune]
+    if request.network is not None:
+        for name, value in sorted(request.network.values.items()):
+            parts.append([name, hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()])
+    identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return Checkpoint(out.with_name(f".{out.name}.checkpoint.safetensors"), identity)
+
+
+def _compress(request: _Request, run: Run) -> Compressed:
+    if request.network is not None:
+        values = request.network.values
+        return compress_values(values, request.sample, request.helper, run, fine_tune=request.fine_tune)
+    if request.family is Family.separable:
+        return compress_separable(request.sample, request.helper, run)
+    return compress_head(request.sample, request.helper, run)
+
+
+def _files(compressed: Compressed, certificate: Certificate) -> dict[str, bytes]:
+    files = {MESSAGE_FILE: compressed.message, CERTIFICATE_FILE: certificate.to_json().encode()}
+    predictor = compressed.helper.predictor
+    if predictor is not None and not isinstance(predictor, OpaqueModel):
+        files[ARCHITECTURE_FILE] = predictor.to_json().encode()
+    return files
+
+
+def _verify_files(files: dict[str, bytes], request: _Request, progress: Progress) -> Verification:
+    model = request.helper.predictor if isinstance(request.helper.predictor, OpaqueModel) else None
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
+        return verify(Path(folder, CERTIFICATE_FILE), request.sample, model=model, progress=progress)

@@ -1,0 +1,92 @@
+"""What the verbs share: loading a model for some data, and a progress bar."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bitcert.data import Sample
+from bitcert.errors import CaptureError, InputError
+from bitcert.evaluate import Progress as Report
+from bitcert.helper import Preprocessing
+from bitcert.network import Network, OpaqueModel, capture, capture_opaque, load_model
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedNetwork:
+    """A user's network as bitcert sees it: captured, or opaque with the reason why."""
+
+    predictor: Network | OpaqueModel
+    values: dict[str, torch.Tensor]
+    notes: tuple[str, ...]
+    refusal: str = ""
+
+
+def parse_numbers(text: str, option: str) -> tuple[float, ...]:
+    """``"0.485,0.456"`` -> ``(0.485, 0.456)``."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise InputError(f"numbers separated by commas for {option}", repr(text), "write e.g. 0.5,0.5,0.5") from None
+
+
+def preprocessing_for(sample: Sample, scale: float | None, mean: str, std: str) -> Preprocessing:
+    """The usual preprocessing of the sample, with what the user states instead."""
+    usual = Preprocessing.usual(sample)
+    means, stds = parse_numbers(mean, "--mean"), parse_numbers(std, "--std")
+    return Preprocessing(usual.scale if scale is None else scale, means, stds)
+
+
+def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: Preprocessing) -> LoadedNetwork:
+    """Load and capture a network for this sample; fall back to an opaque module when it cannot be exported.
+
+    Raises:
+        CaptureError: when neither works; the first reason is told.
+    """
+    # A factory beside the user is the usual case; python -m would have put this folder on the path.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    loaded = load_model(spec, weights)
+    example = preprocessing(sample.inputs[:2])
+    try:
+        network = capture(loaded.model, example)
+    except CaptureError as refusal:
+        if not isinstance(loaded.model, torch.nn.Module):
+            raise
+        try:
+            opaque, values = capture_opaque(loaded.model, spec, example)
+        except CaptureError:
+            raise refusal from None
+        _check_width(opaque.num_outputs, sample)
+        return LoadedNetwork(opaque, values, loaded.notes, str(refusal))
+    _check_width(network.architecture.num_outputs, sample)
+    return LoadedNetwork(network, dict(network.parameters), loaded.notes)
+
+
+def _check_width(num_outputs: int, sample: Sample) -> None:
+    if num_outputs != sample.num_classes:
+        got = f"{num_outputs} outputs"
+        do = "use the data this network was trained for, or a network with one output per class"
+        raise InputError(f"a network with {sample.num_classes} outputs, one per class of {sample.name}", got, do)
+
+
+@contextmanager
+def progress_bar(console: Console) -> Iterator[Report]:
+    """A bar with elapsed and remaining time, one line per kind of work."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        tasks: dict[str, object] = {}
+
+        def report(task: str, fraction: float) -> None:
+            if task not in tasks:
+                tasks[task] = bar.add_task(task, total=1.0)
+            bar.update(tasks[task], completed=fraction)  # type: ignore[arg-type]
+
+        yield report

@@ -1,0 +1,63 @@
+"""``bitcert verify``: a stranger's check of a certificate from its files and the data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from bitcert.cli.common import load_network, progress_bar
+from bitcert.data import Role, load_sample
+from bitcert.errors import BitcertError
+from bitcert.helper import Preprocessing
+from bitcert.network import OpaqueModel
+from bitcert.verify import Status, Verification, verify
+
+
+def verify_command(
+    certificate: Annotated[Path, typer.Argument(help="certificate.json, with message.bin beside it.")],
+    data: Annotated[str | None, typer.Option(help="The training data: name or path; found by name if left out.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="package.module:factory of an opaque network; runs that code.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Check a certificate: exit 0 valid, 1 invalid (says which line fails), 2 cannot be checked (says why)."""
+    console = Console(highlight=False, soft_wrap=True)
+    with progress_bar(Console(stderr=True)) as progress:
+        outcome = _outcome(certificate, data, model, progress)
+    if json_output:
+        lines = [{"name": line.name, "holds": line.holds, "detail": line.detail} for line in outcome.lines]
+        print(json.dumps({"status": outcome.status.name.lower(), "reason": outcome.reason, "lines": lines}, indent=1))
+    else:
+        _show(console, outcome)
+    raise typer.Exit(int(outcome.status))
+
+
+def _outcome(certificate: Path, data: str | None, model: str | None, progress) -> Verification:
+    if model is None:
+        return verify(certificate, data, progress=progress)
+    try:
+        sample = load_sample(data or "digits", Role.TRAIN, progress=progress)
+        loaded = load_network(model, None, sample, Preprocessing.usual(sample))
+    except BitcertError as error:
+        return Verification(Status.CANNOT_CHECK, (), str(error))
+    opaque = loaded.predictor if isinstance(loaded.predictor, OpaqueModel) else None
+    return verify(certificate, sample, model=opaque, progress=progress)
+
+
+def _show(console: Console, outcome: Verification) -> None:
+    for line in outcome.lines:
+        mark = "ok  " if line.holds else "FAIL"
+        console.print(Text(f"{mark} {line.name}: {line.detail}", style="" if line.holds else "bold red"))
+    if outcome.status is Status.VALID:
+        assert outcome.certificate is not None
+        console.print(Text(f"VALID. {outcome.certificate.sentence}", style="bold green"))
+    elif outcome.status is Status.INVALID:
+        console.print(Text(f"INVALID: {outcome.reason}", style="bold red"))
+    else:
+        console.print(Text(f"CANNOT CHECK: {outcome.reason}", style="bold yellow"))

@@ -1,0 +1,43 @@
+"""One entry to all compressors: which family a message will be of."""
+
+from __future__ import annotations
+
+from bitcert.compress import Compressed, Run, compress_head, compress_network, compress_separable
+from bitcert.data import Sample
+from bitcert.errors import unknown_name
+from bitcert.helper import Helper, Preprocessing
+from bitcert.network import Network
+
+FAMILIES = ("head", "separable")
+
+
+def compress(
+    sample: Sample,
+    network: Network | None = None,
+    *,
+    family: str = "head",
+    preprocessing: Preprocessing | None = None,
+    fine_tune: bool = True,
+    run: Run | None = None,
+) -> Compressed:
+    """Compress a network, or train a built-in one for its certificate, on ``sample``.
+
+    Args:
+        sample: the training sample; the certificate will be about it.
+        network: a captured network, or ``None`` to train a built-in family.
+        family: ``"head"`` (helper features and an integer head) or ``"separable"`` (a compact convolution net).
+        preprocessing: fixed before the data were seen; the usual one of the sample if ``None``.
+        fine_tune: whether a given network may be fine-tuned while it is quantised.
+        run: seed, time budget, device, progress and checkpoint.
+
+    Raises:
+        InputError: for an unknown family or a sample the family cannot use.
+    """
+    run = run or Run()
+    architecture = None if network is None else network.architecture
+    helper = Helper.for_sample(sample, architecture, preprocessing)
+    if network is not None:
+        return compress_network(network, sample, helper, run, fine_tune=fine_tune)
+    if family not in FAMILIES:
+        raise unknown_name("family", family, FAMILIES)
+    return (compress_head if family == "head" else compress_separable)(sample, helper, run)

@@ -1,0 +1,47 @@
+"""Bytes -> classifier: the decoder of every codec family.
+
+A family module offers ``read(reader, helper) -> (classifier, description)``; its number opens the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bitcert.coding import Ledger, MessageReader
+from bitcert.errors import DecodeError
+from bitcert.evaluate import Classifier
+from bitcert.helper import linear_head, quantised, separable
+from bitcert.helper.problem import Helper
+
+Reader = Callable[[MessageReader, Helper], tuple[Classifier, str]]
+
+FAMILIES: dict[int, Reader] = {
+    linear_head.FAMILY: linear_head.read,
+    separable.FAMILY: separable.read,
+    quantised.FAMILY: quantised.read,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A decoded message: the classifier it is, its bits by section, and what it is in words."""
+
+    classifier: Classifier
+    ledger: Ledger
+    description: str
+
+
+def decode_message(message: bytes, helper: Helper) -> Decoded:
+    """Decode ``message`` with the helper string.
+
+    Raises:
+        DecodeError: when these bytes are not a message this program writes for this helper.
+    """
+    reader = MessageReader(message)
+    read = FAMILIES.get(reader.family)
+    if read is None:
+        known = ", ".join(map(str, FAMILIES))
+        raise DecodeError(f"a codec family among {known}", f"family {reader.family}", "use a newer bitcert")
+    classifier, description = read(reader, helper)
+    return Decoded(classifier, reader.finish(), description)

@@ -1,0 +1,110 @@
+"""What the decoder knows before any training label is seen: the helper string of a certificate.
+
+Arora et al. 2018 (Def. 2) call it the helper string ``s``; THEORY section 2. Everything in a :class:`Helper` must be
+fixed before the training sample is drawn; whatever was chosen afterwards belongs in the message and is counted there.
+No program can check that an architecture was not chosen by looking at the data: the certificate says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitcert.data import Sample
+from bitcert.errors import InputError
+from bitcert.network import OpaqueModel
+from bitcert.network.architecture import Architecture
+
+Values = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """``(x / scale - mean) / std`` with one mean and std per channel; float32.
+
+    Args:
+        scale: what one unit of input is divided by, e.g. 255 for 8-bit pixels.
+        mean: per channel, or empty for none.
+        std: per channel, or empty for none; the same length as ``mean``.
+    """
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        numbers = (self.scale, *self.mean, *self.std)
+        if not all(np.isfinite(numbers)) or self.scale <= 0 or any(s <= 0 for s in self.std):
+            raise InputError("a positive finite scale and std", str(numbers), "check --scale, --mean and --std")
+        if len(self.mean) != len(self.std):
+            got = f"{len(self.mean)} means and {len(self.std)} stds"
+            raise InputError("as many channel means as stds", got, "give both for each channel")
+
+    def __call__(self, inputs: Values) -> torch.Tensor:
+        """Inputs ``[batch, channels, ...]`` as the float32 tensor the network sees."""
+        x = torch.from_numpy(inputs.astype(np.float32)) / self.scale
+        if self.mean:
+            if x.ndim < 2 or x.shape[1] != len(self.mean):
+                got = f"inputs of shape {list(x.shape[1:])}"
+                raise InputError(f"inputs of {len(self.mean)} channels", got, "give one --mean and --std per channel")
+            shape = (1, -1) + (1,) * (x.ndim - 2)
+            x = (x - torch.tensor(self.mean).reshape(shape)) / torch.tensor(self.std).reshape(shape)
+        return x
+
+    @classmethod
+    def usual(cls, sample: Sample) -> Preprocessing:
+        """Pixels of 8 bits become 0..1 (``digits`` has 17 grey levels); floats stay as they are."""
+        if sample.inputs.dtype != np.uint8:
+            return cls()
+        return cls(scale=16.0 if sample.name.startswith("digits") else 255.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Helper:
+    """The helper string: the problem, the preprocessing and, for a user's network, its architecture.
+
+    Args:
+        input_shape: of one example, e.g. ``(1, 28, 28)``.
+        num_classes: number of labels.
+        preprocessing: fixed before the data were seen.
+        predictor: the architecture without weights, or ``None`` for a built-in family, which is part of the program.
+    """
+
+    input_shape: tuple[int, ...]
+    num_classes: int
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    predictor: Architecture | OpaqueModel | None = None
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the description, hexadecimal."""
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+
+    def describe(self) -> dict[str, object]:
+        """What a certificate says of the helper, as JSON values."""
+        architecture = self.predictor.content_hash if self.predictor is not None else None
+        return {
+            "input_shape": list(self.input_shape),
+            "num_classes": self.num_classes,
+            "scale": self.preprocessing.scale,
+            "mean": list(self.preprocessing.mean),
+            "std": list(self.preprocessing.std),
+            "architecture": architecture,
+            "factory": self.predictor.factory if isinstance(self.predictor, OpaqueModel) else None,
+        }
+
+    @classmethod
+    def for_sample(
+        cls,
+        sample: Sample,
+        predictor: Architecture | OpaqueModel | None = None,
+        preprocessing: Preprocessing | None = None,
+    ) -> Helper:
+        """The helper for a sample's problem, with the usual preprocessing unless one is given."""
+        preprocessing = preprocessing or Preprocessing.usual(sample)
+        return cls(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor)

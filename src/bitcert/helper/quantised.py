@@ -1,0 +1,282 @@
+"""Codec family 3: any captured or opaque network with its tensors as integer multiples of coded steps.
+
+``weight = float32(base + integer * step)``, one step ``2^(e/4)`` per tensor; ``base`` is 1 for gains of norms (kind
+``scale``) and 0 otherwise, so that an all-zero tensor is the one that does nothing. A tensor is coded in the order
+exponent, layout, masks, integers. Masks say which output rows, input columns and filters hold anything at all, so a
+pruned unit costs a fraction of a bit; whether a unit was silent in the tensor before is the context under which the
+next tensor's columns (and the bias's entries) are coded. Context needs names and shapes only, no graph.
+
+Arora et al. 2018 (section 2) ask only that the message determine the classifier. Not guaranteed: that the decoded
+network computes anything sensible; logits that are not finite count as errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitcert.coding import (
+    ArithmeticDecoder,
+    ArithmeticEncoder,
+    Ledger,
+    MessageReader,
+    MessageWriter,
+    adaptive_code_bits,
+    decode_integers,
+    encode_integers,
+    integer_code_bits,
+    step_size,
+)
+from bitcert.errors import DecodeError
+from bitcert.evaluate import Classifier
+from bitcert.helper.problem import Helper
+from bitcert.network import ParameterSpec, Predictor
+
+FAMILY = 3
+PLAIN, ROWS, COLUMNS, FILTERS = range(4)
+"""Layouts: every entry; entries of the rows in use; of rows and columns in use; of filters in use."""
+
+Integers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+_FIRST_EXPONENT = {"buffer": 0}
+_USUAL_FIRST_EXPONENT = -12
+
+
+@dataclass(frozen=True, eq=False)
+class QuantisedNetwork:
+    """The decoded classifier: inputs ``[batch, ...]`` as given -> logits ``[batch, classes]``."""
+
+    helper: Helper
+    predictor: Predictor
+    weights: Mapping[str, torch.Tensor]
+
+    def __call__(self, inputs: NDArray[np.generic]) -> torch.Tensor:
+        """Logits of a batch of raw inputs."""
+        return self.predictor.forward(network_inputs(self.predictor, self.helper, inputs), self.weights)
+
+
+def network_inputs(predictor: Predictor, helper: Helper, inputs: NDArray[np.generic]) -> torch.Tensor:
+    """What the network sees: the preprocessed inputs, or int64 tokens for a network that asks for them."""
+    if getattr(predictor, "input_dtype", "float32") == "int64":
+        return torch.from_numpy(inputs.astype(np.int64))
+    return helper.preprocessing(inputs)
+
+
+def base_value(kind: str) -> float:
+    """What an integer of zero stands for in a tensor of this kind."""
+    return 1.0 if kind == "scale" else 0.0
+
+
+def dequantise(
+    predictor: Predictor, integers: Mapping[str, Integers], exponents: Mapping[str, int]
+) -> dict[str, torch.Tensor]:
+    """The float32 tensors that the decoder makes of integers and step exponents, by name."""
+    weights = {}
+    for spec in predictor.parameters:
+        values = base_value(spec.kind) + integers[spec.name].astype(np.float64) * step_size(exponents[spec.name])
+        weights[spec.name] = torch.from_numpy(values.astype(np.float32).reshape(spec.shape))
+    return weights
+
+
+def cheapest_exponents(
+    predictor: Predictor, integers: Mapping[str, Integers], exponents: Mapping[str, int]
+) -> dict[str, int]:
+    """The same exponents, except that an all-zero tensor repeats the one before it, which costs one bit."""
+    previous, chosen = dict(_FIRST_EXPONENT), {}
+    for spec in predictor.parameters:
+        before = previous.get(spec.kind, _USUAL_FIRST_EXPONENT)
+        chosen[spec.name] = previous[spec.kind] = exponents[spec.name] if integers[spec.name].any() else before
+    return chosen
+
+
+class UnitsInUse:
+    """Which output units of the latest weight tensor hold anything: the context of what follows it."""
+
+    def __init__(self) -> None:
+        self._mask: Mask = np.ones(1, dtype=bool)
+
+    def contexts(self, num_units: int) -> NDArray[np.intp]:
+        """Context of each of ``num_units`` inputs (a flattened map repeats its channel) or biases."""
+        length = len(self._mask)
+        if length < 2 or num_units % length:
+            return np.zeros(num_units, dtype=np.intp)
+        return np.repeat(self._mask, num_units // length).astype(np.intp)
+
+    def update(self, values: Integers) -> None:
+        """Note a tensor that has just been coded, in its own shape."""
+        if values.ndim >= 2 and values.size:
+            self._mask = (values != 0).reshape(len(values), -1).any(1)
+        elif values.ndim == 1 and len(values) == len(self._mask):
+            self._mask = self._mask | (values != 0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Masks:
+    """Rows, columns and filters in use of a tensor ``[rows, columns, inner]``, as far as the layout codes them."""
+
+    layout: int
+    rows: Mask
+    columns: Mask
+    filters: Mask
+
+    @classmethod
+    def of(cls, values: Integers, layout: int) -> _Masks:
+        used = (values != 0).any(2)
+        rows, columns = np.ones(values.shape[0], dtype=bool), np.ones(values.shape[1], dtype=bool)
+        if layout >= ROWS:
+            rows = used.any(1)
+        if layout >= COLUMNS:
+            columns = used.any(0)
+        inside = np.outer(rows, columns)
+        return cls(layout, rows, columns, inside & used if layout == FILTERS else inside)
+
+    def bits(self, values: Integers, contexts: NDArray[np.intp]) -> float:
+        """Ideal length of the tensor in this layout."""
+        bits = integer_code_bits(values[self.filters])
+        if self.layout >= ROWS:
+            bits += _flag_bits(self.rows)
+        if self.layout >= COLUMNS:
+            bits += sum(_flag_bits(self.columns[contexts == c]) for c in (0, 1))
+        if self.layout == FILTERS:
+            bits += _flag_bits(self.filters[np.outer(self.rows, self.columns)])
+        return bits
+
+
+def _flag_bits(flags: Mask) -> float:
+    num_ones = int(flags.sum())
+    return adaptive_code_bits(len(flags) - num_ones, num_ones)
+
+
+def _blocked(values: Integers) -> Integers:
+    """A tensor of two or more axes as ``[rows, columns, inner]``."""
+    return values.reshape(values.shape[0], values.shape[1], -1)
+
+
+def _has_layout(shape: tuple[int, ...]) -> bool:
+    return len(shape) >= 2 and 0 not in shape
+
+
+def tensor_code_bits(values: Integers, units: UnitsInUse) -> tuple[float, int]:
+    """Ideal length in bits of one tensor without its exponent, and the shortest layout."""
+    if not _has_layout(values.shape):
+        contexts = units.contexts(values.size)
+        bits = sum(integer_code_bits(values.ravel()[contexts == c]) for c in (0, 1) if (contexts == c).any())
+        return bits, PLAIN
+    blocked = _blocked(values)
+    contexts = units.contexts(blocked.shape[1])
+    layouts = (PLAIN, ROWS, COLUMNS, FILTERS) if blocked.shape[2] > 1 else (PLAIN, ROWS, COLUMNS)
+    return min((_Masks.of(blocked, layout).bits(blocked, contexts), layout) for layout in layouts)
+
+
+def write(
+    predictor: Predictor, integers: Mapping[str, Integers], exponents: Mapping[str, int]
+) -> tuple[bytes, Ledger]:
+    """The message of a quantised network and its ledger, one section per tensor.
+
+    Args:
+        predictor: names, shapes and kinds of the tensors, in the order they are coded.
+        integers: by name, of the tensor's shape; at most ``MAX_MAGNITUDE`` in size.
+        exponents: by name, of the step ``2^(e/4)``.
+    """
+    writer, units = MessageWriter(FAMILY), UnitsInUse()
+    previous = dict(_FIRST_EXPONENT)
+    for spec in predictor.parameters:
+        values = integers[spec.name].reshape(spec.shape)
+        _, layout = tensor_code_bits(values, units)
+        with writer.section(spec.name) as bits:
+            bits.signed(exponents[spec.name] - previous.get(spec.kind, _USUAL_FIRST_EXPONENT))
+            if _has_layout(spec.shape):
+                bits.binary(layout, 2)
+            encoder = ArithmeticEncoder()
+            _encode(encoder, values, layout, units)
+            bits.extend(encoder.bits())
+        previous[spec.kind] = exponents[spec.name]
+        units.update(values)
+    return writer.finish()
+
+
+def _encode(encoder: ArithmeticEncoder, values: Integers, layout: int, units: UnitsInUse) -> None:
+    if not _has_layout(values.shape):
+        encode_integers(encoder, values, units.contexts(values.size))
+        return
+    blocked = _blocked(values)
+    masks = _Masks.of(blocked, layout)
+    if layout >= ROWS:
+        encoder.flags(masks.rows)
+    if layout >= COLUMNS:
+        encoder.flags(masks.columns, units.contexts(len(masks.columns)))
+    if layout == FILTERS:
+        encoder.flags(masks.filters[np.outer(masks.rows, masks.columns)])
+    encode_integers(encoder, blocked[masks.filters])
+
+
+def _decode(decoder: ArithmeticDecoder, shape: tuple[int, ...], layout: int, units: UnitsInUse) -> Integers:
+    size = int(np.prod(shape, dtype=np.int64))
+    if not _has_layout(shape):
+        return decode_integers(decoder, size, units.contexts(size)).reshape(shape)
+    blocked = np.zeros((shape[0], shape[1], size // (shape[0] * shape[1])), dtype=np.int64)
+    rows, columns = np.ones(shape[0], dtype=bool), np.ones(shape[1], dtype=bool)
+    if layout >= ROWS:
+        rows = decoder.flags(len(rows))
+    if layout >= COLUMNS:
+        columns = decoder.flags(len(columns), units.contexts(len(columns)))
+    filters = np.outer(rows, columns)
+    if layout == FILTERS:
+        filters[filters] = decoder.flags(int(filters.sum()))
+    num_values = int(filters.sum()) * blocked.shape[2]
+    blocked[filters] = decode_integers(decoder, num_values).reshape(-1, blocked.shape[2])
+    return blocked.reshape(shape)
+
+
+def _read_tensor(
+    reader: MessageReader, spec: ParameterSpec, previous: int, units: UnitsInUse
+) -> tuple[Integers, int]:
+    with reader.section(spec.name) as bits:
+        exponent = previous + bits.signed()
+        step_size(exponent)
+        layout = bits.binary(2) if _has_layout(spec.shape) else PLAIN
+        decoder = ArithmeticDecoder(bits)
+        values = _decode(decoder, spec.shape, layout, units)
+        decoder.finish()
+    return values, exponent
+
+
+def read(reader: MessageReader, helper: Helper) -> tuple[Classifier, str]:
+    """Decode the rest of a message of this family.
+
+    Raises:
+        DecodeError: when the helper has no architecture, or the bytes are no message for it.
+    """
+    integers, exponents = read_integers(reader, helper.predictor)
+    predictor = helper.predictor
+    assert predictor is not None
+    weights = dequantise(predictor, integers, exponents)
+    num_weights = sum(spec.num_entries for spec in predictor.parameters)
+    num_alive = sum(int(np.count_nonzero(values)) for values in integers.values())
+    description = f"quantised network, {num_alive} of {num_weights} weights non-zero"
+    return QuantisedNetwork(helper, predictor, weights), description
+
+
+def read_integers(reader: MessageReader, predictor: Predictor | None) -> tuple[dict[str, Integers], dict[str, int]]:
+    """Integers and step exponents by name.
+
+    Raises:
+        DecodeError: as :func:`read`.
+    """
+    if predictor is None:
+        got, do = "a helper without one", "pass the architecture file (or the model's factory) as well"
+        raise DecodeError("the architecture of the quantised network", got, do)
+    units, previous = UnitsInUse(), dict(_FIRST_EXPONENT)
+    integers, exponents = {}, {}
+    for spec in predictor.parameters:
+        before = previous.get(spec.kind, _USUAL_FIRST_EXPONENT)
+        values, exponent = _read_tensor(reader, spec, before, units)
+        integers[spec.name], exponents[spec.name] = values, exponent
+        previous[spec.kind] = exponent
+        units.update(values)
+    return integers, exponents

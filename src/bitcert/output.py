@@ -1,0 +1,70 @@
+"""Writing results so that a killed process leaves the previous complete output or none, never half of one.
+
+All files are written into a new folder beside the target, which then takes its place by renames. A folder that holds
+anything else than bitcert's own files is refused, because replacing it would delete them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from bitcert.errors import InputError
+
+OUTPUT_FILES = frozenset({"message.bin", "certificate.json", "report.html", "architecture.json"})
+
+
+def _previous(target: Path) -> Path:
+    return target.with_name(f".{target.name}.previous")
+
+
+def check_output_folder(target: Path) -> None:
+    """Refuse, before any work, a target that could not be replaced; repair one whose replacement was cut short.
+
+    Raises:
+        InputError: when the target is a file, holds files that are not bitcert's, or cannot be written.
+    """
+    target = Path(os.path.abspath(target))
+    do = "choose another --out"
+    if _previous(target).is_dir() and not target.exists():
+        os.rename(_previous(target), target)
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise InputError("a folder to write results into", f"{target}, which is not a folder", do)
+    if target.is_dir():
+        foreign = sorted(set(os.listdir(target)) - OUTPUT_FILES)
+        if foreign:
+            got = f"{target} with {foreign[0]!r} in it"
+            raise InputError("an empty folder or an earlier result", got, do)
+    parent = next(p for p in (target, *target.parents) if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise InputError("a folder that can be written", str(target), do)
+
+
+def write_output(target: Path, files: Mapping[str, bytes]) -> None:
+    """Make ``target`` a folder of exactly these files, in one step as far as a reader can tell.
+
+    Raises:
+        InputError: as :func:`check_output_folder`.
+        OSError: when the disk is full or fails; the previous output is then still there.
+    """
+    target = Path(os.path.abspath(target))
+    check_output_folder(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        os.chmod(fresh, 0o755)
+        for name, content in files.items():
+            with open(fresh / name, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        shutil.rmtree(_previous(target), ignore_errors=True)
+        if target.exists():
+            os.rename(target, _previous(target))
+        os.rename(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(_previous(target), ignore_errors=True)

@@ -1,0 +1,138 @@
+"""One self-contained HTML page for a certificate: inline SVG, no script, nothing fetched, light or dark, any width.
+
+Every text of the certificate may come from a stranger: the template escapes all of it, control characters are taken
+out, and a content security policy in the page forbids anything that would have to be loaded or run. The page shows
+what the certificate says; it does NOT check it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from bitcert.certify.certificate import Certificate
+from bitcert.compress.run import Candidate
+from bitcert.report import words
+from bitcert.report.drawing import to_svg
+from bitcert.report.figures import MAX_POINTS, plot_bound_surface, plot_history, plot_sections
+
+__all__ = ["render_report"]
+
+MOST_ROWS = 12
+MOST_LISTED = 300
+MOST_LINES = 100
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as SVG and what is said below it."""
+
+    title: str
+    svg: Markup
+    caption: str
+
+
+def render_report(
+    certificate: Certificate,
+    candidates: Sequence[Candidate] = (),
+    verification_lines: Sequence[str] = (),
+) -> str:
+    """The report of a certificate as the text of one HTML file, the same for the same arguments.
+
+    Args:
+        certificate: what to report.
+        candidates: the messages that were tried, for the training curve.
+        verification_lines: what a verification said, one sentence each.
+
+    Raises:
+        InputError: the certificate's counts are impossible (more errors than samples, delta outside (0, 1)).
+    """
+    shown, rest = words.group_sections(certificate.sections, MOST_ROWS)
+    listed, unlisted = words.group_sections(certificate.sections, MOST_LISTED)
+    return _template().render(
+        certificate=certificate,
+        words=words,
+        sections=shown + ([rest] if rest else []),
+        all_sections=listed + ([unlisted] if unlisted else []) if rest else [],
+        sections_sum=sum(bits for _, bits in certificate.sections),
+        bounds=words.bound_rows(certificate.bounds),
+        holdout=words.holdout_facts(certificate),
+        benchmark=words.is_benchmark(certificate),
+        pictures=_pictures(certificate, candidates),
+        best_candidates=sorted(candidates, key=lambda candidate: candidate.bound)[:MOST_ROWS],
+        num_candidates=len(candidates),
+        verification_lines=list(verification_lines)[:MOST_LINES],
+        details=_details(certificate),
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("bitcert.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else words.clean(value),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _pictures(certificate: Certificate, candidates: Sequence[Candidate]) -> list[Picture]:
+    pictures = [_sections_picture(certificate), _bound_picture(certificate)]
+    if candidates:
+        pictures.append(_history_picture(certificate, candidates))
+    return pictures
+
+
+def _picture(figure: Any, name: str, title: str, caption: str) -> Picture:
+    return Picture(title, Markup(to_svg(figure, name, f"{title}. {caption}")), caption)  # noqa: S704 our own SVG
+
+
+def _sections_picture(certificate: Certificate) -> Picture:
+    figure, _ = plot_sections(certificate)
+    caption = (
+        f"The {words.number(certificate.message_bits)} bits of the message by what they describe. "
+        "Every bit that was chosen after seeing the data is in here."
+    )
+    return _picture(figure, "sections", "Where the bits go", caption)
+
+
+def _bound_picture(certificate: Certificate) -> Picture:
+    figure, _ = plot_bound_surface(certificate)
+    which = "This certificate" if certificate.certifies == "compressed" else "The compressed network's part"
+    caption = (
+        f"{which} is the round mark. A shorter message moves it to the left, fewer training errors move it to a lower "
+        f"curve. All curves: {words.number(certificate.samples)} samples, exact binomial tail."
+    )
+    return _picture(figure, "bound", "The bound against message length and errors", caption)
+
+
+def _history_picture(certificate: Certificate, candidates: Sequence[Candidate]) -> Picture:
+    figure, _ = plot_history(candidates, certificate.samples)
+    caption = "Each dot is a complete message that was tried; the diamond is the one with the lowest bound."
+    if len(candidates) > MAX_POINTS:
+        caption += f" {MAX_POINTS} of {words.number(len(candidates))} are drawn."
+    return _picture(figure, "history", "Training curve", caption)
+
+
+def _details(certificate: Certificate) -> list[tuple[str, list[tuple[str, str]]]]:
+    groups: dict[str, Mapping[str, Any]] = {
+        "Data": certificate.data,
+        "Helper (known before the data)": certificate.helper,
+        "Message": certificate.message,
+        "Decision rule": certificate.decision_rule,
+        "Versions": certificate.versions,
+    }
+    return [(title, [(str(key), _plain(value)) for key, value in group.items()]) for title, group in groups.items()]
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

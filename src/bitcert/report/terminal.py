@@ -1,0 +1,75 @@
+"""The certificate for a terminal: the sentence, then a small table.
+
+Text of the certificate is shown as text: no markup is read in it and no control character reaches the terminal.
+"""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from bitcert.certify.certificate import Certificate
+from bitcert.report.words import (
+    bound_rows,
+    clean,
+    delta_text,
+    group_sections,
+    holdout_facts,
+    number,
+    share,
+)
+
+__all__ = ["terminal_summary"]
+
+MOST_ROWS = 6
+MAX_NAME = 40
+
+
+def terminal_summary(certificate: Certificate) -> Group:
+    """The plain sentence, then errors, message bits by section, the bound in its three forms and the hold-out line.
+
+    >>> from rich.console import Console
+    >>> Console().print(terminal_summary(certificate))  # doctest: +SKIP
+    """
+    table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold")
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold", style="dim")
+    _add_counts(table, certificate)
+    _add_sections(table, certificate)
+    _add_bounds(table, certificate)
+    style = "bold yellow" if certificate.vacuous else "bold"
+    return Group(Text(clean(certificate.sentence), style=style), Padding(table, (1, 0, 0, 2)))
+
+
+def _row(table: Table, label: str, value: str, note: str = "", style: str = "") -> None:
+    table.add_row(Text(label, style=style), Text(value, style=style), Text(note))
+
+
+def _add_counts(table: Table, certificate: Certificate) -> None:
+    rate = share(certificate.errors, certificate.samples)
+    counts = f"{number(certificate.errors)} of {number(certificate.samples)}"
+    if certificate.near_ties:
+        counts += f", {number(certificate.near_ties)} near-ties included"
+    _row(table, "errors on the training set", rate, counts)
+
+
+def _add_sections(table: Table, certificate: Certificate) -> None:
+    _row(table, "message", f"{number(certificate.message_bits)} bits")
+    shown, rest = group_sections(certificate.sections, MOST_ROWS)
+    for name, bits in shown + ([rest] if rest else []):
+        _row(table, f"  {clean(name, MAX_NAME)}", f"{number(bits)} bits", share(bits, certificate.message_bits))
+
+
+def _add_bounds(table: Table, certificate: Certificate) -> None:
+    for index, (label, value) in enumerate(bound_rows(certificate.bounds)):
+        number_, _, word = value.partition(" (")
+        note = word.rstrip(")") or ("" if index else f"the form that counts, delta = {delta_text(certificate.delta)}")
+        _row(table, f"bound, {clean(label, MAX_NAME)}", number_, note, "" if index else "bold")
+    held = holdout_facts(certificate)
+    if held is not None:
+        name = clean(held["name"], MAX_NAME)
+        note = f"{held['errors']} errors on {held['samples']} held-out examples of {name}"
+        _row(table, "holding out would have said", held["bound"], note)

@@ -1,0 +1,291 @@
+"""A stranger's check of a certificate: decode the message, count errors again, recompute the bound, compare.
+
+Nothing in the certificate is believed: each statement is a line that is recomputed from the message, the data and the
+program. Errors are recounted with half and with twice the near-tie tolerance, so that another machine's rounding,
+which is far smaller, cannot make an honest certificate fail.
+
+What no file can show, and this does not check: that the sample was drawn independently, and that the architecture and
+the preprocessing were fixed before it was seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from bitcert.certify import CITATION_BINOMIAL_TAIL, CITATION_OCCAM, holdout_bound, occam_bound
+from bitcert.certify.certificate import MAX_CERTIFICATE_BYTES, Certificate
+from bitcert.coding import MAX_MESSAGE_BYTES
+from bitcert.data import Role, Sample, load_sample
+from bitcert.errors import BitcertError, DecodeError, InputError
+from bitcert.evaluate import DecisionRule, ErrorCount, Progress, count_errors_at
+from bitcert.helper import Decoded, Helper, Preprocessing, decode_message
+from bitcert.network import Architecture, OpaqueModel
+
+MAX_ARCHITECTURE_BYTES = 1 << 22
+MAX_BATCH_SIZE = 100_000
+RELATIVE_TOLERANCE = 1e-12
+
+
+class Status(IntEnum):
+    """Outcome of a verification; the value is the exit code."""
+
+    VALID = 0
+    INVALID = 1
+    CANNOT_CHECK = 2
+
+
+@dataclass(frozen=True)
+class Line:
+    """One statement of the certificate and whether it holds."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of :func:`verify`: status, what was checked, and the reason when it is not valid."""
+
+    status: Status
+    lines: tuple[Line, ...]
+    reason: str = ""
+    certificate: Certificate | None = None
+
+    def __bool__(self) -> bool:
+        return self.status is Status.VALID
+
+
+class _CannotCheckError(Exception):
+    """Something needed for checking is missing."""
+
+
+class _InvalidError(Exception):
+    """A line failed; the rest need not be computed."""
+
+
+class _Checker:
+    """Collects lines and stops at the first that fails."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+
+    def line(self, name: str, holds: bool, detail: str) -> None:
+        self.lines.append(Line(name, holds, detail))
+        if not holds:
+            raise _InvalidError(f"{name}: {detail}")
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise _CannotCheckError(f"{path} cannot be read ({error.strerror}); put the file beside the certificate") from None
+    if len(content) > limit:
+        raise _InvalidError(f"{path.name}: more than {limit} bytes")
+    return content
+
+
+def _close(claimed: float, recomputed: float) -> bool:
+    return math.isclose(claimed, recomputed, rel_tol=RELATIVE_TOLERANCE, abs_tol=0.0)
+
+
+def _read_certificate(path: Path, check: _Checker) -> Certificate:
+    raw = _read(path, MAX_CERTIFICATE_BYTES)
+    try:
+        certificate = Certificate.from_json(raw.decode("ascii"))
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise _InvalidError(f"certificate file: {error}") from None
+    check.line("certificate file", True, "canonical form, checksum matches")
+    return certificate
+
+
+def _find_sample(certificate: Certificate, data: Sample | str | Path | None) -> Sample:
+    if isinstance(data, Sample):
+        return data
+    name = certificate.data.get("name")
+    classes = certificate.data.get("num_classes")
+    if data is None and not isinstance(name, str):
+        raise _InvalidError("data: no name in the certificate")
+    try:
+        return load_sample(data if data is not None else str(name), Role.TRAIN, num_classes=_count_or_none(classes))
+    except BitcertError as error:
+        hint = "" if data is not None else "; name the training data with --data"
+        raise _CannotCheckError(f"the data: {error}{hint}") from None
+
+
+def _count_or_none(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _check_sample(certificate: Certificate, sample: Sample, check: _Checker) -> None:
+    if sample.content_hash != certificate.data.get("hash"):
+        raise _CannotCheckError(
+            f"the data given ({sample.name}) are not those of the certificate ({certificate.data.get('name')!r}): "
+            "their content hashes differ; pass the original training data with --data"
+        )
+    check.line("data", True, f"content hash {sample.content_hash[:16]}… matches")
+    described = (certificate.data.get("num_classes"), certificate.data.get("input_shape"))
+    check.line("data description", described == (sample.num_classes, list(sample.input_shape)), str(described))
+    check.line("samples", certificate.samples == len(sample), f"{certificate.samples} claimed, {len(sample)} counted")
+
+
+def _numbers(value: object) -> tuple[float, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+        raise _InvalidError("helper: malformed preprocessing")
+    return tuple(float(v) for v in value)
+
+
+def _read_predictor(
+    certificate: Certificate, folder: Path, model: OpaqueModel | None, check: _Checker
+) -> Architecture | OpaqueModel | None:
+    claimed = certificate.helper.get("architecture")
+    if claimed is None:
+        return None
+    if certificate.helper.get("factory") is not None:
+        if model is None:
+            factory = certificate.helper["factory"]
+            raise _CannotCheckError(f"the network is the Python code {factory!r}; run it by passing --model {factory}")
+        predictor: Architecture | OpaqueModel = model
+    else:
+        text = _read(folder / "architecture.json", MAX_ARCHITECTURE_BYTES)
+        try:
+            predictor = Architecture.from_json(text.decode("utf-8"))
+        except (DecodeError, UnicodeDecodeError) as error:
+            raise _InvalidError(f"architecture.json: {error}") from None
+    check.line("architecture", predictor.content_hash == claimed, "content hash against the certificate's")
+    return predictor
+
+
+def _build_helper(
+    certificate: Certificate, sample: Sample, predictor: Architecture | OpaqueModel | None, check: _Checker
+) -> Helper:
+    described = certificate.helper
+    try:
+        scale = _numbers([described.get("scale")])[0]
+        preprocessing = Preprocessing(scale, _numbers(described.get("mean")), _numbers(described.get("std")))
+    except InputError as error:
+        raise _InvalidError(f"helper: {error}") from None
+    helper = Helper(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor)
+    same = {**helper.describe(), "hash": helper.content_hash} == dict(described)
+    check.line("helper", same, "shape, preprocessing and hash against the certificate's")
+    return helper
+
+
+def _decode(certificate: Certificate, message: bytes, helper: Helper, check: _Checker) -> Decoded:
+    digest = hashlib.sha256(message).hexdigest()
+    check.line("message file", certificate.message.get("sha256") == digest, f"SHA-256 {digest[:16]}…")
+    bits = 8 * len(message)
+    check.line("message bits", certificate.message_bits == bits, f"{certificate.message_bits} claimed, {bits} counted")
+    try:
+        decoded = decode_message(message, helper)
+    except DecodeError as error:
+        raise _InvalidError(f"message: {error}") from None
+    sections = certificate.sections
+    check.line("sections", sections == decoded.ledger.sections, f"{len(sections)} sections sum to {bits} bits")
+    check.line("description", certificate.description == decoded.description, decoded.description)
+    return decoded
+
+
+def _check_rule(certificate: Certificate, check: _Checker) -> DecisionRule:
+    rule, ours = certificate.decision_rule, DecisionRule()
+    size = _count_or_none(rule.get("batch_size"))
+    known = (rule.get("dtype"), rule.get("tolerance")) == (ours.dtype, ours.tolerance)
+    fits = size is not None and 1 <= size <= MAX_BATCH_SIZE and set(rule) == {"dtype", "batch_size", "tolerance"}
+    check.line("decision rule", known and fits, f"{ours.dtype}, gaps within {ours.tolerance:g} count as errors")
+    return DecisionRule(batch_size=size or 1)
+
+
+def _check_counts(certificate: Certificate, low: ErrorCount, high: ErrorCount, check: _Checker) -> None:
+    fits = low.errors <= certificate.errors <= high.errors
+    check.line("errors", fits, f"{certificate.errors} claimed, between {low.errors} and {high.errors} counted")
+    fits = low.near_ties <= certificate.near_ties <= high.near_ties
+    detail = f"{certificate.near_ties} claimed, between {low.near_ties} and {high.near_ties} counted"
+    check.line("near-ties", fits, detail)
+
+
+def _check_bounds(certificate: Certificate, check: _Checker) -> None:
+    spent = [amount for _, amount in certificate.delta_ledger]
+    try:
+        bound = occam_bound(certificate.errors, certificate.samples, certificate.message_bits, certificate.delta)
+    except InputError as error:
+        raise _InvalidError(f"bound: {error}") from None
+    check.line("delta", spent == [certificate.delta], f"{certificate.delta:g} spent once")
+    recomputed = {"binomial": bound.binomial, "kl_chernoff": bound.kl_chernoff, "hoeffding": bound.hoeffding}
+    same = set(recomputed) == set(certificate.bounds) and all(
+        _close(certificate.bounds[name], value) for name, value in recomputed.items()
+    )
+    check.line("bounds", same, ", ".join(f"{name} {value:.6f}" for name, value in recomputed.items()))
+    check.line("bound", _close(certificate.bound, bound.binomial), f"{bound.binomial:.6f} recomputed")
+    theorem = f"{CITATION_OCCAM} {CITATION_BINOMIAL_TAIL}"
+    stated = certificate.theorem == theorem and certificate.certifies == "compressed"
+    check.line("theorem", stated, "Occam bound of the compressed network")
+
+
+def _check_holdout(certificate: Certificate, check: _Checker) -> None:
+    if certificate.holdout is None:
+        return
+    try:
+        bound = holdout_bound(certificate.holdout["errors"], certificate.holdout["samples"], certificate.delta)
+        same = _close(float(certificate.holdout["bound"]), bound)
+    except (InputError, KeyError, TypeError, ValueError):
+        same = False
+    check.line("hold-out line", same, "agrees with its own counts (comparison only; its data were not read)")
+
+
+def _verify(
+    path: Path, data: Sample | str | Path | None, model: OpaqueModel | None, progress: Progress | None, check: _Checker
+) -> Certificate:
+    certificate = _read_certificate(path, check)
+    _check_bounds(certificate, check)
+    _check_holdout(certificate, check)
+    name = certificate.message.get("file", "")
+    if name != Path(name).name or not name:
+        raise _InvalidError("message file: a name without folders was expected")
+    message = _read(path.parent / name, MAX_MESSAGE_BYTES)
+    rule = _check_rule(certificate, check)
+    predictor = _read_predictor(certificate, path.parent, model, check)
+    sample = _find_sample(certificate, data)
+    _check_sample(certificate, sample, check)
+    helper = _build_helper(certificate, sample, predictor, check)
+    decoded = _decode(certificate, message, helper, check)
+    tolerances = (0.5 * rule.tolerance, 2.0 * rule.tolerance)
+    low, high = count_errors_at(decoded.classifier, sample, rule.batch_size, tolerances, progress)
+    _check_counts(certificate, low, high, check)
+    return certificate
+
+
+def verify(
+    certificate: str | Path,
+    data: Sample | str | Path | None = None,
+    *,
+    model: OpaqueModel | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Check the certificate file against its message and the training data.
+
+    Args:
+        certificate: path of ``certificate.json``; the message (and architecture) lie beside it.
+        data: the training data as a sample, name or path; found by the certificate's data name when ``None``.
+        model: the user's own Python network, for certificates of one that could not be captured.
+        progress: called with the task and the fraction done.
+
+    Returns:
+        The outcome: valid, invalid (a line fails), or cannot be checked (something is missing). Never raises for
+        the content of the files.
+    """
+    check = _Checker()
+    try:
+        found = _verify(Path(certificate), data, model, progress, check)
+    except _CannotCheckError as missing:
+        return Verification(Status.CANNOT_CHECK, tuple(check.lines), str(missing))
+    except _InvalidError as failure:
+        return Verification(Status.INVALID, tuple(check.lines), str(failure))
+    except BitcertError as failure:
+        return Verification(Status.INVALID, tuple(check.lines), str(failure))
+    return Verification(Status.VALID, tuple(check.lines), "", found)
