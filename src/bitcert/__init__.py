@@ -14,8 +14,8 @@ functions), ``coding`` (bits), ``network`` (capture), ``helper`` (decoders), ``c
 
 from bitcert.certification import certify as _certify
 from bitcert.certify.certificate import Certificate
-from bitcert.compression import compress as _compress
 from bitcert.compress.run import Candidate, Compressed, Run
+from bitcert.compression import compress as _compress
 from bitcert.data import Role, Sample, load_sample, to_sample
 from bitcert.errors import BitcertError
 from bitcert.evaluate import DecisionRule, ErrorCount, count_errors
@@ -37,8 +37,8 @@ __all__ = [
     "Candidate",
     "Certificate",
     "Compressed",
-    "Decoded",
     "DecisionRule",
+    "Decoded",
     "ErrorCount",
     "Helper",
     "Network",

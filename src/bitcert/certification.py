@@ -84,7 +84,10 @@ def certify(
         SampleReuseError: when ``holdout`` shares its examples with ``sample``.
     """
     budget = ConfidenceBudget(delta)
-    if (tuple(sample.input_shape), sample.num_classes) != (compressed.helper.input_shape, compressed.helper.num_classes):
+    if (tuple(sample.input_shape), sample.num_classes) != (
+        compressed.helper.input_shape,
+        compressed.helper.num_classes,
+    ):
         got = f"{sample.name} of shape {list(sample.input_shape)} with {sample.num_classes} classes"
         expected = f"inputs of shape {list(compressed.helper.input_shape)}, {compressed.helper.num_classes} classes"
         raise InputError(expected, got, "certify on the sample the message was made for")

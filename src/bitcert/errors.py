@@ -6,8 +6,8 @@ it and exits with ``exit_code``; anything else that escapes the library is a bug
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Iterable
 
 
 class BitcertError(Exception):

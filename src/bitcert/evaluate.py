@@ -47,9 +47,7 @@ class ErrorCount:
     samples: int
 
     def __add__(self, other: ErrorCount) -> ErrorCount:
-        return ErrorCount(
-            self.errors + other.errors, self.near_ties + other.near_ties, self.samples + other.samples
-        )
+        return ErrorCount(self.errors + other.errors, self.near_ties + other.near_ties, self.samples + other.samples)
 
     @property
     def rate(self) -> float:

@@ -85,7 +85,9 @@ def _read(path: Path, limit: int) -> bytes:
         with open(path, "rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
-        raise _CannotCheckError(f"{path} cannot be read ({error.strerror}); put the file beside the certificate") from None
+        raise _CannotCheckError(
+            f"{path} cannot be read ({error.strerror}); put the file beside the certificate"
+        ) from None
     if len(content) > limit:
         raise _InvalidError(f"{path.name}: more than {limit} bytes")
     return content
@@ -239,7 +241,11 @@ def _check_holdout(certificate: Certificate, check: _Checker) -> None:
 
 
 def _verify(
-    path: Path, data: Sample | str | Path | None, model: OpaqueModel | None, progress: Progress | None, check: _Checker
+    path: Path,
+    data: Sample | str | Path | None,
+    model: OpaqueModel | None,
+    progress: Progress | None,
+    check: _Checker,
 ) -> Certificate:
     certificate = _read_certificate(path, check)
     _check_bounds(certificate, check)

@@ -154,9 +154,7 @@ def parse_strict(text: str) -> Any:
         if depth > _MAX_DEPTH:
             raise _bad(f"more than {_MAX_DEPTH} levels of nesting")
     try:
-        return json.loads(
-            text, object_pairs_hook=_no_duplicates, parse_int=_short_int, parse_constant=_no_constant
-        )
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_int=_short_int, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise _bad("text that is not JSON") from error
 

@@ -20,7 +20,9 @@ from bitcert.verify import Status, Verification, verify
 
 def verify_command(
     certificate: Annotated[Path, typer.Argument(help="certificate.json, with message.bin beside it.")],
-    data: Annotated[str | None, typer.Option(help="The training data: name or path; found by name if left out.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The training data: name or path; found by name if left out.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="package.module:factory of an opaque network; runs that code.")
     ] = None,

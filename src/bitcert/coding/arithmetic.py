@@ -153,7 +153,7 @@ class ArithmeticDecoder:
             symbols = self._coder.decode(_BERNOULLI, probabilities)
         except Exception as error:  # constriction reports invalid data by several exception types
             raise DecodeError("an arithmetic code of bitcert", "invalid data", "ask for the file again") from error
-        flags = np.asarray(symbols) != 0
+        flags: Flags = np.asarray(symbols, dtype=np.int32).astype(np.bool_)
         self._again.known(flags, probabilities)
         return flags
 

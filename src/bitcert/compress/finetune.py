@@ -59,7 +59,7 @@ class Schedule:
     rate: float = 0.03
     rate_exponent: float = 0.03
     first_strength: float = 0.3
-    strength: float = 2.0
+    strength: float = 2.5
     ramp_until: float = 0.4
     snap_at: float = 0.5
     refresh: int = 25
@@ -148,9 +148,7 @@ class Tuner:
         self.fixed[spec.name] = start.integers[spec.name]
         self.fixed_exponents[spec.name] = setting.exponent
         values = base_value(spec.kind) + start.integers[spec.name] * step
-        self.fixed_values[spec.name] = torch.tensor(values, dtype=torch.float32, device=self.device).reshape(
-            spec.shape
-        )
+        self.fixed_values[spec.name] = torch.tensor(values, dtype=torch.float32, device=self.device).reshape(spec.shape)
 
     def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The examples of the present step, in the order of a named stream."""

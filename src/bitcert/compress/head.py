@@ -68,9 +68,9 @@ def choose_settings(helper: Helper, num_samples: int) -> tuple[FeatureSettings |
     return tuple(s for s in available if s and s.grid == preferred and s.smoothing == 1 and s.intensity == colour)
 
 
-def _feature_matrix(sample: Sample, helper: Helper, settings: FeatureSettings | None, seed: int) -> tuple[
-    torch.Tensor, torch.Tensor
-]:
+def _feature_matrix(
+    sample: Sample, helper: Helper, settings: FeatureSettings | None, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """``features_t [features, m']`` and ``labels [m']`` of the training subset that fits in memory."""
     width = num_features(settings, helper.input_shape)
     most = FEATURE_MEMORY_BYTES // (4 * width)
@@ -166,6 +166,8 @@ class _Search:
     def refine(self, settings: FeatureSettings | None) -> None:
         """Cycle through the rates until a whole cycle no longer pays or the time is over."""
         objective = self.objective(settings)
+        descend_singles(objective, self.out_of_time)
+        objective.fit_scale()
         reached = np.inf
         for cycle in range(_MAX_CYCLES):
             before = reached

@@ -2,7 +2,8 @@
 
 Single changes alone stall: correlated features must move together. Pairs (move a weight to another feature, trade one
 against another) are ranked with the class's Hessian, ``g.d + d.H d / 2 + rate * bits``, over a shortlist of features,
-and each is accepted only if the objective truly falls (:meth:`HeadObjective.attempt`). No guarantee of a global minimum.
+and each is accepted only if the objective truly falls (:meth:`HeadObjective.attempt`). A global minimum is not
+guaranteed.
 """
 
 from __future__ import annotations

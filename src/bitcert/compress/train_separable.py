@@ -69,7 +69,8 @@ class Stage:
     heat: float
 
 
-STAGES = (Stage(0.6, 3.0, 1.0), Stage(1.0, 5.0, 1.0))
+STAGES = (Stage(0.8, 4.0, 1.0), Stage(1.0, 6.0, 0.7))
+"""Most of the time at one price; what is fixed by then thaws and adapts to a dearer bit. Both are judged."""
 
 
 def default_settings(sample_size: int, helper: Helper) -> int:
@@ -88,6 +89,7 @@ class RateModel:
 
     The adaptive code at the present counts, with magnitudes beyond one modelled as geometric: a zero of tensor ``t``
     costs ``zero_bits[t]``, a one ``first_bits[t]`` more, each further unit ``next_bits``.
+    Close to the real length while a good part of the weights is zero; above it in tensors that are nearly full.
 
     Args:
         zero_bits: ``[num_tensors]``.

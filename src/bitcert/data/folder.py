@@ -47,9 +47,7 @@ def read_image_folder(folder: Path) -> tuple[Array, Array, int]:
         image = _read_image(path)
         if image.shape != first.shape:
             got = f"{list(image.shape)} (channels, height, width)"
-            raise refused(
-                path, f"an image like the first, {list(first.shape)},", got, "bring all to one size and mode"
-            )
+            raise refused(path, f"an image like the first, {list(first.shape)},", got, "bring all to one size and mode")
         images[row] = image
     return images, np.array([label for _, label in files], np.int64), len(classes)
 

@@ -127,9 +127,7 @@ def labels_beside(images: Path) -> Path:
         raise InputError(
             expected, repr(images.name), "rename the pair as train-images-idx3-ubyte, train-labels-idx1-ubyte"
         )
-    plain = (
-        images.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1").removesuffix(".gz")
-    )
+    plain = images.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1").removesuffix(".gz")
     for name in (plain, f"{plain}.gz"):
         if (images.parent / name).is_file():
             return images.parent / name

@@ -173,6 +173,4 @@ def _load_folder(folder: Path, split: str) -> Loaded:
     if names:
         return read_image_folder(folder)
     do = "pass a folder of one of these kinds or an .npz file; pickled CIFAR-10 batches are never read"
-    raise refused(
-        folder, "IDX files, CIFAR-10 binary batches, or one subfolder of images a class", "none of them", do
-    )
+    raise refused(folder, "IDX files, CIFAR-10 binary batches, or one subfolder of images a class", "none of them", do)

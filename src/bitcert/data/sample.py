@@ -243,9 +243,7 @@ def check_independent(*samples: Sample) -> None:
         shared = count_shared_examples(small, large)
         slack = 3 / np.sqrt(len(a)) + 3 / np.sqrt(len(b))
         if shared and shared / len(small) > _repeated_fraction(large) + slack:
-            got = (
-                f"{shared} of the {len(small)} examples of {small.name!r} ({small.role.value}) inside {large.name!r}"
-            )
+            got = f"{shared} of the {len(small)} examples of {small.name!r} ({small.role.value}) inside {large.name!r}"
             raise SampleReuseError(what, got, advice)
 
 
@@ -291,9 +289,7 @@ def _checked_inputs(inputs: object, name: str) -> Array:
     if array.ndim < 2:
         if array.ndim == 1 and array.size == 0:
             raise _empty(name)
-        raise InputError(
-            f"inputs of {name!r} with shape [n, ...]", f"shape {list(array.shape)}", "add a feature axis"
-        )
+        raise InputError(f"inputs of {name!r} with shape [n, ...]", f"shape {list(array.shape)}", "add a feature axis")
     if array.size == 0:
         raise _empty(name)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -334,9 +330,7 @@ def _checked_labels(labels: object, num_inputs: int, role: Role, name: str) -> N
         return np.empty(0, np.int64)
     if array.ndim != 1 or len(array) != num_inputs:
         got = f"labels of shape {list(array.shape)} for {num_inputs} inputs"
-        raise InputError(
-            f"one label for every input of {name!r}", got, "pass a vector of class numbers of that length"
-        )
+        raise InputError(f"one label for every input of {name!r}", got, "pass a vector of class numbers of that length")
     if array.dtype.kind not in "iu":
         raise InputError(f"integer labels in {name!r}", f"dtype {array.dtype}", "number the classes from 0")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:

@@ -213,6 +213,4 @@ def _joined_labels(labels: list[Array], name: str) -> Array:
     try:
         return np.concatenate(labels)
     except ValueError as error:
-        raise InputError(
-            f"a vector of labels in every batch of {name!r}", str(error), "yield class numbers"
-        ) from None
+        raise InputError(f"a vector of labels in every batch of {name!r}", str(error), "yield class numbers") from None

@@ -50,9 +50,7 @@ def available_settings(helper: Helper) -> tuple[FeatureSettings | None, ...]:
     return tuple(s for s in FEATURE_GRID if s.grid <= min(helper.input_shape[1:]))
 
 
-def write(
-    settings: FeatureSettings | None, weights: NDArray[np.int64], helper: Helper
-) -> tuple[bytes, Ledger]:
+def write(settings: FeatureSettings | None, weights: NDArray[np.int64], helper: Helper) -> tuple[bytes, Ledger]:
     """The message of a head ``weights [features, classes]``."""
     writer = MessageWriter(FAMILY)
     if is_image(helper.input_shape):

@@ -173,9 +173,7 @@ def tensor_code_bits(values: Integers, units: UnitsInUse) -> tuple[float, int]:
     return min((_Masks.of(blocked, layout).bits(blocked, contexts), layout) for layout in layouts)
 
 
-def write(
-    predictor: Predictor, integers: Mapping[str, Integers], exponents: Mapping[str, int]
-) -> tuple[bytes, Ledger]:
+def write(predictor: Predictor, integers: Mapping[str, Integers], exponents: Mapping[str, int]) -> tuple[bytes, Ledger]:
     """The message of a quantised network and its ledger, one section per tensor.
 
     Args:
@@ -233,9 +231,7 @@ def _decode(decoder: ArithmeticDecoder, shape: tuple[int, ...], layout: int, uni
     return blocked.reshape(shape)
 
 
-def _read_tensor(
-    reader: MessageReader, spec: ParameterSpec, previous: int, units: UnitsInUse
-) -> tuple[Integers, int]:
+def _read_tensor(reader: MessageReader, spec: ParameterSpec, previous: int, units: UnitsInUse) -> tuple[Integers, int]:
     with reader.section(spec.name) as bits:
         exponent = previous + bits.signed()
         step_size(exponent)

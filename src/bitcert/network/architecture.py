@@ -199,9 +199,7 @@ class Architecture:
             got = parameters.get(spec.name)
             if got is None or tuple(got.shape) != spec.shape:
                 found = "none" if got is None else f"shape {list(got.shape)}"
-                raise InputError(
-                    f"parameter {spec.name!r} of shape {list(spec.shape)}", found, "pass every parameter"
-                )
+                raise InputError(f"parameter {spec.name!r} of shape {list(spec.shape)}", found, "pass every parameter")
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, ASCII; equal architectures give equal text."""

@@ -97,9 +97,7 @@ def check_example(example: Tensor) -> Tensor:
     """
     if not isinstance(example, Tensor) or example.dim() < 2 or example.numel() == 0:
         got = f"shape {list(example.shape)}" if isinstance(example, Tensor) else type(example).__name__
-        raise CaptureError(
-            "an example batch [batch, ...] with at least one input", got, "pass a batch of real inputs"
-        )
+        raise CaptureError("an example batch [batch, ...] with at least one input", got, "pass a batch of real inputs")
     if example.dtype not in (torch.float32, torch.int64):
         raise CaptureError("an example of float32 or int64", str(example.dtype), "convert it")
     if not bool(torch.isfinite(example.double()).all()):
@@ -113,9 +111,7 @@ def evaluation_copy(model: nn.Module, notes: list[str]) -> nn.Module:
     try:
         module = copy.deepcopy(model)
     except Exception as error:
-        raise CaptureError(
-            "a module that can be copied", one_line(error), "remove state that is not a leaf"
-        ) from error
+        raise CaptureError("a module that can be copied", one_line(error), "remove state that is not a leaf") from error
     if any(module_.training for module_ in module.modules()):
         notes.append("the module was in training mode; captured in evaluation mode")
     floating = {t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()}
@@ -136,9 +132,7 @@ def check_eager(function: Function, example: Tensor) -> Tensor:
         try:
             first, second = function(example), function(example)
         except Exception as error:
-            raise CaptureError(
-                "a model that accepts the example", one_line(error), "check its input shape"
-            ) from error
+            raise CaptureError("a model that accepts the example", one_line(error), "check its input shape") from error
     if not isinstance(first, Tensor) or first.dim() != 2 or len(first) != len(example):
         got = f"shape {list(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
         raise CaptureError(f"an output [batch, classes] for {len(example)} inputs", got, "return the logits only")
@@ -238,9 +232,7 @@ def _lower(program: _Program) -> tuple[list[Node], str]:
 def _integer_names(program: _Program) -> Iterable[str]:
     for name, tensor in program.values.items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            raise CaptureError(
-                "float32 parameters", f"{name} of {tensor.dtype}", "convert the model before exporting"
-            )
+            raise CaptureError("float32 parameters", f"{name} of {tensor.dtype}", "convert the model before exporting")
         small = tensor.numel() == 0 or (not tensor.is_floating_point() and int(tensor.long().abs().max()) <= 2**24)
         if tensor.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8) and small:
             yield name
@@ -313,9 +305,7 @@ def _other_batch(example: Tensor) -> Tensor:
     return shuffled + 0.1 * rows.std() * torch.randn(rows.shape, generator=generator)
 
 
-def _check_replay(
-    eager: Function, architecture: Architecture, parameters: dict[str, Tensor], example: Tensor
-) -> float:
+def _check_replay(eager: Function, architecture: Architecture, parameters: dict[str, Tensor], example: Tensor) -> float:
     worst = 0.0
     for batch in (example[:16], _other_batch(example)):
         with torch.no_grad():

@@ -49,9 +49,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
             raise InputError("no weights beside a .pt2 file", str(weights), "leave out --weights")
         return LoadedModel(load_exported_program(spec), spec)
     if ":" not in spec:
-        raise InputError(
-            "a model as FILE.pt2 or package.module:factory", repr(spec), "write it in one of these forms"
-        )
+        raise InputError("a model as FILE.pt2 or package.module:factory", repr(spec), "write it in one of these forms")
     module = _build(spec)
     if weights is None:
         return LoadedModel(module, spec)
@@ -71,9 +69,7 @@ def _build(spec: str) -> nn.Module:
         for part in name.split("."):
             factory = getattr(factory, part)
         if not callable(factory):
-            raise InputError(
-                f"a callable {name!r} in {package}", type(factory).__name__, "name a function or a class"
-            )
+            raise InputError(f"a callable {name!r} in {package}", type(factory).__name__, "name a function or a class")
         module = factory()
     except InputError:
         raise

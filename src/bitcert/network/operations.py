@@ -152,9 +152,7 @@ def _expand(t: Sequence[Tensor], a: Any, n: int) -> Tensor:
 
 def _attend(t: Sequence[Tensor], a: Any, n: int) -> Tensor:
     mask = t[3] if len(t) == 4 else None
-    return F.scaled_dot_product_attention(
-        t[0], t[1], t[2], attn_mask=mask, is_causal=a["is_causal"], scale=a["scale"]
-    )
+    return F.scaled_dot_product_attention(t[0], t[1], t[2], attn_mask=mask, is_causal=a["is_causal"], scale=a["scale"])
 
 
 def _arange(t: Sequence[Tensor], a: Any, n: int) -> Tensor:

@@ -18,7 +18,19 @@ from matplotlib.text import Text
 
 from bitcert.report.words import clean
 
-__all__ = ["ACCENT", "GRID", "INK", "MUTED", "PAPER", "SECOND", "compact", "label_text", "new_figure", "style", "to_svg"]
+__all__ = [
+    "ACCENT",
+    "GRID",
+    "INK",
+    "MUTED",
+    "PAPER",
+    "SECOND",
+    "compact",
+    "label_text",
+    "new_figure",
+    "style",
+    "to_svg",
+]
 
 INK, MUTED, GRID, ACCENT, SECOND, PAPER = "#1b1f24", "#57606b", "#d0d7de", "#0a62b8", "#a84300", "#fdfeff"
 _VARIABLES = {

@@ -1,0 +1,42 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: certify test lint types contracts docs bench check constraints clean
+
+certify: $(STAMP)  ## train, compress, certify and verify on the embedded digits; results in out/
+	$(BIN)/bitcert certify --out out
+	$(BIN)/bitcert verify out/certificate.json
+
+test: $(STAMP)  ## unit tests, laws, attacks, simulated validity, docstring examples
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+contracts: $(STAMP)
+	$(BIN)/lint-imports
+
+docs: $(STAMP)  ## run every command the README prints
+	$(BIN)/python docs/run_readme.py README.md
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/certificates.py --quick
+
+check: lint types contracts test docs
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+constraints: $(STAMP)  ## write the versions now installed
+	$(BIN)/python -m pip freeze --exclude-editable --exclude bitcert | sed 's/+cpu//' > constraints.txt
+
+clean:
+	rm -rf $(VENV) out
