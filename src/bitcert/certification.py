@@ -11,25 +11,22 @@ import platform
 from importlib.metadata import version
 
 from bitcert.certify import CITATION_BINOMIAL_TAIL, CITATION_OCCAM, ConfidenceBudget, holdout_bound, occam_bound
-from bitcert.certify.certificate import Certificate
+from bitcert.certify.certificate import MESSAGE_FILE, PURPOSE, VERSIONED, Certificate
 from bitcert.compress.run import Compressed
 from bitcert.data import Sample, check_independent
 from bitcert.errors import InputError
 from bitcert.evaluate import Classifier, DecisionRule, Progress, count_errors
 from bitcert.helper import Helper, decode_message
 
-MESSAGE_FILE = "message.bin"
 CERTIFICATE_FILE = "certificate.json"
 ARCHITECTURE_FILE = "architecture.json"
 REPORT_FILE = "report.html"
 THEOREM = f"{CITATION_OCCAM} {CITATION_BINOMIAL_TAIL}"
-PURPOSE = "occam bound of the compressed network"
 
 
 def versions() -> dict[str, str]:
     """Versions of the program and of what its numbers depend on."""
-    names = ("bitcert", "torch", "numpy", "scipy", "constriction")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
 
 
 def describe_sample(sample: Sample) -> dict[str, object]:
@@ -57,6 +54,20 @@ def holdout_line(classifier: Classifier, sample: Sample, rule: DecisionRule, del
         "errors": count.errors,
         "bound": holdout_bound(count.errors, count.samples, delta),
     }
+
+
+def check_holdout(sample: Sample, holdout: Sample) -> None:
+    """Refuse held-out labels that the certified classifier could not be tested on.
+
+    Raises:
+        InputError: when shape or classes differ from the training sample's.
+        SampleReuseError: when the two share their examples.
+    """
+    if (sample.input_shape, sample.num_classes) != (holdout.input_shape, holdout.num_classes):
+        expected = f"held-out data of shape {list(sample.input_shape)} with {sample.num_classes} classes"
+        got = f"{holdout.name} of shape {list(holdout.input_shape)} with {holdout.num_classes}"
+        raise InputError(expected, got, "hold out examples of the same problem")
+    check_independent(sample, holdout)
 
 
 def certify(
@@ -92,7 +103,7 @@ def certify(
         expected = f"inputs of shape {list(compressed.helper.input_shape)}, {compressed.helper.num_classes} classes"
         raise InputError(expected, got, "certify on the sample the message was made for")
     if holdout is not None:
-        check_independent(sample, holdout)
+        check_holdout(sample, holdout)
     rule = DecisionRule()
     decoded = decode_message(compressed.message, compressed.helper)
     count = count_errors(decoded.classifier, sample, rule, progress)

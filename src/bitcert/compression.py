@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from bitcert.compress import Compressed, Run, compress_head, compress_network, compress_separable
+from bitcert.compress.head import head_memory_bytes
 from bitcert.data import Sample
 from bitcert.errors import unknown_name
+from bitcert.evaluate import DecisionRule
 from bitcert.helper import Helper, Preprocessing
-from bitcert.network import Network
+from bitcert.network import Network, estimate_plan
 
 FAMILIES = ("head", "separable")
 
@@ -41,3 +43,14 @@ def compress(
     if family not in FAMILIES:
         raise unknown_name("family", family, FAMILIES)
     return (compress_head if family == "head" else compress_separable)(sample, helper, run)
+
+
+def plan_memory_bytes(sample: Sample, network: Network | None = None) -> int | None:
+    """What :func:`compress` will need beside the program: the data and the training state.
+
+    For a built-in family this is the larger one, the head. ``None`` when it is not known (opaque modules).
+    """
+    if network is None:
+        return sample.inputs.nbytes + head_memory_bytes(Helper.for_sample(sample), len(sample))
+    plan = estimate_plan(network, len(sample), DecisionRule().batch_size)
+    return sample.inputs.nbytes + 8 * plan.parameter_bytes + max(plan.activation_bytes, plan.gradient_bytes // 8)

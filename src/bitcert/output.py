@@ -38,8 +38,10 @@ def check_output_folder(target: Path) -> None:
         if foreign:
             got = f"{target} with {foreign[0]!r} in it"
             raise InputError("an empty folder or an earlier result", got, do)
-    parent = next(p for p in (target, *target.parents) if p.exists())
-    if not os.access(parent, os.W_OK):
+    if target == Path.cwd():
+        raise InputError("a folder that can be replaced", f"{target}, the current one", do)
+    parent = next(p for p in target.parents if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError("a folder that can be written", str(target), do)
 
 
@@ -64,7 +66,12 @@ def write_output(target: Path, files: Mapping[str, bytes]) -> None:
         shutil.rmtree(_previous(target), ignore_errors=True)
         if target.exists():
             os.rename(target, _previous(target))
-        os.rename(fresh, target)
+        try:
+            os.rename(fresh, target)
+        except OSError:
+            if _previous(target).exists():
+                os.rename(_previous(target), target)
+            raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     shutil.rmtree(_previous(target), ignore_errors=True)

@@ -12,14 +12,25 @@ from __future__ import annotations
 
 import hashlib
 import math
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
 from bitcert.certify import CITATION_BINOMIAL_TAIL, CITATION_OCCAM, holdout_bound, occam_bound
-from bitcert.certify.certificate import MAX_CERTIFICATE_BYTES, Certificate
+from bitcert.certify.certificate import (
+    DATA_KEYS,
+    HOLDOUT_KEYS,
+    MAX_CERTIFICATE_BYTES,
+    MESSAGE_FILE,
+    MESSAGE_KEYS,
+    PURPOSE,
+    VERSIONED,
+    Certificate,
+)
 from bitcert.coding import MAX_MESSAGE_BYTES
-from bitcert.data import Role, Sample, load_sample
+from bitcert.data import NAMES, Role, Sample, load_sample
 from bitcert.errors import BitcertError, DecodeError, InputError
 from bitcert.evaluate import DecisionRule, ErrorCount, Progress, count_errors_at
 from bitcert.helper import Decoded, Helper, Preprocessing, decode_message
@@ -27,6 +38,9 @@ from bitcert.network import Architecture, OpaqueModel
 
 MAX_ARCHITECTURE_BYTES = 1 << 22
 MAX_BATCH_SIZE = 100_000
+MAX_BATCH_LOGITS = 1 << 24
+"""Counting takes smaller batches than the certificate says beyond this, so that memory is bounded."""
+
 RELATIVE_TOLERANCE = 1e-12
 
 
@@ -60,6 +74,10 @@ class Verification:
         return self.status is Status.VALID
 
 
+MakeModel = Callable[[Sample], OpaqueModel]
+"""Builds the user's own Python network for a sample; called only for a certificate that needs it."""
+
+
 class _CannotCheckError(Exception):
     """Something needed for checking is missing."""
 
@@ -82,12 +100,14 @@ class _Checker:
 
 def _read(path: Path, limit: int) -> bytes:
     try:
+        # A pipe or a device in place of the file would be waited for.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _CannotCheckError(f"{path} is not a file; put the file beside the certificate")
         with open(path, "rb") as file:
             content = file.read(limit + 1)
-    except OSError as error:
-        raise _CannotCheckError(
-            f"{path} cannot be read ({error.strerror}); put the file beside the certificate"
-        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise _CannotCheckError(f"{path} cannot be read ({reason}); put the file beside the certificate") from None
     if len(content) > limit:
         raise _InvalidError(f"{path.name}: more than {limit} bytes")
     return content
@@ -112,13 +132,13 @@ def _find_sample(certificate: Certificate, data: Sample | str | Path | None) -> 
         return data
     name = certificate.data.get("name")
     classes = certificate.data.get("num_classes")
-    if data is None and not isinstance(name, str):
-        raise _InvalidError("data: no name in the certificate")
+    if data is None and name not in NAMES:
+        # A stranger's file must not choose which paths of this machine are read.
+        raise _CannotCheckError(f"the data {name!r} are not built in; name the training data with --data")
     try:
         return load_sample(data if data is not None else str(name), Role.TRAIN, num_classes=_count_or_none(classes))
     except BitcertError as error:
-        hint = "" if data is not None else "; name the training data with --data"
-        raise _CannotCheckError(f"the data: {error}{hint}") from None
+        raise _CannotCheckError(f"the data: {error}") from None
 
 
 def _count_or_none(value: object) -> int | None:
@@ -133,7 +153,9 @@ def _check_sample(certificate: Certificate, sample: Sample, check: _Checker) -> 
         )
     check.line("data", True, f"content hash {sample.content_hash[:16]}… matches")
     described = (certificate.data.get("num_classes"), certificate.data.get("input_shape"))
-    check.line("data description", described == (sample.num_classes, list(sample.input_shape)), str(described))
+    known = set(certificate.data) == DATA_KEYS and isinstance(certificate.data["name"], str)
+    same = described == (sample.num_classes, list(sample.input_shape))
+    check.line("data description", known and same, f"{sample.num_classes} classes, shape {list(sample.input_shape)}")
     check.line("samples", certificate.samples == len(sample), f"{certificate.samples} claimed, {len(sample)} counted")
 
 
@@ -143,17 +165,25 @@ def _numbers(value: object) -> tuple[float, ...]:
     return tuple(float(v) for v in value)
 
 
+def _make_model(factory: object, model: OpaqueModel | MakeModel | None, sample: Sample) -> OpaqueModel:
+    if isinstance(model, OpaqueModel):
+        return model
+    if model is None:
+        raise _CannotCheckError(f"the network is the Python code {factory!r}; to run it, pass it with --model")
+    try:
+        return model(sample)
+    except BitcertError as error:
+        raise _CannotCheckError(f"the network: {error}") from None
+
+
 def _read_predictor(
-    certificate: Certificate, folder: Path, model: OpaqueModel | None, check: _Checker
+    certificate: Certificate, folder: Path, make: Callable[[object], OpaqueModel], check: _Checker
 ) -> Architecture | OpaqueModel | None:
     claimed = certificate.helper.get("architecture")
     if claimed is None:
         return None
     if certificate.helper.get("factory") is not None:
-        if model is None:
-            factory = certificate.helper["factory"]
-            raise _CannotCheckError(f"the network is the Python code {factory!r}; run it by passing --model {factory}")
-        predictor: Architecture | OpaqueModel = model
+        predictor: Architecture | OpaqueModel = make(certificate.helper["factory"])
     else:
         text = _read(folder / "architecture.json", MAX_ARCHITECTURE_BYTES)
         try:
@@ -173,7 +203,8 @@ def _build_helper(
         preprocessing = Preprocessing(scale, _numbers(described.get("mean")), _numbers(described.get("std")))
     except InputError as error:
         raise _InvalidError(f"helper: {error}") from None
-    helper = Helper(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor)
+    inferred = described.get("classes_inferred") is True
+    helper = Helper(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, inferred)
     same = {**helper.describe(), "hash": helper.content_hash} == dict(described)
     check.line("helper", same, "shape, preprocessing and hash against the certificate's")
     return helper
@@ -212,12 +243,12 @@ def _check_counts(certificate: Certificate, low: ErrorCount, high: ErrorCount, c
 
 
 def _check_bounds(certificate: Certificate, check: _Checker) -> None:
-    spent = [amount for _, amount in certificate.delta_ledger]
     try:
         bound = occam_bound(certificate.errors, certificate.samples, certificate.message_bits, certificate.delta)
     except InputError as error:
         raise _InvalidError(f"bound: {error}") from None
-    check.line("delta", spent == [certificate.delta], f"{certificate.delta:g} spent once")
+    spent_once = certificate.delta_ledger == ((PURPOSE, certificate.delta),)
+    check.line("delta", spent_once, f"{certificate.delta:g} spent once")
     recomputed = {"binomial": bound.binomial, "kl_chernoff": bound.kl_chernoff, "hoeffding": bound.hoeffding}
     same = set(recomputed) == set(certificate.bounds) and all(
         _close(certificate.bounds[name], value) for name, value in recomputed.items()
@@ -232,36 +263,66 @@ def _check_bounds(certificate: Certificate, check: _Checker) -> None:
 def _check_holdout(certificate: Certificate, check: _Checker) -> None:
     if certificate.holdout is None:
         return
-    try:
-        bound = holdout_bound(certificate.holdout["errors"], certificate.holdout["samples"], certificate.delta)
-        same = _close(float(certificate.holdout["bound"]), bound)
-    except (InputError, KeyError, TypeError, ValueError):
-        same = False
+    claimed = certificate.holdout
+    texts = [isinstance(claimed.get(key), str) for key in ("name", "hash")]
+    same = set(claimed) == HOLDOUT_KEYS and all(texts) and isinstance(claimed["bound"], float)
+    if same:
+        try:
+            bound = holdout_bound(claimed["errors"], claimed["samples"], certificate.delta)
+            same = _close(claimed["bound"], bound)
+        except InputError:
+            same = False
     check.line("hold-out line", same, "agrees with its own counts (comparison only; its data were not read)")
+
+
+def _check_form(certificate: Certificate, check: _Checker) -> None:
+    known = set(certificate.versions) == {"python", *VERSIONED}
+    check.line("versions", known, "stated by the maker, not checked")
+    # Any other name could point out of the folder, or at a device.
+    named = set(certificate.message) == MESSAGE_KEYS and certificate.message["file"] == MESSAGE_FILE
+    check.line("message name", named, f"{MESSAGE_FILE} beside the certificate")
+
+
+def _count(
+    decoded: Decoded, sample: Sample, rule: DecisionRule, progress: Progress | None
+) -> tuple[ErrorCount, ErrorCount]:
+    batch_size = max(1, min(rule.batch_size, MAX_BATCH_LOGITS // sample.num_classes))
+    tolerances = (0.5 * rule.tolerance, 2.0 * rule.tolerance)
+    low, high = count_errors_at(decoded.classifier, sample, batch_size, tolerances, progress)
+    return low, high
+
+
+def _count_with_users_code(
+    decoded: Decoded, sample: Sample, rule: DecisionRule, progress: Progress | None
+) -> tuple[ErrorCount, ErrorCount]:
+    try:
+        return _count(decoded, sample, rule, progress)
+    except BitcertError:
+        raise
+    except Exception as error:  # the user's own module may raise anything
+        raise _CannotCheckError(f"the network's own code failed with {type(error).__name__}: {error}") from None
 
 
 def _verify(
     path: Path,
     data: Sample | str | Path | None,
-    model: OpaqueModel | None,
+    model: OpaqueModel | MakeModel | None,
     progress: Progress | None,
     check: _Checker,
 ) -> Certificate:
     certificate = _read_certificate(path, check)
     _check_bounds(certificate, check)
     _check_holdout(certificate, check)
-    name = certificate.message.get("file", "")
-    if name != Path(name).name or not name:
-        raise _InvalidError("message file: a name without folders was expected")
-    message = _read(path.parent / name, MAX_MESSAGE_BYTES)
+    _check_form(certificate, check)
+    message = _read(path.parent / MESSAGE_FILE, MAX_MESSAGE_BYTES)
     rule = _check_rule(certificate, check)
-    predictor = _read_predictor(certificate, path.parent, model, check)
     sample = _find_sample(certificate, data)
     _check_sample(certificate, sample, check)
+    predictor = _read_predictor(certificate, path.parent, lambda name: _make_model(name, model, sample), check)
     helper = _build_helper(certificate, sample, predictor, check)
     decoded = _decode(certificate, message, helper, check)
-    tolerances = (0.5 * rule.tolerance, 2.0 * rule.tolerance)
-    low, high = count_errors_at(decoded.classifier, sample, rule.batch_size, tolerances, progress)
+    count = _count_with_users_code if isinstance(predictor, OpaqueModel) else _count
+    low, high = count(decoded, sample, rule, progress)
     _check_counts(certificate, low, high, check)
     return certificate
 
@@ -270,15 +331,17 @@ def verify(
     certificate: str | Path,
     data: Sample | str | Path | None = None,
     *,
-    model: OpaqueModel | None = None,
+    model: OpaqueModel | MakeModel | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Check the certificate file against its message and the training data.
 
     Args:
         certificate: path of ``certificate.json``; the message (and architecture) lie beside it.
-        data: the training data as a sample, name or path; found by the certificate's data name when ``None``.
-        model: the user's own Python network, for certificates of one that could not be captured.
+        data: the training data as a sample, name or path; found when ``None`` if the certificate gives a built-in
+            name (a path in the certificate is not followed).
+        model: the user's own Python network, or a function that makes it for the sample, for certificates of one
+            that could not be captured.
         progress: called with the task and the fraction done.
 
     Returns:

@@ -10,15 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from decimal import ROUND_DOWN, ROUND_UP, Context, Decimal
 from typing import Any
 
 from bitcert.errors import DecodeError
 
 FORMAT = "bitcert-certificate-1"
 MAX_CERTIFICATE_BYTES = 1 << 20
+MESSAGE_FILE = "message.bin"
+PURPOSE = "occam bound of the compressed network"
+"""The one entry of the delta ledger of a certificate of a compressed network."""
+
+DATA_KEYS = frozenset({"name", "hash", "num_classes", "input_shape"})
+HOLDOUT_KEYS = frozenset({"name", "hash", "samples", "errors", "bound"})
+MESSAGE_KEYS = frozenset({"file", "sha256"})
+VERSIONED = ("bitcert", "torch", "numpy", "scipy", "constriction")
+"""Distributions whose versions a certificate names, besides Python."""
+
 _MAX_DEPTH = 8
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_DOWN, _UP = Context(prec=9, rounding=ROUND_DOWN), Context(prec=9, rounding=ROUND_UP)
 
 
 @dataclass(frozen=True)
@@ -73,12 +87,12 @@ class Certificate:
     @property
     def sentence(self) -> str:
         """The certificate in one plain sentence."""
-        confidence = f"{100 * (1 - self.delta):.6g} %"
+        confidence = f"{_percent_down(self.delta)} %"
         what = "this network" if self.certifies == "compressed" else "the original network"
         if self.vacuous:
             return f"With {confidence} confidence nothing is certified of {what}: the bound is vacuous (100 %)."
-        percent = math.ceil(1000 * self.bound) / 10
-        return f"With {confidence} confidence {what} is wrong on at most {percent:.1f} % of new data like these."
+        percent = _percent_up(self.bound)
+        return f"With {confidence} confidence {what} is wrong on at most {percent} % of new data like these."
 
     def to_json(self) -> str:
         """The canonical file text, with its checksum."""
@@ -111,6 +125,17 @@ class Certificate:
         return certificate
 
 
+def _percent_down(delta: float) -> str:
+    """``1 - delta`` in percent, rounded down: the sentence must not promise more confidence than there is."""
+    confidence = _DOWN.multiply(_DOWN.subtract(Decimal(1), Decimal(repr(delta))), Decimal(100))
+    return f"{confidence.quantize(Decimal('0.0001'), ROUND_DOWN).normalize():f}"
+
+
+def _percent_up(bound: float) -> str:
+    """``bound`` in percent, rounded up to a tenth."""
+    return f"{_UP.multiply(Decimal(repr(bound)), Decimal(100)).quantize(Decimal('0.1'), ROUND_UP)}"
+
+
 def _bad(got: str) -> DecodeError:
     return DecodeError("a certificate.json written by bitcert", got, "ask for the file again")
 
@@ -136,6 +161,13 @@ def _short_int(digits: str) -> int:
     return int(digits)
 
 
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise _bad("a number beyond the range of a float")
+    return value
+
+
 def _no_constant(name: str) -> float:
     raise _bad(f"the number {name}")
 
@@ -149,12 +181,18 @@ def parse_strict(text: str) -> Any:
     if len(text) > MAX_CERTIFICATE_BYTES:
         raise _bad(f"{len(text)} characters")
     depth = 0
-    for character in text:
+    for character in _STRING.sub("", text):
         depth += (character in "[{") - (character in "]}")
         if depth > _MAX_DEPTH:
             raise _bad(f"more than {_MAX_DEPTH} levels of nesting")
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_int=_short_int, parse_constant=_no_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=_no_duplicates,
+            parse_int=_short_int,
+            parse_float=_finite,
+            parse_constant=_no_constant,
+        )
     except (ValueError, RecursionError) as error:
         raise _bad("text that is not JSON") from error
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
-import click
 import typer
-from rich.console import Console
 
 from bitcert.cli.certify import certify_command
 from bitcert.cli.check import check_command
@@ -16,10 +15,14 @@ from bitcert.errors import BitcertError
 app = typer.Typer(
     name="bitcert",
     help="Compress a trained classifier and certify, from its training data alone, how often it will be wrong.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+# Newer typers carry click inside, so its base class of wrong usage is found rather than imported.
+_UsageError = typer.BadParameter.__mro__[2]
+_NO_MEMORY = "expected enough memory, ran out of it; see `bitcert check`, or give fewer samples"
+INTERRUPTED = 130
+
 app.command("certify")(certify_command)
 app.command("verify")(verify_command)
 app.command("check")(check_command)
@@ -27,24 +30,34 @@ app.command("check")(check_command)
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program; never shows a traceback for a failure a user can meet."""
-    errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    for stream in (sys.stdout, sys.stderr):
+        # A name in a file that the terminal cannot show must not end the program.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        app(args=arguments, standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        errors.print("bitcert: interrupted; run the same command again to go on from the last checkpoint")
-        sys.exit(130)
+        code = app(args=arguments or ["--help"], standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except _UsageError as error:
+        sys.exit(_tell(error.format_message().replace("Value error, ", "").rstrip(".") + "; see bitcert --help"))
     except BitcertError as error:
-        errors.print(f"bitcert: {error}")
-        sys.exit(error.exit_code)
+        sys.exit(_tell(str(error), error.exit_code))
     except MemoryError:
-        errors.print("bitcert: expected enough memory, ran out of it; see `bitcert check`, or give fewer samples")
-        sys.exit(2)
+        sys.exit(_tell(_NO_MEMORY))
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
-        errors.print(f"bitcert: expected to read and write files, got {error.strerror or error}{where}; check the disk")
-        sys.exit(2)
+        sys.exit(_tell(f"expected to read and write files, got {error.strerror or error}{where}; check the disk"))
+    except RuntimeError as error:
+        if "allocate" not in str(error) and "out of memory" not in str(error):
+            raise
+        sys.exit(_tell(_NO_MEMORY))
+    if code == INTERRUPTED:
+        _tell("interrupted; run the same command again to go on from the last checkpoint")
+    sys.exit(code or 0)
+
+
+def _tell(sentence: str, code: int = 2) -> int:
+    """Say why on one line of stderr; the exit code is returned."""
+    print(f"bitcert: {' '.join(sentence.split())}", file=sys.stderr)
+    return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,17 +18,18 @@ from rich.console import Console
 from bitcert.certification import (
     ARCHITECTURE_FILE,
     CERTIFICATE_FILE,
-    MESSAGE_FILE,
     REPORT_FILE,
     certify,
+    check_holdout,
     versions,
 )
 from bitcert.certify.budget import check_delta
-from bitcert.certify.certificate import Certificate
+from bitcert.certify.certificate import MESSAGE_FILE, Certificate
 from bitcert.cli.common import LoadedNetwork, load_network, preprocessing_for, progress_bar
 from bitcert.compress import Checkpoint, Compressed, Run, compress_head, compress_separable
 from bitcert.compress.quantise import compress_values
-from bitcert.data import Role, Sample, check_independent, load_sample
+from bitcert.compression import plan_memory_bytes
+from bitcert.data import Role, Sample, load_sample
 from bitcert.errors import InputError
 from bitcert.evaluate import Progress
 from bitcert.helper import Helper
@@ -82,6 +84,7 @@ def certify_command(
     scale: Annotated[float | None, typer.Option(help="Divide inputs by this (8-bit pixels: 255).")] = None,
     mean: Annotated[str, typer.Option(help="Per-channel means subtracted after scaling.")] = "",
     std: Annotated[str, typer.Option(help="Per-channel deviations divided by.")] = "",
+    classes: Annotated[int | None, typer.Option(help="Number of classes; read off the labels, it costs bits.")] = None,
     download: Annotated[bool, typer.Option(help="Download built-in data that are not found.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON only.")] = False,
 ) -> None:
@@ -93,12 +96,13 @@ def certify_command(
         raise InputError("a CUDA device", "none that this torch can use", "leave out --device cuda")
     console = Console(stderr=json_output, highlight=False)
     with progress_bar(Console(stderr=True)) as progress:
-        sample = load_sample(data, Role.TRAIN, download=download, progress=progress)
+        sample = load_sample(data, Role.TRAIN, num_classes=classes, download=download, progress=progress)
         held = _load_holdout(holdout, sample, download, progress)
         preprocessing = preprocessing_for(sample, scale, mean, std)
         network = None if model is None else load_network(model, weights, sample, preprocessing)
         helper = Helper.for_sample(sample, _predictor(network), preprocessing)
         request = _Request(sample, held, network, helper, family, fine_tune)
+        _print_plan(request, seconds)
         run = Run(seed, seconds, delta, device.value, progress, _checkpoint(out, request, seed, delta))
         compressed = _compress(request, run)
         certificate = certify(compressed, sample, delta=delta, holdout=held, progress=progress)
@@ -121,6 +125,17 @@ def certify_command(
     console.print(f"Verified from the files. Results: {out / REPORT_FILE}, {out / CERTIFICATE_FILE}", markup=False)
 
 
+def _print_plan(request: _Request, seconds: float) -> None:
+    """Say before a long run what it will take."""
+    captured = request.network.predictor if request.network is not None else None
+    memory = None
+    if captured is None or isinstance(captured, Network):
+        memory = plan_memory_bytes(request.sample, captured)
+    size = "" if memory is None else f", about {memory / 2**20:,.0f} MiB beside the program"
+    plan = f"Plan: {len(request.sample):,} samples, at most {seconds:g} s of training{size}."
+    Console(stderr=True, highlight=False).print(plan)
+
+
 def _budget_seconds(budget: float | None, model: str | None) -> float:
     if budget is None:
         return DEFAULT_BUDGET["built-in" if model is None else "network"]
@@ -134,7 +149,7 @@ def _load_holdout(holdout: str | None, sample: Sample, download: bool, progress:
         return None
     classes = sample.num_classes
     held = load_sample(holdout, Role.HOLDOUT, split="test", num_classes=classes, download=download, progress=progress)
-    check_independent(sample, held)
+    check_holdout(sample, held)
     return held
 
 
@@ -151,6 +166,7 @@ def _checkpoint(out: Path, request: _Request, seed: int, delta: float) -> Checkp
         for name, value in sorted(request.network.values.items()):
             parts.append([name, hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()])
     identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    out = Path(os.path.abspath(out))
     return Checkpoint(out.with_name(f".{out.name}.checkpoint.safetensors"), identity)
 
 

@@ -70,6 +70,19 @@ def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: 
     return LoadedNetwork(network, dict(network.parameters), loaded.notes)
 
 
+def load_opaque(spec: str, sample: Sample) -> OpaqueModel:
+    """The user's own Python network, run but not looked into.
+
+    Raises:
+        InputError: when it cannot be loaded or run.
+    """
+    loaded = load_model(spec)
+    if not isinstance(loaded.model, torch.nn.Module):
+        raise InputError("package.module:factory for --model", repr(spec), "leave it out for a .pt2 network")
+    opaque, _ = capture_opaque(loaded.model, spec, Preprocessing.usual(sample)(sample.inputs[:2]))
+    return opaque
+
+
 def _check_width(num_outputs: int, sample: Sample) -> None:
     if num_outputs != sample.num_classes:
         got = f"{num_outputs} outputs"
@@ -81,7 +94,8 @@ def _check_width(num_outputs: int, sample: Sample) -> None:
 def progress_bar(console: Console) -> Iterator[Report]:
     """A bar with elapsed and remaining time, one line per kind of work."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    # In a file or a pipe a bar is only noise between the sentences.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, object] = {}
 
         def report(task: str, fraction: float) -> None:

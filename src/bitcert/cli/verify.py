@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from bitcert.cli.common import load_network, progress_bar
-from bitcert.data import Role, load_sample
-from bitcert.errors import BitcertError
-from bitcert.helper import Preprocessing
-from bitcert.network import OpaqueModel
+from bitcert.cli.common import load_opaque, progress_bar
 from bitcert.verify import Status, Verification, verify
 
 
@@ -31,25 +28,14 @@ def verify_command(
     """Check a certificate: exit 0 valid, 1 invalid (says which line fails), 2 cannot be checked (says why)."""
     console = Console(highlight=False, soft_wrap=True)
     with progress_bar(Console(stderr=True)) as progress:
-        outcome = _outcome(certificate, data, model, progress)
+        make = None if model is None else partial(load_opaque, model)
+        outcome = verify(certificate, data, model=make, progress=progress)
     if json_output:
         lines = [{"name": line.name, "holds": line.holds, "detail": line.detail} for line in outcome.lines]
         print(json.dumps({"status": outcome.status.name.lower(), "reason": outcome.reason, "lines": lines}, indent=1))
     else:
         _show(console, outcome)
     raise typer.Exit(int(outcome.status))
-
-
-def _outcome(certificate: Path, data: str | None, model: str | None, progress) -> Verification:
-    if model is None:
-        return verify(certificate, data, progress=progress)
-    try:
-        sample = load_sample(data or "digits", Role.TRAIN, progress=progress)
-        loaded = load_network(model, None, sample, Preprocessing.usual(sample))
-    except BitcertError as error:
-        return Verification(Status.CANNOT_CHECK, (), str(error))
-    opaque = loaded.predictor if isinstance(loaded.predictor, OpaqueModel) else None
-    return verify(certificate, sample, model=opaque, progress=progress)
 
 
 def _show(console: Console, outcome: Verification) -> None:

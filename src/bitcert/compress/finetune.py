@@ -202,7 +202,7 @@ class Tuner:
         integers, exponents = dict(self.fixed), dict(self.fixed_exponents)
         for tensor in self.tensors:
             integers[tensor.spec.name] = tensor.integers()
-            exponent = max(-MAX_EXPONENT, min(MAX_EXPONENT, round(float(tensor.exponent))))
+            exponent = max(-MAX_EXPONENT, min(MAX_EXPONENT, round(float(tensor.exponent.detach()))))
             exponents[tensor.spec.name] = exponent
         return Quantisation(integers, cheapest_exponents(self.problem.predictor, integers, exponents))
 

@@ -68,6 +68,13 @@ def choose_settings(helper: Helper, num_samples: int) -> tuple[FeatureSettings |
     return tuple(s for s in available if s and s.grid == preferred and s.smoothing == 1 and s.intensity == colour)
 
 
+def head_memory_bytes(helper: Helper, num_samples: int) -> int:
+    """Peak memory of a descent beside the program and the data: features, their gathered part, probabilities."""
+    widest = max(num_features(s, helper.input_shape) for s in choose_settings(helper, num_samples))
+    rows = min(num_samples, FEATURE_MEMORY_BYTES // (4 * widest))
+    return 4 * rows * (2 * widest + 6 * helper.num_classes)
+
+
 def _feature_matrix(
     sample: Sample, helper: Helper, settings: FeatureSettings | None, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -53,7 +53,8 @@ def load_sample(
     text, role = str(name_or_path), Role(role)
     name = canonical_name(text) if isinstance(name_or_path, str) else None
     if name is None:
-        title, (inputs, labels, classes) = text, _load_path(_existing(text), split, role)
+        # Only the last part of a path: a certificate is shown to strangers.
+        title, (inputs, labels, classes) = Path(text).name, _load_path(_existing(text), split, role)
     else:
         title = name if split == "train" else f"{name} ({split})"
         inputs, labels, classes = _load_named(name, split, download, progress)

@@ -58,6 +58,7 @@ class Sample:
         labels: ``[n]`` of any integer type, kept as int64, each in ``0 .. num_classes - 1``. For
             ``Role.UNLABELLED`` they may be ``None`` or empty, and are then kept as an array of length 0.
         num_classes: how many classes there are, at least 2; see :meth:`from_arrays` to infer it.
+        classes_inferred: whether ``num_classes`` was read off the labels; a message must then say it.
         role: what the sample is for.
         name: for people; appears in reports and errors only.
 
@@ -75,6 +76,7 @@ class Sample:
     num_classes: int
     role: Role
     name: str
+    classes_inferred: bool = False
 
     def __post_init__(self) -> None:
         inputs = _checked_inputs(self.inputs, self.name)
@@ -110,6 +112,7 @@ class Sample:
                 raise InputError(f"labels for {name!r}, or the number of classes", "neither", "pass num_classes")
             # Labels that are no integers are refused below with their own sentence; 2 only fills the place.
             num_classes = max(2, int(known.max()) + 1) if known.size and known.dtype.kind in "iu" else 2
+            return cls(inputs, labels, num_classes, role, name, classes_inferred=True)  # type: ignore[arg-type]
         return cls(inputs, labels, num_classes, role, name)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
@@ -204,7 +207,8 @@ class Sample:
             raise InputError(
                 f"indices into the {len(self)} examples of {self.name!r}", str(error), "correct them"
             ) from None
-        return Sample(inputs, labels, self.num_classes, self.role, name or f"{self.name}[part]")
+        title = name or f"{self.name}[part]"
+        return Sample(inputs, labels, self.num_classes, self.role, title, self.classes_inferred)
 
 
 def count_shared_examples(a: Sample, b: Sample) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bitcert.coding import Ledger, MessageReader, MessageWriter
 from bitcert.errors import DecodeError
 from bitcert.helper.features import FEATURE_GRID, FeatureSettings, features, is_image, num_features
-from bitcert.helper.problem import Helper
+from bitcert.helper.problem import Helper, read_classes, write_classes
 
 FAMILY = 1
 MAX_WEIGHTS = 1 << 24
@@ -53,6 +53,7 @@ def available_settings(helper: Helper) -> tuple[FeatureSettings | None, ...]:
 def write(settings: FeatureSettings | None, weights: NDArray[np.int64], helper: Helper) -> tuple[bytes, Ledger]:
     """The message of a head ``weights [features, classes]``."""
     writer = MessageWriter(FAMILY)
+    write_classes(writer, helper)
     if is_image(helper.input_shape):
         assert settings is not None
         with writer.section("feature settings") as bits:
@@ -67,6 +68,7 @@ def read(reader: MessageReader, helper: Helper) -> tuple[LinearHead, str]:
     Raises:
         DecodeError: when the settings do not fit the helper's input shape.
     """
+    read_classes(reader, helper)
     settings = None
     if is_image(helper.input_shape):
         with reader.section("feature settings") as bits:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bitcert.coding import MessageReader, MessageWriter
 from bitcert.data import Sample
-from bitcert.errors import InputError
+from bitcert.errors import DecodeError, InputError
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import Architecture
 
@@ -61,7 +62,8 @@ class Preprocessing:
         """Pixels of 8 bits become 0..1 (``digits`` has 17 grey levels); floats stay as they are."""
         if sample.inputs.dtype != np.uint8:
             return cls()
-        return cls(scale=16.0 if sample.name.startswith("digits") else 255.0)
+        built_in_digits = (sample.name, sample.input_shape) == ("digits", (1, 8, 8))
+        return cls(scale=16.0 if built_in_digits else 255.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +75,14 @@ class Helper:
         num_classes: number of labels.
         preprocessing: fixed before the data were seen.
         predictor: the architecture without weights, or ``None`` for a built-in family, which is part of the program.
+        classes_inferred: whether ``num_classes`` was read off the training labels; messages then begin with it.
     """
 
     input_shape: tuple[int, ...]
     num_classes: int
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     predictor: Architecture | OpaqueModel | None = None
+    classes_inferred: bool = False
 
     @property
     def content_hash(self) -> str:
@@ -91,6 +95,7 @@ class Helper:
         return {
             "input_shape": list(self.input_shape),
             "num_classes": self.num_classes,
+            "classes_inferred": self.classes_inferred,
             "scale": self.preprocessing.scale,
             "mean": list(self.preprocessing.mean),
             "std": list(self.preprocessing.std),
@@ -107,4 +112,26 @@ class Helper:
     ) -> Helper:
         """The helper for a sample's problem, with the usual preprocessing unless one is given."""
         preprocessing = preprocessing or Preprocessing.usual(sample)
-        return cls(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor)
+        # A network's width was fixed before the data were seen, so it needs no bits.
+        inferred = sample.classes_inferred and predictor is None
+        return cls(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, inferred)
+
+
+def write_classes(writer: MessageWriter, helper: Helper) -> None:
+    """Code the number of classes if it was read off the training labels: what the data decided costs bits."""
+    if helper.classes_inferred:
+        with writer.section("number of classes") as bits:
+            bits.elias_gamma(helper.num_classes)
+
+
+def read_classes(reader: MessageReader, helper: Helper) -> None:
+    """Read what :func:`write_classes` wrote.
+
+    Raises:
+        DecodeError: when the message is for another number of classes.
+    """
+    if helper.classes_inferred:
+        with reader.section("number of classes") as bits:
+            coded = bits.elias_gamma()
+        if coded != helper.num_classes:
+            raise DecodeError(f"a message for {helper.num_classes} classes", str(coded), "ask for the file again")

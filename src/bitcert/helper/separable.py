@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from bitcert.coding import Ledger, MessageReader, MessageWriter
 from bitcert.errors import DecodeError, InputError
-from bitcert.helper.problem import Helper
+from bitcert.helper.problem import Helper, read_classes, write_classes
 
 FAMILY = 2
 MAX_WEIGHTS = 1 << 22
@@ -154,6 +154,7 @@ def write(settings_index: int, helper: Helper, integers: NDArray[np.int64]) -> t
     if integers.shape != where.shape:
         raise ValueError(f"settings {settings_index} have {len(where)} weights, got {list(integers.shape)}")
     writer = MessageWriter(FAMILY)
+    write_classes(writer, helper)
     with writer.section("settings") as bits:
         bits.elias_gamma(settings_index + 1)
     writer.integers("weights", integers.astype(np.int64), where)
@@ -182,6 +183,7 @@ def read(reader: MessageReader, helper: Helper) -> tuple[SeparableNet, str]:
     Raises:
         DecodeError: when the rest of the message is not what :func:`write` writes for this helper.
     """
+    read_classes(reader, helper)
     settings = _read_settings(reader, helper)
     where = contexts(settings, helper)
     integers = reader.integers("weights", len(where), where)

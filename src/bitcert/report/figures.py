@@ -89,10 +89,12 @@ def plot_bound_surface(certificate: Certificate) -> tuple[Figure, Axes]:
             label = f"{share(errors, certificate.samples)} training errors" + (" (this certificate)" if own else "")
             colour, width = (ACCENT, 2.6) if own else (MUTED, 1.5)
             axes.plot(lengths, bounds, color=colour, linewidth=width, linestyle=dashes, label=label)
-        axes.plot([max(certificate.message_bits, 1)], [100 * here], "o", color=SECOND, markersize=9, zorder=5)
-        _name_point(axes, certificate, here)
+        axes.plot(
+            [max(certificate.message_bits, 1)], [100 * here], "o", color=SECOND, markersize=9, zorder=5, clip_on=False
+        )
         axes.set_xscale("log")
         axes.set_xlim(lengths[0], lengths[-1])
+        _name_point(axes, certificate, here)
         axes.xaxis.set_major_locator(LogLocator(10, numticks=12))
         axes.xaxis.set_major_formatter(FuncFormatter(compact))
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -113,24 +115,27 @@ def _lengths(bits: int, samples: int) -> list[int]:
 def _error_counts(certificate: Certificate) -> list[tuple[int, object]]:
     """Error counts worth a curve with their line styles: the most errors first, as the curves lie in the picture."""
     own, samples = certificate.errors, certificate.samples
-    others = (2 * own, own // 2, 0) if own else (samples // 5, samples // 20, samples // 100)
+    # Multiples of a small error rate could not be told apart in the picture.
+    others = (2 * own, own // 2, 0) if 50 * own >= samples else (samples // 5, samples // 20, 0)
     counts = sorted({own, *(errors for errors in others if errors <= samples)}, reverse=True)
     dashes = iter(((0, (1, 1.2)), (0, (4, 1.5)), (0, (7, 2, 1.5, 2))))
     return [(errors, "solid" if errors == own else next(dashes)) for errors in counts]
 
 
 def _name_point(axes: Axes, certificate: Certificate, here: float) -> None:
-    below = here > 0.5
+    # The curves rise from the lower left to the upper right; one of the two other corners is free.
+    high = here > 0.4
     axes.annotate(
         f"{number(certificate.message_bits)} bits: {percent_up(here)}",
         (max(certificate.message_bits, 1), 100 * here),
-        xytext=(0, -13 if below else 13),
-        textcoords="offset points",
-        ha="center",
-        va="top" if below else "bottom",
+        xytext=(0.97, 0.05) if high else (0.03, 0.97),
+        textcoords="axes fraction",
+        ha="right" if high else "left",
+        va="bottom" if high else "top",
         color=INK,
         fontweight="bold",
         bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 2},
+        arrowprops={"arrowstyle": "-", "color": SECOND, "linewidth": 1, "shrinkB": 5},
         parse_math=False,
     )
 
@@ -164,7 +169,7 @@ def plot_history(candidates: Sequence[Candidate], samples: int | None = None) ->
     points = thin(candidates)
     best = min(points, key=lambda candidate: candidate.bound)
     scale = 100 / samples if samples else 1
-    panels = (
+    panels: tuple[tuple[str, Sequence[float]], ...] = (
         ("bound (%)", [100 * candidate.bound for candidate in points]),
         (f"training errors{' (%)' if samples else ''}", [scale * candidate.errors for candidate in points]),
         ("message (bits)", [candidate.message_bits for candidate in points]),
@@ -183,12 +188,12 @@ def plot_history(candidates: Sequence[Candidate], samples: int | None = None) ->
 
 def _best_title(best: Candidate, samples: int | None) -> str:
     errors = percent(best.errors / samples) + " errors" if samples else f"{number(best.errors)} errors"
-    return f"best: {percent_up(best.bound)}, {errors}, {compact(best.message_bits)} bits"
+    return f"best: {percent_up(best.bound)}, {errors}, {number(best.message_bits)} bits"
 
 
-def _draw_history(axes: Axes, seconds: list[float], values: list[float], best: int) -> None:
+def _draw_history(axes: Axes, seconds: Sequence[float], values: Sequence[float], best: int) -> None:
     axes.plot(seconds, values, "-", color=MUTED, linewidth=1)
-    axes.plot(seconds, values, "o", color=ACCENT, markersize=4)
+    axes.plot(seconds, values, "o", color=ACCENT, markersize=4 if len(values) < 40 else 2)
     axes.plot([seconds[best]], [values[best]], "D", color=SECOND, markersize=8, zorder=5)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     low, high = min(values), max(values)

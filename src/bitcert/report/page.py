@@ -61,7 +61,8 @@ def render_report(
         sections=shown + ([rest] if rest else []),
         all_sections=listed + ([unlisted] if unlisted else []) if rest else [],
         sections_sum=sum(bits for _, bits in certificate.sections),
-        bounds=words.bound_rows(certificate.bounds),
+        bounds=words.bound_rows(certificate.bounds)[:MOST_LINES],
+        delta_ledger=certificate.delta_ledger[:MOST_LINES],
         holdout=words.holdout_facts(certificate),
         benchmark=words.is_benchmark(certificate),
         pictures=_pictures(certificate, candidates),
@@ -131,7 +132,10 @@ def _details(certificate: Certificate) -> list[tuple[str, list[tuple[str, str]]]
         "Decision rule": certificate.decision_rule,
         "Versions": certificate.versions,
     }
-    return [(title, [(str(key), _plain(value)) for key, value in group.items()]) for title, group in groups.items()]
+    return [
+        (title, [(key, _plain(value)) for key, value in list(group.items())[:MOST_LINES]])
+        for title, group in groups.items()
+    ]
 
 
 def _plain(value: object) -> str:

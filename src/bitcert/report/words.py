@@ -29,6 +29,7 @@ __all__ = [
 UNKNOWN = "–"
 MAX_TEXT = 1000
 _HUNDREDTH = Decimal("0.01")
+_LARGEST = Decimal(10) ** 20  # more than any count a certificate can hold; keeps all formatting exact
 
 FORMS = {
     "binomial": "exact binomial tail",
@@ -54,7 +55,7 @@ def _decimal(value: object) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     exact = Decimal(repr(value))
-    return exact if exact.is_finite() else None
+    return exact if exact.is_finite() and abs(exact) < _LARGEST else None
 
 
 def _percent(value: object, rounding: str) -> str:
@@ -83,7 +84,7 @@ def share(part: object, whole: object) -> str:
     ('1.00 %', '–')
     """
     top, bottom = _decimal(part), _decimal(whole)
-    if top is None or not bottom:
+    if top is None or bottom is None or bottom < 1:
         return UNKNOWN
     return f"{(100 * top / bottom).quantize(_HUNDREDTH)} %"
 

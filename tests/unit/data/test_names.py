@@ -48,7 +48,8 @@ def test_digits_are_embedded_and_original(elsewhere):
     assert np.bincount(sample.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert is_original(sample, "digits", "train") is True
     assert is_original(sample.take(slice(0, 1796)), "digits", "train") is False
-    assert is_original(sample, "cifar10", "train") is None
+    assert is_original(sample, "digits", "test") is None
+    assert is_original(sample, "cifar10", "train") is False
     with pytest.raises(InputError, match="ships one set"):
         load_sample("digits", Role.HOLDOUT, split="test")
 

@@ -52,7 +52,7 @@ def test_round_trip(tmp_path, save, inputs):
     assert np.array_equal(sample.inputs, inputs)
     assert np.array_equal(sample.labels, Y)
     assert sample.num_classes == 3
-    assert sample.name == str(tmp_path / "a.npz")
+    assert sample.name == "a.npz"
     assert load_sample(tmp_path / "a.npz", Role.TRAIN, split="test", num_classes=5).num_classes == 5
 
 
