@@ -68,7 +68,7 @@ def write_output(target: Path, files: Mapping[str, bytes]) -> None:
             os.rename(target, _previous(target))
         try:
             os.rename(fresh, target)
-        except OSError:
+        except BaseException:
             if _previous(target).exists():
                 os.rename(_previous(target), target)
             raise

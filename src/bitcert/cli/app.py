@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except _UsageError as error:
-        sys.exit(_tell(error.format_message().replace("Value error, ", "").rstrip(".") + "; see bitcert --help"))
+        sys.exit(_tell(error.format_message().replace("Value error, ", "") + " (see bitcert --help)"))
     except BitcertError as error:
         sys.exit(_tell(str(error), error.exit_code))
     except MemoryError:

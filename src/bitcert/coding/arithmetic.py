@@ -68,8 +68,8 @@ class ArithmeticEncoder:
 
     >>> encoder = ArithmeticEncoder()
     >>> encoder.flags(np.zeros(1000, dtype=bool))
-    >>> len(encoder.bits())  # log2(1000) / 2 and a little more, instead of 1000
-    8
+    >>> len(encoder.bits())  # about log2(1000) / 2 + 1, instead of 1000
+    6
     """
 
     def __init__(self) -> None:
@@ -134,6 +134,7 @@ class ArithmeticDecoder:
         words = np.frombuffer(rest + bytes(padding), dtype=">u4").astype(np.uint32)
         self._coder = constriction.stream.queue.RangeDecoder(words)
         self._again = ArithmeticEncoder()
+        self._num_raw = 0
 
     def flags(self, num_flags: int, contexts: Contexts | None = None) -> Flags:
         """The next ``num_flags`` flags, ``[num_flags]``."""
@@ -159,7 +160,20 @@ class ArithmeticDecoder:
 
     def raw(self, num_flags: int) -> Flags:
         """The next ``num_flags`` flags coded at one bit each."""
+        self.require_raw(num_flags)
+        self._num_raw += num_flags
         return self.known(np.full(num_flags, 0.5))
+
+    def require_raw(self, num_flags: int) -> None:
+        """Refuse early a section that promises more raw flags than the message has bits left.
+
+        A few bits of adaptive flags can announce millions of raw ones; each of those takes at least one bit.
+
+        Raises:
+            DecodeError: when the message is too short.
+        """
+        if self._num_raw + num_flags > self._reader.num_bits - self._reader.position:
+            raise DecodeError("a message written by bitcert", "one that ends too early", "ask for the file again")
 
     def finish(self) -> None:
         """End the section: check that its bits are the canonical ones and move the reader behind them."""

@@ -19,6 +19,13 @@ MAX_INTEGER_DIGITS = 62
 """No integer written with an Elias code has more binary digits, so a hostile run of zeros ends early."""
 
 
+def _num_digits(value: int) -> int:
+    """Binary digits of an integer the Elias codes can write and read back."""
+    if not 1 <= value < 1 << MAX_INTEGER_DIGITS:
+        raise ValueError(f"the Elias codes write 1 .. 2^{MAX_INTEGER_DIGITS} - 1, got {value}")
+    return value.bit_length()
+
+
 def _malformed(got: str) -> DecodeError:
     return DecodeError("a message written by bitcert", got, "ask for the file again or make a new certificate")
 
@@ -53,23 +60,19 @@ class BitWriter:
         self._bits += bytes((value >> i) & 1 for i in range(width - 1, -1, -1))
 
     def elias_gamma(self, value: int) -> None:
-        """Append ``value >= 1`` in the Elias gamma code."""
-        if value < 1:
-            raise ValueError(f"the Elias codes start at 1, got {value}")
-        digits = value.bit_length()
+        """Append ``value`` (1 or more, at most :data:`MAX_INTEGER_DIGITS` digits) in the Elias gamma code."""
+        digits = _num_digits(value)
         self._bits += bytes(digits - 1)
         self.binary(value, digits)
 
     def elias_delta(self, value: int) -> None:
-        """Append ``value >= 1`` in the Elias delta code."""
-        if value < 1:
-            raise ValueError(f"the Elias codes start at 1, got {value}")
-        digits = value.bit_length()
+        """Append ``value`` (1 or more, at most :data:`MAX_INTEGER_DIGITS` digits) in the Elias delta code."""
+        digits = _num_digits(value)
         self.elias_gamma(digits)
         self.binary(value - (1 << (digits - 1)), digits - 1)
 
     def signed(self, value: int) -> None:
-        """Append any integer: Elias gamma of its rank in ``0, 1, -1, 2, -2, ...``."""
+        """Append an integer below ``2^61`` in size: Elias gamma of its rank in ``0, 1, -1, 2, -2, ...``."""
         self.elias_gamma(2 * value if value > 0 else 1 - 2 * value)
 
     def to_bytes(self) -> bytes:

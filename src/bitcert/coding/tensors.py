@@ -10,6 +10,8 @@ enumerative limit of the support plus half a logarithm.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,7 @@ MAX_MAGNITUDE = (1 << 24) - 1
 """Float32 holds every integer up to here exactly."""
 
 _MAX_DIGITS = MAX_MAGNITUDE.bit_length()
+_PART = 1 << 16
 
 
 def encode_integers(encoder: ArithmeticEncoder, values: Integers, contexts: Contexts | None = None) -> None:
@@ -43,13 +46,27 @@ def encode_integers(encoder: ArithmeticEncoder, values: Integers, contexts: Cont
         encoder.flags(left > level)
         left = left[left > level]
     excess = left - UNARY_MAGNITUDES
-    digits = np.array([int(v).bit_length() for v in excess], dtype=np.int64)
+    digits = np.frexp(excess.astype(np.float64))[1].astype(np.int64)
     going = digits
     for level in range(1, _MAX_DIGITS + 1):
         encoder.flags(going > level)
         going = going[going > level]
-    for value, count in zip(excess, digits, strict=True):
-        encoder.raw(np.array([(int(value) >> i) & 1 for i in range(int(count) - 2, -1, -1)], dtype=bool))
+    for part in _parts(len(excess)):
+        owner, shift = _tail_places(digits[part])
+        encoder.raw((excess[part][owner] >> shift) & 1 == 1)
+
+
+def _parts(num_values: int) -> Iterator[slice]:
+    """Slices that bound the memory of what is one flag a bit."""
+    return (slice(start, start + _PART) for start in range(0, num_values, _PART))
+
+
+def _tail_places(digits: Integers) -> tuple[Integers, Integers]:
+    """Owner and shift of each binary digit after the first of numbers of ``digits [n]`` digits, in coding order."""
+    tails = digits - 1
+    owner = np.repeat(np.arange(len(digits)), tails)
+    first = np.repeat(np.cumsum(tails) - tails, tails)
+    return owner, tails[owner] - 1 - (np.arange(len(owner)) - first)
 
 
 def decode_integers(decoder: ArithmeticDecoder, num_values: int, contexts: Contexts | None = None) -> Integers:
@@ -66,19 +83,28 @@ def decode_integers(decoder: ArithmeticDecoder, num_values: int, contexts: Conte
     for _ in range(UNARY_MAGNITUDES):
         alive = alive[decoder.flags(len(alive))]
         magnitudes[alive] += 1
-    digits = np.ones(len(alive), dtype=np.int64)
-    going = np.arange(len(alive))
-    for _ in range(_MAX_DIGITS):
-        going = going[decoder.flags(len(going))]
-        digits[going] += 1
-    for index, count in zip(alive, digits, strict=True):
-        tail = decoder.raw(int(count) - 1)
-        magnitudes[index] = UNARY_MAGNITUDES + int("1" + "".join("01"[int(bit)] for bit in tail), 2)
+    magnitudes[alive] = UNARY_MAGNITUDES + _decode_excess(decoder, len(alive))
     if magnitudes.max(initial=0) > MAX_MAGNITUDE:
         raise DecodeError(f"weights of at most {MAX_MAGNITUDE} steps", "a larger one", "ask for the file again")
     values = np.zeros(num_values, dtype=np.int64)
     values[support] = np.where(positive, magnitudes, -magnitudes)
     return values
+
+
+def _decode_excess(decoder: ArithmeticDecoder, num_values: int) -> Integers:
+    digits = np.ones(num_values, dtype=np.int64)
+    going, num_raw = np.arange(num_values), 0
+    for _ in range(_MAX_DIGITS):
+        going = going[decoder.flags(len(going))]
+        digits[going] += 1
+        num_raw += len(going)
+        decoder.require_raw(num_raw)
+    excess = np.left_shift(1, digits - 1)
+    for part in _parts(num_values):
+        owner, shift = _tail_places(digits[part])
+        tails = decoder.raw(len(owner)).astype(np.int64)
+        np.add.at(excess[part], owner, tails << shift)
+    return excess
 
 
 def _level_counts(values: Integers) -> tuple[NDArray[np.int64], int, int]:

@@ -111,7 +111,7 @@ def features(settings: FeatureSettings | None, x: Tensor) -> Tensor:
 
     ``settings=None`` stands for inputs that are not images: ``x`` flattened, and the constant.
     """
-    constant = torch.ones(len(x), 1)
+    constant = x.new_ones(len(x), 1)
     if settings is None:
         return torch.cat([x.reshape(len(x), -1), constant], 1)
     for _ in range(settings.smoothing):

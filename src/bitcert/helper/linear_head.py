@@ -19,7 +19,7 @@ from bitcert.helper.features import FEATURE_GRID, FeatureSettings, features, is_
 from bitcert.helper.problem import Helper, read_classes, write_classes
 
 FAMILY = 1
-MAX_WEIGHTS = 1 << 24
+MAX_WEIGHTS = 1 << 22
 _SETTINGS_BITS = (len(FEATURE_GRID) - 1).bit_length()
 
 
