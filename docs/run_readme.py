@@ -1,7 +1,9 @@
-"""Run every shell command a Markdown file prints, in order, in a scratch copy: documentation is a test.
+"""Run every command a Markdown file prints, in order, in a scratch copy: documentation is a test.
 
-Blocks fenced as ``console`` hold commands on lines beginning with ``$``; all other lines are output and not compared,
-except that a line ``... exit N`` after a command states its exit code. Blocks fenced as ``python`` are run too.
+Blocks fenced as ``console`` hold commands on lines beginning with ``$``; other lines are output and are not compared,
+except that a line ``... exit N`` states the exit code of the command before. Blocks fenced as ``python`` are run too.
+A block after ``<!-- needs data: NAME, NAME -->`` is left out, saying so, where that data is not on the machine.
+``make`` commands are left out: running them from a clean clone is what CI itself does.
 """
 
 import os
@@ -10,25 +12,47 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+import bitcert
+
 ROOT = Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^(?:<!-- needs data: ([^>]*) -->\n)?```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def commands(text: str) -> list[tuple[list[str], int]]:
-    """Every command (as an argument list) with the exit code it states."""
-    found: list[tuple[list[str], int]] = []
-    for language, body in BLOCK.findall(text):
+@dataclass
+class Command:
+    """A command line as arguments, the exit code the text states, and the data it needs."""
+
+    arguments: list[str]
+    needs: list[str]
+    exit_code: int = 0
+
+
+def commands(text: str) -> list[Command]:
+    """Every command of the text, in order."""
+    found: list[Command] = []
+    for needed, language, body in BLOCK.findall(text):
+        needs = [name.strip() for name in needed.split(",") if name.strip()]
         if language == "python":
-            found.append(([sys.executable, "-c", body], 0))
+            found.append(Command([sys.executable, "-c", body], needs))
             continue
         for line in body.splitlines():
             if line.startswith("$ "):
-                found.append((["bash", "-euc", line[2:]], 0))
+                found.append(Command(["bash", "-euc", line[2:]], needs))
             elif line.startswith("... exit "):
-                found[-1] = (found[-1][0], int(line.split()[-1]))
+                found[-1].exit_code = int(line.split()[-1])
     return found
+
+
+def is_here(name: str) -> bool:
+    """Whether a built-in data set can be loaded on this machine."""
+    try:
+        bitcert.load_sample(name, bitcert.Role.TRAIN)
+    except bitcert.BitcertError:
+        return False
+    return True
 
 
 def main(path: Path) -> None:
@@ -36,15 +60,17 @@ def main(path: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "bitcert")
         shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", "out*", ".hypothesis", ".venv"))
-        venv = Path(sys.executable).parent
-        environment = {**os.environ, "PATH": f"{venv}:{os.environ['PATH']}"}
-        for command, code in commands(path.read_text()):
-            if command[-1].startswith(("make ", "git clone")):
-                continue  # these are what CI itself does
-            print("+", command[-1], flush=True)
-            result = subprocess.run(command, cwd=folder, env=environment, check=False)
-            if result.returncode != code:
-                sys.exit(f"exit code {result.returncode}, expected {code}: {command[-1]}")
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        for command in commands(path.read_text()):
+            shown = command.arguments[-1]
+            missing = [name for name in command.needs if not is_here(name)]
+            if missing or shown.startswith("make "):
+                print("-", shown, f"(no {', '.join(missing)} here)" if missing else "(CI does)", flush=True)
+                continue
+            print("+", shown, flush=True)
+            result = subprocess.run(command.arguments, cwd=folder, env=environment, check=False)
+            if result.returncode != command.exit_code:
+                sys.exit(f"exit code {result.returncode}, expected {command.exit_code}: {shown}")
 
 
 if __name__ == "__main__":

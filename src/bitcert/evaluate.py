@@ -34,7 +34,7 @@ class DecisionRule:
     """
 
     batch_size: int = 1000
-    tolerance: float = 1e-5
+    tolerance: float = 1e-4
     dtype: str = "float32"
 
 

@@ -60,11 +60,19 @@ class Checkpoint:
     identity: str
 
     def save(self, values: Mapping[str, object], tensors: Mapping[str, torch.Tensor]) -> None:
-        """Replace the checkpoint by these JSON-able values and tensors."""
+        """Replace the checkpoint by these JSON-able values and tensors.
+
+        Raises:
+            OSError: when the disk is full or fails; the last checkpoint is then still there.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"identity": self.identity, "values": json.dumps(dict(values))}
         partial = self.path.with_name(self.path.name + ".partial")
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, partial, metadata)
+        try:
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, partial, metadata)
+        except SafetensorError as error:
+            partial.unlink(missing_ok=True)
+            raise OSError(f"no checkpoint at {partial}: {error}") from error
         os.replace(partial, self.path)
 
     def load(self) -> tuple[dict[str, object], dict[str, torch.Tensor]] | None:

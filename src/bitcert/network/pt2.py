@@ -22,7 +22,6 @@ from typing import Any, NoReturn
 
 import torch
 from torch.export import ExportedProgram
-from torch.export.pt2_archive._package import PT2ArchiveWriter
 
 from bitcert.errors import CaptureError, InputError
 from bitcert.network import handlers
@@ -106,6 +105,9 @@ def _read_entries(archive: zipfile.ZipFile, size: int) -> dict[str, bytes]:
 
 
 def _clean_archive(entries: dict[str, bytes]) -> io.BytesIO:
+    # Imported late: it takes as long as all of torch, and only .pt2 files need it.
+    from torch.export.pt2_archive._package import PT2ArchiveWriter
+
     models = [name for name in entries if name.startswith("models/")]
     if models != ["models/model.json"] or entries.get("archive_format") != b"pt2":
         _refuse("a .pt2 archive with one model", f"{len(models)} models")

@@ -1,0 +1,108 @@
+"""What several test files share: small certified problems, made once, and a forger of certificates."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bitcert import Compressed, Helper, Role, Run, Sample, certify, compress, load_sample
+from bitcert.certify import occam_bound
+from bitcert.helper import linear_head
+
+Change = Callable[[dict], None]
+
+
+def canonical(content: dict) -> str:
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def seal(content: dict) -> str:
+    """The text of a certificate with a checksum that fits: what a forger writes, in code of the tests' own."""
+    content = {key: value for key, value in content.items() if key != "checksum"}
+    content["checksum"] = hashlib.sha256(canonical(content).encode()).hexdigest()
+    return canonical(content)
+
+
+def restate_bounds(content: dict) -> None:
+    """Make the bounds follow from the counts that a forger has changed."""
+    bound = occam_bound(content["errors"], content["samples"], content["message_bits"], content["delta"])
+    forms = {name: getattr(bound, name) for name in ("binomial", "kl_chernoff", "hoeffding")}
+    content |= {"bounds": forms, "bound": bound.binomial}
+
+
+def write_files(folder: Path, compressed: Compressed, sample: Sample, **options) -> Path:
+    """Message and certificate in ``folder``; returns the certificate's path."""
+    (folder / "message.bin").write_bytes(compressed.message)
+    path = folder / "certificate.json"
+    path.write_text(certify(compressed, sample, **options).to_json())
+    return path
+
+
+@pytest.fixture(scope="session")
+def digits() -> Sample:
+    return load_sample("digits", Role.TRAIN)
+
+
+@pytest.fixture(scope="session")
+def digits_compressed(digits: Sample) -> Compressed:
+    return compress(digits, run=Run(budget_seconds=0.1))
+
+
+@pytest.fixture(scope="session")
+def digits_folder(digits: Sample, digits_compressed: Compressed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of a certificate of the embedded digits; not to be changed."""
+    folder = tmp_path_factory.mktemp("digits")
+    write_files(folder, digits_compressed, digits)
+    return folder
+
+
+@pytest.fixture
+def digits_certificate(digits_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the digits' certificate that a test may change; the message lies beside it."""
+    shutil.copytree(digits_folder, tmp_path / "certified")
+    return tmp_path / "certified" / "certificate.json"
+
+
+@pytest.fixture(scope="session")
+def toy() -> Sample:
+    """Two noisy half planes, [300, 2]."""
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(300, 2)).astype(np.float32)
+    labels = (inputs[:, 0] + 0.3 * rng.normal(size=300) > 0).astype(np.int64)
+    return Sample(inputs, labels, 2, Role.TRAIN, "toy")
+
+
+@pytest.fixture(scope="session")
+def toy_compressed(toy: Sample) -> Compressed:
+    helper = Helper.for_sample(toy)
+    message, ledger = linear_head.write(None, np.array([[-3, 2], [0, 1], [0, 0]]), helper)
+    return Compressed(message, ledger, helper)
+
+
+@pytest.fixture
+def toy_certificate(toy: Sample, toy_compressed: Compressed, tmp_path: Path) -> Path:
+    """A certificate small enough to be checked thousands of times; the message lies beside it."""
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    return write_files(folder, toy_compressed, toy)
+
+
+@pytest.fixture(scope="session")
+def forge() -> Callable[..., None]:
+    """``forge(path, change, restate=False)``: change a certificate file and make its checksum fit again.
+
+    With ``restate`` the bounds are made to follow from the changed counts too.
+    """
+
+    def forge_file(path: Path, change: Change, restate: bool = False) -> None:
+        content = json.loads(path.read_text())
+        change(content)
+        if restate:
+            restate_bounds(content)
+        path.write_text(seal(content))
+
+    return forge_file

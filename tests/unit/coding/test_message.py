@@ -1,0 +1,98 @@
+"""Whole files: round trip with sections in a row, ledgers that sum to the file, refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitcert.coding import MAX_MESSAGE_BYTES, Ledger, MessageReader, MessageWriter
+from bitcert.coding.message import FORMAT_VERSION
+from bitcert.errors import DecodeError
+
+TENSORS = st.lists(st.lists(st.integers(-40, 40), max_size=30), max_size=5)
+
+
+def write(family: int, choice: int, tensors: list[list[int]]) -> tuple[bytes, Ledger]:
+    writer = MessageWriter(family)
+    with writer.section("choice") as bits:
+        bits.signed(choice)
+    for index, values in enumerate(tensors):
+        writer.integers(f"tensor {index}", np.array(values, dtype=np.int64), _contexts(len(values), index))
+    return writer.finish()
+
+
+def _contexts(num_values: int, index: int) -> np.ndarray | None:
+    return np.arange(num_values, dtype=np.intp) % index if index else None
+
+
+@settings(max_examples=100, deadline=None)
+@given(family=st.integers(1, 3000), choice=st.integers(-(10**6), 10**6), tensors=TENSORS)
+def test_round_trip_and_ledger(family: int, choice: int, tensors: list[list[int]]) -> None:
+    data, ledger = write(family, choice, tensors)
+    reader = MessageReader(data)
+    assert reader.family == family
+    with reader.section("choice") as bits:
+        assert bits.signed() == choice
+    for index, values in enumerate(tensors):
+        decoded = reader.integers(f"tensor {index}", len(values), _contexts(len(values), index))
+        assert decoded.tolist() == values
+    assert reader.finish() == ledger
+    assert ledger.total_bits == 8 * len(data)
+    sections = dict(ledger.sections)
+    assert list(sections) == ["header", "choice", *(f"tensor {i}" for i in range(len(tensors))), "padding"]
+    assert min(sections.values()) >= 0
+    assert sections["padding"] < 8
+
+
+def test_sections_of_one_name_are_booked_together() -> None:
+    writer = MessageWriter(1)
+    for value in (1, 5):
+        with writer.section("twice") as bits:
+            bits.elias_gamma(value)
+    data, ledger = writer.finish()
+    assert ledger.sections == (("header", 2), ("twice", 6), ("padding", 0))
+    assert len(data) == 1
+
+
+def test_another_format_version_is_refused() -> None:
+    with pytest.raises(DecodeError, match=f"format {FORMAT_VERSION}"):
+        MessageReader(b"\x50")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00", b"\x80", bytes(100)])
+def test_no_header(data: bytes) -> None:
+    with pytest.raises(DecodeError):
+        MessageReader(data)
+
+
+def test_the_longest_file() -> None:
+    assert MessageReader(b"\xff" + bytes(MAX_MESSAGE_BYTES - 1)).family == 1
+    with pytest.raises(DecodeError, match="bytes"):
+        MessageReader(b"\xff" + bytes(MAX_MESSAGE_BYTES))
+
+
+def test_anything_after_the_message_is_refused() -> None:
+    data, _ = write(1, 0, [[1, 2, 3]])
+    for longer in (data + b"\x00", data + b"\x01", data + data):
+        reader = MessageReader(longer)
+        with reader.section("choice") as bits:
+            bits.signed()
+        reader.integers("tensor 0", 3)
+        with pytest.raises(DecodeError):
+            reader.finish()
+
+
+def test_longer_tensors_of_one_kind_take_longer_messages() -> None:
+    lengths = [len(write(1, 0, [[(i * 7919) % 5 - 2 for i in range(n)]])[0]) for n in (10, 100, 1000, 4000)]
+    assert all(shorter < longer for shorter, longer in pairwise(lengths))
+
+
+def test_coding_does_not_import_torch() -> None:
+    code = "import sys, bitcert.coding; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
