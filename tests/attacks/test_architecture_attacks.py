@@ -365,9 +365,7 @@ def set_target(name):
     return trap_graph(lambda g, d: g["nodes"][1].__setitem__("target", name))
 
 
-@pytest.mark.parametrize(
-    "name", ["torch.load", "torch.ops.aten.from_file.default", "torch._utils.os.mkdir", "#evil:x"]
-)
+@pytest.mark.parametrize("name", ["torch.load", "torch.ops.aten.from_file.default", "torch._utils.os.mkdir", "#evil:x"])
 def test_foreign_operators_are_named(archive, tmp_path, name):
     path = rewritten(archive, tmp_path / "evil.pt2", set_target(name))
     with pytest.raises(CaptureError, match=name.replace(".", r"\.")):

@@ -4,8 +4,9 @@ Trained and quantised weights are mostly zero and fall off fast, so each questio
 the adaptive code of :mod:`bitcert.coding.arithmetic` learns on its way: no table of frequencies is sent. Magnitudes
 above ``UNARY_MAGNITUDES`` continue in an Elias-gamma pattern (adaptive number of digits, plain digits).
 
-For ``n`` integers of which ``s`` are non-zero the first question costs about ``log2 C(n, s) + log2(s (n - s))/2 +
-log2 pi`` bits: the enumerative limit of the support and half a logarithm (``s`` small) to a whole one (``s`` about ``n/2``).
+For ``n`` integers of which ``s`` are non-zero the first question costs about
+``log2 C(n, s) + log2(s (n - s))/2 + log2 pi`` bits: the enumerative limit of the support, plus half a logarithm of
+``n`` when few are non-zero and a whole one when about half are.
 """
 
 from __future__ import annotations

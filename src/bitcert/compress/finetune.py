@@ -24,8 +24,8 @@ import torch.nn.functional as F
 
 from bitcert.coding import MAX_MAGNITUDE
 from bitcert.coding.steps import MAX_EXPONENT, STEPS_PER_OCTAVE
+from bitcert.compress.quant_problem import Problem, Quantisation, Setting, Tried
 from bitcert.compress.quant_rate import RateSlopes, rate_slopes
-from bitcert.compress.quantise import Problem, Quantisation, Setting, Tried
 from bitcert.compress.run import Candidate
 from bitcert.helper import decode_message
 from bitcert.helper.quantised import base_value, cheapest_exponents, network_inputs

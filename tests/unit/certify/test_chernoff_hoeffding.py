@@ -54,9 +54,7 @@ def test_monotone_and_below_hoeffding(loss: float, samples: int, nats: float, fa
     assert kl_chernoff(loss, 2 * samples, nats) <= result + 1e-12
 
 
-@pytest.mark.parametrize(
-    ("q", "p"), [(0.0, 0.3), (1.0, 0.3), (0.3, 0.3000001), (0.3, 0.9), (1e-9, 1e-8), (0.5, 1e-12)]
-)
+@pytest.mark.parametrize(("q", "p"), [(0.0, 0.3), (1.0, 0.3), (0.3, 0.3000001), (0.3, 0.9), (1e-9, 1e-8), (0.5, 1e-12)])
 def test_binary_kl_matches_its_definition(q: float, p: float) -> None:
     with mp.workdps(60):
         assert binary_kl(q, p) == pytest.approx(float(twin.kl(mp.mpf(q), mp.mpf(p))), rel=1e-9)

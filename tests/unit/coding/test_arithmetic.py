@@ -72,7 +72,7 @@ def a_section(draw: st.DrawFn) -> list[Job]:
     return jobs
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(sections=st.lists(a_section(), min_size=1, max_size=4), offset=st.integers(0, 9))
 def test_sections_in_a_row_at_any_bit_offset(sections: list[list[Job]], offset: int) -> None:
     assert_round_trip(sections, offset)

@@ -47,7 +47,7 @@ def decode(data: bytes, num_values: int, contexts: Contexts | None = None) -> In
     return values
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(values=hnp.arrays(np.int64, st.integers(0, 80), elements=ENTRIES), num_contexts=st.integers(0, 4))
 def test_round_trip(values: Integers, num_contexts: int) -> None:
     contexts = np.arange(len(values), dtype=np.intp) % num_contexts if num_contexts else None

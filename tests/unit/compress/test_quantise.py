@@ -12,11 +12,9 @@ from torch import nn
 
 from bitcert.coding import MessageReader, integer_code_bits, step_size
 from bitcert.compress.finetune import Schedule, Tuner, tune
+from bitcert.compress.quant_problem import Problem, Quantisation, code_bits
 from bitcert.compress.quant_rate import rate_slopes
 from bitcert.compress.quantise import (
-    Problem,
-    Quantisation,
-    code_bits,
     common_settings,
     compress_network,
     compress_values,

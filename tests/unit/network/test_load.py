@@ -47,9 +47,7 @@ def test_every_key_that_does_not_match_is_named(tmp_path, factory):
         load_model(factory, tmp_path / "w.safetensors")
 
 
-@pytest.mark.parametrize(
-    "spec", ["nets_for_tests:absent", "nets_for_tests:broken", "nets_for_tests:number", "resnet"]
-)
+@pytest.mark.parametrize("spec", ["nets_for_tests:absent", "nets_for_tests:broken", "nets_for_tests:number", "resnet"])
 def test_unusable_specifications_are_refused(factory, spec):
     with pytest.raises(InputError):
         load_model(spec)

@@ -1,0 +1,148 @@
+"""Damaged and forged messages: a DecodeError or another hypothesis, never anything else, in bounded memory and time."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitcert.coding import ArithmeticEncoder, MessageWriter
+from bitcert.coding.tensors import UNARY_MAGNITUDES
+from bitcert.errors import DecodeError
+from bitcert.helper import Helper, decode_message, linear_head, separable
+from bitcert.helper.features import FEATURE_GRID, num_features
+
+IMAGES = Helper(input_shape=(1, 8, 8), num_classes=4)
+
+
+def sparse_integers(num_values: int, every: int) -> np.ndarray:
+    places = np.arange(num_values, dtype=np.int64)
+    return np.where(places * 7919 % every == 0, places * 104729 % 9 - 4, 0)
+
+
+def head_message() -> bytes:
+    shape = (num_features(FEATURE_GRID[1], IMAGES.input_shape), IMAGES.num_classes)
+    return linear_head.write(FEATURE_GRID[1], sparse_integers(shape[0] * shape[1], 17).reshape(shape), IMAGES)[0]
+
+
+def separable_message() -> bytes:
+    num_weights = sum(separable.tensor_sizes(separable.SETTINGS_GRID[0], IMAGES))
+    return separable.write(0, IMAGES, sparse_integers(num_weights, 9))[0]
+
+
+def contents(message: bytes) -> tuple[object, bytes]:
+    """The hypothesis of a message, comparable, and the one message it is written as."""
+    classifier = decode_message(message, IMAGES).classifier
+    if isinstance(classifier, linear_head.LinearHead):
+        again, _ = linear_head.write(classifier.settings, classifier.weights, IMAGES)
+        return (classifier.settings, classifier.weights.tobytes()), again
+    assert isinstance(classifier, separable.SeparableNet)
+    flat = np.concatenate([tensor.numpy().ravel() for tensor in classifier.weights]).astype(np.int64)
+    index = separable.SETTINGS_GRID.index(classifier.settings)
+    return (index, flat.tobytes()), separable.write(index, IMAGES, flat)[0]
+
+
+MESSAGES: dict[str, Callable[[], bytes]] = {"head": head_message, "separable": separable_message}
+
+
+def outcome(message: bytes) -> tuple[object, bytes] | None:
+    try:
+        return contents(message)
+    except DecodeError:
+        return None
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_truncated_at_every_length(name: str) -> None:
+    message = MESSAGES[name]()
+    assert outcome(message) is not None
+    for length in range(len(message)):
+        assert outcome(message[:length]) is None
+    assert outcome(message + b"\x00") is None
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_every_bit_flipped(name: str) -> None:
+    message = MESSAGES[name]()
+    original, again = contents(message)
+    assert again == message
+    refused = 0
+    for bit in range(8 * len(message)):
+        changed = bytearray(message)
+        changed[bit >> 3] ^= 0x80 >> (bit & 7)
+        found = outcome(bytes(changed))
+        refused += found is None
+        if found is not None:
+            assert found[0] != original
+            assert found[1] == bytes(changed)
+    assert refused > 4 * len(message)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), name=st.sampled_from(sorted(MESSAGES)))
+def test_bytes_replaced_inserted_or_removed(data: st.DataObject, name: str) -> None:
+    message = MESSAGES[name]()
+    original, _ = contents(message)
+    start = data.draw(st.integers(0, len(message)))
+    stop = data.draw(st.integers(start, len(message)))
+    changed = message[:start] + data.draw(st.binary(max_size=10)) + message[stop:]
+    found = outcome(changed)
+    assert (found is None) or (found[0] == original) == (changed == message)
+
+
+@settings(max_examples=200, deadline=None)
+@given(body=st.binary(max_size=80), header=st.sampled_from([b"", b"\xc0", b"\xa0", b"\xb0"]))
+def test_random_bytes(body: bytes, header: bytes) -> None:
+    found = outcome(header + body)
+    assert found is None or found[1] == header + body
+
+
+def forged_head(num_weights: int, contexts: np.ndarray, digits: bool) -> bytes:
+    """A few bytes that announce the largest head, every weight beyond the unary magnitudes."""
+    yes, encoder, writer = np.ones(num_weights, dtype=bool), ArithmeticEncoder(), MessageWriter(linear_head.FAMILY)
+    encoder.flags(yes, contexts)
+    for _ in range(1 + UNARY_MAGNITUDES):
+        encoder.flags(yes)
+    encoder.flags(yes if digits else ~yes)
+    with writer.section("weights") as bits:
+        bits.extend(encoder.bits())
+    return writer.finish()[0]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("digits", [False, True])
+def test_a_short_message_of_a_large_head_takes_bounded_memory(digits: bool) -> None:
+    helper = Helper(input_shape=((1 << 18) - 1,), num_classes=2)
+    num_weights = 1 << 19
+    contexts = (np.arange(num_weights) >= num_weights - 2).astype(np.intp)
+    message = forged_head(num_weights, contexts, digits)
+    assert len(message) < 60
+    tracemalloc.start()
+    found = None
+    try:
+        found = decode_message(message, helper)
+    except DecodeError:
+        assert digits
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found is None) == digits
+    assert peak < 80 * num_weights
+    assert 80 * linear_head.MAX_WEIGHTS < 1 << 29
+
+
+ABSURD = [(10**9,), (1 << 62, 1 << 62), (3, 1 << 40), (1, 1, 1 << 30)]
+
+
+@pytest.mark.parametrize("input_shape", ABSURD)
+def test_absurd_sizes_are_refused_before_anything_is_allocated(input_shape: tuple[int, ...]) -> None:
+    tracemalloc.start()
+    with pytest.raises(DecodeError):
+        decode_message(b"\xc0" + bytes(20), Helper(input_shape, 10))
+    with pytest.raises(DecodeError):
+        decode_message(b"\xc0" + bytes(20), Helper((1, 8, 8), 10**9))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()

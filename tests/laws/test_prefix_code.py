@@ -1,0 +1,179 @@
+"""The laws Kraft's inequality rests on, by exhaustion: distinct, prefix-free, canonical, self-delimiting.
+
+``sum 2^-length <= 1`` over everything that can be written is what the Occam bound of THEORY section 2 uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitcert.coding import ArithmeticDecoder, ArithmeticEncoder, BitReader, BitWriter, decode_integers, encode_integers
+from bitcert.errors import DecodeError
+from bitcert.helper import Helper, decode_message, linear_head
+
+VALUES = range(-3, 4)
+TWO_INPUTS = Helper(input_shape=(1,), num_classes=2)
+"""The smallest head: 4 weights, the inputs themselves as features."""
+
+
+def flag_section(values: tuple[int, ...]) -> str:
+    encoder = ArithmeticEncoder()
+    encoder.flags(np.array(values, dtype=bool))
+    return "".join(map(str, encoder.bits()))
+
+
+def raw_section(values: tuple[int, ...]) -> str:
+    encoder = ArithmeticEncoder()
+    encoder.raw(np.array(values, dtype=bool))
+    return "".join(map(str, encoder.bits()))
+
+
+def tensor_section(values: tuple[int, ...], num_contexts: int = 1) -> str:
+    encoder = ArithmeticEncoder()
+    contexts = np.arange(len(values), dtype=np.intp) % num_contexts
+    encode_integers(encoder, np.array(values, dtype=np.int64), contexts)
+    return "".join(map(str, encoder.bits()))
+
+
+def tensor_section_in_contexts(values: tuple[int, ...]) -> str:
+    return tensor_section(values, 2)
+
+
+def head_file(values: tuple[int, ...]) -> str:
+    message, ledger = linear_head.write(None, np.array(values).reshape(2, 2), TWO_INPUTS)
+    assert ledger.total_bits == 8 * len(message)
+    return "".join(f"{byte:08b}" for byte in message)
+
+
+def assert_prefix_code(words: list[str]) -> None:
+    words = sorted(words)
+    assert not any(after.startswith(word) for word, after in pairwise(words))
+    assert sum(Fraction(1, 1 << len(word)) for word in words) <= 1
+
+
+def cases() -> Iterator[tuple[str, Callable[[tuple[int, ...]], str], list[tuple[int, ...]]]]:
+    for n in range(11):
+        yield f"flags {n}", flag_section, list(product((0, 1), repeat=n))
+    for n in (1, 5, 9):
+        yield f"raw {n}", raw_section, list(product((0, 1), repeat=n))
+    for n in range(5):
+        yield f"tensor {n}", tensor_section, list(product(VALUES, repeat=n))
+    yield "tensor 3 in contexts", tensor_section_in_contexts, list(product(VALUES, repeat=3))
+    yield "file of a head", head_file, list(product(VALUES, repeat=4))
+
+
+CASES = {name: (write, inputs) for name, write, inputs in cases()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_everything_that_can_be_written_is_a_prefix_code(name: str) -> None:
+    write, inputs = CASES[name]
+    assert_prefix_code([write(values) for values in inputs])
+
+
+def test_the_law_notices_a_broken_code() -> None:
+    """A section cut by one bit breaks the law: it needs every bit it has."""
+    words = [flag_section(values) for values in product((0, 1), repeat=4)]
+    with pytest.raises(AssertionError):
+        assert_prefix_code([word[:-1] for word in words])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    left=st.lists(st.integers(-30, 30), min_size=1, max_size=12),
+    right=st.lists(st.integers(-30, 30), min_size=1, max_size=12),
+)
+def test_longer_tensors_are_prefix_free_too(left: list[int], right: list[int]) -> None:
+    length = min(len(left), len(right))
+    one, other = tuple(left[:length]), tuple(right[:length])
+    words = tensor_section(one), tensor_section(other)
+    assert (one == other) == (words[0].startswith(words[1]) or words[1].startswith(words[0]))
+
+
+def section_bytes(word: str) -> bytes:
+    writer = BitWriter()
+    writer.extend(np.array([int(bit) for bit in word], dtype=np.uint8))
+    return writer.to_bytes()
+
+
+@pytest.mark.parametrize("tail", ["", "1" * 70, "0" * 70, "10" * 35])
+def test_a_section_ends_by_itself_whatever_follows(tail: str) -> None:
+    for values in product(VALUES, repeat=2):
+        word = tensor_section(values)
+        reader = BitReader(section_bytes(word + tail))
+        decoder = ArithmeticDecoder(reader)
+        assert tuple(decode_integers(decoder, 2).tolist()) == values
+        decoder.finish()
+        assert reader.position == len(word)
+
+
+def decode_section(word: str, num_values: int) -> tuple[tuple[int, ...], int]:
+    reader = BitReader(section_bytes(word))
+    decoder = ArithmeticDecoder(reader)
+    values = decode_integers(decoder, num_values)
+    decoder.finish()
+    return tuple(values.tolist()), reader.position
+
+
+def test_every_12_bit_string_is_refused_or_begins_with_the_one_encoding_of_what_it_decodes_to() -> None:
+    decoded, refused = set(), 0
+    for number in range(1 << 12):
+        word = f"{number:012b}"
+        try:
+            values, length = decode_section(word + "0000", 2)
+        except DecodeError:
+            refused += 1
+            continue
+        decoded.add(values)
+        assert tensor_section(values) == (word + "0000")[:length]
+    assert len(decoded) > 20
+    assert refused > 0
+
+
+def test_a_longer_name_of_the_same_interval_is_refused() -> None:
+    """A string inside the interval but not the canonical one decodes to the same flags and must not be accepted."""
+    refused = 0
+    for values in product(VALUES, repeat=2):
+        word = tensor_section(values)
+        for flipped in range(len(word)):
+            other = word[:flipped] + "10"[int(word[flipped])] + word[flipped + 1 :]
+            try:
+                decoded, length = decode_section(other, 2)
+            except DecodeError:
+                refused += 1
+                continue
+            assert decoded != values
+            assert tensor_section(decoded) == other[:length]
+    assert refused > 20
+
+
+def assert_injective(message: bytes, helper: Helper) -> bool:
+    """Whether these bytes decode; if so, writing what they decode to gives these bytes."""
+    try:
+        decoded = decode_message(message, helper)
+    except DecodeError:
+        return False
+    head = decoded.classifier
+    assert isinstance(head, linear_head.LinearHead)
+    assert linear_head.write(head.settings, head.weights, helper) == (message, decoded.ledger)
+    return True
+
+
+@settings(max_examples=400, deadline=None)
+@given(body=st.binary(max_size=30))
+def test_random_bytes_never_break_the_one_to_one_law(body: bytes) -> None:
+    assert_injective(body, TWO_INPUTS)
+    assert_injective(b"\xc0" + body, TWO_INPUTS)
+
+
+def test_every_file_of_a_byte_and_a_sample_of_two_obey_the_one_to_one_law() -> None:
+    files = [bytes([byte]) for byte in range(256)]
+    files += [(0xC000 | number).to_bytes(2, "big") for number in range(0, 1 << 14, 8)]
+    assert sum(assert_injective(file, TWO_INPUTS) for file in files) > 100

@@ -1,0 +1,230 @@
+"""From a message to a certificate: what is counted, what is refused, what the file and its sentence say."""
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitcert import Certificate, Compressed, DecisionRule, Helper, Role, Sample, certify, count_errors, decode_message
+from bitcert.certify import holdout_bound, occam_bound
+from bitcert.errors import DecodeError, InputError, SampleReuseError
+from bitcert.helper import linear_head
+
+
+@pytest.fixture
+def certificate(toy, toy_compressed):
+    return certify(toy_compressed, toy)
+
+
+def test_numbers_are_those_of_the_decoded_message(certificate, toy, toy_compressed):
+    decoded = decode_message(toy_compressed.message, toy_compressed.helper)
+    count = count_errors(decoded.classifier, toy)
+    bound = occam_bound(count.errors, len(toy), 8 * len(toy_compressed.message), 0.05)
+    assert (certificate.errors, certificate.near_ties, certificate.samples) == (count.errors, count.near_ties, 300)
+    assert certificate.bound == bound.binomial
+    assert certificate.bounds == {
+        "binomial": bound.binomial,
+        "kl_chernoff": bound.kl_chernoff,
+        "hoeffding": bound.hoeffding,
+    }
+    assert certificate.message_bits == 8 * len(toy_compressed.message) == sum(b for _, b in certificate.sections)
+    assert certificate.message["sha256"] == hashlib.sha256(toy_compressed.message).hexdigest()
+    assert certificate.data["hash"] == toy.content_hash
+    assert certificate.helper["hash"] == toy_compressed.helper.content_hash
+    assert sum(amount for _, amount in certificate.delta_ledger) == certificate.delta == 0.05
+    assert certificate.certifies == "compressed"
+
+
+def test_the_message_in_memory_is_not_believed(toy, toy_compressed):
+    """Ledger and candidates of a compressor are ignored; only the bytes count."""
+    lying = dataclasses.replace(toy_compressed, ledger=dataclasses.replace(toy_compressed.ledger, sections=(("x", 1),)))
+    assert certify(lying, toy) == certify(toy_compressed, toy)
+
+
+@pytest.mark.parametrize("delta", [0, 1, -0.1, 1.5, float("nan"), float("inf"), "0.05", None, True])
+def test_delta_must_be_a_probability(toy, toy_compressed, delta):
+    with pytest.raises(InputError, match="delta"):
+        certify(toy_compressed, toy, delta=delta)
+
+
+def test_a_smaller_delta_gives_a_larger_bound(toy, toy_compressed):
+    bounds = [certify(toy_compressed, toy, delta=delta).bound for delta in (0.5, 0.05, 1e-6, 1e-300)]
+    assert bounds == sorted(bounds)
+    assert len(set(bounds)) == 4
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((3,), 2), ((2,), 3), ((1, 2), 2)])
+def test_a_sample_of_another_problem_is_refused(toy_compressed, shape, classes):
+    other = Sample(np.zeros((5, *shape), np.float32), np.array([0, 1, 0, 1, 1]), classes, Role.TRAIN, "other")
+    with pytest.raises(InputError, match="certify on the sample"):
+        certify(toy_compressed, other)
+
+
+def test_a_damaged_message_is_refused(toy, toy_compressed):
+    broken = dataclasses.replace(toy_compressed, message=toy_compressed.message[:-1])
+    with pytest.raises(DecodeError):
+        certify(broken, toy)
+
+
+def held_out(toy, **changes):
+    rng = np.random.default_rng(9)
+    values = {"inputs": rng.normal(size=(80, 2)).astype(np.float32), "labels": np.arange(80) % 2, "num_classes": 2}
+    return Sample(**{**values, **changes}, role=Role.HOLDOUT, name="held out")
+
+
+def test_hold_out_line(toy, toy_compressed):
+    held = held_out(toy)
+    line = certify(toy_compressed, toy, holdout=held, delta=0.1).holdout
+    errors = count_errors(decode_message(toy_compressed.message, toy_compressed.helper).classifier, held).errors
+    assert line is not None
+    assert (line["samples"], line["errors"], line["hash"]) == (80, errors, held.content_hash)
+    assert line["bound"] == holdout_bound(errors, 80, 0.1)
+
+
+def test_hold_out_must_be_other_examples_of_the_same_problem(toy, toy_compressed):
+    with pytest.raises(SampleReuseError):
+        certify(toy_compressed, toy, holdout=toy.with_role(Role.HOLDOUT))
+    with pytest.raises(SampleReuseError):
+        certify(toy_compressed, toy, holdout=toy.take(slice(0, 100)).with_role(Role.HOLDOUT))
+    with pytest.raises(InputError, match="held-out data of shape"):
+        certify(toy_compressed, toy, holdout=held_out(toy, inputs=np.zeros((80, 3), np.float32)))
+    with pytest.raises(InputError, match="held-out data of shape"):
+        certify(toy_compressed, toy, holdout=held_out(toy, num_classes=5))
+
+
+# The file
+
+
+def test_the_file_is_read_back_exactly(certificate):
+    text = certificate.to_json()
+    again = Certificate.from_json(text)
+    assert again == certificate
+    assert again.to_json() == text
+    assert text.isascii()
+
+
+def test_the_file_has_the_promised_keys_and_one_form(certificate):
+    text = certificate.to_json()
+    content = json.loads(text)
+    promised = {"bound", "delta", "errors", "near_ties", "samples", "message_bits", "certifies", "theorem"}
+    assert promised <= content.keys()
+    assert list(content) == sorted(content)
+    for other in (text.rstrip(), text + "\n", text.replace("\n", "\r\n"), json.dumps(content)):
+        with pytest.raises(DecodeError):
+            Certificate.from_json(other)
+
+
+TEXTS = st.text(max_size=20)
+COUNTS = st.integers(0, 10**18)
+UNITS = st.floats(0, 1)
+
+
+@given(
+    floats=st.tuples(UNITS, UNITS),
+    counts=st.tuples(COUNTS, COUNTS, COUNTS, COUNTS),
+    texts=st.tuples(TEXTS, TEXTS),
+    sections=st.lists(st.tuples(TEXTS, COUNTS), max_size=3),
+    data=st.dictionaries(TEXTS, st.one_of(TEXTS, COUNTS, st.none(), st.lists(COUNTS, max_size=2)), max_size=3),
+)
+def test_any_certificate_is_read_back(floats, counts, texts, sections, data):
+    names = ("errors", "near_ties", "samples", "message_bits")
+    certificate = Certificate(
+        bound=floats[0],
+        delta=floats[1],
+        **dict(zip(names, counts, strict=True)),
+        certifies="original",
+        theorem=texts[0],
+        bounds={"binomial": floats[0]},
+        sections=tuple(sections),
+        delta_ledger=((texts[0], floats[1]),),
+        decision_rule=data,
+        data=data,
+        helper=data,
+        message={texts[0]: texts[1]},
+        description=texts[1],
+        holdout=data,
+        versions={},
+    )
+    assert Certificate.from_json(certificate.to_json()) == certificate
+
+
+def test_brackets_in_a_text_are_not_depth(certificate):
+    odd = dataclasses.replace(certificate, description="[{" * 100 + '"\\', theorem="]" * 9)
+    assert Certificate.from_json(odd.to_json()) == odd
+
+
+# The sentence
+
+
+@pytest.mark.parametrize(
+    ("bound", "said"),
+    [
+        (0.362, "36.2 %"),
+        (0.3620000000000001, "36.3 %"),
+        (0.36201, "36.3 %"),
+        (0.1, "10.0 %"),
+        (0.0, "0.0 %"),
+        (1e-12, "0.1 %"),
+        (0.9991, "100.0 %"),
+        (0.007, "0.7 %"),
+    ],
+)
+def test_the_bound_is_rounded_up(certificate, bound, said):
+    sentence = dataclasses.replace(certificate, bound=bound).sentence
+    assert sentence == f"With 95 % confidence this network is wrong on at most {said} of new data like these."
+
+
+@given(bound=st.floats(0, 1, exclude_max=True))
+def test_no_bound_is_rounded_down(bound):
+    certificate = _bare(bound=bound)
+    said = float(certificate.sentence.split("at most ")[1].split(" %")[0]) / 100
+    assert said >= bound - 1e-15
+    assert said <= bound + 0.001 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("delta", "said"),
+    [(0.05, "95 %"), (0.1, "90 %"), (0.025, "97.5 %"), (1e-9, "99.9999 %"), (1e-300, "99.9999 %"), (1 / 3, "66.6666 %")],
+)
+def test_the_confidence_is_rounded_down(certificate, delta, said):
+    assert dataclasses.replace(certificate, delta=delta).sentence.startswith(f"With {said} confidence ")
+
+
+def test_a_vacuous_bound_says_so(certificate):
+    vacuous = dataclasses.replace(certificate, bound=1.0)
+    assert vacuous.vacuous
+    assert "nothing is certified" in vacuous.sentence
+    assert "vacuous" in vacuous.sentence
+    assert not certificate.vacuous
+
+
+def test_whose_error_is_bounded_is_said(certificate):
+    original = dataclasses.replace(certificate, certifies="original")
+    assert "the original network is wrong on at most" in original.sentence
+
+
+def test_a_hopeless_message_gets_a_vacuous_certificate(toy):
+    helper = Helper.for_sample(toy)
+    message, ledger = linear_head.write(None, np.zeros((3, 2), np.int64), helper)
+    certificate = certify(Compressed(message, ledger, helper), toy)
+    assert (certificate.errors, certificate.near_ties) == (300, 300)
+    assert certificate.bound == 1.0
+    assert certificate.vacuous
+
+
+def test_the_rule_is_written_down(certificate):
+    rule = DecisionRule()
+    assert certificate.decision_rule == {
+        "dtype": rule.dtype,
+        "batch_size": rule.batch_size,
+        "tolerance": rule.tolerance,
+    }
+
+
+def _bare(**values):
+    defaults = {field.name: None for field in dataclasses.fields(Certificate)}
+    return Certificate(**{**defaults, "delta": 0.05, "certifies": "compressed", **values})
