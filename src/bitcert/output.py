@@ -29,6 +29,9 @@ def check_output_folder(target: Path) -> None:
     """
     target = Path(os.path.abspath(target))
     do = "choose another --out"
+    if target in (Path.cwd(), target.parent):
+        got = f"{target}, the {'root' if target == target.parent else 'current'} folder"
+        raise InputError("a folder that can be replaced", got, do)
     if _previous(target).is_dir() and not target.exists():
         os.rename(_previous(target), target)
     if target.is_symlink() or (target.exists() and not target.is_dir()):
@@ -38,8 +41,6 @@ def check_output_folder(target: Path) -> None:
         if foreign:
             got = f"{target} with {foreign[0]!r} in it"
             raise InputError("an empty folder or an earlier result", got, do)
-    if target == Path.cwd():
-        raise InputError("a folder that can be replaced", f"{target}, the current one", do)
     parent = next(p for p in target.parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError("a folder that can be written", str(target), do)

@@ -188,7 +188,14 @@ def test_no_bound_is_rounded_down(bound):
 
 @pytest.mark.parametrize(
     ("delta", "said"),
-    [(0.05, "95 %"), (0.1, "90 %"), (0.025, "97.5 %"), (1e-9, "99.9999 %"), (1e-300, "99.9999 %"), (1 / 3, "66.6666 %")],
+    [
+        (0.05, "95 %"),
+        (0.1, "90 %"),
+        (0.025, "97.5 %"),
+        (1e-9, "99.9999 %"),
+        (1e-300, "99.9999 %"),
+        (1 / 3, "66.6666 %"),
+    ],
 )
 def test_the_confidence_is_rounded_down(certificate, delta, said):
     assert dataclasses.replace(certificate, delta=delta).sentence.startswith(f"With {said} confidence ")

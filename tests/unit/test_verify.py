@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert import Compressed, Helper, Role, Run, Sample, Status, capture, certify, compress, verify
+from bitcert import Compressed, DecisionRule, Helper, Role, Run, Sample, Status, capture, certify, compress, verify
+from bitcert.compress.quantise import compress_values
 from bitcert.errors import InputError
 from bitcert.helper import linear_head
 from bitcert.network import capture_opaque
@@ -90,7 +91,7 @@ def test_data_of_a_user_are_verified_by_path(toy, toy_compressed, tmp_path):
 
 def test_counts_may_differ_by_what_rounding_can_do_and_no_more(toy, tmp_path, forge):
     """One near-tie at exactly the tolerance: counted with half of it no error, with twice of it one."""
-    tolerance = 1e-5
+    tolerance = DecisionRule().tolerance
     inputs = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0 - tolerance]], np.float32)
     sample = Sample(inputs, np.array([0, 1, 0]), 2, Role.TRAIN, "tied")
     helper = Helper.for_sample(sample)
@@ -132,7 +133,14 @@ def test_a_captured_network_is_verified_from_its_architecture_file(network_files
     missing = verify(network_files, digits)
     assert missing.status is Status.CANNOT_CHECK
     assert "architecture.json" in missing.reason
-    for content in (b"", b"{}", text.encode()[:-5], b"\xff\xfe", b"[" * 10**6, text.replace("flatten", "relu").encode()):
+    for content in (
+        b"",
+        b"{}",
+        text.encode()[:-5],
+        b"\xff\xfe",
+        b"[" * 10**6,
+        text.replace("flatten", "relu").encode(),
+    ):
         architecture.write_bytes(content)
         broken = verify(network_files, digits)
         assert broken.status is Status.INVALID
@@ -140,7 +148,9 @@ def test_a_captured_network_is_verified_from_its_architecture_file(network_files
 
 
 def test_another_architecture_is_invalid(network_files, digits):
-    other = capture(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10, bias=False)), torch.ones(2, 1, 8, 8))
+    other = capture(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10, bias=False)), torch.ones(2, 1, 8, 8)
+    )
     (network_files.parent / "architecture.json").write_text(other.architecture.to_json())
     outcome = verify(network_files, digits)
     assert outcome.status is Status.INVALID
@@ -167,8 +177,6 @@ class Opaque(torch.nn.Module):
 @pytest.fixture
 def opaque_files(toy, tmp_path):
     opaque, values = capture_opaque(Opaque(), "mine:net", torch.from_numpy(toy.inputs[:4].copy()))
-    from bitcert.compress.quantise import compress_values
-
     helper = Helper.for_sample(toy, opaque)
     compressed = compress_values(values, toy, helper, Run(budget_seconds=0.01), fine_tune=False)
     (tmp_path / "message.bin").write_bytes(compressed.message)
@@ -220,7 +228,9 @@ def test_a_strangers_names_are_quoted(opaque_files, toy, forge):
 
 
 def test_hold_out_line_is_compared_with_its_own_counts(toy, toy_compressed, tmp_path, forge):
-    held = Sample(np.random.default_rng(5).normal(size=(90, 2)).astype(np.float32), np.arange(90) % 2, 2, Role.HOLDOUT, "h")
+    held = Sample(
+        np.random.default_rng(5).normal(size=(90, 2)).astype(np.float32), np.arange(90) % 2, 2, Role.HOLDOUT, "h"
+    )
     (tmp_path / "message.bin").write_bytes(toy_compressed.message)
     path = tmp_path / "certificate.json"
     path.write_text(certify(toy_compressed, toy, holdout=held).to_json())

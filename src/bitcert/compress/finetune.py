@@ -252,6 +252,22 @@ class Tuner:
                     }
 
 
+def can_tune(problem: Problem) -> bool:
+    """Whether the logits can be followed back to the parameters; a user's own code may not let them."""
+    values = {
+        spec.name: torch.tensor(problem.values[spec.name], dtype=torch.float32, requires_grad=is_trained(spec))
+        for spec in problem.predictor.parameters
+    }
+    trained = [value for value in values.values() if value.requires_grad]
+    x = network_inputs(problem.predictor, problem.helper, problem.sample.inputs[:2])
+    try:
+        logits = problem.predictor.forward(x, values)
+        gradients = torch.autograd.grad(logits.sum(), trained, allow_unused=True)
+    except RuntimeError:
+        return False
+    return any(gradient is not None for gradient in gradients)
+
+
 def tune(problem: Problem, initial: Mapping[str, Setting], schedule: Schedule | None = None) -> None:
     """Train until the time budget is used; the best message is left in ``problem.best``.
 

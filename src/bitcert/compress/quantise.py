@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from bitcert.coding.steps import MAX_EXPONENT, nearest_exponent
-from bitcert.compress.finetune import resume, tune
+from bitcert.compress.finetune import can_tune, resume, tune
 from bitcert.compress.quant_problem import Problem, Setting
 from bitcert.compress.run import Compressed, Run
 from bitcert.data import Sample
@@ -71,7 +71,7 @@ def compress_values(
         return problem.result()
     estimate, settings = sweep_precision(problem, SWEEP_FRACTION)
     problem.consider("common precision", problem.quantise(settings))
-    if fine_tune:
+    if fine_tune and can_tune(problem):
         tune(problem, settings)
     else:
         refine_steps(problem, settings, estimate)

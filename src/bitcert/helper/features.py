@@ -2,8 +2,9 @@
 
 Where is an edge of which orientation? The image is smoothed (optionally), differentiated, and its gradient magnitude is
 normalised by the local mean magnitude. The orientation selectivity is ``max(0, cos(angle difference))^6`` for
-``orientations`` directions of the full circle; each response is pooled by triangular windows on a ``grid x grid``
-lattice; the vector is scaled to norm ``sqrt(number of features)`` and a constant 1 is appended.
+``orientations`` directions of the full circle (times ``(g / (g + 1e-6))^6`` for a gradient of size ``g``, so that a
+flat image has none); each response is pooled by triangular windows on a ``grid x grid`` lattice; the vector is scaled
+to norm ``sqrt(number of features)`` and a constant 1 is appended.
 
 The settings below are the whole grid, fixed before any data of a user is seen; the one used is in the message.
 Inputs that are not images have one setting only: the inputs themselves and a constant.

@@ -54,7 +54,8 @@ class Preprocessing:
                 got = f"inputs of shape {list(x.shape[1:])}"
                 raise InputError(f"inputs of {len(self.mean)} channels", got, "give one --mean and --std per channel")
             shape = (1, -1) + (1,) * (x.ndim - 2)
-            x = (x - torch.tensor(self.mean).reshape(shape)) / torch.tensor(self.std).reshape(shape)
+            mean, std = (torch.tensor(v, dtype=torch.float32).reshape(shape) for v in (self.mean, self.std))
+            x = (x - mean) / std
         return x
 
     @classmethod

@@ -79,7 +79,7 @@ def dequantise(
     weights = {}
     for spec in predictor.parameters:
         values = base_value(spec.kind) + integers[spec.name].astype(np.float64) * step_size(exponents[spec.name])
-        weights[spec.name] = torch.from_numpy(values.astype(np.float32).reshape(spec.shape))
+        weights[spec.name] = torch.from_numpy(np.asarray(values, dtype=np.float32).reshape(spec.shape))
     return weights
 
 

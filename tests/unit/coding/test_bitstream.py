@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_codewords_are_prefix_free(code: str) -> None:
     values = range(1, 3000) if code != "signed" else range(-1500, 1500)
     words = sorted(codeword(code, value) for value in values)
     assert len(set(words)) == len(words)
-    assert not any(after.startswith(word) for word, after in zip(words, words[1:], strict=False))
+    assert not any(after.startswith(word) for word, after in pairwise(words))
     assert sum(Fraction(1, 1 << len(word)) for word in words) < 1
 
 

@@ -31,7 +31,7 @@ def _contexts(num_values: int, index: int) -> np.ndarray | None:
     return np.arange(num_values, dtype=np.intp) % index if index else None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(family=st.integers(1, 3000), choice=st.integers(-(10**6), 10**6), tensors=TENSORS)
 def test_round_trip_and_ledger(family: int, choice: int, tensors: list[list[int]]) -> None:
     data, ledger = write(family, choice, tensors)

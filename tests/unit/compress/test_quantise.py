@@ -404,3 +404,20 @@ def test_weights_that_vanish_or_explode_still_give_a_message() -> None:
     compressed = compress_values(values, sample, helper_of(network), Run(budget_seconds=1), fine_tune=True)
     assert compressed.candidates[0].bound == 1.0
     decode_message(compressed.message, compressed.helper)
+
+
+def test_a_scalar_parameter_is_coded_and_decoded():
+    class Tempered(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(64, 10)
+            self.temperature = nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, x):
+            return self.layer(x.flatten(1)) * self.temperature
+
+    sample = load_sample("digits", Role.TRAIN)
+    network = capture(Tempered(), torch.rand(2, 1, 8, 8))
+    compressed = compress_network(network, sample, Helper.for_sample(sample), Run(budget_seconds=1), fine_tune=False)
+    classifier = decode_message(compressed.message, compressed.helper).classifier
+    assert classifier(sample.inputs[:3]).shape == (3, 10)

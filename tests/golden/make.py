@@ -1,0 +1,276 @@
+"""Writes the golden messages: ``python tests/golden/make.py``.
+
+Each ``NAME.bin`` is a whole message; ``manifest.json`` says what it decodes to, and lists the fixed grids that the
+indices in messages refer to. New messages are added; what is there already is only replaced with ``--breaking``: other
+bytes for the same weights, or other weights from the same bytes, make every certificate out there unverifiable, which
+is a breaking release with a migration note.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitcert.coding import MAX_MAGNITUDE, Ledger, MessageReader, MessageWriter, step_size
+from bitcert.coding.steps import MAX_EXPONENT
+from bitcert.errors import DecodeError
+from bitcert.helper import Helper, decode_message, linear_head, quantised, separable
+from bitcert.helper.features import FEATURE_GRID, num_features
+from bitcert.network import ParameterSpec
+
+FOLDER = Path(__file__).parent
+MANIFEST = FOLDER / "manifest.json"
+
+Integers = NDArray[np.int64]
+Json = dict[str, object]
+
+_LISTED = 40
+_RAW_FAMILY = 1000
+_DIGITS = Helper(input_shape=(1, 8, 8), num_classes=10)
+_COLOUR = Helper(input_shape=(3, 12, 12), num_classes=4, classes_inferred=True)
+_VECTORS = Helper(input_shape=(6,), num_classes=3, classes_inferred=True)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A message of today's encoder and the reader of what any message of its kind decodes to."""
+
+    encode: Callable[[], tuple[bytes, Ledger]]
+    decode: Callable[[bytes], Json]
+
+
+@dataclass(frozen=True)
+class Names:
+    """All that the quantised family needs of a network to code it."""
+
+    parameters: tuple[ParameterSpec, ...]
+
+
+_NETWORK = Names(
+    (
+        ParameterSpec("stem.weight", (6, 1, 3, 3), "weight"),
+        ParameterSpec("stem.bias", (6,), "bias"),
+        ParameterSpec("norm.weight", (6,), "scale"),
+        ParameterSpec("body.weight", (8, 6, 3, 3), "weight"),
+        ParameterSpec("body.bias", (8,), "bias"),
+        ParameterSpec("table", (5, 8), "table"),
+        ParameterSpec("order", (4,), "buffer"),
+        ParameterSpec("head.weight", (10, 32), "weight"),
+        ParameterSpec("head.bias", (10,), "bias"),
+    )
+)
+
+
+def pattern(num_values: int, purpose: str, zeros: int = 80, size: int = 3) -> Integers:
+    """Integers from SHA-256, about ``zeros`` in 100 of them zero, the others up to ``size``; the same for ever."""
+    values = []
+    for place in range(num_values):
+        draw = int.from_bytes(hashlib.sha256(f"{purpose}/{place}".encode()).digest()[:8], "big")
+        magnitude = 0 if draw % 100 < zeros else 1 + draw // 200 % size
+        values.append(-magnitude if draw // 100 % 2 else magnitude)
+    return np.array(values, dtype=np.int64)
+
+
+def _integers(values: Integers) -> Json:
+    """A tensor as the manifest tells it: in full if it is short, by its hash in any case."""
+    flat = values.ravel()
+    told: Json = {"sha256": hashlib.sha256(flat.astype("<i8").tobytes()).hexdigest(), "shape": list(values.shape)}
+    if flat.size <= _LISTED:
+        told["values"] = flat.tolist()
+    else:
+        told["nonzero"] = int(np.count_nonzero(flat))
+    return told
+
+
+def float32_hash(tensors: list[torch.Tensor]) -> str:
+    """SHA-256 of tensors as little-endian float32, one after another."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        assert tensor.dtype == torch.float32
+        digest.update(tensor.contiguous().numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _expect(same_family: bool) -> None:
+    if not same_family:
+        raise DecodeError("a message of the same family", "another one", "see make.py")
+
+
+def _ledger(ledger: Ledger) -> list[list[object]]:
+    return [list(section) for section in ledger.sections]
+
+
+def _head(settings_index: int | None, helper: Helper, zeros: int, size: int) -> Golden:
+    settings = None if settings_index is None else FEATURE_GRID[settings_index]
+    shape = (num_features(settings, helper.input_shape), helper.num_classes)
+
+    def encode() -> tuple[bytes, Ledger]:
+        weights = pattern(shape[0] * shape[1], f"head {settings_index}", zeros, size)
+        return linear_head.write(settings, weights.reshape(shape), helper)
+
+    def decode(message: bytes) -> Json:
+        decoded = decode_message(message, helper)
+        head = decoded.classifier
+        _expect(isinstance(head, linear_head.LinearHead))
+        return {
+            "ledger": _ledger(decoded.ledger),
+            "settings": None if head.settings is None else asdict(head.settings),
+            "weights": _integers(head.weights),
+            "float32": float32_hash([torch.from_numpy(head.weights).float()]),
+        }
+
+    return Golden(encode, decode)
+
+
+def _separable(index: int, helper: Helper) -> Golden:
+    num_weights = sum(separable.tensor_sizes(separable.SETTINGS_GRID[index], helper))
+
+    def decode(message: bytes) -> Json:
+        decoded = decode_message(message, helper)
+        net = decoded.classifier
+        _expect(isinstance(net, separable.SeparableNet))
+        return {
+            "ledger": _ledger(decoded.ledger),
+            "settings": separable.SETTINGS_GRID.index(net.settings),
+            "shapes": [list(tensor.shape) for tensor in net.weights],
+            "weights": _integers(np.concatenate([tensor.numpy().ravel() for tensor in net.weights]).astype(np.int64)),
+            "float32": float32_hash(list(net.weights)),
+        }
+
+    return Golden(lambda: separable.write(index, helper, pattern(num_weights, f"separable {index}", 60)), decode)
+
+
+def _quantised(name: str, zeros: int, silent: tuple[int, ...]) -> Golden:
+    """A network of every kind of tensor; the filters of the units in ``silent`` are zero, as after pruning."""
+
+    def encode() -> tuple[bytes, Ledger]:
+        integers, exponents = {}, {}
+        for place, spec in enumerate(_NETWORK.parameters):
+            values = pattern(spec.num_entries, f"{name} {spec.name}", zeros, 40).reshape(spec.shape)
+            if spec.name.startswith("stem"):
+                values[list(silent)] = 0
+            if spec.name == "body.weight":
+                values[:, list(silent)] = 0
+            integers[spec.name], exponents[spec.name] = values, 0 if spec.kind == "buffer" else place - 14
+        return quantised.write(_NETWORK, integers, exponents)
+
+    def decode(message: bytes) -> Json:
+        reader = MessageReader(message)
+        _expect(reader.family == quantised.FAMILY)
+        integers, exponents = quantised.read_integers(reader, _NETWORK)
+        weights = quantised.dequantise(_NETWORK, integers, exponents)
+        return {
+            "ledger": _ledger(reader.finish()),
+            "exponents": exponents,
+            "weights": {name: _integers(values) for name, values in integers.items()},
+            "float32": float32_hash([weights[spec.name] for spec in _NETWORK.parameters]),
+        }
+
+    return Golden(encode, decode)
+
+
+def raw_tensors() -> dict[str, tuple[Integers, NDArray[np.intp] | None]]:
+    """Tensors that reach every branch of the integer code, with their contexts."""
+    return {
+        "empty": (np.zeros(0, dtype=np.int64), None),
+        "one": (np.array([-1]), None),
+        "zeros": (np.zeros(5000, dtype=np.int64), None),
+        "large": (np.array([0, MAX_MAGNITUDE, -MAX_MAGNITUDE, 15, -16, 17, 1 << 20]), None),
+        "contexts": (pattern(600, "contexts", 70, 4), np.arange(600, dtype=np.intp) // 200),
+        "dense": (pattern(2000, "dense", 5, 3000), None),
+        "long": (pattern(30_000, "long", 97, 6), None),
+    }
+
+
+def _raw() -> Golden:
+    def encode() -> tuple[bytes, Ledger]:
+        writer = MessageWriter(_RAW_FAMILY)
+        for name, (values, contexts) in raw_tensors().items():
+            with writer.section(f"choice before {name}") as bits:
+                bits.elias_gamma(len(name))
+                bits.elias_delta(1 + len(values))
+                bits.signed(-len(name))
+            writer.integers(name, values, contexts)
+        return writer.finish()
+
+    def decode(message: bytes) -> Json:
+        reader = MessageReader(message)
+        told: Json = {"family": reader.family}
+        for name, (_, contexts) in raw_tensors().items():
+            with reader.section(f"choice before {name}") as bits:
+                choices = [bits.elias_gamma(), bits.elias_delta(), bits.signed()]
+            told[name] = {"choices": choices, "values": _integers(reader.integers(name, choices[1] - 1, contexts))}
+        return {"ledger": _ledger(reader.finish()), "float32": None, **told}
+
+    return Golden(encode, decode)
+
+
+GOLDEN: dict[str, Golden] = {
+    "raw": _raw(),
+    "head-digits": _head(9, _DIGITS, 90, 3),
+    "head-colour": _head(14, _COLOUR, 50, 40),
+    "head-vectors": _head(None, _VECTORS, 40, 5),
+    "separable-digits": _separable(1, _DIGITS),
+    "separable-colour": _separable(5, _COLOUR),
+    "quantised-dense": _quantised("dense", 20, ()),
+    "quantised-pruned": _quantised("pruned", 85, (0, 3, 4)),
+}
+
+
+def grids() -> Json:
+    """Everything that an index in a message may refer to."""
+    steps = [step_size(exponent).hex() for exponent in range(-MAX_EXPONENT, MAX_EXPONENT + 1)]
+    return {
+        "features": [asdict(settings) for settings in FEATURE_GRID],
+        "separable": [asdict(settings) for settings in separable.SETTINGS_GRID],
+        "first steps": steps[:8],
+        "steps": hashlib.sha256("\n".join(steps).encode()).hexdigest(),
+    }
+
+
+def entry(message: bytes, golden: Golden) -> Json:
+    """What the manifest says of one message."""
+    return {"sha256": hashlib.sha256(message).hexdigest(), "bytes": len(message), "decoded": golden.decode(message)}
+
+
+def _new_files() -> Iterator[tuple[Path, bytes]]:
+    manifest: Json = {"grids": grids(), "messages": {}}
+    messages: dict[str, object] = {}
+    for name, golden in GOLDEN.items():
+        message, _ = golden.encode()
+        messages[name] = entry(message, golden)
+        yield FOLDER / f"{name}.bin", message
+    manifest["messages"] = messages
+    yield MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode()
+
+
+def _only_adds(old: bytes, new: bytes) -> bool:
+    before, after = json.loads(old), json.loads(new)
+    return before["grids"] == after["grids"] and before["messages"].items() <= after["messages"].items()
+
+
+def main(breaking: bool) -> int:
+    """Write what is missing or, with ``breaking``, everything; returns the exit status."""
+    files = dict(_new_files())
+    present = {path: path.read_bytes() for path in files if path.exists()}
+    changed = [path.name for path, old in present.items() if path != MANIFEST and old != files[path]]
+    if MANIFEST in present and not _only_adds(present[MANIFEST], files[MANIFEST]):
+        changed.append(MANIFEST.name)
+    if changed and not breaking:
+        print(f"nothing written; today these would differ: {', '.join(changed)}")
+        return 1
+    for path, content in files.items():
+        path.write_bytes(content)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--breaking" in sys.argv[1:]))

@@ -1,0 +1,147 @@
+"""A user's own network from the command line: captured or opaque, with its weights in each of the usual files."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+MODULE = """
+import torch
+from torch import nn
+
+class Mlp(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+
+class Guarded(Mlp):
+    # cannot be exported: Python looks at the numbers
+    def forward(self, x):
+        if float(x.abs().max()) > 1e6:
+            raise ValueError("not one of these")
+        return super().forward(x)
+
+def guarded_again():
+    return Guarded()
+"""
+
+STATE = {
+    "0.weight": torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]),
+    "0.bias": torch.zeros(4),
+    "2.weight": torch.tensor([[-1.0, 1.0, 0.0, 0.0], [1.0, -1.0, 0.0, 0.0]]),
+    "2.bias": torch.zeros(2),
+}
+"""The right answer for the data of these tests: the sign of the first input."""
+
+
+@pytest.fixture
+def network(here, toy_data):
+    """The module, with its weights in the two usual files."""
+    (here / "my_networks.py").write_text(MODULE)
+    save_file(STATE, here / "weights.safetensors")
+    torch.save(STATE, here / "weights.pt")
+    return here
+
+
+def certify(bitcert, *arguments):
+    outcome = bitcert("certify", *arguments, "--data", "toy.npz", "--budget", "0.3", "--json")
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out)
+
+
+def verify(bitcert, *arguments):
+    return bitcert("verify", "out/certificate.json", "--data", "toy.npz", *arguments)
+
+
+@pytest.mark.parametrize("weights", ["weights.safetensors", "weights.pt"])
+def test_a_factory_with_weights(bitcert, network, weights):
+    content = certify(bitcert, "my_networks:Mlp", "--weights", weights)
+    assert content["certifies"] == "compressed"
+    assert content["errors"] < 0.1 * content["samples"], "the weights in the file were used"
+    assert content["helper"]["factory"] is None
+    names = {path.name for path in (network / "out").iterdir()}
+    assert names == {"message.bin", "certificate.json", "report.html", "architecture.json"}
+    (network / "my_networks.py").unlink()
+    (network / weights).unlink()
+    assert verify(bitcert).code == 0, "message and architecture are enough"
+
+
+def test_an_exported_program(bitcert, network):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    module.load_state_dict(STATE)
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    program = torch.export.export(module.eval(), (torch.zeros(4, 2),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, network / "mlp.pt2")
+    content = certify(bitcert, "mlp.pt2", "--no-fine-tune")
+    assert content["errors"] < 0.1 * content["samples"]
+    assert verify(bitcert).code == 0
+    refused = bitcert("certify", "mlp.pt2", "--weights", "weights.pt", "--data", "toy.npz")
+    assert refused.code == 2
+    assert "leave out --weights" in refused.failures[0]
+
+
+def test_preprocessing_is_part_of_the_helper(bitcert, network):
+    options = ("--weights", "weights.pt", "--no-fine-tune", "--scale", "8", "--mean", "0.5,0", "--std", "2,1")
+    content = certify(bitcert, "my_networks:Mlp", *options)
+    assert (content["helper"]["scale"], content["helper"]["mean"], content["helper"]["std"]) == (
+        8.0,
+        [0.5, 0.0],
+        [2.0, 1.0],
+    )
+    assert verify(bitcert).code == 0
+
+
+def test_an_opaque_network(bitcert, network):
+    outcome = bitcert(
+        "certify", "my_networks:Guarded", "--weights", "weights.pt", "--data", "toy.npz", "--budget", "0.3"
+    )
+    assert outcome.code == 0, outcome.err
+    assert "opaque module" in outcome.out
+    assert "torch.export" in outcome.out, "the reason why is told"
+    content = json.loads((network / "out" / "certificate.json").read_text())
+    assert content["helper"]["factory"] == "my_networks:Guarded"
+    assert content["errors"] < 0.1 * content["samples"]
+    assert {path.name for path in (network / "out").iterdir()} == {"message.bin", "certificate.json", "report.html"}
+
+    without = verify(bitcert)
+    assert without.code == 2
+    assert "--model" in without.out
+    assert verify(bitcert, "--model", "my_networks:Guarded").code == 0
+    assert verify(bitcert, "--model", "my_networks:guarded_again").code == 1
+    assert verify(bitcert, "--model", "my_networks:gone").code == 2
+    assert verify(bitcert, "--model", "gone.pt2").code == 2
+
+
+def test_check_a_captured_network(bitcert, network):
+    outcome = bitcert("check", "my_networks:Mlp", "--weights", "weights.pt", "--data", "toy.npz")
+    assert outcome.code == 0
+    assert "22 parameters" in outcome.out
+    assert "Plan for 400 samples" in outcome.out
+    assert not (network / "out").exists()
+
+
+def test_check_an_opaque_network(bitcert, network):
+    outcome = bitcert("check", "my_networks:Guarded", "--data", "toy.npz")
+    assert outcome.code == 0
+    assert "Not captured" in outcome.out
+    assert "22 numbers coded" in outcome.out
+    assert not (network / "out").exists()
+
+
+def test_an_unsupported_operation_is_named(bitcert, network):
+    (network / "odd_networks.py").write_text(
+        "import torch\n"
+        "class Odd(torch.nn.Linear):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(2, 2)\n"
+        "    def forward(self, x):\n"
+        "        return torch.special.bessel_j0(super().forward(x))\n"
+    )
+    checked = bitcert("check", "odd_networks:Odd", "--data", "toy.npz")
+    assert checked.code == 0
+    assert "Not captured" in checked.out
+    assert "bessel_j0" in checked.out
+    outcome = bitcert("certify", "odd_networks:Odd", "--data", "toy.npz", "--budget", "0.1")
+    assert outcome.code == 0
+    assert "bessel_j0" in outcome.out
+    assert verify(bitcert, "--model", "odd_networks:Odd").code == 0

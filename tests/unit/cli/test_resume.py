@@ -1,0 +1,74 @@
+"""A killed run leaves the previous output or none, and a rerun goes on from its checkpoint."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors import safe_open
+
+CLI = [sys.executable, "-c", "from bitcert.cli import main; main()"]
+CHECKPOINT = ".out.checkpoint.safetensors"
+
+
+def checkpoint_values(path):
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {})["values"])
+
+
+def kill_during_training(folder, arguments, ready):
+    """Start the program, kill it as soon as ``ready`` says so of the checkpoint's values."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*CLI, *arguments], cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    try:
+        while time.monotonic() < deadline:
+            assert process.poll() is None, "it ended before it could be killed"
+            if (folder / CHECKPOINT).exists() and ready(checkpoint_values(folder / CHECKPOINT)):
+                break
+            time.sleep(0.02)
+        else:
+            pytest.fail("no checkpoint in time")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def test_a_killed_run_is_resumed(bitcert, here):
+    arguments = ["certify", "--budget", "60", "--seed", "3"]
+    fresh = bitcert("certify", "--budget", "0.01", "--seed", "3", "--out", "fresh", "--json")
+    first = json.loads(fresh.out)["bound"]
+    kill_during_training(here, arguments, lambda values: values["bound"] < 0.99 * first)
+    assert not (here / "out").exists()
+    reached = checkpoint_values(here / CHECKPOINT)["bound"]
+    assert reached < first
+
+    outcome = bitcert("certify", "--budget", "0.01", "--seed", "3", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["bound"] <= reached * (1 + 1e-9), "the checkpoint was used"
+    assert not (here / CHECKPOINT).exists()
+    assert {path.name for path in here.iterdir()} == {"out", "fresh"}
+    assert bitcert("verify", "out/certificate.json").code == 0
+
+
+def test_a_killed_run_leaves_the_previous_output(bitcert, here):
+    assert bitcert("certify", "--budget", "0.01").code == 0
+    before = {path.name: path.read_bytes() for path in (here / "out").iterdir()}
+    kill_during_training(here, ["certify", "--budget", "60", "--seed", "4"], lambda values: True)
+    assert {path.name: path.read_bytes() for path in (here / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 200, b"\x08\0\0\0\0\0\0\0{}      "], ids=["empty", "noise", "bare"])
+def test_a_damaged_checkpoint_is_ignored(bitcert, here, content):
+    (here / CHECKPOINT).write_bytes(content)
+    assert bitcert("certify", "--budget", "0.01").code == 0
+    assert not (here / CHECKPOINT).exists()
+
+
+def test_a_checkpoint_of_another_run_is_ignored(bitcert, here, toy_data):
+    kill_during_training(here, ["certify", "--budget", "60", "--seed", "5"], lambda values: True)
+    assert bitcert("certify", "--budget", "0.01", "--data", toy_data).code == 0
+    assert bitcert("verify", "out/certificate.json", "--data", toy_data).code == 0

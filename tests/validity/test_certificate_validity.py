@@ -1,0 +1,254 @@
+"""Do whole certificates hold? Real messages, decoded and counted by the program, on data whose truth is known.
+
+``test_bounds_validity.py`` simulates the formulas; here every failure is one of ``certify`` itself: of the length of
+a written file, of the errors of what it decodes to, and of the bound made from the two.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from bitcert import Certificate, Compressed, Helper, Role, Run, Sample, certify, decode_message
+from bitcert.certify import occam_bound
+from bitcert.compress import compress_head
+from bitcert.helper import linear_head
+
+DELTA = 0.05
+DRAWS = 2_000
+
+# A finite family: heads that look at one of 16 random bits. The labels are coins, so each is wrong half of the time,
+# and their errors on a sample are independent. No code of real messages is short enough for a failure to be seen in
+# 2,000 plain draws of the sample (all of this family's together may fail once in 70,000), so samples are drawn from
+# a mixture in which one head, picked at random, is better than it is, and weighted by the ratio of probabilities.
+
+NUM_BITS = 16
+SAMPLES = 400
+TRUTH = 0.5
+
+
+class Member(NamedTuple):
+    """One head: its message, the input it looks at, and its sign."""
+
+    compressed: Compressed
+    feature: int
+    sign: int
+    bits: int
+
+
+def make_family() -> list[Member]:
+    family = []
+    for feature in range(NUM_BITS):
+        for sign in (-1, 1):
+            weights = np.zeros((NUM_BITS + 1, 2), np.int64)
+            weights[feature, 1] = sign
+            helper = Helper((NUM_BITS,), 2)
+            message, ledger = linear_head.write(None, weights, helper)
+            family.append(Member(Compressed(message, ledger, helper), feature, sign, 8 * len(message)))
+    return family
+
+
+FAMILY = make_family()
+BITS = np.array([member.bits for member in FAMILY])
+PROMISED = DELTA * float(np.sum(0.5**BITS))
+"""The union bound gives every message of the family ``delta * 2^-bits``, and the sample one of them at most."""
+
+
+def errors_of_family(inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Errors of every head, [..., heads], from inputs of -1 and 1, [..., samples, NUM_BITS]; in code of its own."""
+    agree = np.sum((inputs > 0) == (labels[..., None] == 1), axis=-2)
+    return np.stack([SAMPLES - agree[..., m.feature] if m.sign > 0 else agree[..., m.feature] for m in FAMILY], -1)
+
+
+def largest_failing_count(bits: int) -> int:
+    counts = np.arange(SAMPLES // 2)
+    failing = [count for count in counts if occam_bound(int(count), SAMPLES, bits, DELTA).binomial < TRUTH]
+    return max(failing)
+
+
+class Draw(NamedTuple):
+    """A sample of the mixture, the errors of all heads on it, and its weight."""
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    errors: np.ndarray
+    weight: float
+
+
+def draw_samples(num_draws: int, seed: int) -> list[Draw]:
+    rng = np.random.default_rng(seed)
+    share = 0.5**BITS / np.sum(0.5**BITS)
+    tilted = np.array([largest_failing_count(bits) / SAMPLES for bits in BITS])
+    draws = []
+    for picked in rng.choice(len(FAMILY), size=num_draws, p=share):
+        inputs = rng.integers(0, 2, (SAMPLES, NUM_BITS)) * 2 - 1
+        member = FAMILY[picked]
+        answers = inputs[:, member.feature] * member.sign > 0
+        labels = (answers ^ (rng.random(SAMPLES) < tilted[picked])).astype(np.int64)
+        errors = errors_of_family(inputs, labels)
+        log_ratio = SAMPLES * np.log(2) + errors * np.log(tilted) + (SAMPLES - errors) * np.log1p(-tilted)
+        draws.append(Draw(inputs.astype(np.float32), labels, errors, float(1 / np.sum(share * np.exp(log_ratio)))))
+    return draws
+
+
+Maker = Callable[[Draw], float]
+"""A maker of certificates: picks the head with the best one and returns its bound."""
+
+
+def pick(draw: Draw, errors: np.ndarray) -> int:
+    bounds = {pair: occam_bound(pair[0], SAMPLES, pair[1], DELTA).binomial for pair in set(zip(errors, BITS))}
+    return int(np.argmin([bounds[pair] for pair in zip(errors, BITS)]))
+
+
+def certificate_of(draw: Draw, delta: float = DELTA) -> Certificate:
+    sample = Sample(draw.inputs, draw.labels, 2, Role.TRAIN, "coins")
+    return certify(FAMILY[pick(draw, draw.errors)].compressed, sample, delta=delta)
+
+
+def honest(draw: Draw) -> float:
+    return certificate_of(draw).bound
+
+
+def delta_doubled(draw: Draw) -> float:
+    return certificate_of(draw, 2 * DELTA).bound
+
+
+def section_not_counted(draw: Draw) -> float:
+    certificate = certificate_of(draw)
+    bits = certificate.message_bits - dict(certificate.sections)["header"]
+    return occam_bound(certificate.errors, SAMPLES, bits, DELTA).binomial
+
+
+def errors_counted_on_an_easier_sample(draw: Draw) -> float:
+    """The wrong labels that look like accidents have been cleaned away, a twentieth of all that are wrong."""
+    certificate = certificate_of(draw)
+    return occam_bound(round(0.95 * certificate.errors), SAMPLES, certificate.message_bits, DELTA).binomial
+
+
+def failure_rate(maker: Maker, draws: Sequence[Draw]) -> tuple[float, float]:
+    """Estimated probability that a certificate lies below the truth, and its standard error."""
+    losses = np.array([draw.weight * (maker(draw) < TRUTH) for draw in draws])
+    return float(losses.mean()), float(losses.std() / np.sqrt(len(losses)))
+
+
+def assert_valid(rate: float, standard_error: float) -> None:
+    """As for the formulas: a correct program fails this with a probability of a thousandth; the seeds are fixed."""
+    low = rate - 3.1 * standard_error
+    assert low <= PROMISED, f"fails with probability {low:.3g} at least, promised {PROMISED:.3g}"
+
+
+@pytest.fixture(scope="module")
+def draws() -> list[Draw]:
+    return draw_samples(DRAWS, seed=1)
+
+
+def test_the_simulation_knows_what_it_simulates(draws: list[Draw]) -> None:
+    """The weights average to one, the heads decode to what is meant, and their errors are those of the program."""
+    weights = np.array([draw.weight for draw in draw_samples(20_000, seed=2)])
+    # Samples on which no head is good are rare in the mixture and heavy; those that matter are the others.
+    assert np.sum(0.5**BITS) < 1
+    assert weights.min() > 0
+    for draw in draws[:20]:
+        sample = Sample(draw.inputs, draw.labels, 2, Role.TRAIN, "coins")
+        for member, errors in zip(FAMILY, draw.errors, strict=True):
+            certificate = certify(member.compressed, sample)
+            assert (certificate.errors, certificate.near_ties) == (errors, 0)
+            assert certificate.message_bits == member.bits
+
+
+def test_certificates_of_a_finite_family_are_valid_and_nearly_tight(draws: list[Draw]) -> None:
+    rate, standard_error = failure_rate(honest, draws)
+    assert_valid(rate, standard_error)
+    assert rate >= 0.5 * PROMISED
+    assert standard_error < 0.1 * PROMISED, "precise enough to see a factor of two"
+
+
+@pytest.mark.parametrize("broken", [delta_doubled, section_not_counted, errors_counted_on_an_easier_sample])
+def test_broken_certificates_fail_the_same_test(draws: list[Draw], broken: Maker) -> None:
+    rate, standard_error = failure_rate(broken, draws)
+    with pytest.raises(AssertionError, match="fails with probability"):
+        assert_valid(rate, standard_error)
+
+
+def test_the_estimate_is_that_of_the_exact_binomial(draws: list[Draw]) -> None:
+    """The heads' failures are almost disjoint, so their probability is nearly a sum of binomial tails."""
+    from scipy.stats import binom
+
+    exact = sum(binom.cdf(largest_failing_count(member.bits), SAMPLES, TRUTH) for member in FAMILY)
+    rate, standard_error = failure_rate(honest, draws)
+    assert abs(rate - exact) < 4 * standard_error
+    assert exact <= PROMISED
+
+
+# Training
+
+
+def budget() -> Run:
+    return Run(budget_seconds=0.02)
+
+
+def random_labels(seed: int, classes: int, shape: tuple[int, ...], num_samples: int) -> Sample:
+    rng = np.random.default_rng(seed)
+    inputs = rng.normal(size=(num_samples, *shape)).astype(np.float32)
+    return Sample(inputs, rng.integers(0, classes, num_samples), classes, Role.TRAIN, "coins")
+
+
+RANDOM_PROBLEMS = [(2, (40,), 60), (3, (8,), 200), (5, (2,), 40), (2, (1, 6, 6), 100), (10, (20,), 300)]
+
+
+@pytest.mark.parametrize(("classes", "shape", "num_samples"), RANDOM_PROBLEMS)
+def test_a_head_trained_on_random_labels_is_never_certified_below_its_true_error(
+    classes: int, shape: tuple[int, ...], num_samples: int
+) -> None:
+    memorised = 0
+    for seed in range(6):
+        sample = random_labels(seed, classes, shape, num_samples)
+        certificate = certify(compress_head(sample, Helper.for_sample(sample), budget()), sample)
+        truth = 1 - 1 / classes
+        assert certificate.bound >= truth
+        memorised += certificate.errors / certificate.samples < truth
+    assert memorised >= 3, "training must find chance patterns, or nothing was tested"
+
+
+def angles_error(weights: np.ndarray, noise: float) -> float:
+    """Exact error on the unit circle of labels ``x1 > 0`` flipped with probability ``noise``."""
+    angles = (np.arange(200_000) + 0.5) * 2 * np.pi / 200_000
+    points = np.stack([np.cos(angles), np.sin(angles), np.ones_like(angles)], 1)
+    logits = points @ weights
+    wrong = np.mean((logits[:, 1] > logits[:, 0]) != (points[:, 0] > 0))
+    return float(noise + (1 - 2 * noise) * wrong)
+
+
+def circle(seed: int, num_samples: int, noise: float) -> Sample:
+    rng = np.random.default_rng(seed)
+    angles = rng.uniform(0, 2 * np.pi, num_samples)
+    inputs = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+    labels = (inputs[:, 0] > 0) ^ (rng.random(num_samples) < noise)
+    return Sample(inputs, labels.astype(np.int64), 2, Role.TRAIN, "circle")
+
+
+@pytest.mark.parametrize(("num_samples", "noise"), [(60, 0.0), (200, 0.2), (2_000, 0.05)])
+def test_a_trained_head_is_certified_above_its_true_error(num_samples: int, noise: float) -> None:
+    gaps, optimistic = [], 0
+    for seed in range(8):
+        sample = circle(seed, num_samples, noise)
+        compressed = compress_head(sample, Helper.for_sample(sample), budget())
+        classifier = decode_message(compressed.message, compressed.helper).classifier
+        assert isinstance(classifier, linear_head.LinearHead)
+        truth = angles_error(classifier.weights, noise)
+        certificate = certify(compressed, sample)
+        gaps.append(certificate.bound - truth)
+        optimistic += certificate.errors / certificate.samples < truth
+    assert min(gaps) >= 0
+    assert min(gaps) < 0.35, "bounds that say nothing would pass, too"
+    assert optimistic >= 1, "the training error is no bound: it must fail where the certificate holds"
+
+
+def test_counting_on_the_training_data_of_another_is_caught(toy: Sample, toy_compressed: Compressed) -> None:
+    """A certificate states of which sample it is; the same message on another sample is another certificate."""
+    other = dataclasses.replace(toy, labels=1 - toy.labels)
+    first, second = certify(toy_compressed, toy), certify(toy_compressed, other)
+    assert first.errors + second.errors == len(toy)
+    assert first.data["hash"] != second.data["hash"]
