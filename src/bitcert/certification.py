@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from functools import cache
 from importlib.metadata import version
 
 from bitcert.certify import CITATION_BINOMIAL_TAIL, CITATION_OCCAM, ConfidenceBudget, holdout_bound, occam_bound
@@ -24,9 +25,14 @@ REPORT_FILE = "report.html"
 THEOREM = f"{CITATION_OCCAM} {CITATION_BINOMIAL_TAIL}"
 
 
+@cache
+def _version(name: str) -> str:
+    return version(name)
+
+
 def versions() -> dict[str, str]:
     """Versions of the program and of what its numbers depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in VERSIONED}}
 
 
 def describe_sample(sample: Sample) -> dict[str, object]:
@@ -70,6 +76,12 @@ def check_holdout(sample: Sample, holdout: Sample) -> None:
     check_independent(sample, holdout)
 
 
+def _check_classes(helper: Helper, sample: Sample) -> None:
+    if sample.classes_inferred and helper.predictor is None and not helper.classes_inferred:
+        expected, got = "a message that says the number of classes", "one that leaves it out"
+        raise InputError(expected, got, "make the helper with Helper.for_sample, or state num_classes")
+
+
 def certify(
     compressed: Compressed,
     sample: Sample,
@@ -102,9 +114,10 @@ def certify(
         got = f"{sample.name} of shape {list(sample.input_shape)} with {sample.num_classes} classes"
         expected = f"inputs of shape {list(compressed.helper.input_shape)}, {compressed.helper.num_classes} classes"
         raise InputError(expected, got, "certify on the sample the message was made for")
+    _check_classes(compressed.helper, sample)
     if holdout is not None:
         check_holdout(sample, holdout)
-    rule = DecisionRule()
+    rule = DecisionRule(compressed.helper.batch_size)
     decoded = decode_message(compressed.message, compressed.helper)
     count = count_errors(decoded.classifier, sample, rule, progress)
     num_bits = 8 * len(compressed.message)

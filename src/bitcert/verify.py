@@ -37,10 +37,6 @@ from bitcert.helper import Decoded, Helper, Preprocessing, decode_message
 from bitcert.network import Architecture, OpaqueModel
 
 MAX_ARCHITECTURE_BYTES = 1 << 22
-MAX_BATCH_SIZE = 100_000
-MAX_BATCH_LOGITS = 1 << 24
-"""Counting takes smaller batches than the certificate says beyond this, so that memory is bounded."""
-
 RELATIVE_TOLERANCE = 1e-12
 
 
@@ -198,15 +194,18 @@ def _build_helper(
     certificate: Certificate, sample: Sample, predictor: Architecture | OpaqueModel | None, check: _Checker
 ) -> Helper:
     described = certificate.helper
+    inferred = described.get("classes_inferred") is True
     try:
         scale = _numbers([described.get("scale")])[0]
         preprocessing = Preprocessing(scale, _numbers(described.get("mean")), _numbers(described.get("std")))
+        helper = Helper(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, inferred)
     except InputError as error:
         raise _InvalidError(f"helper: {error}") from None
-    inferred = described.get("classes_inferred") is True
-    helper = Helper(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, inferred)
     same = {**helper.describe(), "hash": helper.content_hash} == dict(described)
     check.line("helper", same, "shape, preprocessing and hash against the certificate's")
+    trusted = "the user's Python code, and " if isinstance(predictor, OpaqueModel) else ""
+    detail = f"{trusted}{helper.num_constants} unusual constants; assumed fixed before the data were seen, not checked"
+    check.line("helper's origin", True, detail)
     return helper
 
 
@@ -225,13 +224,14 @@ def _decode(certificate: Certificate, message: bytes, helper: Helper, check: _Ch
     return decoded
 
 
-def _check_rule(certificate: Certificate, check: _Checker) -> DecisionRule:
-    rule, ours = certificate.decision_rule, DecisionRule()
-    size = _count_or_none(rule.get("batch_size"))
-    known = (rule.get("dtype"), rule.get("tolerance")) == (ours.dtype, ours.tolerance)
-    fits = size is not None and 1 <= size <= MAX_BATCH_SIZE and set(rule) == {"dtype", "batch_size", "tolerance"}
-    check.line("decision rule", known and fits, f"{ours.dtype}, gaps within {ours.tolerance:g} count as errors")
-    return DecisionRule(batch_size=size or 1)
+def _check_rule(certificate: Certificate, helper: Helper, check: _Checker) -> DecisionRule:
+    ours = DecisionRule(helper.batch_size)
+    expected = {"dtype": ours.dtype, "batch_size": ours.batch_size, "tolerance": ours.tolerance}
+    claimed = certificate.decision_rule
+    same = dict(claimed) == expected and type(claimed["batch_size"]) is int
+    detail = f"{ours.dtype}, batches of {ours.batch_size}, gaps within {ours.tolerance:g} count as errors"
+    check.line("decision rule", same, detail)
+    return ours
 
 
 def _check_counts(certificate: Certificate, low: ErrorCount, high: ErrorCount, check: _Checker) -> None:
@@ -286,9 +286,8 @@ def _check_form(certificate: Certificate, check: _Checker) -> None:
 def _count(
     decoded: Decoded, sample: Sample, rule: DecisionRule, progress: Progress | None
 ) -> tuple[ErrorCount, ErrorCount]:
-    batch_size = max(1, min(rule.batch_size, MAX_BATCH_LOGITS // sample.num_classes))
     tolerances = (0.5 * rule.tolerance, 2.0 * rule.tolerance)
-    low, high = count_errors_at(decoded.classifier, sample, batch_size, tolerances, progress)
+    low, high = count_errors_at(decoded.classifier, sample, rule.batch_size, tolerances, progress)
     return low, high
 
 
@@ -315,11 +314,11 @@ def _verify(
     _check_holdout(certificate, check)
     _check_form(certificate, check)
     message = _read(path.parent / MESSAGE_FILE, MAX_MESSAGE_BYTES)
-    rule = _check_rule(certificate, check)
     sample = _find_sample(certificate, data)
     _check_sample(certificate, sample, check)
     predictor = _read_predictor(certificate, path.parent, lambda name: _make_model(name, model, sample), check)
     helper = _build_helper(certificate, sample, predictor, check)
+    rule = _check_rule(certificate, helper, check)
     decoded = _decode(certificate, message, helper, check)
     count = _count_with_users_code if isinstance(predictor, OpaqueModel) else _count
     low, high = count(decoded, sample, rule, progress)

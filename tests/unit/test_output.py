@@ -196,12 +196,12 @@ def test_killed_at_any_moment(out):
         child = os.fork()
         if child == 0:
             write_until_killed(out, attempt * 10_000, writer)
-        os.read(reader, 1)
+        os.close(writer)
+        assert os.read(reader, 1) == b".", "the child failed"
         time.sleep(rng.uniform(0.0, span))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(reader)
-        os.close(writer)
         check_output_folder(out)
         content = found(out)
         number = int(content["message.bin"].split()[1])

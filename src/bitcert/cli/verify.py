@@ -44,7 +44,9 @@ def _show(console: Console, outcome: Verification) -> None:
         console.print(Text(f"{mark} {line.name}: {line.detail}", style="" if line.holds else "bold red"))
     if outcome.status is Status.VALID:
         assert outcome.certificate is not None
+        condition = "This holds if delta and all that the helper states were fixed before the data were seen."
         console.print(Text(f"VALID. {outcome.certificate.sentence}", style="bold green"))
+        console.print(Text(condition))
     elif outcome.status is Status.INVALID:
         console.print(Text(f"INVALID: {outcome.reason}", style="bold red"))
     else:

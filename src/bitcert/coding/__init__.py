@@ -15,6 +15,7 @@ from bitcert.coding.tensors import (
     encode_integers,
     integer_code_bits,
     marginal_bits,
+    max_flags,
 )
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "encode_integers",
     "integer_code_bits",
     "marginal_bits",
+    "max_flags",
     "step_size",
 ]

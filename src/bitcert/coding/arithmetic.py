@@ -31,6 +31,7 @@ Contexts = NDArray[np.intp]
 _BLOCK_FRACTION = 16
 _WORD_BITS = 32
 _STATE_BITS = 64
+_MAX_FLAG_BYTES = 4
 _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
 
 
@@ -126,11 +127,17 @@ class ArithmeticEncoder:
 
 
 class ArithmeticDecoder:
-    """Reads a section written by :class:`ArithmeticEncoder` from a :class:`BitReader`."""
+    """Reads a section written by :class:`ArithmeticEncoder` from a :class:`BitReader`.
 
-    def __init__(self, reader: BitReader) -> None:
+    Args:
+        reader: stands at the section's first bit.
+        max_flags: an upper limit on the flags of the section, if one is known; a flag takes at most 24 bits, so
+            no more of a long message than that needs to be looked at.
+    """
+
+    def __init__(self, reader: BitReader, max_flags: int | None = None) -> None:
         self._reader = reader
-        rest = reader.rest()
+        rest = reader.rest(None if max_flags is None else _MAX_FLAG_BYTES * max_flags + _STATE_BITS)
         padding = -len(rest) % 4 + 8
         words = np.frombuffer(rest + bytes(padding), dtype=">u4").astype(np.uint32)
         self._coder = constriction.stream.queue.RangeDecoder(words)

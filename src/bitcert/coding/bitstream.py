@@ -130,9 +130,11 @@ class BitReader:
         rank = self.elias_gamma()
         return rank // 2 if rank % 2 == 0 else -(rank // 2)
 
-    def rest(self) -> bytes:
-        """Everything from the current position on, realigned to whole bytes and padded with zeros."""
-        data = np.frombuffer(self._data[self.position >> 3 :], dtype=np.uint8)
+    def rest(self, max_bytes: int | None = None) -> bytes:
+        """What follows the current position, at most ``max_bytes``, realigned to whole bytes, padded with zeros."""
+        first = self.position >> 3
+        last = len(self._data) if max_bytes is None else first + max_bytes + 1
+        data = np.frombuffer(self._data[first:last], dtype=np.uint8)
         shift = self.position & 7
         if not shift or not data.size:
             return data.tobytes()

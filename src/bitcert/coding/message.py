@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Contexts
 from bitcert.coding.bitstream import BitReader, BitWriter
-from bitcert.coding.tensors import Integers, decode_integers, encode_integers
+from bitcert.coding.tensors import Integers, decode_integers, encode_integers, max_flags
 from bitcert.errors import DecodeError
 
 FORMAT_VERSION = 1
@@ -108,7 +108,7 @@ class MessageReader:
     def integers(self, name: str, num_values: int, contexts: Contexts | None = None) -> Integers:
         """Read an integer tensor written by :meth:`MessageWriter.integers`."""
         with self.section(name) as reader:
-            decoder = ArithmeticDecoder(reader)
+            decoder = ArithmeticDecoder(reader, max_flags(num_values))
             values = decode_integers(decoder, num_values, contexts)
             decoder.finish()
         return values

@@ -29,6 +29,11 @@ _MAX_DIGITS = MAX_MAGNITUDE.bit_length()
 _PART = 1 << 16
 
 
+def max_flags(num_values: int) -> int:
+    """At most this many flags code ``num_values`` integers: support, sign, magnitude, digits."""
+    return (2 + UNARY_MAGNITUDES + 2 * _MAX_DIGITS) * num_values
+
+
 def encode_integers(encoder: ArithmeticEncoder, values: Integers, contexts: Contexts | None = None) -> None:
     """Append ``values [n]`` (flattened, any integers up to :data:`MAX_MAGNITUDE` in size).
 

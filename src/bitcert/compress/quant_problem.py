@@ -18,7 +18,7 @@ from bitcert.coding import MAX_MAGNITUDE, Ledger, step_size
 from bitcert.compress.run import Candidate, Compressed, Run
 from bitcert.data import Sample
 from bitcert.errors import InputError
-from bitcert.evaluate import count_errors
+from bitcert.evaluate import DecisionRule, count_errors
 from bitcert.helper import Helper, decode_message
 from bitcert.helper.quantised import (
     Integers,
@@ -108,7 +108,7 @@ class Problem:
         bits = code_bits(self.predictor, quantisation)
         weights = dequantise(self.predictor, quantisation.integers, quantisation.exponents)
         classifier = QuantisedNetwork(self.helper, self.predictor, weights)
-        rate = count_errors(classifier, self.subsample).rate
+        rate = count_errors(classifier, self.subsample, DecisionRule(self.helper.batch_size)).rate
         return bound_estimate(rate, bits, len(self.sample), self.run.delta)
 
     def consider(self, name: str, quantisation: Quantisation) -> Tried:
@@ -116,7 +116,8 @@ class Problem:
         message, ledger = write(self.predictor, quantisation.integers, quantisation.exponents)
         started = self.run.seconds
         classifier = decode_message(message, self.helper).classifier
-        count = count_errors(classifier, self.sample, progress=self.run.progress)
+        rule = DecisionRule(self.helper.batch_size)
+        count = count_errors(classifier, self.sample, rule, self.run.progress)
         self.seconds_of_a_count = self.run.seconds - started
         candidate = self.run.consider(name, count.errors, len(self.sample), 8 * len(message))
         tried = Tried(message, ledger, candidate)

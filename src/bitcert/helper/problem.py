@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,12 +17,28 @@ import torch
 from numpy.typing import NDArray
 
 from bitcert.coding import MessageReader, MessageWriter
+from bitcert.coding.message import FORMAT_VERSION
 from bitcert.data import Sample
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import Architecture
 
 Values = NDArray[np.generic]
+
+MAX_BATCH_SIZE = 1000
+MAX_BATCH_ELEMENTS = 1 << 26
+MAX_CONSTANTS = 256
+"""A helper with more uncoded numbers is refused: what many numbers say belongs in parameters, where it costs bits."""
+
+_USUAL_SCALARS = frozenset(
+    (0.0, 0.01, 0.1, 0.125, 0.2, 0.25, 0.5, 1.0, 2.0, 3.0, 6.0, 20.0, *(10.0**-k for k in range(3, 13)))
+)
+
+
+def count_unusual_scalars(architecture: Architecture) -> int:
+    """Scalar attributes of the graph other than the customary ones (slopes, epsilons, 0, 1, ...)."""
+    values = [value for node in architecture.nodes for value in node.attributes.values() if isinstance(value, float)]
+    return sum(abs(value) not in _USUAL_SCALARS for value in values)
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,33 @@ class Helper:
     predictor: Architecture | OpaqueModel | None = None
     classes_inferred: bool = False
 
+    def __post_init__(self) -> None:
+        if self.num_constants > MAX_CONSTANTS:
+            got = f"{self.num_constants}"
+            do = "make them parameters of the network, so that they are coded"
+            raise InputError(f"at most {MAX_CONSTANTS} unusual constants in architecture and preprocessing", got, do)
+        if self.classes_inferred and self.predictor is not None:
+            expected, got = "a network whose width was fixed beforehand", "a number of classes read off the labels"
+            raise InputError(expected, got, "state the number of classes")
+
+    @property
+    def batch_size(self) -> int:
+        """Examples evaluated at a time: a fixed function of the helper, so that nobody chooses it by its result.
+
+        At most 1000, and few enough that no value of the network exceeds :data:`MAX_BATCH_ELEMENTS` entries.
+        """
+        largest = max(math.prod(self.input_shape), self.num_classes)
+        if isinstance(self.predictor, Architecture):
+            largest = max(largest, *self.predictor.propagation.elements.values())
+        return max(1, min(MAX_BATCH_SIZE, MAX_BATCH_ELEMENTS // largest))
+
+    @property
+    def num_constants(self) -> int:
+        """Numbers that are assumed, not coded: unusual scalars of the architecture, and the preprocessing's."""
+        architecture = self.predictor if isinstance(self.predictor, Architecture) else None
+        scalars = 0 if architecture is None else count_unusual_scalars(architecture)
+        return scalars + len(self.preprocessing.mean) + len(self.preprocessing.std)
+
     @property
     def content_hash(self) -> str:
         """SHA-256 of the description, hexadecimal."""
@@ -94,6 +138,7 @@ class Helper:
         """What a certificate says of the helper, as JSON values."""
         architecture = self.predictor.content_hash if self.predictor is not None else None
         return {
+            "message_format": FORMAT_VERSION,
             "input_shape": list(self.input_shape),
             "num_classes": self.num_classes,
             "classes_inferred": self.classes_inferred,

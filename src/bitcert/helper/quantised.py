@@ -29,6 +29,7 @@ from bitcert.coding import (
     decode_integers,
     encode_integers,
     integer_code_bits,
+    max_flags,
     step_size,
 )
 from bitcert.errors import DecodeError
@@ -236,7 +237,8 @@ def _read_tensor(reader: MessageReader, spec: ParameterSpec, previous: int, unit
         exponent = previous + bits.signed()
         step_size(exponent)
         layout = bits.binary(2) if _has_layout(spec.shape) else PLAIN
-        decoder = ArithmeticDecoder(bits)
+        # The masks ask at most one question per row, column and filter, each no more than the entries.
+        decoder = ArithmeticDecoder(bits, max_flags(spec.num_entries) + 3 * spec.num_entries)
         values = _decode(decoder, spec.shape, layout, units)
         decoder.finish()
     return values, exponent

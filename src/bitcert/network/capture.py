@@ -75,7 +75,11 @@ def _capture(model: nn.Module | ExportedProgram, example: Tensor) -> Network:
         exported = _export(module, example)
     else:
         exported = model
-        eager = exported.module(check_guards=False)
+        try:
+            eager = exported.module(check_guards=False)
+        except (AttributeError, AssertionError, TypeError, ValueError, KeyError, RuntimeError) as error:
+            got = f"one whose parts do not fit together ({one_line(error)})"
+            raise CaptureError("a consistent exported program", got, "export the model again") from error
         logits = check_eager(eager, example)
     program = _resolve(exported)
     check_finite(program.values)

@@ -1,9 +1,10 @@
 """A module that cannot be exported, as a predictor whose whole state is coded.
 
 A certificate needs only predictions and bits, so a module that torch.export refuses can still be certified: all
-its floating parameters and buffers (tied ones once) are the message, its code is the helper, named by a factory.
-Predictions run the user's Python. Nothing here knows its layers, so it cannot be measured; and nothing proves that it
-treats samples independently: a random comparison of one batch with its parts is made, which is NOT a proof.
+its parameters and buffers (tied ones once, whole numbers and booleans exactly) are the message, its code is the helper,
+named by a factory. Predictions run the user's Python, which is trusted: state hidden in plain attributes is not coded.
+Nothing here knows its layers, so it cannot be measured; and nothing proves that it treats samples independently: a
+random comparison of one batch with its parts is made, which is NOT a proof.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from bitcert.errors import CaptureError
 from bitcert.network.architecture import ParameterSpec
 from bitcert.network.capture import check_eager, check_example, check_finite, evaluation_copy
 
+LARGEST_EXACT = 2**24 - 1
+"""Whole numbers in the state of a module may not be larger: float32 and the message hold them exactly."""
+
 
 @dataclass(frozen=True, eq=False)
 class OpaqueModel:
@@ -31,7 +35,7 @@ class OpaqueModel:
         factory: ``package.module:factory`` that a decoder calls to get the module again.
         parameters: the tensors to code, tied ones once.
         aliases: other names of a tied tensor -> the name it is coded under.
-        integers: integer state that is not coded and must be rebuilt by the factory.
+        dtypes: names of whole-number and boolean tensors -> their dtype; they are coded exactly, as float32.
         num_outputs: number of classes.
         input_shape: sizes of one input.
     """
@@ -42,26 +46,26 @@ class OpaqueModel:
     num_outputs: int
     input_shape: tuple[int, ...]
     aliases: Mapping[str, str] = field(default_factory=dict)
-    integers: tuple[str, ...] = ()
+    dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
 
     @property
     def content_hash(self) -> str:
         """SHA-256 of factory name, tensor names and shapes; the code behind the factory is NOT in it."""
         specs = [[spec.name, list(spec.shape), spec.kind] for spec in self.parameters]
-        integers = {name: tensor.tolist() for name, tensor in _state(self.module).items() if name in self.integers}
         document = [
             self.factory,
             specs,
             self.num_outputs,
             list(self.input_shape),
             sorted(self.aliases.items()),
-            integers,
+            sorted((name, str(dtype)) for name, dtype in self.dtypes.items()),
         ]
         return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
     def forward(self, x: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Logits ``[batch, num_outputs]`` with the module's state replaced by ``parameters``."""
         state = {spec.name: parameters[spec.name] for spec in self.parameters}
+        state.update({name: state[name].to(dtype) for name, dtype in self.dtypes.items()})
         state.update({alias: state[name] for alias, name in self.aliases.items()})
         result = functional_call(self.module, state, (x,))
         assert isinstance(result, Tensor)
@@ -89,38 +93,61 @@ def capture_opaque(model: nn.Module, factory: str, example: Tensor) -> tuple[Opa
     """
     example = check_example(example)
     module = evaluation_copy(model, [])
-    values, aliases, integers = _collect(module)
+    values, aliases, dtypes = _collect(module)
     check_finite(values)
     with torch.random.fork_rng(devices=[]):
         logits = check_eager(module, example)
     if not values:
-        raise CaptureError("a module with floating parameters", "none", "pass a trained network")
+        raise CaptureError("a module with parameters or buffers", "none", "pass a trained network")
+    buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)}
     specs = tuple(
-        ParameterSpec(name, tuple(tensor.shape), "weight" if tensor.dim() > 1 else "bias")
+        ParameterSpec(name, tuple(tensor.shape), "buffer" if name in buffers else _kind(tensor))
         for name, tensor in values.items()
     )
-    opaque = OpaqueModel(
-        module, factory, specs, int(logits.shape[1]), tuple(example.shape[1:]), aliases, tuple(integers)
-    )
+    opaque = OpaqueModel(module, factory, specs, int(logits.shape[1]), tuple(example.shape[1:]), aliases, dtypes)
     _check_independence(opaque, values, example)
     return opaque, values
 
 
-def _collect(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
+def _kind(tensor: Tensor) -> str:
+    return "weight" if tensor.dim() > 1 else "bias"
+
+
+def _exact_floats(name: str, tensor: Tensor) -> Tensor:
+    """A tensor of whole numbers or booleans as float32, without loss.
+
+    Raises:
+        CaptureError: when float32 cannot hold it, or it is of another kind (complex).
+    """
+    numbers = tensor.detach().to(torch.float64) if not tensor.is_complex() else None
+    if numbers is None or (numbers.numel() and float(numbers.abs().max()) > LARGEST_EXACT):
+        got = f"{name!r} of {tensor.dtype}"
+        raise CaptureError(f"state of real numbers, whole ones up to {LARGEST_EXACT}", got, "store it otherwise")
+    return numbers.to(torch.float32)
+
+
+def _collect(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str], dict[str, torch.dtype]]:
+    """All state to code, aliases of tied tensors, and the dtypes of what is not floating.
+
+    Counters of batch norm are left out: nothing in evaluation mode reads them.
+    """
     values: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
-    integers: list[str] = []
+    dtypes: dict[str, torch.dtype] = {}
     seen: dict[tuple[object, ...], str] = {}
     for name, tensor in _state(module).items():
-        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
-        if not tensor.is_floating_point():
-            integers.append(name)
-        elif tensor.numel() and key in seen:
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        if name.endswith("num_batches_tracked"):
+            continue
+        if tensor.numel() and key in seen:
             aliases[name] = seen[key]
-        else:
-            seen[key] = name
+            continue
+        seen[key] = name
+        if tensor.is_floating_point():
             values[name] = tensor.detach().contiguous().clone()
-    return values, aliases, integers
+        else:
+            values[name], dtypes[name] = _exact_floats(name, tensor), tensor.dtype
+    return values, aliases, dtypes
 
 
 def _check_independence(opaque: OpaqueModel, values: dict[str, Tensor], example: Tensor) -> None:

@@ -64,7 +64,11 @@ def load_exported_program(path: str | Path) -> ExportedProgram:
         CaptureError: it uses operators that capture does not support; all are named.
     """
     entries = _read_archive(Path(path))
-    clean = _clean_archive(entries)
+    try:
+        clean = _clean_archive(entries)
+    except (AttributeError, TypeError, KeyError, ValueError, RecursionError) as error:
+        # fields of another type than torch writes: the file is not torch's
+        raise InputError("a consistent exported program", type(error).__name__, _ADVICE) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -21,8 +21,8 @@ from bitcert.network.operations import OPERATIONS, WEIGHT_OPERATIONS, attribute_
 if TYPE_CHECKING:
     from bitcert.network.architecture import Architecture, Node
 
-MAX_PARAMETERS = 200_000_000
-MAX_NODES = 20_000
+MAX_PARAMETERS = 1 << 26
+MAX_NODES = 4_096
 MAX_ACTIVATION_ELEMENTS = 2**26
 """Most entries of one intermediate result per sample."""
 MAX_TOTAL_ELEMENTS = 2**30
@@ -85,7 +85,8 @@ def _linear_shapes(node: Node, x: tuple[int, ...], weight: tuple[int, ...]) -> l
     """Weight and bias of an affine layer: ``[out, in / groups, *kernel]`` and ``[out]``."""
     spatial = 0 if node.op == "linear" else len(x) - 2
     groups = node.attributes.get("groups", 1)
-    if not isinstance(groups, int) or len(weight) != 2 + spatial or not x:
+    least = 1 if node.op == "linear" else 3
+    if not isinstance(groups, int) or len(weight) != 2 + spatial or len(x) < least:
         raise ShapeError(f"node {node.name!r} ({node.op}) has a weight of shape {list(weight)}")
     inputs = x[-1] if node.op == "linear" else x[1]
     if inputs % groups or weight[0] % groups:

@@ -1,5 +1,6 @@
 """A killed run leaves the previous output or none, and a rerun goes on from its checkpoint."""
 
+import errno
 import json
 import os
 import signal
@@ -68,7 +69,13 @@ def test_a_damaged_checkpoint_is_ignored(bitcert, here, content):
     assert not (here / CHECKPOINT).exists()
 
 
-def test_a_checkpoint_of_another_run_is_ignored(bitcert, here, toy_data):
-    kill_during_training(here, ["certify", "--budget", "60", "--seed", "5"], lambda values: True)
+def test_a_checkpoint_of_another_run_is_ignored(bitcert, here, toy_data, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert bitcert("certify", "--budget", "0.01").code == 2
+    assert (here / CHECKPOINT).exists(), "the training is not lost with the disk full"
     assert bitcert("certify", "--budget", "0.01", "--data", toy_data).code == 0
     assert bitcert("verify", "out/certificate.json", "--data", toy_data).code == 0
