@@ -89,9 +89,9 @@ class Certificate:
         """The certificate in one plain sentence."""
         confidence = f"{_percent_down(self.delta)} %"
         what = "this network" if self.certifies == "compressed" else "the original network"
-        if self.vacuous:
-            return f"With {confidence} confidence nothing is certified of {what}: the bound is vacuous (100 %)."
         percent = _percent_up(self.bound)
+        if self.vacuous or float(percent) >= 100:
+            return f"With {confidence} confidence nothing is certified of {what}: the bound is vacuous (100 %)."
         return f"With {confidence} confidence {what} is wrong on at most {percent} % of new data like these."
 
     def to_json(self) -> str:

@@ -117,7 +117,7 @@ class Helper:
 
         At most 1000, and few enough that no value of the network exceeds :data:`MAX_BATCH_ELEMENTS` entries.
         """
-        largest = max(math.prod(self.input_shape), self.num_classes)
+        largest = max(math.prod(self.input_shape), 8 * self.num_classes)
         if isinstance(self.predictor, Architecture):
             largest = max(largest, *self.predictor.propagation.elements.values())
         return max(1, min(MAX_BATCH_SIZE, MAX_BATCH_ELEMENTS // largest))
