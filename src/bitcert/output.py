@@ -6,6 +6,7 @@ anything else than bitcert's own files is refused, because replacing it would de
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -56,6 +57,8 @@ def write_output(target: Path, files: Mapping[str, bytes]) -> None:
     target = Path(os.path.abspath(target))
     check_output_folder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+        shutil.rmtree(leftover, ignore_errors=True)  # of a run that was killed while writing
     fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     try:
         os.chmod(fresh, 0o755)
