@@ -1,6 +1,7 @@
 """What several test files share: small certified problems, made once, and a forger of certificates."""
 
 import hashlib
+import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -106,3 +107,26 @@ def forge() -> Callable[..., None]:
         path.write_text(seal(content))
 
     return forge_file
+
+
+class Ticks:
+    """A clock that moves by a fixed step at every look, so that a time budget means a number of training steps."""
+
+    def __init__(self, step: float) -> None:
+        self.step, self.now = step, 0.0
+
+    def monotonic(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+    """Call it with the seconds of a tick: compressors then follow that clock and not the machine's load."""
+
+    def start(step: float) -> None:
+        clock = Ticks(step)
+        for name in ("bitcert.compress.run", "bitcert.compress.train_separable"):
+            monkeypatch.setattr(importlib.import_module(name), "time", clock)
+
+    return start

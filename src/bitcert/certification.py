@@ -22,7 +22,7 @@ from bitcert.helper import Helper, decode_message
 CERTIFICATE_FILE = "certificate.json"
 ARCHITECTURE_FILE = "architecture.json"
 REPORT_FILE = "report.html"
-THEOREM = f"{CITATION_OCCAM} {CITATION_BINOMIAL_TAIL}"
+THEOREM = f"{CITATION_OCCAM}; {CITATION_BINOMIAL_TAIL}"
 
 
 @cache

@@ -50,11 +50,12 @@ class Status(IntEnum):
 
 @dataclass(frozen=True)
 class Line:
-    """One statement of the certificate and whether it holds."""
+    """One statement of the certificate and whether it holds; ``checked`` is false where it is taken on trust."""
 
     name: str
     holds: bool
     detail: str
+    checked: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ class _Checker:
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
+
+    def trust(self, name: str, detail: str) -> None:
+        self.lines.append(Line(name, True, detail, checked=False))
 
     def line(self, name: str, holds: bool, detail: str) -> None:
         self.lines.append(Line(name, holds, detail))
@@ -205,7 +209,7 @@ def _build_helper(
     check.line("helper", same, "shape, preprocessing and hash against the certificate's")
     trusted = "the user's Python code, and " if isinstance(predictor, OpaqueModel) else ""
     detail = f"{trusted}{helper.num_constants} unusual constants; assumed fixed before the data were seen, not checked"
-    check.line("helper's origin", True, detail)
+    check.trust("helper's origin", detail)
     return helper
 
 
@@ -255,7 +259,7 @@ def _check_bounds(certificate: Certificate, check: _Checker) -> None:
     )
     check.line("bounds", same, ", ".join(f"{name} {value:.6f}" for name, value in recomputed.items()))
     check.line("bound", _close(certificate.bound, bound.binomial), f"{bound.binomial:.6f} recomputed")
-    theorem = f"{CITATION_OCCAM} {CITATION_BINOMIAL_TAIL}"
+    theorem = f"{CITATION_OCCAM}; {CITATION_BINOMIAL_TAIL}"
     stated = certificate.theorem == theorem and certificate.certifies == "compressed"
     check.line("theorem", stated, "Occam bound of the compressed network")
 

@@ -91,6 +91,8 @@ def certify_command(
     """Compress a network and certify how often it will be wrong on new data."""
     check_delta(delta, "--delta")
     seconds = _budget_seconds(budget, model)
+    if weights is not None and model is None:
+        raise InputError("a model for --weights", "weights alone", "name it first, as package.module:factory")
     check_output_folder(out)
     if device is Device.cuda and not torch.cuda.is_available():
         raise InputError("a CUDA device", "none that this torch can use", "leave out --device cuda")
@@ -103,6 +105,9 @@ def certify_command(
         helper = Helper.for_sample(sample, _predictor(network), preprocessing)
         request = _Request(sample, held, network, helper, family, fine_tune)
         _print_plan(request, seconds)
+        if model is not None and weights is None and not model.endswith(".pt2"):
+            note = "Note: no --weights given; the weights that the factory itself sets are compressed."
+            Console(stderr=True, highlight=False).print(note)
         run = Run(seed, seconds, delta, device.value, progress, _checkpoint(out, request, seed, delta))
         compressed = _compress(request, run)
         certificate = certify(compressed, sample, delta=delta, holdout=held, progress=progress)

@@ -40,7 +40,7 @@ def verify_command(
 
 def _show(console: Console, outcome: Verification) -> None:
     for line in outcome.lines:
-        mark = "ok  " if line.holds else "FAIL"
+        mark = ("ok  " if line.checked else "note") if line.holds else "FAIL"
         console.print(Text(f"{mark} {line.name}: {line.detail}", style="" if line.holds else "bold red"))
     if outcome.status is Status.VALID:
         assert outcome.certificate is not None

@@ -30,6 +30,8 @@ FRACTIONS_OF_RMS = tuple(2.0 ** (k / 2) for k in (-1, 1, -3, 0, -2, 2, -4, -5, 3
 """Likely ones first: a short budget ends the sweep early."""
 DEAD_ZONES = (0.5, 0.6, 0.75, 0.9)
 SWEEP_FRACTION = 0.1
+REFINE_FRACTION = 0.2
+"""Until then a run with fine-tuning refines without it: where time is short, that is the better message."""
 LEAST_FRACTIONS = 3
 
 
@@ -72,6 +74,7 @@ def compress_values(
     estimate, settings = sweep_precision(problem, SWEEP_FRACTION)
     problem.consider("common precision", problem.quantise(settings))
     if fine_tune and can_tune(problem):
+        refine_steps(problem, dict(settings), estimate, REFINE_FRACTION)
         tune(problem, settings)
     else:
         refine_steps(problem, settings, estimate)
@@ -105,10 +108,12 @@ def common_settings(problem: Problem, fraction: float) -> dict[str, Setting]:
     return settings
 
 
-def refine_steps(problem: Problem, settings: dict[str, Setting], estimate: float) -> None:
-    """Change one tensor's setting at a time while the estimated bound falls; book the outcome of each round."""
-    # the last round is counted within the budget
-    end = problem.run.budget_seconds - 1.2 * problem.seconds_of_a_count
+def refine_steps(problem: Problem, settings: dict[str, Setting], estimate: float, until: float = 1.0) -> None:
+    """Change one tensor's setting at a time while the estimated bound falls; book the outcome of each round.
+
+    It ends, the last count included, at the fraction ``until`` of the time budget.
+    """
+    end = until * problem.run.budget_seconds - 1.2 * problem.seconds_of_a_count
     improved = True
     while improved and problem.run.seconds < end:
         improved = False

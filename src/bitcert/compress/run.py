@@ -116,7 +116,7 @@ class Run:
     progress: Progress = _silent
     checkpoint: Checkpoint | None = None
     candidates: list[Candidate] = field(default_factory=list)
-    _started: float = field(default_factory=time.monotonic)
+    _started: float = field(default_factory=lambda: time.monotonic())
 
     @property
     def seconds(self) -> float:

@@ -193,7 +193,8 @@ def test_the_rate_pulls_every_weight_towards_zero() -> None:
     assert torch.equal(torch.sign(scaled.grad), torch.sign(scaled.detach()))
 
 
-def test_a_short_training_learns_within_its_budget(digits: Sample) -> None:
+def test_a_short_training_learns_within_its_budget(digits: Sample, ticking) -> None:
+    ticking(0.0015)
     helper, seen = Helper.for_sample(digits), []
     run = Run(budget_seconds=6.0, progress=lambda task, fraction: seen.append(fraction))
     compressed = compress_separable(digits, helper, run)
@@ -207,8 +208,10 @@ def test_a_short_training_learns_within_its_budget(digits: Sample) -> None:
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint(
-    digits: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ticking
 ) -> None:
+    ticking(0.0015)
+
     class Killed(Exception):
         pass
 
