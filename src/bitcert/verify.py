@@ -102,12 +102,14 @@ def _read(path: Path, limit: int) -> bytes:
     try:
         # A pipe or a device in place of the file would be waited for.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise _CannotCheckError(f"{path} is not a file; put the file beside the certificate")
+            raise _CannotCheckError(f"{path} is not a file; name certificate.json, with message.bin beside it")
         with open(path, "rb") as file:
             content = file.read(limit + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise _CannotCheckError(f"{path} cannot be read ({reason}); put the file beside the certificate") from None
+        raise _CannotCheckError(
+            f"{path} cannot be read ({reason}); name certificate.json, with message.bin beside it"
+        ) from None
     if len(content) > limit:
         raise _InvalidError(f"{path.name}: more than {limit} bytes")
     return content
@@ -214,8 +216,9 @@ def _build_helper(
 
 
 def _decode(certificate: Certificate, message: bytes, helper: Helper, check: _Checker) -> Decoded:
-    digest = hashlib.sha256(message).hexdigest()
-    check.line("message file", certificate.message.get("sha256") == digest, f"SHA-256 {digest[:16]}…")
+    digest, claimed_digest = hashlib.sha256(message).hexdigest(), str(certificate.message.get("sha256"))
+    detail = f"SHA-256 {claimed_digest[:16]}… claimed, {digest[:16]}… found"
+    check.line("message file", claimed_digest == digest, detail)
     bits = 8 * len(message)
     check.line("message bits", certificate.message_bits == bits, f"{certificate.message_bits} claimed, {bits} counted")
     try:
@@ -281,7 +284,10 @@ def _check_holdout(certificate: Certificate, check: _Checker) -> None:
 
 def _check_form(certificate: Certificate, check: _Checker) -> None:
     known = set(certificate.versions) == {"python", *VERSIONED}
-    check.line("versions", known, "stated by the maker, not checked")
+    if known:
+        check.trust("versions", "stated by the maker, not checked")
+    else:
+        check.line("versions", False, f"python and {', '.join(VERSIONED)} were expected")
     # Any other name could point out of the folder, or at a device.
     named = set(certificate.message) == MESSAGE_KEYS and certificate.message["file"] == MESSAGE_FILE
     check.line("message name", named, f"{MESSAGE_FILE} beside the certificate")

@@ -46,9 +46,9 @@ def check_number(name: str, value: object, low: float, high: float) -> float:
 
 def check_delta(value: object, name: str = "delta") -> float:
     """``value`` as a failure probability strictly between 0 and 1, or an :class:`InputError`."""
-    number = check_number(name, value, 0.0, 1.0)
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not 0.0 < number < 1.0:
-        raise InputError(f"{name} strictly between 0 and 1", str(value), "choose for instance 0.05")
+        raise InputError(f"{name} strictly between 0 and 1", str(value)[:100], "choose for instance 0.05")
     return number
 
 
