@@ -9,7 +9,7 @@ import time
 import pytest
 
 from bitcert.errors import InputError
-from bitcert.output import OUTPUT_FILES, check_output_folder, write_output
+from bitcert.output import MEASURE_FILES, OUTPUT_FILES, check_output_folder, remove_folder, write_output
 
 NAMES = sorted(OUTPUT_FILES)
 
@@ -204,3 +204,23 @@ def test_killed_at_any_moment(out):
     write_output(out, version(-1))
     assert found(out) == version(-1)
     assert all(name.endswith(".partial") for name in litter(out))
+
+
+def test_a_folder_of_the_other_verb_is_refused_and_kept(out):
+    write_output(out, {"profile.json": b"1", "report.html": b"1"}, MEASURE_FILES)
+    with pytest.raises(InputError, match=r"'profile\.json' in it, the result of another command"):
+        write_output(out, version(1))
+    assert set(found(out)) == {"profile.json", "report.html"}
+    write_output(out, {"profile.json": b"2"}, MEASURE_FILES)
+    assert found(out) == {"profile.json": b"2"}
+    write_output(out.with_name("proved"), version(1))
+    with pytest.raises(InputError, match="the result of another command"):
+        check_output_folder(out.with_name("proved"), MEASURE_FILES)
+
+
+def test_intermediate_results_are_removed(tmp_path):
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "one").write_text("1")
+    for _ in range(2):
+        remove_folder(tmp_path / "shards")
+        assert not (tmp_path / "shards").exists()

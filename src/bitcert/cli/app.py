@@ -9,6 +9,7 @@ import typer
 
 from bitcert.cli.certify import certify_command
 from bitcert.cli.check import check_command
+from bitcert.cli.measure import measure_command
 from bitcert.cli.verify import verify_command
 from bitcert.errors import BitcertError
 
@@ -26,6 +27,7 @@ INTERRUPTED = 130
 app.command("certify")(certify_command)
 app.command("verify")(verify_command)
 app.command("check")(check_command)
+app.command("measure")(measure_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,7 +11,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 
@@ -25,7 +24,15 @@ from bitcert.certification import (
 )
 from bitcert.certify.budget import check_delta
 from bitcert.certify.certificate import MESSAGE_FILE, Certificate
-from bitcert.cli.common import LoadedNetwork, load_network, preprocessing_for, progress_bar
+from bitcert.cli.common import (
+    Device,
+    LoadedNetwork,
+    check_device,
+    load_network,
+    preprocessing_for,
+    progress_bar,
+    read_profile,
+)
 from bitcert.compress import Checkpoint, Compressed, Run, compress_head, compress_separable
 from bitcert.compress.quantise import compress_values
 from bitcert.compression import plan_memory_bytes
@@ -46,13 +53,6 @@ class Family(StrEnum):
 
     head = "head"
     separable = "separable"
-
-
-class Device(StrEnum):
-    """Where training runs."""
-
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ def certify_command(
     std: Annotated[str, typer.Option(help="Per-channel deviations divided by.")] = "",
     classes: Annotated[int | None, typer.Option(help="Number of classes; read off the labels, it costs bits.")] = None,
     download: Annotated[bool, typer.Option(help="Download built-in data that are not found.")] = False,
+    profile: Annotated[Path | None, typer.Option(help="profile.json of bitcert measure, shown in the report.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON only.")] = False,
 ) -> None:
     """Compress a network and certify how often it will be wrong on new data."""
@@ -94,8 +95,8 @@ def certify_command(
     if weights is not None and model is None:
         raise InputError("a model for --weights", "weights alone", "name it first, as package.module:factory")
     check_output_folder(out)
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise InputError("a CUDA device", "none that this torch can use", "leave out --device cuda")
+    check_device(device)
+    stability = read_profile(profile)
     console = Console(stderr=json_output, highlight=False)
     with progress_bar(Console(stderr=True)) as progress:
         sample = load_sample(data, Role.TRAIN, num_classes=classes, download=download, progress=progress)
@@ -117,7 +118,7 @@ def certify_command(
         expected = "the files just made to verify"
         raise InputError(expected, verification.reason, "report this as a bug with the command you ran")
     lines = [f"{line.name}: {line.detail}" for line in verification.lines]
-    files[REPORT_FILE] = render_report(certificate, compressed.candidates, lines).encode()
+    files[REPORT_FILE] = render_report(certificate, compressed.candidates, lines, stability).encode()
     write_output(out, files)
     if run.checkpoint is not None:
         run.checkpoint.remove()

@@ -1,4 +1,4 @@
-"""What the verbs share: loading a model for some data, and a progress bar."""
+"""What the verbs share: loading a model for some data, reading a profile, and a progress bar."""
 
 from __future__ import annotations
 
@@ -7,16 +7,60 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bitcert.data import Sample
-from bitcert.errors import CaptureError, InputError
+from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.evaluate import Progress as Report
 from bitcert.helper import Preprocessing
+from bitcert.measure import StabilityProfile
 from bitcert.network import Network, OpaqueModel, capture, capture_opaque, load_model
+
+MAX_PROFILE_BYTES = 1 << 28
+
+
+class Device(StrEnum):
+    """Where a verb computes."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def check_device(device: Device) -> None:
+    """Refuse a device that this torch cannot use.
+
+    Raises:
+        InputError: there is no CUDA device.
+    """
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise InputError("a CUDA device", "none that this torch can use", "leave out --device cuda")
+
+
+def read_profile(path: Path | None) -> StabilityProfile | None:
+    """The profile in a file that ``bitcert measure`` wrote; ``None`` for no path.
+
+    Raises:
+        InputError: a file that cannot be read.
+        DecodeError: another kind of file.
+    """
+    if path is None:
+        return None
+    try:
+        size = path.stat().st_size
+        if size > MAX_PROFILE_BYTES:
+            got = f"{size:,} bytes"
+            raise DecodeError(f"a profile.json of at most {MAX_PROFILE_BYTES:,} bytes", got, "check --profile")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError("a readable file for --profile", f"{error.strerror or error} at {path}", "check it") from error
+    except UnicodeDecodeError as error:
+        raise DecodeError("a profile.json written by bitcert", "a file that is no text", "check --profile") from error
+    return StabilityProfile.from_json(text)
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,7 +45,19 @@ class _Program:
     names: dict[str, str]
     values: dict[str, Tensor]
     kinds: dict[str, InputKind]
+    targets: dict[str, str]
     tied: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Understood:
+    """A captured module whose tensors can be read anew: its nodes before folding, and where each value lives."""
+
+    network: Network
+    nodes: tuple[Node, ...]
+    output: str
+    values: dict[str, Tensor]
+    targets: dict[str, str]
 
 
 def capture(model: nn.Module | ExportedProgram, example: Tensor) -> Network:
@@ -59,13 +71,17 @@ def capture(model: nn.Module | ExportedProgram, example: Tensor) -> Network:
         CaptureError: the model raises, is random, is unsupported (all reasons named), has unused or non-finite
             parameters, or its replay differs from it.
     """
-    example = check_example(example)
+    return understand(model, check_example(example)).network
+
+
+def understand(model: nn.Module | ExportedProgram, example: Tensor) -> Understood:
+    """What :func:`capture` returns, with what :class:`~bitcert.network.recapture.Recapture` needs to do it again."""
     # a random model, and torch.export itself, must not disturb the caller's stream of random numbers
     with torch.random.fork_rng(devices=[]):
-        return _capture(model, example)
+        return _understand(model, example)
 
 
-def _capture(model: nn.Module | ExportedProgram, example: Tensor) -> Network:
+def _understand(model: nn.Module | ExportedProgram, example: Tensor) -> Understood:
     notes: list[str] = []
     if isinstance(model, nn.Module):
         module = evaluation_copy(model, notes)
@@ -88,9 +104,10 @@ def _capture(model: nn.Module | ExportedProgram, example: Tensor) -> Network:
     dropped = _account(program, lowering[0])
     architecture = _architecture(folded, example, int(logits.shape[1]))
     parameters = {spec.name: folded.parameters[spec.name] for spec in architecture.parameters}
-    deviation = _check_replay(eager, architecture, parameters, example)
+    deviation = check_replay(eager, architecture, parameters, example)
     report = CaptureReport(folded.notes, program.tied, dropped, tuple(notes), deviation)
-    return Network(architecture, parameters, report)
+    network = Network(architecture, parameters, report)
+    return Understood(network, tuple(lowering[0]), lowering[1], program.values, program.targets)
 
 
 def check_example(example: Tensor) -> Tensor:
@@ -173,6 +190,7 @@ def _resolve(exported: ExportedProgram) -> _Program:
     names: dict[str, str] = {}
     values: dict[str, Tensor] = {}
     kinds: dict[str, InputKind] = {}
+    targets: dict[str, str] = {}
     tied: list[str] = []
     seen: dict[tuple[object, ...], str] = {}
     tensors = {**exported.constants, **exported.state_dict}
@@ -200,7 +218,8 @@ def _resolve(exported: ExportedProgram) -> _Program:
             name += "_"
         seen[key] = names[spec.arg.name] = name
         values[name], kinds[name] = tensor.detach().cpu().contiguous().clone(), spec.kind
-    return _Program(exported, names, values, kinds, tuple(tied))
+        targets[name] = spec.target
+    return _Program(exported, names, values, kinds, targets, tuple(tied))
 
 
 def check_finite(values: dict[str, Tensor]) -> None:
@@ -309,7 +328,12 @@ def _other_batch(example: Tensor) -> Tensor:
     return shuffled + 0.1 * rows.std() * torch.randn(rows.shape, generator=generator)
 
 
-def _check_replay(eager: Function, architecture: Architecture, parameters: dict[str, Tensor], example: Tensor) -> float:
+def check_replay(eager: Function, architecture: Architecture, parameters: dict[str, Tensor], example: Tensor) -> float:
+    """Largest relative deviation of the replay from ``eager`` on two batches of different sizes.
+
+    Raises:
+        CaptureError: it exceeds :data:`REPLAY_TOLERANCE`, or one of the two cannot take another batch size.
+    """
     worst = 0.0
     for batch in (example[:16], _other_batch(example)):
         with torch.no_grad():

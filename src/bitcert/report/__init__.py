@@ -1,16 +1,37 @@
-"""REPORT: a certificate as a page, as figures and as a table for the terminal. Displays, never computes.
+"""REPORT: certificates and stability profiles as pages, figures and tables for the terminal. Displays, never computes.
 
-What a report says is as true as the certificate it was given; whether that is valid is for ``bitcert verify`` to say.
+What a report says is as true as what it was given; whether a certificate is valid is for ``bitcert verify`` to say.
 """
 
 from bitcert.report.figures import plot_bound_surface, plot_history, plot_sections
 from bitcert.report.page import render_report
+from bitcert.report.stability_figures import (
+    plot_attenuation,
+    plot_cushions,
+    plot_distribution,
+    plot_effective_parameters,
+    plot_four_distributions,
+    plot_margins,
+    plot_singular_values,
+)
+from bitcert.report.stability_page import render_stability, stability_files
+from bitcert.report.stability_terminal import stability_summary
 from bitcert.report.terminal import terminal_summary
 
 __all__ = [
+    "plot_attenuation",
     "plot_bound_surface",
+    "plot_cushions",
+    "plot_distribution",
+    "plot_effective_parameters",
+    "plot_four_distributions",
     "plot_history",
+    "plot_margins",
     "plot_sections",
+    "plot_singular_values",
     "render_report",
+    "render_stability",
+    "stability_files",
+    "stability_summary",
     "terminal_summary",
 ]

@@ -7,10 +7,12 @@ settings are put back. Not for use from several threads at once: matplotlib's se
 
 from __future__ import annotations
 
+import math
 import re
 from contextlib import AbstractContextManager
 from io import StringIO
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.style import context
@@ -26,8 +28,13 @@ __all__ = [
     "PAPER",
     "SECOND",
     "compact",
+    "draw",
+    "for_file",
+    "for_page",
     "label_text",
+    "line_values",
     "new_figure",
+    "ramp",
     "style",
     "to_svg",
 ]
@@ -41,8 +48,21 @@ _VARIABLES = {
     SECOND: "--second",
     PAPER: "--paper",
 }
+_DARK = {
+    INK: "#e8ecf0",
+    MUTED: "#a3adb8",
+    GRID: "#363d46",
+    ACCENT: "#6cb2ff",
+    SECOND: "#ffa25e",
+    PAPER: "#14181d",
+}
+# Of about equal lightness, so that every colour between two of them can be read on both papers.
+_RAMP = ("#0a84a8", "#2b7de0", "#8a55d8", "#c23fa0", "#d2463c", "#b8620a")
 # The outlines come from DejaVu Sans, which has every letter below this code point; a box would stand for any other.
 _LAST_DRAWN = 0x530
+
+_BOX = r'viewBox="[-0-9. ]+"'
+_SIZE = r'width="[0-9.]+pt" height="[0-9.]+pt"'
 
 _STYLE = {
     "svg.hashsalt": "bitcert",
@@ -80,11 +100,24 @@ def style() -> AbstractContextManager[None]:
     return context(["default", _STYLE])
 
 
-def new_figure(height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(height: float, rows: int = 1, *, sharex: bool = True) -> tuple[Figure, list[Axes]]:
     """A figure 5 inches wide (so that its letters can be read on a phone) and ``height`` high; one column of axes."""
     figure = Figure(figsize=(5.0, height), layout="constrained")
-    axes = figure.subplots(rows, 1, sharex=True, squeeze=False)
+    axes = figure.subplots(rows, 1, sharex=sharex, squeeze=False)
     return figure, [row[0] for row in axes]
+
+
+def ramp(index: int, count: int) -> str:
+    """Colour ``index`` of ``count`` that run from blue to brown, readable on light and on dark paper.
+
+    >>> ramp(0, 20), ramp(19, 20), ramp(0, 1)
+    ('#0a84a8', '#b8620a', '#0a84a8')
+    """
+    position = (len(_RAMP) - 1) * index / max(count - 1, 1)
+    left = min(int(position), len(_RAMP) - 2)
+    ends = ([int(colour[k : k + 2], 16) for k in (1, 3, 5)] for colour in _RAMP[left : left + 2])
+    mixed = (round(a + (position - left) * (b - a)) for a, b in zip(*ends, strict=True))
+    return "#" + "".join(f"{channel:02x}" for channel in mixed)
 
 
 def label_text(text: object, limit: int) -> str:
@@ -108,38 +141,86 @@ def compact(value: float, _position: object = None) -> str:
     return f"{value:.3g}"
 
 
-def to_svg(figure: Figure, name: str, description: str) -> str:
-    """``figure`` as one ``<svg>`` element for a page.
+def line_values(axes: Axes) -> list[float]:
+    """Every finite height of the lines that were drawn."""
+    heights = (float(value) for line in axes.lines for value in np.asarray(line.get_ydata(), dtype=float).ravel())
+    return [height for height in heights if math.isfinite(height)]
 
-    Args:
-        figure: made under :func:`style`.
-        name: prefix of its ids, unique in the page; lower-case letters.
-        description: what it shows, for readers who do not see it; HTML-escaped here.
-    """
+
+def to_svg(figure: Figure, name: str, description: str) -> str:
+    """``figure`` as one ``<svg>`` element for a page; as :func:`for_page` of :func:`draw`."""
+    return for_page(draw(figure), name, description)
+
+
+def draw(figure: Figure) -> str:
+    """What matplotlib writes of a figure that was made under :func:`style`: the same text for the same figure."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
     buffer = StringIO()
     with style():
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    return _for_page(buffer.getvalue(), name, description)
+    return buffer.getvalue()
 
 
-def _for_page(svg: str, name: str, description: str) -> str:
+def for_page(drawn: str, name: str, description: str) -> str:
+    """A drawing as one ``<svg>`` element for a page.
+
+    Args:
+        drawn: from :func:`draw`.
+        name: prefix of its ids, unique in the page; lower-case letters.
+        description: what it shows, for readers who do not see it; HTML-escaped here.
+    """
+    body = _named(drawn, name)
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, f"var({variable})")
+    namespace = 'xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'<svg {_find(_BOX, body)} {namespace} role="img" aria-label="{_attribute(description)}">{_inside(body)}'
+
+
+def for_file(drawn: str, description: str) -> str:
+    """A drawing as the text of an SVG file: plain colours on no paper, and dark ones where a dark scheme is asked for.
+
+    Args:
+        drawn: from :func:`draw`.
+        description: as in :func:`for_page`.
+    """
+    body = _named(drawn, "figure")
+    namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    dark = "".join(
+        f'[style*="{kind}: {light}"] {{ {kind}: {shade} !important }}\n'
+        for light, shade in _DARK.items()
+        for kind in ("fill", "stroke")
+    )
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        f'<svg {namespaces} {_find(_BOX, body)} {_find(_SIZE, body)} role="img" '
+        f'aria-label="{_attribute(description)}">\n<style>\n'
+        "* { stroke-linejoin: round; stroke-linecap: butt }\n"
+        f"@media (prefers-color-scheme: dark) {{\nsvg {{ background: {_DARK[PAPER]} }}\n{dark}}}\n</style>"
+        f"{_inside(body)}"
+    )
+
+
+def _named(svg: str, name: str) -> str:
+    """The element alone, without comments and style sheet, its ids beginning with ``name``."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"\s*\n\s*", "\n", body)
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'href="#', f'href="#{name}-', body)
-    body = body.replace("url(#", f"url(#{name}-")
-    for colour, variable in _VARIABLES.items():
-        body = body.replace(colour, f"var({variable})")
-    box = re.search(r'viewBox="[-0-9. ]+"', body)
-    if box is None:
-        raise ValueError("matplotlib wrote an SVG without a viewBox")
-    inside = body[body.index(">") + 1 :]
-    namespace = 'xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return f'<svg {box[0]} {namespace} role="img" aria-label="{_attribute(description)}">{inside}'
+    return body.replace("url(#", f"url(#{name}-")
+
+
+def _find(pattern: str, body: str) -> str:
+    found = re.search(pattern, body)
+    if found is None:
+        raise ValueError("matplotlib wrote an SVG without a size")
+    return found[0]
+
+
+def _inside(body: str) -> str:
+    return body[body.index(">") + 1 :]
 
 
 def _attribute(text: str) -> str:

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from bitcert.certify.certificate import Certificate
@@ -21,6 +18,11 @@ from bitcert.compress.run import Candidate
 from bitcert.report import words
 from bitcert.report.drawing import to_svg
 from bitcert.report.figures import MAX_POINTS, plot_bound_surface, plot_history, plot_sections
+from bitcert.report.stability_page import stability_section
+from bitcert.report.templating import Picture, get_template
+
+if TYPE_CHECKING:
+    from bitcert.measure.profile import StabilityProfile
 
 __all__ = ["render_report"]
 
@@ -29,19 +31,11 @@ MOST_LISTED = 300
 MOST_LINES = 100
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure as SVG and what is said below it."""
-
-    title: str
-    svg: Markup
-    caption: str
-
-
 def render_report(
     certificate: Certificate,
     candidates: Sequence[Candidate] = (),
     verification_lines: Sequence[str] = (),
+    profile: StabilityProfile | None = None,
 ) -> str:
     """The report of a certificate as the text of one HTML file, the same for the same arguments.
 
@@ -49,13 +43,14 @@ def render_report(
         certificate: what to report.
         candidates: the messages that were tried, for the training curve.
         verification_lines: what a verification said, one sentence each.
+        profile: noise stability of the network that was compressed, shown as a section of its own.
 
     Raises:
         InputError: the certificate's counts are impossible (more errors than samples, delta outside (0, 1)).
     """
     shown, rest = words.group_sections(certificate.sections, MOST_ROWS)
     listed, unlisted = words.group_sections(certificate.sections, MOST_LISTED)
-    return _template().render(
+    return get_template("report.html.j2").render(
         certificate=certificate,
         words=words,
         sections=shown + ([rest] if rest else []),
@@ -70,20 +65,8 @@ def render_report(
         num_candidates=len(candidates),
         verification_lines=list(verification_lines)[:MOST_LINES],
         details=_details(certificate),
+        stability=None if profile is None else stability_section(profile),
     )
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("bitcert.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else words.clean(value),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")
 
 
 def _pictures(certificate: Certificate, candidates: Sequence[Candidate]) -> list[Picture]:

@@ -1,0 +1,180 @@
+"""Norms, stable ranks and spectra of every layer of ResNet-56: bitcert against weightwatcher 0.7.7, in one run.
+
+The same quantities on the same matrices: for every layer the eigenvalues of ``W^T W`` pooled over the slices of the
+kernel (weightwatcher's convention), their sum (``norm``), the largest (``spectral_norm``) and the stable rank. Timed of
+weightwatcher are the steps of its ``analyze`` that produce them: its walk over the layers, its normalisation and its
+eigenvalues; the power-law fit, rank and entropy are left out. For orientation also: its eigenvalues alone, its whole
+``analyze()``, and everything bitcert reports of a weight (both kinds of spectrum and every norm of the kernel).
+Best of ``--repeats`` runs, taken in turns; equality is checked to 1e-5. Usage::
+
+    python benchmarks/spectra.py [--json] [--threads N] [--repeats N]
+
+weightwatcher is no dependency of bitcert. Its requirements would change pinned packages, so it goes into an environment
+of its own that has bitcert, or in beside it without them::
+
+    pip install --no-deps weightwatcher==0.7.7 pandas matplotlib-inline traitlets
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import importlib.util
+import io
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from networks import load_checkpoint
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+from bitcert.certification import versions
+from bitcert.linear import LayerSpectrum, frobenius_norm, layer_spectra, norm_1inf, norm_21
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results-measure.jsonl"
+TARGET_RATIO = 5.0
+TOLERANCE = 1e-5
+NEEDED = ("weightwatcher", "pandas", "matplotlib_inline")
+HINT = "pip install --no-deps weightwatcher==0.7.7 pandas matplotlib-inline traitlets"
+
+Rows = dict[str, dict[str, Any]]
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Weights of the linear and convolution layers, by name."""
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    return {name: layer.weight.detach() for name, layer in layers.items()}
+
+
+def _row(eigenvalues: np.ndarray) -> dict[str, Any]:
+    total, largest = float(eigenvalues.sum()), float(eigenvalues.max())
+    return {"eigenvalues": eigenvalues, "norm": total, "spectral_norm": largest, "stable_rank": total / largest}
+
+
+def ours(weights: dict[str, Tensor]) -> Rows:
+    """The compared quantities by bitcert."""
+    return {spectrum.layer: _row(spectrum.eigenvalues[::-1]) for spectrum in layer_spectra(weights, "slices")}
+
+
+def everything_of_ours(weights: dict[str, Tensor]) -> list[tuple[LayerSpectrum, float, float, float]]:
+    """Both kinds of spectrum and every norm of the kernels."""
+    spectra = layer_spectra(weights, "slices") + layer_spectra(weights, "reshaped")
+    norms = {name: (frobenius_norm(w), norm_21(w), norm_1inf(w)) for name, w in weights.items()}
+    return [(spectrum, *norms[spectrum.layer]) for spectrum in spectra]
+
+
+class Theirs:
+    """weightwatcher's steps for the same quantities."""
+
+    def __init__(self, model: nn.Module) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            import weightwatcher
+            from weightwatcher.constants import DEFAULT_PARAMS
+
+        logging.getLogger("weightwatcher").setLevel(logging.CRITICAL)
+        self.watcher = weightwatcher.WeightWatcher(model=model)
+        self.params = self.watcher.normalize_params(DEFAULT_PARAMS.copy())
+        self.eigenvalue_seconds = 0.0
+
+    def quantities(self) -> Rows:
+        """What ``analyze`` does before its power-law fit, then sum, maximum and stable rank."""
+        rows: Rows = {}
+        self.eigenvalue_seconds = 0.0
+        for layer in self.watcher.make_layer_iterator(model=self.watcher.model, layers=[], params=self.params):
+            if not layer.skipped and layer.has_weights:
+                self.watcher.apply_normalize_Wmats(layer, self.params)
+                start = time.perf_counter()
+                self.watcher.apply_esd(layer, self.params)
+                self.eigenvalue_seconds += time.perf_counter() - start
+                rows[layer.longname] = _row(layer.evals)
+        return rows
+
+    def analyze(self) -> None:
+        """Its public call, with the fit."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.watcher.analyze()
+
+
+def deviation(mine: Rows, theirs: Rows) -> float:
+    """Largest relative difference of any number; eigenvalues that are rounding against the largest one."""
+    if mine.keys() != theirs.keys():
+        raise SystemExit(f"the layers differ: {sorted(mine.keys() ^ theirs.keys())}")
+    worst = 0.0
+    for name, row in mine.items():
+        other = theirs[name]
+        for key in ("norm", "spectral_norm", "stable_rank"):
+            worst = max(worst, abs(row[key] / other[key] - 1))
+        rounding = 1e-12 * other["spectral_norm"]
+        gaps = np.abs(row["eigenvalues"] - other["eigenvalues"]) / np.maximum(other["eigenvalues"], rounding)
+        worst = max(worst, float(gaps.max()))
+    return worst
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def run(repeats: int) -> dict[str, Any]:
+    """One result line."""
+    model = load_checkpoint("resnet56")
+    weights, theirs = weights_of(model), Theirs(model)
+    worst = deviation(ours(weights), theirs.quantities())
+    theirs.analyze()
+    seconds: dict[str, list[float]] = {key: [] for key in ("ours", "theirs", "theirs_eigenvalues", "ours_everything")}
+    for _ in range(repeats):
+        seconds["ours"].append(timed(lambda: ours(weights)))
+        seconds["theirs"].append(timed(theirs.quantities))
+        seconds["theirs_eigenvalues"].append(theirs.eigenvalue_seconds)
+        seconds["ours_everything"].append(timed(lambda: everything_of_ours(weights)))
+    best = {key: min(values) for key, values in seconds.items()}
+    best["theirs_analyze"] = min(timed(theirs.analyze) for _ in range(2))
+    return {
+        "network": "resnet56",
+        "layers": len(weights),
+        "ratio": round(best["theirs"] / best["ours"], 1),
+        "target_ratio": TARGET_RATIO,
+        "ratio_of_eigenvalues_alone": round(best["theirs_eigenvalues"] / best["ours"], 1),
+        "ratio_of_analyze": round(best["theirs_analyze"] / best["ours"], 1),
+        "seconds": {key: round(value, 4) for key, value in best.items()},
+        "largest_deviation": worst,
+        "tolerance": TOLERANCE,
+        "weightwatcher": importlib.metadata.version("weightwatcher"),
+    }
+
+
+def main() -> None:
+    """Compare, print one JSON line, and fail when the numbers differ or the ratio is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="append the line to docs/results-measure.jsonl")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for both sides")
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"not installed: {', '.join(missing)}; get the comparison with: {HINT}", file=sys.stderr)
+        raise SystemExit(2)
+    torch.set_num_threads(options.threads)
+    with threadpool_limits(options.threads):
+        result = run(options.repeats)
+    line = {"benchmark": "spectra", "threads": options.threads, **result, "versions": versions()}
+    print(json.dumps(line), flush=True)
+    if options.json:
+        with open(RESULTS, "a") as file:
+            file.write(json.dumps(line) + "\n")
+    if not result["largest_deviation"] <= TOLERANCE or result["ratio"] < TARGET_RATIO:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

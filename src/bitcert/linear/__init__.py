@@ -1,0 +1,46 @@
+"""Linear layers as maps: apply, transpose, norms, spectra, power-law tails, random sign projections.
+
+Measures, not guarantees: every number here describes a weight, none bounds a risk.
+"""
+
+from bitcert.linear.lanczos import OperatorNorm, operator_norm
+from bitcert.linear.maps import LayerMap, Window
+from bitcert.linear.norms import (
+    LayerNorms,
+    frobenius_norm,
+    layer_norms,
+    norm_1inf,
+    norm_21,
+    reshaped_spectral_norm,
+    stable_rank,
+    unrolled_frobenius_norm,
+)
+from bitcert.linear.projection import error_variance, matrix_project
+from bitcert.linear.spectra import LayerSpectrum, layer_spectra, singular_values
+from bitcert.linear.tails import Comparison, TailFit, TailResult, eigenvalue_tail, fit_tail, weight_tail
+
+__all__ = [
+    "Comparison",
+    "LayerMap",
+    "LayerNorms",
+    "LayerSpectrum",
+    "OperatorNorm",
+    "TailFit",
+    "TailResult",
+    "Window",
+    "eigenvalue_tail",
+    "error_variance",
+    "fit_tail",
+    "frobenius_norm",
+    "layer_norms",
+    "layer_spectra",
+    "matrix_project",
+    "norm_1inf",
+    "norm_21",
+    "operator_norm",
+    "reshaped_spectral_norm",
+    "singular_values",
+    "stable_rank",
+    "unrolled_frobenius_norm",
+    "weight_tail",
+]

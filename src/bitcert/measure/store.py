@@ -1,0 +1,225 @@
+"""Per-example arrays on disk, shard by shard, so that memory stays flat in the number of examples.
+
+A shard is an index range ``[start, stop)`` of the sample with one array ``[stop - start, ...]`` for every quantity.
+Merging shards is concatenation by index range: it is associative, its order does not matter, and quantiles of the
+merged arrays are exact. Files are numpy's uncompressed ``.npz`` (no pickle), written under another name and renamed,
+so that a killed run leaves whole shards only. A file that is truncated, damaged or of another run (``identity``) is
+as good as absent. It does NOT protect from someone who writes false numbers under the right identity.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitcert.errors import InputError
+
+COLUMN_BYTES = 1 << 26
+"""Memory for the columns that are read at a time."""
+
+_IDENTITY = "identity"
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00(?P<length>..)\{'descr': '(?P<dtype><f4|<f8|<U64)', 'fortran_order': False, "
+    rb"'shape': \((?P<shape>(?:\d{1,15},? ?){0,8})\), \} *\n",
+    re.DOTALL,
+)
+"""Of an ``.npy`` file of floats in C order, or of an identity (64 characters)."""
+
+Values = NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Arrays of the examples ``start .. stop - 1``; every array's first axis has length ``stop - start``."""
+
+    start: int
+    stop: int
+    arrays: Mapping[str, Values]
+
+    def __post_init__(self) -> None:
+        for name, array in self.arrays.items():
+            if array.ndim == 0 or len(array) != self.stop - self.start:
+                got = f"{name!r} of shape {list(array.shape)}"
+                raise InputError(f"arrays of {self.stop - self.start} examples", got, "give one row per example")
+
+
+def merge(shards: Iterable[Shard]) -> Shard:
+    """One shard of the union of adjacent index ranges; order and grouping of the arguments do not matter.
+
+    Raises:
+        InputError: for no shards, ranges that overlap or leave a gap, or shards with other quantities.
+
+    >>> halves = [Shard(1, 2, {"margin": np.array([5.0])}), Shard(0, 1, {"margin": np.array([4.0])})]
+    >>> merge(halves).arrays["margin"].tolist()
+    [4.0, 5.0]
+    """
+    ordered = sorted(shards, key=lambda shard: (shard.start, shard.stop))
+    if not ordered:
+        raise InputError("at least one shard", "none", "measure something first")
+    for left, right in pairwise(ordered):
+        if left.stop != right.start:
+            got = f"{left.start}..{left.stop} followed by {right.start}..{right.stop}"
+            raise InputError("shards whose ranges follow each other", got, "merge neighbours without gaps")
+        if set(left.arrays) != set(right.arrays):
+            odd = sorted(set(left.arrays) ^ set(right.arrays))[0]
+            raise InputError("shards of the same quantities", f"{odd!r} in one of them", "measure them alike")
+    arrays = {name: np.concatenate([shard.arrays[name] for shard in ordered]) for name in sorted(ordered[0].arrays)}
+    return Shard(ordered[0].start, ordered[-1].stop, arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class ShardStore:
+    """The shards of one run in a folder.
+
+    Args:
+        folder: made when the first shard is written.
+        identity: hexadecimal hash of everything that determines the numbers.
+        num_samples: size of the whole sample.
+        shard_size: examples a shard; the last may be smaller.
+    """
+
+    folder: Path
+    identity: str
+    num_samples: int
+    shard_size: int
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """``(start, stop)`` of every shard."""
+        starts = range(0, self.num_samples, self.shard_size)
+        return tuple((start, min(start + self.shard_size, self.num_samples)) for start in starts)
+
+    def path(self, start: int, stop: int) -> Path:
+        """File of a shard; the name begins the identity so that several runs can share a folder."""
+        return self.folder / f"shard-{self.identity[:16]}-{start:010d}-{stop:010d}.npz"
+
+    def write(self, shard: Shard) -> None:
+        """Write a shard in one step as far as a reader can tell.
+
+        Raises:
+            InputError: when the folder cannot be written to or the disk is full.
+        """
+        path = self.path(shard.start, shard.stop)
+        partial = path.with_name(path.name + ".partial")
+        content = {
+            name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for name, array in shard.arrays.items()
+        }
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(partial, "wb") as file:
+                np.savez(file, allow_pickle=False, **{_IDENTITY: np.array(self.identity)}, **content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            if not isinstance(error, OSError):
+                raise
+            got = f"{error.strerror or error} at {self.folder}"
+            raise InputError("a folder that finished shards can be written to", got, "choose another folder") from error
+
+    def read(self, start: int, stop: int) -> Shard | None:
+        """The shard, or ``None`` when there is no file of this run that can be read whole."""
+        try:
+            with zipfile.ZipFile(self.path(start, stop)) as file:
+                names = [name.removesuffix(".npy") for name in file.namelist()]
+                if _text(file, _IDENTITY) != self.identity or len(set(names)) != len(names):
+                    return None
+                return Shard(start, stop, {name: _array(file, name) for name in names if name != _IDENTITY})
+        except (OSError, zipfile.BadZipFile, ValueError, KeyError, EOFError, InputError, MemoryError):
+            return None
+        except (NotImplementedError, RuntimeError):  # zipfile: an unknown compression, an encrypted member
+            return None
+
+    def finished(self, start: int, stop: int) -> bool:
+        """Whether this shard has been written whole."""
+        return self.read(start, stop) is not None
+
+    def names(self) -> tuple[str, ...]:
+        """The stored quantities."""
+        shard = self.read(*self.ranges[0])
+        return () if shard is None else tuple(sorted(shard.arrays))
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Shape of one example's value of a quantity, or ``None`` when it was not measured."""
+        with zipfile.ZipFile(self.path(*self.ranges[0])) as file:
+            return _array(file, name).shape[1:] if f"{name}.npy" in file.namelist() else None
+
+    def columns(self, name: str) -> Iterator[Values]:
+        """The columns ``[n]`` of a quantity of shape ``[n, ...]``, flattened in C order, a few at a time in memory.
+
+        Raises:
+            InputError: when a shard that was there has gone or been damaged meanwhile.
+        """
+        shape = self.shape(name)
+        total = math.prod(shape) if shape is not None else 0
+        step = max(1, COLUMN_BYTES // (8 * max(1, self.num_samples)))
+        for first in range(0, total, step):
+            blocks = [self._block(name, span, first, min(first + step, total)) for span in self.ranges]
+            together = np.concatenate(blocks, axis=1)
+            yield from together
+
+    def array(self, name: str) -> Values:
+        """A quantity of the whole sample, ``[n, ...]``, in memory."""
+        return np.concatenate([self._member(name, span) for span in self.ranges])
+
+    def _block(self, name: str, span: tuple[int, int], first: int, last: int) -> Values:
+        array = self._member(name, span)
+        return np.ascontiguousarray(array.reshape(len(array), -1)[:, first:last].T)
+
+    def _member(self, name: str, span: tuple[int, int]) -> Values:
+        try:
+            with zipfile.ZipFile(self.path(*span)) as file:
+                return _array(file, name)
+        except (OSError, zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
+            got = f"{self.path(*span).name} gone or damaged"
+            raise InputError("the shards just written", got, "run it again: finished shards are kept") from error
+
+    def remove(self) -> None:
+        """Delete this run's shards, and the folder if nothing else is in it."""
+        for span in self.ranges:
+            self.path(*span).unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+def _member_bytes(file: zipfile.ZipFile, name: str) -> bytes:
+    info = file.getinfo(f"{name}.npy")
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("a compressed member")  # ours never are; a small file could unfold to any size
+    return file.read(info)  # checks the member's CRC
+
+
+def _parse(content: bytes) -> NDArray[np.generic]:
+    """An ``.npy`` file as written here; numpy's own reader would allocate whatever a header claims."""
+    match = _HEADER.match(content)
+    if match is None:
+        raise ValueError("an .npy header that was never written")
+    dtype = np.dtype(match["dtype"].decode())
+    shape = tuple(int(size) for size in match["shape"].split(b",") if size.strip())
+    count, start = math.prod(shape), 10 + int.from_bytes(match["length"], "little")
+    if match.end() != start or count * dtype.itemsize != len(content) - start:
+        raise ValueError("an array whose header does not fit its data")
+    return np.frombuffer(content, dtype, count, start).reshape(shape)
+
+
+def _array(file: zipfile.ZipFile, name: str) -> Values:
+    array = _parse(_member_bytes(file, name))
+    if array.dtype.kind != "f":
+        raise ValueError("an array that is not of floats")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _text(file: zipfile.ZipFile, name: str) -> str:
+    return str(_parse(_member_bytes(file, name))[()])
