@@ -6,10 +6,12 @@ The verbs, in the order of the work::
     compressed = compress(sample, network, run=Run())    # -> message, ledger, helper
     certificate = certify(compressed, sample)            # -> the bound, with everything it rests on
     verification = verify("out/certificate.json")        # a stranger's check from the files
+    profile = measure(network, sample)                   # noise stability: why it could be compressed
     page = render_report(certificate)                    # one self-contained HTML page
 
 Samples come from ``load_sample`` or ``to_sample``. The subpackages hold the parts: ``certify`` (the theorems as pure
-functions), ``coding`` (bits), ``network`` (capture), ``helper`` (decoders), ``compress`` (search).
+functions), ``coding`` (bits), ``network`` (capture), ``helper`` (decoders), ``compress`` (search), ``linear`` (norms,
+spectra), ``measure`` (noise stability).
 """
 
 from bitcert.certification import certify as _certify
@@ -20,6 +22,9 @@ from bitcert.data import Role, Sample, load_sample, to_sample
 from bitcert.errors import BitcertError
 from bitcert.evaluate import DecisionRule, ErrorCount, count_errors
 from bitcert.helper import Decoded, Helper, Preprocessing, decode_message
+from bitcert.measure import MeasureSettings, StabilityProfile
+from bitcert.measure import measure as _measure
+from bitcert.measure.tracker import Tracker
 from bitcert.network import Network, capture
 from bitcert.report import render_report
 from bitcert.verify import Status, Verification
@@ -28,6 +33,7 @@ from bitcert.verify import verify as _verify
 # The verbs deliberately take the names of the subpackages that implement them.
 certify = _certify
 compress = _compress
+measure = _measure
 verify = _verify
 
 __version__ = "0.1.0"
@@ -41,12 +47,15 @@ __all__ = [
     "Decoded",
     "ErrorCount",
     "Helper",
+    "MeasureSettings",
     "Network",
     "Preprocessing",
     "Role",
     "Run",
     "Sample",
+    "StabilityProfile",
     "Status",
+    "Tracker",
     "Verification",
     "capture",
     "certify",
@@ -54,6 +63,7 @@ __all__ = [
     "count_errors",
     "decode_message",
     "load_sample",
+    "measure",
     "render_report",
     "to_sample",
     "verify",

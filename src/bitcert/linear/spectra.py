@@ -1,4 +1,4 @@
-"""Singular values of weight layers, all layers of a network at once.
+"""Singular values of weight layers.
 
 Kinds of spectrum of a kernel ``[out, in, *kernel]``:
 
@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,9 +35,6 @@ KINDS: tuple[Kind, ...] = ("reshaped", "slices")
 
 _SMALLEST_RATIO = 2e-10
 """Smallest over largest eigenvalue of a Gram matrix below which the singular values come from an SVD."""
-
-_SMALL_SIDE = 128
-_CHUNK_ENTRIES = 2**15
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +85,7 @@ def singular_values(weight: Tensor) -> NDArray[np.float64]:
 
 
 def layer_spectra(weights: Mapping[str, Tensor], kind: Kind = "reshaped") -> tuple[LayerSpectrum, ...]:
-    """Spectra of many layers; matrices of one size are decomposed together, which is what makes it fast.
+    """Spectra of many layers; those of one shape are decomposed together.
 
     Args:
         weights: by layer name, ``[out, in]`` or ``[out, in, *kernel]``.
@@ -101,50 +97,48 @@ def layer_spectra(weights: Mapping[str, Tensor], kind: Kind = "reshaped") -> tup
     """
     if kind not in KINDS:
         raise unknown_name("kind of spectrum", str(kind), KINDS)
-    groups: dict[torch.Size, list[str]] = defaultdict(list)
+    groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for name, weight in weights.items():
         if weight.dim() < 2 or weight.numel() == 0:
             got = f"shape {list(weight.shape)}"
             raise InputError(f"a weight of shape [out, in, ...] for {name!r}", got, "pass a layer's weight")
-        groups[weight.shape].append(name)
+        groups[tuple(weight.shape)].append(name)
     values: dict[str, NDArray[np.float64]] = {}
     for names in groups.values():
-        stack = torch.stack([weights[name].detach().to("cpu", torch.float64) for name in names])
-        for name, finite in zip(names, torch.isfinite(stack).flatten(1).all(1).tolist(), strict=True):
-            if not finite:
-                raise InputError(
-                    f"finite weights in {name!r}", "NaN or infinite entries", "repair or retrain the layer"
-                )
-        values |= zip(names, _stack_values(stack, kind), strict=True)
+        values |= zip(names, _values_of_layers(_stack(names, weights), kind), strict=True)
     return tuple(LayerSpectrum(name, kind, values[name]) for name in weights)
 
 
-def _stack_values(stack: Tensor, kind: Kind) -> NDArray[np.float64]:
-    """Singular values, largest first, of every weight in ``[layers, out, in, *kernel]``: ``[layers, count]``."""
-    if kind == "slices" and stack.dim() > 3:
-        slices = stack.flatten(3).movedim(3, 1)
-        found = _batched(slices.flatten(0, 1)).reshape(len(stack), -1) / math.sqrt(2)
+def _stack(names: list[str], weights: Mapping[str, Tensor]) -> NDArray[np.floating]:
+    """Weights of one shape, ``[layers, out, in, *kernel]``."""
+    # numpy, not torch: on arrays of this size starting torch's threads can cost more than the work
+    stack = np.stack([weights[name].detach().cpu().numpy() for name in names])
+    # a sum in float64 is finite only if its terms are, and costs less than looking at each
+    for name, total in zip(names, stack.reshape(len(names), -1).sum(1, dtype=np.float64), strict=True):
+        if not math.isfinite(total):
+            raise InputError(f"finite weights in {name!r}", "NaN or infinite entries", "repair or retrain the layer")
+    return stack
+
+
+def _values_of_layers(stack: NDArray[np.floating], kind: Kind) -> NDArray[np.float64]:
+    """``[layers, count]``, largest first, of ``[layers, out, in, *kernel]``."""
+    layers, rows, columns, *kernel = stack.shape
+    if kind == "slices" and kernel:
+        places = stack.reshape(layers, rows, columns, -1).transpose(0, 3, 1, 2)
+        matrices = np.ascontiguousarray(places, np.float64).reshape(-1, rows, columns)
+        values = _singular_values(matrices) / math.sqrt(2)
     else:
-        found = _batched(stack.flatten(2))
-    return np.sort(found, axis=1)[:, ::-1]
+        values = _singular_values(stack.reshape(layers, rows, -1).astype(np.float64))
+    return np.sort(values.reshape(layers, -1), axis=1)[:, ::-1]
 
 
-def _batched(matrices: Tensor) -> NDArray[np.float64]:
-    """Singular values ``[count, short side]`` of ``[count, rows, columns]``."""
-    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
-    if wide.shape[1] > _SMALL_SIDE:
-        return np.concatenate([_decompose(matrix[None]) for matrix in wide])
-    # LAPACK works on one small matrix at a time on one core; chunks also keep the temporaries in its cache
-    chunks = wide.split(max(1, _CHUNK_ENTRIES // wide[0].numel()))
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return np.concatenate(list(pool.map(_decompose, chunks)))
-
-
-def _decompose(wide: Tensor) -> NDArray[np.float64]:
-    squares = torch.linalg.eigvalsh(wide @ wide.mT)
+def _singular_values(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``[count, short side]`` of ``[count, rows, columns]``."""
+    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.transpose(0, 2, 1)
+    stack = torch.from_numpy(wide)
+    squares: NDArray[np.float64] = torch.linalg.eigvalsh(stack @ stack.mT).numpy()
     inaccurate = ~(squares[:, 0] >= _SMALLEST_RATIO * squares[:, -1])
-    values = squares.clamp(min=0).sqrt()
-    if bool(inaccurate.any()):
-        values[inaccurate] = torch.linalg.svdvals(wide[inaccurate])
-    found: NDArray[np.float64] = values.numpy()
-    return found
+    values: NDArray[np.float64] = np.sqrt(np.maximum(squares, 0.0))
+    if inaccurate.any():
+        values[inaccurate] = np.linalg.svd(wide[inaccurate], compute_uv=False)
+    return values

@@ -22,6 +22,7 @@ WEIGHTS = {
     "conv": random(4, 3, 3, 3, seed=2),
     "like conv": random(4, 3, 3, 3, seed=3),
     "line": random(6, 2, 5, seed=4),
+    "one place": random(5, 3, 1, 1, seed=5),
 }
 
 
