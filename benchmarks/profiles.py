@@ -76,11 +76,14 @@ def run(name: str) -> dict[str, object]:
 def main() -> None:
     """Measure the rows named on the command line, each in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("rows", nargs="*", help=f"some of {', '.join(ROWS)}; all of them by default")
     parser.add_argument("--json", action="store_true", help="append the lines to docs/results-measure.jsonl")
     parser.add_argument("--here", action="store_true", help="measure in this process")
     arguments = parser.parse_args()
-    for name in arguments.rows:
+    unknown = set(arguments.rows) - set(ROWS)
+    if unknown:
+        parser.error(f"nothing named {', '.join(sorted(unknown))}")
+    for name in arguments.rows or ROWS:
         if arguments.here:
             print(json.dumps(run(name)), flush=True)
             continue

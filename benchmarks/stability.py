@@ -112,13 +112,16 @@ def show(console: Console, name: str, profile: StabilityProfile) -> None:
 def main() -> None:
     """Measure every network and print or keep what is seen."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("networks", nargs="*", help=f"some of {', '.join(NETWORKS)}; all of them by default")
     parser.add_argument("--images", type=int, help="images of every network instead of the usual numbers")
     parser.add_argument("--json", action="store_true", help="write docs/stability.json")
     arguments = parser.parse_args()
+    unknown = set(arguments.networks) - set(NETWORKS)
+    if unknown:
+        parser.error(f"nothing named {', '.join(sorted(unknown))}")
     console = Console(width=110)
     result: dict[str, object] = {"seed": 0, "tolerance": TOLERANCE, "noise": 0.1, "versions": versions()}
-    for name in arguments.networks:
+    for name in arguments.networks or NETWORKS:
         count = arguments.images or NETWORKS[name]
         network, sample, process = trained_network(name, count)
         settings = MeasureSettings(tolerance=TOLERANCE)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +36,9 @@ KINDS: tuple[Kind, ...] = ("reshaped", "slices")
 
 _SMALLEST_RATIO = 2e-10
 """Smallest over largest eigenvalue of a Gram matrix below which the singular values come from an SVD."""
+
+_WORTH_THREADS = 32
+"""Matrices in a stack from which on threads pay."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +136,24 @@ def _values_of_layers(stack: NDArray[np.floating], kind: Kind) -> NDArray[np.flo
     return np.sort(values.reshape(layers, -1), axis=1)[:, ::-1]
 
 
+def _squares(wide: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Eigenvalues of the smaller Gram matrices, smallest first."""
+    stack = torch.from_numpy(wide)
+    found: NDArray[np.float64] = torch.linalg.eigvalsh(stack @ stack.mT).numpy()
+    return found
+
+
 def _singular_values(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
     """``[count, short side]`` of ``[count, rows, columns]``."""
     wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.transpose(0, 2, 1)
-    stack = torch.from_numpy(wide)
-    squares: NDArray[np.float64] = torch.linalg.eigvalsh(stack @ stack.mT).numpy()
+    # LAPACK takes small matrices one by one on one core; halves of the stack go to threads of their own
+    threads = torch.get_num_threads() if len(wide) >= _WORTH_THREADS else 1
+    parts = np.array_split(wide, threads)
+    if threads == 1:
+        squares = _squares(wide)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            squares = np.concatenate(list(pool.map(_squares, parts)))
     inaccurate = ~(squares[:, 0] >= _SMALLEST_RATIO * squares[:, -1])
     values: NDArray[np.float64] = np.sqrt(np.maximum(squares, 0.0))
     if inaccurate.any():

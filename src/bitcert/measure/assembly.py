@@ -136,6 +136,25 @@ def _distributions(run: Finished) -> dict[str, tuple[Distribution, ...]]:
     return found
 
 
+def _estimate_note(run: Finished) -> tuple[str, ...]:
+    """How exact the estimated norms are, in one sentence; nothing when all are exact."""
+    squares, count, estimated = 0.0, 0, 0
+    if run.has("jacobian_norm"):
+        parts = (run.store.columns(name) for name in ("jacobian_norm", "jacobian_error"))
+        for norm, error in zip(*parts, strict=True):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                relative = np.square(error / norm, dtype=np.float64)
+            known = np.isfinite(relative)
+            squares += math.fsum(np.sort(relative[known]))
+            count += int(known.sum())
+            estimated += int((relative[known] > 0).sum())
+    if not estimated:
+        return ()
+    reached, alone = math.sqrt(squares / count), math.sqrt(squares / estimated)
+    text = f"root-mean-square relative standard error {reached:.2%} over all pairs, {alone:.2%} where estimated"
+    return (f"Jacobian norms: {text}; asked for {run.settings.tolerance:.2%}",)
+
+
 def _normalised_margins(run: Finished) -> dict[str, tuple[Distribution, ...]]:
     """``margin / ‖f(x)‖``, and ``margin / (‖x‖ Π ‖A^i‖_2)`` with the operator norms at the real input size."""
     margin, output, size = (
@@ -244,6 +263,6 @@ def assemble(run: Finished) -> StabilityProfile:
         spectra=tuple(w.spectrum for w in run.weights if w.spectrum is not None),
         smoothness=smoothness,
         hypotheses=check_hypotheses(architecture, run.parameters, structure, distributions, smoothness, positive),
-        notes=(*run.notes, *(w.note for w in run.weights if w.note), *_zeta_note(run)),
+        notes=(*run.notes, *(w.note for w in run.weights if w.note), *_zeta_note(run), *_estimate_note(run)),
         arrays=_arrays(run),
     )

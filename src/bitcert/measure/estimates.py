@@ -29,7 +29,7 @@ LEAST_PROBES = 12
 MORE_BLOCKS = 4
 SLACK = 2.0
 """An example whose squared relative error exceeds this many times the planned mean gets more probes."""
-SAFETY = 1.1
+SAFETY = 1.05
 """Probes beyond what the pilot asks for, since the pilot is a sample too."""
 
 

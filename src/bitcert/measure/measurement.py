@@ -31,7 +31,13 @@ from bitcert.helper import Preprocessing
 from bitcert.measure.assembly import Finished, assemble
 from bitcert.measure.layers import Structure
 from bitcert.measure.linearisation import Linearisation
-from bitcert.measure.planning import MeasurePlan, is_out_of_memory, out_of_memory, plan_measure
+from bitcert.measure.planning import (
+    MeasurePlan,
+    affordable_smoothness,
+    is_out_of_memory,
+    out_of_memory,
+    plan_measure,
+)
 from bitcert.measure.producers import PRODUCERS, Preparation, as_array, derive
 from bitcert.measure.profile import StabilityProfile
 from bitcert.measure.settings import BatchContext, MeasureSettings, check_available
@@ -154,6 +160,8 @@ def measure(
     settings = settings or MeasureSettings()
     preprocessing = preprocessing or Preprocessing.usual(sample)
     structure = _check(network, sample, settings)
+    count = affordable_smoothness(network.architecture, structure, settings, len(sample))
+    settings = replace(settings, smoothness_samples=count)
     plan = plan_measure(network, sample, settings)
     twin = _twin(network, init, random_init, settings)
     initial = twin.parameters if twin is not None and init is not None else None
@@ -300,7 +308,7 @@ def _notes(run: _Run) -> tuple[str, ...]:
         notes.append("no margin: the sample has no labels")
     limits = {"smoothness": run.settings.smoothness_samples, "noise_sensitivity": run.settings.sensitivity_samples}
     for name, limit in limits.items():
-        if name in run.wanted and limit < len(run.sample):
+        if name in run.wanted and limit is not None and limit < len(run.sample):
             notes.append(f"{name} on {limit} of {len(run.sample)} examples, spread evenly")
     return (*notes, *run.network.report.notes)
 

@@ -28,6 +28,9 @@ MAX_SHARD_SIZE = 8192
 SHARD_SECONDS = 20.0
 """Work of about so many seconds is lost when a run is interrupted."""
 
+SMOOTHNESS_FLOPS = 3e12
+LEAST_SMOOTHNESS_SAMPLES = 100
+
 _ROW_CHUNK = 1 << 22
 _ROWS_ESTIMATED = 12
 """Rows of a sweep at a tolerance of 1 %, as seen on residual networks; dense networks need more, but are cheap."""
@@ -133,8 +136,8 @@ def _flops(architecture: Architecture, structure: Structure, settings: MeasureSe
     if "attenuation" in wanted:
         each += len(settings.noise_levels) * down
     if "smoothness" in wanted:
-        fixed += min(num_samples, settings.smoothness_samples) * settings.draws * (whole + 4 * down)
-        fixed += settings.draws * _PROJECTION_FLOPS
+        count = affordable_smoothness(architecture, structure, settings, num_samples)
+        fixed += count * _smoothness_flops(architecture, structure, settings) + settings.draws * _PROJECTION_FLOPS
     if "interlayer_cushion" in wanted:
         # layers next to each other in a chain need no sweep
         swept = structure.layers[2 if structure.chain else 1 :]
@@ -147,6 +150,23 @@ def _flops(architecture: Architecture, structure: Structure, settings: MeasureSe
     if "noise_sensitivity" in wanted:
         fixed += min(num_samples, settings.sensitivity_samples) * settings.sensitivity_draws * down
     return fixed + num_samples * each
+
+
+def _smoothness_flops(architecture: Architecture, structure: Structure, settings: MeasureSettings) -> float:
+    """Of one example: a substituted pass a draw, and from every layer a replay and a derivative of two noises."""
+    flops = architecture.propagation.flops
+    down = sum(float(sum(flops[n] for n in structure.reaches[name])) for name in structure.nodes)
+    return settings.draws * (float(sum(flops.values())) + 4 * down)
+
+
+def affordable_smoothness(
+    architecture: Architecture, structure: Structure, settings: MeasureSettings, num_samples: int
+) -> int:
+    """How many examples the smoothness is measured on: as asked for, or all that ``SMOOTHNESS_FLOPS`` allow."""
+    if settings.smoothness_samples is not None:
+        return min(num_samples, settings.smoothness_samples)
+    each = max(1.0, _smoothness_flops(architecture, structure, settings))
+    return min(num_samples, max(LEAST_SMOOTHNESS_SAMPLES, int(SMOOTHNESS_FLOPS / each)))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

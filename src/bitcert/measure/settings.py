@@ -60,8 +60,9 @@ class MeasureSettings:
         draws: noise draws of the interlayer smoothness.
         projections: numbers kept of each layer by Matrix-Project, or ``None`` for as many as are affordable.
         delta: the smoothness is its ``1 - delta`` quantile over the noise, in (0, 1).
-        smoothness_samples: how many examples, spread evenly over the sample, the smoothness is measured on.
-        sensitivity_samples: the same for the noise sensitivity.
+        smoothness_samples: how many examples, spread evenly over the sample, the smoothness is measured on, or ``None``
+            for as many as a fixed amount of arithmetic allows (:func:`bitcert.measure.planning.affordable_smoothness`).
+        sensitivity_samples: the same for the noise sensitivity; a number.
         sensitivity_draws: Gaussian draws for each of them, at least 2.
         batch_size: examples computed at a time, or ``None`` to fit ``memory_bytes``.
         dtype: ``"float32"`` or ``"float64"``.
@@ -85,7 +86,7 @@ class MeasureSettings:
     draws: int = 3
     projections: int | None = None
     delta: float = 0.05
-    smoothness_samples: int = 300
+    smoothness_samples: int | None = None
     sensitivity_samples: int = 64
     sensitivity_draws: int = 8
     batch_size: int | None = None
@@ -93,12 +94,13 @@ class MeasureSettings:
     device: str = "cpu"
     keep: bool = False
     quantities: tuple[str, ...] | None = None
-    memory_bytes: int = 1 << 29
+    memory_bytes: int = 1 << 28
 
     def __post_init__(self) -> None:
         _check_count("seed", self.seed, 0, (1 << 63) - 1)
         _check_count("draws", self.draws, 1)
-        _check_count("smoothness_samples", self.smoothness_samples, 0, 1 << 40)
+        if self.smoothness_samples is not None:
+            _check_count("smoothness_samples", self.smoothness_samples, 0, 1 << 40)
         _check_count("sensitivity_samples", self.sensitivity_samples, 0, 1 << 40)
         _check_count("sensitivity_draws", self.sensitivity_draws, 2)
         _check_count("memory_bytes", self.memory_bytes, 1 << 20, 1 << 50)
@@ -200,9 +202,9 @@ class BatchContext:
     index: Tensor
     num_samples: int
 
-    def among(self, count: int) -> Tensor:
-        """``[B]`` bool: which examples are among ``count`` that are spread evenly over the whole sample."""
-        if count >= self.num_samples:
+    def among(self, count: int | None) -> Tensor:
+        """``[B]`` bool: which examples are among ``count`` that are spread evenly over the whole sample (None: all)."""
+        if count is None or count >= self.num_samples:
             return torch.ones(len(self.index), dtype=torch.bool)
         return self.index * count // self.num_samples < (self.index + 1) * count // self.num_samples
 

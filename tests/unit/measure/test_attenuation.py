@@ -131,7 +131,7 @@ def test_many_levels_are_computed_in_portions(monkeypatch):
     net = nets.build("lenet")
     settings = MeasureSettings(noise_levels=(0.1, 0.2, 0.3, 0.4, 0.5))
     whole = attenuation(net.context(), settings)["attenuation"]
-    monkeypatch.setattr("bitcert.measure.replay._ROWS", 2 * nets.BATCH)
+    monkeypatch.setattr(sys.modules["bitcert.measure.replay"], "_ROWS", 2 * nets.BATCH)
     torch.testing.assert_close(attenuation(net.context(), settings)["attenuation"], whole, equal_nan=True)
 
 

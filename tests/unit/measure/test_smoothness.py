@@ -126,7 +126,7 @@ def test_many_draws_are_computed_in_portions(monkeypatch):
     net = nets.build("lenet")
     settings = MeasureSettings(draws=5, projections=20)
     whole = measured(net, settings=settings)[2]
-    monkeypatch.setattr("bitcert.measure.replay._ROWS", 2 * nets.BATCH)
+    monkeypatch.setattr(sys.modules["bitcert.measure.replay"], "_ROWS", 2 * nets.BATCH)
     for name, value in measured(net, settings=settings)[2].items():
         torch.testing.assert_close(value, whole[name])
 
