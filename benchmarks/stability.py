@@ -19,7 +19,7 @@ from bitcert.certification import versions
 from bitcert.measure import MeasureSettings, StabilityProfile, measure
 
 RESULTS = Path(__file__).parents[1] / "docs" / "stability.json"
-NETWORKS = {"lenet300": 2000, "lenet5": 1000, "resnet20": 500}
+NETWORKS = {"lenet300": 2000, "lenet5": 1000, "resnet20": 200}
 FOUR = ("layer_cushion", "minimal_interlayer_cushion_unclipped", "contraction", "smoothness")
 TOLERANCE = 0.02
 

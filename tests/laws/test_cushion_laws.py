@@ -1,4 +1,4 @@
-"""Laws of the cushions for any weights and inputs: scale invariance, ranges, closed forms, no influence of the batch."""
+"""Laws of the cushions for any weights and inputs: scale invariance, ranges, closed forms, examples apart."""
 
 import importlib.util
 import sys

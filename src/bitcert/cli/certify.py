@@ -40,6 +40,7 @@ from bitcert.data import Role, Sample, load_sample
 from bitcert.errors import InputError
 from bitcert.evaluate import Progress
 from bitcert.helper import Helper
+from bitcert.measure import StabilityProfile, network_hash
 from bitcert.network import Network, OpaqueModel
 from bitcert.output import check_output_folder, write_output
 from bitcert.report import render_report, terminal_summary
@@ -103,6 +104,7 @@ def certify_command(
         held = _load_holdout(holdout, sample, download, progress)
         preprocessing = preprocessing_for(sample, scale, mean, std)
         network = None if model is None else load_network(model, weights, sample, preprocessing)
+        stability = _of_this_network(stability, network)
         helper = Helper.for_sample(sample, _predictor(network), preprocessing)
         request = _Request(sample, held, network, helper, family, fine_tune)
         _print_plan(request, seconds)
@@ -118,6 +120,7 @@ def certify_command(
         expected = "the files just made to verify"
         raise InputError(expected, verification.reason, "report this as a bug with the command you ran")
     lines = [f"{line.name}: {line.detail}" for line in verification.lines]
+    write_output(out, files)  # before the pictures: nothing in a profile from elsewhere may cost the certificate
     files[REPORT_FILE] = render_report(certificate, compressed.candidates, lines, stability).encode()
     write_output(out, files)
     if run.checkpoint is not None:
@@ -129,6 +132,19 @@ def certify_command(
     if network is not None and network.refusal:
         console.print(f"Certified as an opaque module, because capture failed: {network.refusal}", markup=False)
     console.print(f"Verified from the files. Results: {out / REPORT_FILE}, {out / CERTIFICATE_FILE}", markup=False)
+
+
+def _of_this_network(profile: StabilityProfile | None, network: LoadedNetwork | None) -> StabilityProfile | None:
+    """The profile; one of another network is shown too, but named so."""
+    if profile is None:
+        return None
+    captured = network.predictor if network is not None else None
+    if isinstance(captured, Network) and network_hash(captured) == profile.network["content_hash"]:
+        return profile
+    Console(stderr=True, highlight=False).print(
+        "Note: --profile is of another network than this one; the report says so."
+    )
+    return profile.named(f"{profile.network['name']} (ANOTHER network than the one certified here)")
 
 
 def _print_plan(request: _Request, seconds: float) -> None:

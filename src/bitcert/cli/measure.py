@@ -101,6 +101,9 @@ def measure_command(
         network = _captured(load_network(model, weights, whole, preprocessing))
         initial = None if init is None else _initial(model, init, whole, preprocessing)
         sample = _subset(whole, samples, seed)
+        if weights is None and not model.endswith(".pt2"):
+            note = "Note: no --weights given; the weights that the factory itself sets are measured."
+            Console(stderr=True, highlight=False).print(note)
         request = _Request(network, initial, random_init, sample, preprocessing, settings)
         _print_plan(request, len(whole))
         shards = _shards_folder(out)

@@ -11,7 +11,7 @@ Measures describe one network on one sample; they are never a guarantee.
 
 from bitcert.measure.layers import MeasuredLayer, Structure
 from bitcert.measure.linearisation import Linearisation
-from bitcert.measure.measurement import measure
+from bitcert.measure.measurement import measure, network_hash
 from bitcert.measure.planning import MeasurePlan, plan_measure
 from bitcert.measure.profile import Hypothesis, LayerRow, LayerSpectrum, Reduced, StabilityProfile, TailSummary
 from bitcert.measure.reduction import AttenuationCurve, Distribution, Histogram, SmoothnessSummary
@@ -41,6 +41,7 @@ __all__ = [
     "initial_network",
     "measure",
     "merge",
+    "network_hash",
     "plan_measure",
     "random_twin",
 ]

@@ -136,6 +136,13 @@ def _distributions(run: Finished) -> dict[str, tuple[Distribution, ...]]:
     return found
 
 
+def _without_smoothness(run: Finished) -> int:
+    """Examples that the smoothness was not asked of."""
+    limit = run.settings.smoothness_samples
+    total = int(run.sample["num_samples"])
+    return 0 if limit is None else max(0, total - limit)
+
+
 def _estimate_note(run: Finished) -> tuple[str, ...]:
     """How exact the estimated norms are, in one sentence; nothing when all are exact."""
     squares, count, estimated = 0.0, 0, 0
@@ -262,7 +269,9 @@ def assemble(run: Finished) -> StabilityProfile:
         attenuation=_curves(run),
         spectra=tuple(w.spectrum for w in run.weights if w.spectrum is not None),
         smoothness=smoothness,
-        hypotheses=check_hypotheses(architecture, run.parameters, structure, distributions, smoothness, positive),
+        hypotheses=check_hypotheses(
+            architecture, run.parameters, structure, distributions, smoothness, positive, _without_smoothness(run)
+        ),
         notes=(*run.notes, *(w.note for w in run.weights if w.note), *_zeta_note(run), *_estimate_note(run)),
         arrays=_arrays(run),
     )

@@ -18,6 +18,7 @@ from bitcert.measure.profile import Hypothesis
 from bitcert.measure.reduction import Distribution, SmoothnessSummary
 from bitcert.network import Architecture, Node
 from bitcert.network.attributes import Attribute
+from bitcert.network.shapes import INPUT
 
 _HOMOGENEOUS = frozenset(
     [
@@ -28,6 +29,9 @@ _HOMOGENEOUS = frozenset(
     ]
 )
 """Operations with ``f(a x) = a f(x)`` for ``a > 0`` once biases and constants are gone; others need not have it."""
+
+_BENT = frozenset(["abs", "maximum", "minimum", "amax"])
+"""Of these, the ones that are not linear and are neither activations nor pooling."""
 
 _LIPSCHITZ = frozenset(["relu", "tanh", "sigmoid", "hardsigmoid", "softplus", "clamp"])
 """Activations whose slope never exceeds 1, whatever their settings."""
@@ -56,8 +60,22 @@ def _at_most_one(node: Node, parameters: Mapping[str, Tensor]) -> bool:
 
 
 def is_relu_only(architecture: Architecture) -> bool:
-    """Whether every activation is a ReLU; a network without activations has none that is not."""
-    return all(node.op == "relu" for node in _activations(architecture))
+    """Whether ReLU and max pooling are all that is not linear in the network."""
+    return all(node.op == "relu" for node in _activations(architecture)) and not other_nonlinear(architecture)
+
+
+def other_nonlinear(architecture: Architecture) -> list[str]:
+    """Nodes that are not linear in what depends on the input, activations and max pooling apart: products, norms, …"""
+    varying = Structure.of(architecture).reaches[INPUT]
+    found = []
+    for node in architecture.nodes:
+        inputs = sum(name in varying or name == INPUT for name in node.inputs)
+        divided = node.op == "div" and node.inputs[1] in varying
+        product = divided or (node.op in ("mul", "div", "matmul") and inputs > 1)
+        linear = node.op in (_HOMOGENEOUS | {"mul", "div"}) - _BENT and not product
+        if inputs and not linear and node.op not in ACTIVATIONS:
+            found.append(f"{node.name} ({node.op})")
+    return found
 
 
 def offsets(architecture: Architecture, parameters: Mapping[str, Tensor]) -> list[str]:
@@ -90,22 +108,28 @@ def _structural(architecture: Architecture, parameters: Mapping[str, Tensor], st
     activations = _activations(architecture)
     others = sorted({node.op for node in activations if node.op != "relu"})
     steep = [f"{node.name} ({node.op})" for node in activations if not _at_most_one(node, parameters)]
-    bent = [f"{node.name} ({node.op})" for node in architecture.nodes if node.op not in _HOMOGENEOUS]
+    strange = other_nonlinear(architecture)
+    homogeneous = _HOMOGENEOUS | {"mul", "div"}  # products of two values that vary are among the strange
+    bent = [f"{node.name} ({node.op})" for node in architecture.nodes if node.op not in homogeneous]
+    bent += [text for text in strange if text not in bent and not text.endswith(tuple(f"({op})" for op in _BENT))]
     names = _listed(affine)
     none = "there are no activations"
+    counted = f"{len(activations)} activations" if activations else none
     branches = "branches meet: J^{i,j} is the partial derivative in the graph"
     chain = "each layer feeds the next one only" if structure.chain else branches
     return [
         Hypothesis("bias-free", not affine, f"offsets: {names}" if affine else "no bias, shift or added constant"),
         Hypothesis(
             "ReLU activations only",
-            not others,
-            f"also {', '.join(others)}" if others else (f"{len(activations)} ReLU" if activations else none),
+            not others and not strange,
+            f"also {_listed(others + strange)}"
+            if others or strange
+            else (f"{len(activations)} ReLU" if activations else none),
         ),
         Hypothesis(
             "activations 1-Lipschitz",
-            not steep,
-            f"steeper: {_listed(steep)}" if steep else (f"{len(activations)} activations" if activations else none),
+            False if steep else None if strange else True,
+            f"steeper: {_listed(steep)}" if steep else f"not known of {_listed(strange)}" if strange else counted,
         ),
         Hypothesis(
             "positively homogeneous apart from biases",
@@ -132,12 +156,13 @@ def smoothness_hypothesis(summary: SmoothnessSummary | None, depth: int) -> Hypo
     return Hypothesis(name, summary.value <= limit, detail)
 
 
-def _dead_inputs(distributions: Mapping[str, tuple[Distribution, ...]]) -> Hypothesis:
+def _dead_inputs(distributions: Mapping[str, tuple[Distribution, ...]], unmeasured: int) -> Hypothesis:
     name = "no dead inputs"
     measured = [key for key in _DEAD if distributions.get(key)]
     if not measured:
         return Hypothesis(name, None, "not measured")
-    counts = {key: sum(d.skipped for d in distributions[key]) for key in measured}
+    left_out = {"smoothness": unmeasured}
+    counts = {key: sum(d.skipped - left_out.get(key, 0) for d in distributions[key]) for key in measured}
     infinite = {key: sum(d.infinite for d in distributions[key]) for key in measured}
     parts = [f"{count} of {key} skipped" for key, count in counts.items() if count]
     parts += [f"{count} of {key} infinite" for key, count in infinite.items() if count]
@@ -161,6 +186,7 @@ def check_hypotheses(
     distributions: Mapping[str, tuple[Distribution, ...]],
     smoothness: SmoothnessSummary | None,
     num_positive_margins: int | None,
+    num_without_smoothness: int = 0,
 ) -> tuple[Hypothesis, ...]:
     """Every condition, in the order in which a reader meets them.
 
@@ -169,10 +195,11 @@ def check_hypotheses(
         distributions: what was measured, by quantity.
         smoothness: the summary, or ``None`` when it was not measured.
         num_positive_margins: examples with a margin above 0 (a tie is an error), or ``None``.
+        num_without_smoothness: examples that the smoothness was not measured on, which says nothing about them.
     """
     return (
         smoothness_hypothesis(smoothness, len(structure.layers)),
         *_structural(architecture, parameters, structure),
-        _dead_inputs(distributions),
+        _dead_inputs(distributions, num_without_smoothness),
         _margins(distributions.get("margin", ()), num_positive_margins),
     )

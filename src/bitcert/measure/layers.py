@@ -47,6 +47,7 @@ class MeasuredLayer:
         channels: ``h_i``, output channels or width.
         positions: ``n1_i n2_i``, output places that share the weights; 1 for a dense layer.
         kernel_size, stride: largest over the spatial axes; 1 and 1 for a dense layer.
+        window: product over the spatial axes of ``⌈κ/s⌉``, the ``⌈κ/s⌉²`` of a square 2-D kernel; 1 for a dense layer.
     """
 
     index: int
@@ -59,6 +60,7 @@ class MeasuredLayer:
     positions: int
     kernel_size: int
     stride: int
+    window: int
 
     @property
     def channel_axis(self) -> int:
@@ -139,6 +141,7 @@ def _measured(architecture: Architecture, layer: WeightLayer, node: Node, index:
     channels = shape[-1] if layer.op == "linear" else shape[0]
     kernel = architecture.propagation.values[layer.weight].shape[2:]
     stride = node.attributes.get("stride")
+    strides = stride if isinstance(stride, tuple) else (1,) * len(kernel)
     return MeasuredLayer(
         index=index,
         node=layer.node,
@@ -149,7 +152,8 @@ def _measured(architecture: Architecture, layer: WeightLayer, node: Node, index:
         channels=channels,
         positions=math.prod(shape) // channels,
         kernel_size=max(kernel, default=1),
-        stride=max(stride) if isinstance(stride, tuple) else 1,
+        stride=max(strides, default=1),
+        window=math.prod(-(-k // s) for k, s in zip(kernel, strides, strict=True)),
     )
 
 

@@ -230,7 +230,7 @@ def _measure_one(run: _Run, initial: Mapping[str, Tensor] | None) -> StabilityPr
             weights=weights,
             distances=distances or distances_from(structure, run.network.parameters, initial or {}),
             projections=_projections(run),
-            network={"name": _name(run), "content_hash": _network_hash(run.network)},
+            network={"name": _name(run), "content_hash": network_hash(run.network)},
             sample={
                 "name": run.sample.name[:200],
                 "content_hash": run.sample.content_hash,
@@ -313,7 +313,8 @@ def _notes(run: _Run) -> tuple[str, ...]:
     return (*notes, *run.network.report.notes)
 
 
-def _network_hash(network: Network) -> str:
+def network_hash(network: Network) -> str:
+    """SHA-256 of a network's architecture and parameters, as a profile states it in ``network["content_hash"]``."""
     digest = hashlib.sha256(network.architecture.content_hash.encode())
     for name in sorted(network.parameters):
         value = network.parameters[name].detach().cpu().contiguous()
@@ -327,7 +328,7 @@ def _identity(run: _Run) -> str:
     preprocessing = [run.preprocessing.scale, list(run.preprocessing.mean), list(run.preprocessing.std)]
     parts = [
         *(_FORMAT, version("bitcert"), torch.__version__, np.__version__),
-        *(_network_hash(run.network), run.sample.content_hash, preprocessing, run.settings.identity()),
+        *(network_hash(run.network), run.sample.content_hash, preprocessing, run.settings.identity()),
         *(run.plan.batch_size, run.plan.shard_size),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -25,8 +25,11 @@ FLOPS_PER_SECOND = 2.5e10
 """Of one thread; what a core without wide vector units reaches on these networks."""
 MAX_BATCH_SIZE = 1024
 MAX_SHARD_SIZE = 8192
-SHARD_SECONDS = 20.0
+SHARD_SECONDS = 5.0
 """Work of about so many seconds is lost when a run is interrupted."""
+
+START_SECONDS = 8.0
+"""Norms and spectra of the weights, preparation and figures."""
 
 SMOOTHNESS_FLOPS = 3e12
 LEAST_SMOOTHNESS_SAMPLES = 100
@@ -80,7 +83,7 @@ def plan_measure(network: Network, sample: Sample, settings: MeasureSettings | N
     flops = _flops(architecture, structure, settings, len(sample))
     # not the threads at hand: a run that goes on with other threads must find its shards
     per_shard = int(min(MAX_SHARD_SIZE, SHARD_SECONDS * FLOPS_PER_SECOND * len(sample) / max(flops, 1.0)))
-    seconds = flops / (FLOPS_PER_SECOND * torch.get_num_threads())
+    seconds = START_SECONDS + flops / (FLOPS_PER_SECOND * torch.get_num_threads())
     shard_size = min(len(sample), max(1, per_shard // batch_size) * batch_size)
     return MeasurePlan(seconds, needed, batch_size, max(shard_size, batch_size), len(sample))
 

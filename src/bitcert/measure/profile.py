@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bitcert.errors import DecodeError, InputError, unknown_name
 from bitcert.measure.codec import FormatProblem, decode, encode_text, parse
-from bitcert.measure.reduction import AttenuationCurve, Distribution, SmoothnessSummary
+from bitcert.measure.reduction import NUM_BINS, AttenuationCurve, Distribution, SmoothnessSummary
 from bitcert.measure.settings import MeasureSettings
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FORMAT = "bitcert-profile-1"
 _EXPECTED = "a profile.json written by bitcert"
+_LARGEST_EDGE = 1e100
+"""Beyond what float32 measures give; figures could not be drawn at the end of float64's range."""
 
 PER_LAYER = ("layer_cushion", "minimal_interlayer_cushion", "minimal_interlayer_cushion_unclipped", "smoothness_noise")
 PER_PAIR = ("interlayer_cushion", "jacobian_norm", "jacobian_spread", "smoothness", "smoothness_gaussian")
@@ -348,9 +350,9 @@ def _check_distribution(d: Distribution, name: str, measured: int) -> None:
     _require(d.worst_index is None or 0 <= d.worst_index < measured, f"the worst example of {name}")
     if d.histogram is not None:
         edges, counts = d.histogram.edges, d.histogram.counts
-        _require(len(edges) == len(counts) + 1 >= 2, f"a histogram of {name}")
+        _require(2 <= len(counts) + 1 == len(edges) <= NUM_BINS + 1, f"a histogram of {name}")
         _require(_increasing(edges) and min(counts) >= 0, f"a histogram of {name}")
-        _require(all(abs(edge) < float("inf") for edge in edges), f"a histogram of {name}")
+        _require(all(abs(edge) <= _LARGEST_EDGE for edge in edges), f"a histogram of {name}")
 
 
 def _increasing(values: Sequence[float]) -> bool:

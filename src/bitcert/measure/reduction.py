@@ -135,7 +135,7 @@ class SmoothnessSummary:
         value, gaussian: ``1/ρ_δ`` with the noise of projected layers, and with Gaussian noise of the same norm.
         zeta_value, gaussian_zeta_value: the same with the worst ``floor(ζ n)`` examples of each draw dropped.
         per_draw: the maximum of each draw, in the order of the draws.
-        median_relative_noise: median of ``‖η‖/‖x^i‖`` over draws, layers and examples.
+        median_relative_noise: median over the examples of each one's median of ``‖η‖/‖x^i‖`` over draws and layers.
     """
 
     delta: float

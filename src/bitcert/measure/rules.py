@@ -341,13 +341,29 @@ def _closed(m: NodeMap) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
         tensors: list[Tensor] = list(m.inputs)
         for k, value in zip(places, varying, strict=True):
             tensors[k] = value
+        if m.node.op == "attention":
+            return _attend(tensors, _settings(m))
         return OPERATIONS[m.node.op].run(tensors, m.node.attributes, m.batch)
 
-    return function, tuple(m.inputs[k] for k in places)
+    # some operations cannot be vectorised over images whose channels lie innermost
+    return function, tuple(m.inputs[k].contiguous() for k in places)
+
+
+def _attend(t: list[Tensor], a: dict[str, Any]) -> Tensor:
+    """Scaled dot-product attention in elementary steps: torch's fused kernels have no forward derivative."""
+    query, key, value = t[:3]
+    scale = query.shape[-1] ** -0.5 if a["scale"] is None else a["scale"]
+    scores = scale * (query @ key.transpose(-2, -1))
+    if len(t) == 4:
+        scores = scores.masked_fill(~t[3], -torch.inf) if t[3].dtype == torch.bool else scores + t[3]
+    if a["is_causal"]:
+        seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        scores = scores.masked_fill(~seen, -torch.inf)
+    return torch.softmax(scores, -1) @ value
 
 
 def _whole(moved: Tensor, like: Tensor) -> Tensor:
-    return moved.expand(len(moved), *like.shape)
+    return moved.expand(len(moved), *like.shape).contiguous()
 
 
 def _push_generic(m: NodeMap, tangents: Moved) -> Tensor:

@@ -54,7 +54,8 @@ class MeasureSettings:
     Args:
         seed: of the named random streams.
         exact: Jacobian norms exactly, however large the layers are; otherwise estimated where that is cheaper.
-        tolerance: relative standard error at which an estimated Jacobian norm is good enough, in (0, 1).
+        tolerance: root-mean-square relative standard error of the Jacobian norms over all pairs (exact ones count
+            0), in (0, 1); what was reached, also over the estimated pairs alone, stands in the profile's notes.
         zeta: fraction of the sample that may be dropped as outliers, in [0, 1); 0 drops nothing.
         noise_levels: norms of the injected noise relative to the value it is added to (attenuation).
         draws: noise draws of the interlayer smoothness.

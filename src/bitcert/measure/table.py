@@ -142,14 +142,14 @@ def _largest(found: Sequence[Distribution]) -> Reduced:
 def effective_parameters(
     cushion: float | None, minimal: float | None, beta: float | None, contraction: float | None, window: int
 ) -> float | None:
-    """``c² β² window² / (μ² μ_→²)``; ``None`` where a part is not known, infinite for a cushion of 0.
+    """``c² β² window / (μ² μ_→²)``; ``None`` where a part is not known, infinite for a cushion of 0.
 
     Args:
         cushion: ``μ_i``.
         minimal: ``μ_{i→}``.
         beta: ``β_i``.
         contraction: ``c_i``.
-        window: ``⌈κ/s⌉``.
+        window: product of ``⌈κ/s⌉`` over the spatial axes.
 
     >>> effective_parameters(0.5, 0.1, 1.0, 2.0, 1)
     1600.0
@@ -158,8 +158,8 @@ def effective_parameters(
         return None
     if cushion == 0 or minimal == 0 or math.isinf(contraction):
         return math.inf
-    ratio = contraction * beta * window / (cushion * minimal)
-    return ratio * ratio
+    ratio = contraction * beta / (cushion * minimal)
+    return ratio * ratio * window
 
 
 def layer_rows(
@@ -219,10 +219,9 @@ def _row(
     bias = specs[layer.bias].num_entries if layer.bias is not None else 0
     cushion = _at(distributions, "layer_cushion", layer)
     minimal = _at(distributions, "minimal_interlayer_cushion", layer)
-    window = -(-layer.kernel_size // layer.stride)
     effective = Reduced(
-        effective_parameters(cushion.worst, minimal.worst, beta.worst, contraction.worst, window),
-        effective_parameters(cushion.zeta, minimal.zeta, beta.zeta, contraction.zeta, window),
+        effective_parameters(cushion.worst, minimal.worst, beta.worst, contraction.worst, layer.window),
+        effective_parameters(cushion.zeta, minimal.zeta, beta.zeta, contraction.zeta, layer.window),
     )
     percent = [None if e is None else 100 * e / weight.num_entries for e in (effective.worst, effective.zeta)]
     return LayerRow(

@@ -110,12 +110,13 @@ class TrackFile:
             return []
         if self.path.stat().st_size > _MAX_BYTES:
             raise self._other(f"more than {_MAX_BYTES >> 20} MiB")
-        lines = self.path.read_bytes().splitlines(keepends=True)
-        if lines and not _complete(lines[-1]):
+        header, content = _text(self._header()).encode(), self.path.read_bytes()
+        if header.startswith(content):
+            return []  # killed before the header was whole, or just after
+        lines = content.splitlines(keepends=True)
+        if len(lines) > 1 and not _complete(lines[-1]):
             lines.pop()
-        if not lines:
-            return []  # killed before the header was whole
-        if lines[0] != _text(self._header()).encode():
+        if lines[0] != header:
             ours = _parsed(lines[0])
             known = isinstance(ours, dict) and ours.get("format") == FORMAT
             raise self._other("that of another network, sample or setting" if known else "another kind of file")

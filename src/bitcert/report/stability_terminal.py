@@ -6,6 +6,7 @@ what the profile says and does NOT check it.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rich.console import Group, JustifyMethod, RenderableType
@@ -18,6 +19,7 @@ from bitcert.report.words import clean, number
 
 if TYPE_CHECKING:
     from bitcert.measure.profile import StabilityProfile
+from bitcert.measure.reduction import SmoothnessSummary
 
 __all__ = ["stability_summary"]
 
@@ -36,8 +38,7 @@ def stability_summary(profile: StabilityProfile) -> Group:
     if profile.layers:
         parts.append(Padding(_layers(profile), (1, 0, 1, 2)))
     if profile.smoothness is not None and profile.smoothness.value is not None:
-        draws = number(profile.smoothness.draws)
-        parts.append(Text(f"interlayer smoothness 1/ρ: {short(profile.smoothness.value)} ({draws} draws)"))
+        parts.append(Text(_smoothness(profile.smoothness)))
     for hypothesis in profile.hypotheses[:MOST_LINES]:
         holds = hypothesis_word(hypothesis.holds)
         style = "yellow" if hypothesis.holds is False else ""
@@ -48,6 +49,12 @@ def stability_summary(profile: StabilityProfile) -> Group:
         parts.append(Text(f"{number(len(profile.notes) - MOST_LINES)} more notes are in the report", style="dim"))
     parts.append(Text("These are measures: they explain, they never prove.", style="dim"))
     return Group(*parts)
+
+
+def _smoothness(summary: SmoothnessSummary) -> str:
+    noise = summary.median_relative_noise
+    size = "" if noise is None else f", noise {short(100 * noise)} % of the signal"
+    return f"interlayer smoothness 1/ρ: {short(summary.value)} ({number(summary.draws)} draws{size})"
 
 
 def _layers(profile: StabilityProfile) -> Table:
@@ -62,7 +69,7 @@ def _layers(profile: StabilityProfile) -> Table:
     for row in profile.layers[:MOST_ROWS]:
         cushions = (row.layer_cushion, row.minimal_cushion, row.contraction)
         values = (value.worst for value in (*cushions, row.effective_parameters, row.compression_percent))
-        cells = (str(row.index), clean(row.node, MAX_NAME), number(row.parameters), *map(short, values))
+        cells = (str(row.index), clean(row.node, MAX_NAME), number(math.prod(row.shape)), *map(short, values))
         table.add_row(*(Text(cell) for cell in cells))
     if len(profile.layers) > MOST_ROWS:
         table.add_row(Text(""), Text(f"and {number(len(profile.layers) - MOST_ROWS)} more"))

@@ -147,6 +147,8 @@ def _smoothness(profile: StabilityProfile) -> str:
         f"themselves: 1/ρ = {short(summary.value)}, number {number(summary.order)} in size of {number(summary.draws)} "
         f"draws (the {short(100 * (1 - summary.delta))} % quantile)."
     )
+    if summary.median_relative_noise is not None:
+        told += f" The noise is {short(100 * summary.median_relative_noise)} % of the signal (median)."
     if summary.gaussian is not None:
         told += f" With Gaussian noise of the same norm, a cheap stand-in, it is {short(summary.gaussian)}."
     return told

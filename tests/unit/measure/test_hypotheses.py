@@ -55,7 +55,7 @@ STRUCTURAL = (
         ([nn.GELU()], False, (True, False, False, False, True, True)),
         ([nn.PReLU()], False, (True, False, True, True, True, True)),
         ([nn.PReLU(init=-2.0)], False, (True, False, False, True, True, True)),
-        ([nn.ReLU(), nn.LayerNorm(6, elementwise_affine=False)], False, (True, True, True, False, True, True)),
+        ([nn.ReLU(), nn.LayerNorm(6, elementwise_affine=False)], False, (True, False, None, False, True, True)),
     ],
 )
 def test_structure(middle, bias, expected):

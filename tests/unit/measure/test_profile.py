@@ -89,6 +89,10 @@ CHANGES = {
     "reduction": lambda c: c["distributions"]["margin"][0].update(reduction="mean"),
     "histogram of uneven lengths": lambda c: c["distributions"]["margin"][0]["histogram"]["counts"].pop(),
     "histogram upside down": lambda c: c["distributions"]["margin"][0]["histogram"]["edges"].reverse(),
+    "histogram out of range": lambda c: c["distributions"]["margin"][0]["histogram"]["edges"].__setitem__(40, 1.7e308),
+    "long histogram": lambda c: c["distributions"]["margin"][0].update(
+        histogram={"edges": [float(k) for k in range(200)], "counts": [1] * 199}
+    ),
     "infinite histogram": lambda c: c["distributions"]["margin"][0]["histogram"]["edges"].__setitem__(40, "inf"),
     "quantile that is no number": lambda c: c["distributions"]["margin"][0]["quantiles"].update(half=0.5),
     "quantile written otherwise": lambda c: c["distributions"]["margin"][0]["quantiles"].update({"5e-1": 0.5}),

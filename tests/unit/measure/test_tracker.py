@@ -338,3 +338,10 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 5
     assert len((tmp_path / "track.jsonl").read_text().splitlines()) == 7
     assert "<svg" in (tmp_path / "track.svg").read_text()
+
+
+def test_a_file_of_something_else_is_left_alone(model, sample, path):
+    path.write_text("hello\n")
+    with pytest.raises(InputError, match="another kind of file"):
+        Tracker(model, sample, path).update(0)
+    assert path.read_text() == "hello\n"

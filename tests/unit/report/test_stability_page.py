@@ -265,7 +265,7 @@ def test_the_terminals_table(profile, width):
     shown = show(profile, width)
     lines = [line.split() for line in shown.splitlines()]
     row = profile.layers[2]
-    expected = ["3", "linear_3", "620", f"{row.layer_cushion.worst:.3g}", f"{row.minimal_cushion.worst:.3g}"]
+    expected = ["3", "linear_3", "600", f"{row.layer_cushion.worst:.3g}", f"{row.minimal_cushion.worst:.3g}"]
     assert [*expected, "1", "1,350", "225"] in lines
     assert "bias_free: does not hold (3 layers have a bias)" in shown
     assert "smoothness: holds" in shown
