@@ -102,6 +102,8 @@ def vgg19() -> nn.Module:
 _CHECKPOINTS = {
     "lenet300": (lenet300, "lenet_mnist/lenet300100_original.pt", "mnist"),
     "lenet5": (lenet5, "lenet_mnist/lenet5_original.pt", "mnist"),
+    "lenet300_sparse": (lenet300, "lenet_mnist/lenet300100_sparse.pt", "mnist"),
+    "lenet5_sparse": (lenet5, "lenet_mnist/lenet5_sparse.pt", "mnist"),
     "resnet20": (resnet20, "resnet_cifar10/resnet20-12fca82f.th", "cifar10"),
     "resnet56": (resnet56, "resnet_cifar10/resnet56-4bfd9763.th", "cifar10"),
 }

@@ -10,11 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitcert import Compressed, Helper, Role, Run, Sample, certify, compress, load_sample
+from bitcert import Compressed, DecisionRule, Helper, Role, Run, Sample, certify, compress, decode_message, load_sample
 from bitcert.certify import occam_bound
+from bitcert.evaluate import count_errors_at
 from bitcert.helper import linear_head
 
 Change = Callable[[dict], None]
+
+
+class Ticks:
+    """A clock that moves by a fixed step at every look, so that a time budget means a number of training steps."""
+
+    def __init__(self, step: float) -> None:
+        self.step, self.now = step, 0.0
+
+    def monotonic(self) -> float:
+        self.now += self.step
+        return self.now
 
 
 def canonical(content: dict) -> str:
@@ -50,7 +62,15 @@ def digits() -> Sample:
 
 @pytest.fixture(scope="session")
 def digits_compressed(digits: Sample) -> Compressed:
-    return compress(digits, run=Run(budget_seconds=0.1))
+    """The same message however busy the machine is; one whose counts no tolerance between half and twice changes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("bitcert.compress.run"), "time", Ticks(0.1))
+        compressed = compress(digits, run=Run(budget_seconds=10.0))
+    classifier = decode_message(compressed.message, compressed.helper).classifier
+    rule = DecisionRule(compressed.helper.batch_size)
+    counts = count_errors_at(classifier, digits, rule.batch_size, (rule.tolerance / 2, 2 * rule.tolerance))
+    assert counts[0] == counts[1]
+    return compressed
 
 
 @pytest.fixture(scope="session")
@@ -107,17 +127,6 @@ def forge() -> Callable[..., None]:
         path.write_text(seal(content))
 
     return forge_file
-
-
-class Ticks:
-    """A clock that moves by a fixed step at every look, so that a time budget means a number of training steps."""
-
-    def __init__(self, step: float) -> None:
-        self.step, self.now = step, 0.0
-
-    def monotonic(self) -> float:
-        self.now += self.step
-        return self.now
 
 
 @pytest.fixture

@@ -7,21 +7,24 @@ The verbs, in the order of the work::
     certificate = certify(compressed, sample)            # -> the bound, with everything it rests on
     verification = verify("out/certificate.json")        # a stranger's check from the files
     profile = measure(network, sample)                   # noise stability: why it could be compressed
+    comparison = compare(network, sample)                # every codec at several strengths, theory beside practice
     page = render_report(certificate)                    # one self-contained HTML page
 
 Samples come from ``load_sample`` or ``to_sample``. The subpackages hold the parts: ``certify`` (the theorems as pure
-functions), ``coding`` (bits), ``network`` (capture), ``helper`` (decoders), ``compress`` (search), ``linear`` (norms,
-spectra), ``measure`` (noise stability).
+functions), ``coding`` (bits), ``network`` (capture), ``helper`` (decoders), ``codecs`` (compressions of the papers),
+``compress`` (search), ``linear`` (norms, spectra), ``measure`` (noise stability).
 """
 
 from bitcert.certification import certify as _certify
 from bitcert.certify.certificate import Certificate
+from bitcert.comparison import CompareSettings, Comparison, compare
 from bitcert.compress.run import Candidate, Compressed, Run
 from bitcert.compression import compress as _compress
 from bitcert.data import Role, Sample, load_sample, to_sample
+from bitcert.deviation import OutputDeviation, output_deviation
 from bitcert.errors import BitcertError
 from bitcert.evaluate import DecisionRule, ErrorCount, count_errors
-from bitcert.helper import Decoded, Helper, Preprocessing, decode_message
+from bitcert.helper import Decoded, Helper, HelperWeights, Preprocessing, decode_message
 from bitcert.measure import MeasureSettings, StabilityProfile
 from bitcert.measure import measure as _measure
 from bitcert.measure.tracker import Tracker
@@ -42,13 +45,17 @@ __all__ = [
     "BitcertError",
     "Candidate",
     "Certificate",
+    "CompareSettings",
+    "Comparison",
     "Compressed",
     "DecisionRule",
     "Decoded",
     "ErrorCount",
     "Helper",
+    "HelperWeights",
     "MeasureSettings",
     "Network",
+    "OutputDeviation",
     "Preprocessing",
     "Role",
     "Run",
@@ -59,11 +66,13 @@ __all__ = [
     "Verification",
     "capture",
     "certify",
+    "compare",
     "compress",
     "count_errors",
     "decode_message",
     "load_sample",
     "measure",
+    "output_deviation",
     "render_report",
     "to_sample",
     "verify",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bitcert.errors import InputError
 
-OUTPUT_FILES = frozenset({"message.bin", "certificate.json", "report.html", "architecture.json"})
+OUTPUT_FILES = frozenset({"message.bin", "certificate.json", "report.html", "architecture.json", "helper.safetensors"})
 """What ``bitcert certify`` writes."""
 
 MEASURE_FILES = frozenset(
@@ -25,6 +25,14 @@ MEASURE_FILES = frozenset(
     }
 )
 """What ``bitcert measure`` writes; neither verb replaces the other's folder."""
+
+COMPRESS_FILES = frozenset({"message.bin", "architecture.json", "helper.safetensors", "compression.json"})
+"""What ``bitcert compress`` writes."""
+
+COMPARE_FILES = frozenset({"comparison.json", "comparison.svg", "report.html"})
+"""What ``bitcert compare`` writes."""
+
+_ALL_FILES = OUTPUT_FILES | MEASURE_FILES | COMPRESS_FILES | COMPARE_FILES
 
 
 def _previous(target: Path) -> Path:
@@ -53,7 +61,7 @@ def check_output_folder(target: Path, allowed: Set[str] = OUTPUT_FILES) -> None:
     if target.is_dir():
         foreign = sorted(set(os.listdir(target)) - allowed)
         if foreign:
-            whose = ", the result of another command" if foreign[0] in OUTPUT_FILES | MEASURE_FILES else ""
+            whose = ", the result of another command" if foreign[0] in _ALL_FILES else ""
             got = f"{target} with {foreign[0]!r} in it{whose}"
             raise InputError("an empty folder or an earlier result", got, do)
     parent = next(p for p in target.parents if p.exists())

@@ -33,7 +33,8 @@ from bitcert.coding import MAX_MESSAGE_BYTES
 from bitcert.data import NAMES, Role, Sample, load_sample
 from bitcert.errors import BitcertError, DecodeError, InputError
 from bitcert.evaluate import DecisionRule, ErrorCount, Progress, count_errors_at
-from bitcert.helper import Decoded, Helper, Preprocessing, decode_message
+from bitcert.helper import Decoded, Helper, HelperWeights, Preprocessing, decode_message
+from bitcert.helper.weights import HELPER_FILE, MAX_HELPER_BYTES
 from bitcert.network import Architecture, OpaqueModel
 
 MAX_ARCHITECTURE_BYTES = 1 << 22
@@ -196,20 +197,43 @@ def _read_predictor(
     return predictor
 
 
+def _read_weights(
+    certificate: Certificate, folder: Path, predictor: Architecture | OpaqueModel | None, check: _Checker
+) -> HelperWeights | None:
+    """The public weights that the message refers to, from the file beside the certificate."""
+    if "weights" not in certificate.helper:
+        return None
+    claimed = certificate.helper["weights"]
+    if not isinstance(predictor, Architecture):
+        raise _InvalidError("helper weights: without an architecture that they belong to")
+    try:
+        weights = HelperWeights.from_bytes(_read(folder / HELPER_FILE, MAX_HELPER_BYTES), predictor)
+    except DecodeError as error:
+        raise _InvalidError(f"{HELPER_FILE}: {error}") from None
+    check.line("helper weights", weights.content_hash == claimed, "content hash against the certificate's")
+    return weights
+
+
 def _build_helper(
-    certificate: Certificate, sample: Sample, predictor: Architecture | OpaqueModel | None, check: _Checker
+    certificate: Certificate,
+    sample: Sample,
+    predictor: Architecture | OpaqueModel | None,
+    weights: HelperWeights | None,
+    check: _Checker,
 ) -> Helper:
     described = certificate.helper
     inferred = described.get("classes_inferred") is True
     try:
         scale = _numbers([described.get("scale")])[0]
         preprocessing = Preprocessing(scale, _numbers(described.get("mean")), _numbers(described.get("std")))
-        helper = Helper(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, inferred)
+        helper = Helper(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, inferred, weights)
     except InputError as error:
         raise _InvalidError(f"helper: {error}") from None
     same = {**helper.describe(), "hash": helper.content_hash} == dict(described)
     check.line("helper", same, "shape, preprocessing and hash against the certificate's")
     trusted = "the user's Python code, and " if isinstance(predictor, OpaqueModel) else ""
+    if weights is not None:
+        trusted += f"{sum(v.size for v in weights.values.values()):,} helper weights, and "
     detail = f"{trusted}{helper.num_constants} unusual constants; assumed fixed before the data were seen, not checked"
     check.trust("helper's origin", detail)
     return helper
@@ -327,7 +351,8 @@ def _verify(
     sample = _find_sample(certificate, data)
     _check_sample(certificate, sample, check)
     predictor = _read_predictor(certificate, path.parent, lambda name: _make_model(name, model, sample), check)
-    helper = _build_helper(certificate, sample, predictor, check)
+    weights = _read_weights(certificate, path.parent, predictor, check)
+    helper = _build_helper(certificate, sample, predictor, weights, check)
     rule = _check_rule(certificate, helper, check)
     decoded = _decode(certificate, message, helper, check)
     count = _count_with_users_code if isinstance(predictor, OpaqueModel) else _count

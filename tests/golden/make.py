@@ -20,11 +20,15 @@ import torch
 from numpy.typing import NDArray
 
 from bitcert.coding import MAX_MAGNITUDE, Ledger, MessageReader, MessageWriter, step_size
+from bitcert.coding.coders import CODERS
 from bitcert.coding.steps import MAX_EXPONENT
 from bitcert.errors import DecodeError
-from bitcert.helper import Helper, decode_message, linear_head, quantised, separable
+from bitcert.helper import Helper, composed, decode_message, linear_head, quantised, separable
+from bitcert.helper.composed import Base, ComposedMessage, SubspaceCode, TensorCode
 from bitcert.helper.features import FEATURE_GRID, num_features
-from bitcert.network import ParameterSpec
+from bitcert.helper.transforms import NUMBERS, TRANSFORMS, Coefficients, Draws, Target, subspace
+from bitcert.helper.transforms.sketch import Ensembles, matrix_hash
+from bitcert.network import Architecture, ParameterSpec, capture
 
 FOLDER = Path(__file__).parent
 MANIFEST = FOLDER / "manifest.json"
@@ -213,6 +217,157 @@ def _raw() -> Golden:
     return Golden(encode, decode)
 
 
+def coder_arrays() -> dict[str, Integers]:
+    """Arrays that the entropy coders of family 4 code in each of their ways."""
+    rows, columns = pattern(1200, "rows", 92).reshape(20, 60), pattern(1200, "columns", 92).reshape(60, 20)
+    rows[::3] = pattern(420, "full rows", 40).reshape(7, 60)
+    columns[:, ::3] = pattern(420, "full columns", 40).reshape(60, 7)
+    both = pattern(1600, "both", 60).reshape(40, 40)
+    both[1::2], both[:, 1::2] = both[1::2] * (both[1::2] > 2), both[:, 1::2] * (both[:, 1::2] > 2)
+    silent = pattern(900, "silent", 30).reshape(10, 10, 3, 3)
+    silent[[1, 4, 7]], silent[:, [0, 9]] = 0, 0
+    levels = np.array([-700, -30, 0, 9, 5000])[pattern(800, "levels", 0, 4) % 5]
+    return {"rows": rows, "columns": columns, "both": both, "silent": silent, "levels": levels.reshape(40, 20)}
+
+
+def _coders() -> Golden:
+    def encode() -> tuple[bytes, Ledger]:
+        writer = MessageWriter(_RAW_FAMILY)
+        for label, integers in coder_arrays().items():
+            for number, coder in CODERS.items():
+                if coder.fits(integers):
+                    with writer.section(f"{label} {number}") as bits:
+                        coder.write(bits, integers)
+        return writer.finish()
+
+    def decode(message: bytes) -> Json:
+        reader = MessageReader(message)
+        told: Json = {"family": reader.family}
+        for label, integers in coder_arrays().items():
+            for number, coder in CODERS.items():
+                if coder.fits(integers):
+                    with reader.section(f"{label} {number}") as bits:
+                        told[f"{label} {number}"] = _integers(coder.read(bits, integers.shape))
+        return {"ledger": _ledger(reader.finish()), "float32": None, **told}
+
+    return Golden(encode, decode)
+
+
+TRANSFORM_CASES: dict[str, tuple[tuple[str, Target, tuple[int, ...]], ...]] = {
+    "identity": (("", Target("w", (3, 4), "weight"), ()),),
+    "none": (("", Target("w", (3, 4), "weight"), ()),),
+    "signs": (
+        ("average", Target("w", (5, 30), "weight"), (40, 0)),
+        ("least squares", Target("w", (5, 30), "weight"), (40, 1)),
+    ),
+    "hadamard": (
+        ("average", Target("w", (5, 30), "weight"), (40, 0)),
+        ("least squares", Target("w", (5, 30), "weight"), (40, 1)),
+    ),
+    "filter projection": (("", Target("w", (3, 2, 3, 3), "weight", (4, 4)), (12, 3)),),
+    "factors": (("", Target("w", (6, 7), "weight"), (2,)),),
+    "separator": (("", Target("w", (2, 20), "weight"), ()),),
+    "separator projection": (("", Target("w", (2, 20), "weight"), (15,)),),
+    "mask": (
+        ("signs", Target("w", (6, 7), "weight"), (0,)),
+        ("normal", Target("w", (6, 7), "weight"), (1,)),
+    ),
+    "heavy tail": (("", Target("w", (6, 7), "weight"), (3,)),),
+}
+"""Every transform with settings that reach its branches; the sketch, whose coefficients must fit, has its own case."""
+
+
+def _float64_hash(values: NDArray[np.float64]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values, dtype="<f8").tobytes()).hexdigest()
+
+
+def transforms() -> Json:
+    """What every transform makes of fixed coefficients: hashes of float64 arrays."""
+    told: Json = {}
+    for name, cases in TRANSFORM_CASES.items():
+        transform = TRANSFORMS[NUMBERS[name]]
+        for label, target, settings in cases:
+            shapes = transform.shapes(target, settings)
+            sizes = [int(np.prod(shape, dtype=np.int64)) for shape in shapes]
+            arrays = [np.abs(pattern(size, f"{name} {place}", 30, 9)) for place, size in enumerate(sizes)]
+            code = tuple(Coefficients(a.reshape(s), -5) for a, s in zip(arrays, shapes, strict=True))
+            values = transform.expand(target, settings, code, Draws(7, target.name))
+            told[f"{name} {label}".strip()] = [list(values.shape), _float64_hash(values)]
+    for kind in subspace.Kind:
+        for allocation in subspace.Allocation:
+            settings = (int(kind), 30, int(allocation))
+            shapes = subspace.shapes((60, 20, 5), settings)
+            sizes = [int(np.prod(shape, dtype=np.int64)) for shape in shapes]
+            code = tuple(
+                Coefficients(pattern(size, f"subspace {place}", 30, 9).reshape(shape), -5)
+                for place, (shape, size) in enumerate(zip(shapes, sizes, strict=True))
+            )
+            values = subspace.expand((60, 20, 5), settings, code, Draws(7, "subspace"))
+            told[f"subspace {kind.name} {allocation.name}".lower()] = [list(values.shape), _float64_hash(values)]
+    target, matrix = Target("w", (20, 20), "weight"), pattern(400, "sketch", 97, 5).reshape(20, 20)
+    draws = Draws(7, target.name)
+    sketch = Ensembles.draw(draws, (20, 20), (14, 14), 4).sketch(matrix)
+    settings = (14, 14, 4, matrix_hash(matrix))
+    values = TRANSFORMS[NUMBERS["sketch"]].expand(target, settings, (Coefficients(sketch, 0),), draws)
+    told["sketch"] = [list(values.shape), _float64_hash(values)]
+    return told
+
+
+def _small_architecture() -> Architecture:
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        convolutions = (torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 3), torch.nn.ReLU())
+        linear = (torch.nn.Flatten(), torch.nn.Linear(48, 8), torch.nn.ReLU(), torch.nn.Linear(8, 10))
+        return capture(torch.nn.Sequential(*convolutions, *linear), torch.zeros(2, 1, 8, 8)).architecture
+    finally:
+        torch.set_default_dtype(default)
+
+
+def _composed() -> Golden:
+    """A small convolutional network, another transform or base for each tensor."""
+    helper = Helper((1, 8, 8), 10, predictor=_small_architecture())
+    plan: dict[str, tuple[str, tuple[int, ...], Base]] = {
+        "0.weight": ("mask", (1,), Base.NEUTRAL),
+        "0.bias": ("identity", (), Base.NEUTRAL),
+        "2.weight": ("filter projection", (9, 2), Base.NEUTRAL),
+        "2.bias": ("none", (), Base.NEUTRAL),
+        "5.weight": ("hadamard", (30, 0), Base.RANDOM),
+        "5.bias": ("subspace", (), Base.NEUTRAL),
+        "7.weight": ("heavy tail", (1,), Base.NEUTRAL),
+        "7.bias": ("subspace", (), Base.RANDOM),
+    }
+
+    def arrays(name: str, shapes: tuple[tuple[int, ...], ...]) -> tuple[Coefficients, ...]:
+        sizes = [int(np.prod(shape, dtype=np.int64)) for shape in shapes]
+        patterns = [np.abs(pattern(size, f"{name} {place}", 40, 4)) for place, size in enumerate(sizes)]
+        return tuple(Coefficients(p.reshape(s), -9) for p, s in zip(patterns, shapes, strict=True))
+
+    def encode() -> tuple[bytes, Ledger]:
+        codes = {}
+        for target in composed.targets(helper.predictor):
+            name, settings, base = plan[target.name]
+            shapes = () if name == "subspace" else TRANSFORMS[NUMBERS[name]].shapes(target, settings)
+            codes[target.name] = TensorCode(name, settings, arrays(target.name, shapes), base)
+        settings = (int(subspace.Kind.SPARSE), 6, int(subspace.Allocation.SHARED))
+        section = SubspaceCode(settings, arrays("subspace", subspace.shapes((8, 10), settings)))
+        return composed.write(helper, ComposedMessage(codes, 2, section))
+
+    def decode(message: bytes) -> Json:
+        decoded = decode_message(message, helper)
+        net = decoded.classifier
+        _expect(isinstance(net, quantised.QuantisedNetwork))
+        names = [spec.name for spec in helper.predictor.parameters]
+        return {
+            "ledger": _ledger(decoded.ledger),
+            "description": decoded.description,
+            "shapes": [list(net.weights[name].shape) for name in names],
+            "float32": float32_hash([net.weights[name] for name in names]),
+        }
+
+    return Golden(encode, decode)
+
+
 GOLDEN: dict[str, Golden] = {
     "raw": _raw(),
     "head-digits": _head(9, _DIGITS, 90, 3),
@@ -222,6 +377,8 @@ GOLDEN: dict[str, Golden] = {
     "separable-colour": _separable(5, _COLOUR),
     "quantised-dense": _quantised("dense", 20, ()),
     "quantised-pruned": _quantised("pruned", 85, (0, 3, 4)),
+    "coders": _coders(),
+    "composed": _composed(),
 }
 
 
@@ -242,7 +399,7 @@ def entry(message: bytes, golden: Golden) -> Json:
 
 
 def _new_files() -> Iterator[tuple[Path, bytes]]:
-    manifest: Json = {"grids": grids(), "messages": {}}
+    manifest: Json = {"grids": grids(), "transforms": transforms(), "messages": {}}
     messages: dict[str, object] = {}
     for name, golden in GOLDEN.items():
         message, _ = golden.encode()
@@ -252,9 +409,11 @@ def _new_files() -> Iterator[tuple[Path, bytes]]:
     yield MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode()
 
 
-def _only_adds(old: bytes, new: bytes) -> bool:
-    before, after = json.loads(old), json.loads(new)
-    return before["grids"] == after["grids"] and before["messages"].items() <= after["messages"].items()
+def _only_adds(present: bytes, today: bytes) -> bool:
+    before, after = json.loads(present), json.loads(today)
+    old, new = before.get("transforms", {}), after["transforms"]
+    kept = all(new.get(name) == told for name, told in old.items())
+    return kept and before["grids"] == after["grids"] and before["messages"].items() <= after["messages"].items()
 
 
 def main(breaking: bool) -> int:

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from bitcert.errors import DecodeError
+from bitcert.helper.transforms import NUMBERS
 
 FOLDER = Path(__file__).parent
 
@@ -77,6 +78,12 @@ def test_grids_that_indices_refer_to_are_frozen() -> None:
     assert as_json(MAKE.grids()) == MANIFEST["grids"]
 
 
+def test_every_transform_makes_the_same_numbers_for_ever() -> None:
+    assert as_json(MAKE.transforms()) == MANIFEST["transforms"]
+    tried = {name.split(" average")[0] for name in MANIFEST["transforms"]}
+    assert all(any(name.startswith(transform) for name in tried) for transform in NUMBERS if transform != "exact")
+
+
 def test_the_weights_do_not_depend_on_process_threads_or_default_dtype() -> None:
     program = f"""
 import importlib.util, json, sys, torch
@@ -86,13 +93,15 @@ spec = importlib.util.spec_from_file_location("golden_make", {str(FOLDER / "make
 make = sys.modules["golden_make"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(make)
 read = lambda name: make.GOLDEN[name].decode((make.FOLDER / (name + ".bin")).read_bytes())["float32"]
-print(json.dumps([torch.get_num_threads(), {{name: read(name) for name in make.GOLDEN}}]))
+weights = {{name: read(name) for name in make.GOLDEN}}
+print(json.dumps([torch.get_num_threads(), weights, make.transforms()]))
 """
     environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONHASHSEED": "7"}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, timeout=120, capture_output=True, text=True, check=True
     )
-    num_threads, hashes = json.loads(done.stdout)
+    num_threads, hashes, transforms = json.loads(done.stdout)
+    assert transforms == MANIFEST["transforms"]
     assert num_threads == 2
     assert hashes == {name: told["decoded"]["float32"] for name, told in MANIFEST["messages"].items()}
     assert torch.get_default_dtype() == torch.float32

@@ -11,16 +11,22 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcert.coding import ArithmeticDecoder, ArithmeticEncoder, BitReader, BitWriter, decode_integers, encode_integers
 from bitcert.errors import DecodeError
-from bitcert.helper import Helper, decode_message, linear_head
+from bitcert.helper import Helper, composed, decode_message, linear_head
+from bitcert.helper.composed import Base, ComposedMessage, TensorCode
+from bitcert.helper.transforms import Coefficients
+from bitcert.network import capture
 
 VALUES = range(-3, 4)
 TWO_INPUTS = Helper(input_shape=(1,), num_classes=2)
 """The smallest head: 4 weights, the inputs themselves as features."""
+TWO_WEIGHTS = Helper((1,), 2, predictor=capture(torch.nn.Linear(1, 2, bias=False), torch.zeros(2, 1)).architecture)
+"""The smallest composed network."""
 
 
 def flag_section(values: tuple[int, ...]) -> str:
@@ -52,6 +58,16 @@ def head_file(values: tuple[int, ...]) -> str:
     return "".join(f"{byte:08b}" for byte in message)
 
 
+def composed_file(values: tuple[int, ...]) -> str:
+    """A message of family 4 for two weights: seed, base, exponent (in use only with a non-zero weight), weights."""
+    seed, base, exponent, *weights = values
+    array = Coefficients(np.array(weights, dtype=np.int64).reshape(2, 1), exponent)
+    code = TensorCode("identity", (), (array,), Base(base))
+    message, ledger = composed.write(TWO_WEIGHTS, ComposedMessage({"weight": code}, seed))
+    assert ledger.total_bits == 8 * len(message)
+    return "".join(f"{byte:08b}" for byte in message)
+
+
 def assert_prefix_code(words: list[str]) -> None:
     words = sorted(words)
     assert not any(after.startswith(word) for word, after in pairwise(words))
@@ -66,6 +82,8 @@ def cases() -> Iterator[tuple[str, Callable[[tuple[int, ...]], str], list[tuple[
     for n in range(5):
         yield f"tensor {n}", tensor_section, list(product(VALUES, repeat=n))
     yield "tensor 3 in contexts", tensor_section_in_contexts, list(product(VALUES, repeat=3))
+    choices = product((0, 1, 2), (1, 2), (-12, -11, 30), range(-2, 3), range(-2, 3))
+    yield "file of a composed network", composed_file, [c for c in choices if c[2] == -12 or any(c[3:])]
     yield "file of a head", head_file, list(product(range(-2, 3), repeat=4))
 
 

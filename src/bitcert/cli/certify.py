@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +24,7 @@ from bitcert.certification import (
 )
 from bitcert.certify.budget import check_delta
 from bitcert.certify.certificate import MESSAGE_FILE, Certificate
+from bitcert.cli.codecs import captured, chosen_codecs, load_helper_weights, parse_options
 from bitcert.cli.common import (
     Device,
     LoadedNetwork,
@@ -33,6 +34,8 @@ from bitcert.cli.common import (
     progress_bar,
     read_profile,
 )
+from bitcert.codecs.base import Codec, Rest
+from bitcert.codecs.search import encode_best
 from bitcert.compress import Checkpoint, Compressed, Run, compress_head, compress_separable
 from bitcert.compress.quantise import compress_values
 from bitcert.compression import plan_memory_bytes
@@ -40,6 +43,7 @@ from bitcert.data import Role, Sample, load_sample
 from bitcert.errors import InputError
 from bitcert.evaluate import Progress
 from bitcert.helper import Helper
+from bitcert.helper.weights import HELPER_FILE
 from bitcert.measure import StabilityProfile, network_hash
 from bitcert.network import Network, OpaqueModel
 from bitcert.output import check_output_folder, write_output
@@ -66,6 +70,7 @@ class _Request:
     helper: Helper
     family: Family
     fine_tune: bool
+    codecs: tuple[Codec, ...] = ()
 
 
 def certify_command(
@@ -82,6 +87,13 @@ def certify_command(
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.cpu,
     family: Annotated[Family, typer.Option(help="Built-in network to train.")] = Family.head,
     fine_tune: Annotated[bool, typer.Option(help="Fine-tune a given network while quantising it.")] = True,
+    codec: Annotated[str | None, typer.Option(help="Compress a given network with this codec, or auto: all.")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="Option of the codec, as NAME=VALUE; may repeat.")] = None,
+    layers: Annotated[str, typer.Option(help="Weights that the codec compresses, with commas; else all.")] = "",
+    rest: Annotated[Rest | None, typer.Option(help="What becomes of all other weights.")] = None,
+    helper: Annotated[
+        str | None, typer.Option(help="Public weights fixed before the data, as --weights.")
+    ] = None,
     scale: Annotated[float | None, typer.Option(help="Divide inputs by this (8-bit pixels: 255).")] = None,
     mean: Annotated[str, typer.Option(help="Per-channel means subtracted after scaling.")] = "",
     std: Annotated[str, typer.Option(help="Per-channel deviations divided by.")] = "",
@@ -97,6 +109,11 @@ def certify_command(
         raise InputError("a model for --weights", "weights alone", "name it first, as package.module:factory")
     check_output_folder(out)
     check_device(device)
+    if codec is None and (option or layers or rest or helper):
+        raise InputError("a --codec for --option, --layers, --rest and --helper", "none", "name one, or auto")
+    if codec is not None and model is None:
+        raise InputError("a model for --codec", "none", "name it first, as FILE.pt2 or package.module:factory")
+    codecs = () if codec is None else chosen_codecs(codec, parse_options(option or [], layers, rest))
     stability = read_profile(profile)
     console = Console(stderr=json_output, highlight=False)
     with progress_bar(Console(stderr=True)) as progress:
@@ -105,8 +122,11 @@ def certify_command(
         preprocessing = preprocessing_for(sample, scale, mean, std)
         network = None if model is None else load_network(model, weights, sample, preprocessing)
         stability = _of_this_network(stability, network)
-        helper = Helper.for_sample(sample, _predictor(network), preprocessing)
-        request = _Request(sample, held, network, helper, family, fine_tune)
+        known = Helper.for_sample(sample, _predictor(network), preprocessing)
+        if network is not None and model is not None and helper is not None:
+            public = load_helper_weights(model, helper, captured(network), sample, preprocessing)
+            known = replace(known, weights=public)
+        request = _Request(sample, held, network, known, family, fine_tune, codecs)
         _print_plan(request, seconds)
         if model is not None and weights is None and not model.endswith(".pt2"):
             note = "Note: no --weights given; the weights that the factory itself sets are compressed."
@@ -183,7 +203,7 @@ def _predictor(network: LoadedNetwork | None):
 
 def _checkpoint(out: Path, request: _Request, seed: int, delta: float) -> Checkpoint:
     parts = [versions(), request.sample.content_hash, request.helper.content_hash, seed, delta]
-    parts += [request.family.value, request.fine_tune]
+    parts += [request.family.value, request.fine_tune, [repr(codec) for codec in request.codecs]]
     if request.network is not None:
         for name, value in sorted(request.network.values.items()):
             parts.append([name, hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()])
@@ -193,6 +213,8 @@ def _checkpoint(out: Path, request: _Request, seed: int, delta: float) -> Checkp
 
 
 def _compress(request: _Request, run: Run) -> Compressed:
+    if request.network is not None and request.codecs:
+        return encode_best(request.codecs, captured(request.network), request.sample, request.helper, run)
     if request.network is not None:
         values = request.network.values
         return compress_values(values, request.sample, request.helper, run, fine_tune=request.fine_tune)
@@ -206,6 +228,8 @@ def _files(compressed: Compressed, certificate: Certificate) -> dict[str, bytes]
     predictor = compressed.helper.predictor
     if predictor is not None and not isinstance(predictor, OpaqueModel):
         files[ARCHITECTURE_FILE] = predictor.to_json().encode()
+    if compressed.helper.weights is not None:
+        files[HELPER_FILE] = compressed.helper.weights.to_bytes()
     return files
 
 

@@ -15,6 +15,7 @@ import torch
 
 from bitcert.certify import occam_bound
 from bitcert.coding import MAX_MAGNITUDE, Ledger, step_size
+from bitcert.coding.layouts import UnitsInUse, tensor_code_bits
 from bitcert.compress.run import Candidate, Compressed, Run
 from bitcert.data import Sample
 from bitcert.errors import InputError
@@ -23,11 +24,9 @@ from bitcert.helper import Helper, decode_message
 from bitcert.helper.quantised import (
     Integers,
     QuantisedNetwork,
-    UnitsInUse,
     base_value,
     cheapest_exponents,
     dequantise,
-    tensor_code_bits,
     write,
 )
 from bitcert.network import ParameterSpec, Predictor

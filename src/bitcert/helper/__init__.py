@@ -5,5 +5,6 @@ Verification imports this package and no compressor. A change of what any messag
 
 from bitcert.helper.decode import Decoded, decode_message
 from bitcert.helper.problem import Helper, Preprocessing
+from bitcert.helper.weights import HelperWeights
 
-__all__ = ["Decoded", "Helper", "Preprocessing", "decode_message"]
+__all__ = ["Decoded", "Helper", "HelperWeights", "Preprocessing", "decode_message"]

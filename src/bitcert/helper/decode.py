@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bitcert.coding import Ledger, MessageReader
 from bitcert.errors import DecodeError
 from bitcert.evaluate import Classifier
-from bitcert.helper import linear_head, quantised, separable
+from bitcert.helper import composed, linear_head, quantised, separable
 from bitcert.helper.problem import Helper
 
 Reader = Callable[[MessageReader, Helper], tuple[Classifier, str]]
@@ -20,6 +20,7 @@ FAMILIES: dict[int, Reader] = {
     linear_head.FAMILY: linear_head.read,
     separable.FAMILY: separable.read,
     quantised.FAMILY: quantised.read,
+    composed.FAMILY: composed.read,
 }
 
 

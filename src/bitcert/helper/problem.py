@@ -20,6 +20,7 @@ from bitcert.coding import MessageReader, MessageWriter
 from bitcert.coding.message import FORMAT_VERSION
 from bitcert.data import Sample
 from bitcert.errors import DecodeError, InputError
+from bitcert.helper.weights import HelperWeights
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import Architecture
 
@@ -94,6 +95,7 @@ class Helper:
         preprocessing: fixed before the data were seen.
         predictor: the architecture without weights, or ``None`` for a built-in family, which is part of the program.
         classes_inferred: whether ``num_classes`` was read off the training labels; messages then begin with it.
+        weights: public weights that messages may refer to, fixed before the data were seen.
     """
 
     input_shape: tuple[int, ...]
@@ -101,6 +103,7 @@ class Helper:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     predictor: Architecture | OpaqueModel | None = None
     classes_inferred: bool = False
+    weights: HelperWeights | None = None
 
     def __post_init__(self) -> None:
         if self.num_constants > MAX_CONSTANTS:
@@ -137,7 +140,9 @@ class Helper:
     def describe(self) -> dict[str, object]:
         """What a certificate says of the helper, as JSON values."""
         architecture = self.predictor.content_hash if self.predictor is not None else None
+        weights = {} if self.weights is None else {"weights": self.weights.content_hash}
         return {
+            **weights,
             "message_format": FORMAT_VERSION,
             "input_shape": list(self.input_shape),
             "num_classes": self.num_classes,

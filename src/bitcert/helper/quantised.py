@@ -25,24 +25,17 @@ from bitcert.coding import (
     Ledger,
     MessageReader,
     MessageWriter,
-    adaptive_code_bits,
-    decode_integers,
-    encode_integers,
-    integer_code_bits,
     max_flags,
     step_size,
 )
+from bitcert.coding.layouts import PLAIN, UnitsInUse, decode_layout, encode_layout, has_layout, tensor_code_bits
 from bitcert.errors import DecodeError
 from bitcert.evaluate import Classifier
 from bitcert.helper.problem import Helper
 from bitcert.network import ParameterSpec, Predictor
 
 FAMILY = 3
-PLAIN, ROWS, COLUMNS, FILTERS = range(4)
-"""Layouts: every entry; entries of the rows in use; of rows and columns in use; of filters in use."""
-
 Integers = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 _FIRST_EXPONENT = {"buffer": 0}
 _USUAL_FIRST_EXPONENT = -12
@@ -95,85 +88,6 @@ def cheapest_exponents(
     return chosen
 
 
-class UnitsInUse:
-    """Which output units of the latest weight tensor hold anything: the context of what follows it."""
-
-    def __init__(self) -> None:
-        self._mask: Mask = np.ones(1, dtype=bool)
-
-    def contexts(self, num_units: int) -> NDArray[np.intp]:
-        """Context of each of ``num_units`` inputs (a flattened map repeats its channel) or biases."""
-        length = len(self._mask)
-        if length < 2 or num_units % length:
-            return np.zeros(num_units, dtype=np.intp)
-        return np.repeat(self._mask, num_units // length).astype(np.intp)
-
-    def update(self, values: Integers) -> None:
-        """Note a tensor that has just been coded, in its own shape."""
-        if values.ndim >= 2 and values.size:
-            self._mask = (values != 0).reshape(len(values), -1).any(1)
-        elif values.ndim == 1 and len(values) == len(self._mask):
-            self._mask = self._mask | (values != 0)
-
-
-@dataclass(frozen=True, eq=False)
-class _Masks:
-    """Rows, columns and filters in use of a tensor ``[rows, columns, inner]``, as far as the layout codes them."""
-
-    layout: int
-    rows: Mask
-    columns: Mask
-    filters: Mask
-
-    @classmethod
-    def of(cls, values: Integers, layout: int) -> _Masks:
-        used = (values != 0).any(2)
-        rows, columns = np.ones(values.shape[0], dtype=bool), np.ones(values.shape[1], dtype=bool)
-        if layout >= ROWS:
-            rows = used.any(1)
-        if layout >= COLUMNS:
-            columns = used.any(0)
-        inside = np.outer(rows, columns)
-        return cls(layout, rows, columns, inside & used if layout == FILTERS else inside)
-
-    def bits(self, values: Integers, contexts: NDArray[np.intp]) -> float:
-        """Ideal length of the tensor in this layout."""
-        bits = integer_code_bits(values[self.filters])
-        if self.layout >= ROWS:
-            bits += _flag_bits(self.rows)
-        if self.layout >= COLUMNS:
-            bits += sum(_flag_bits(self.columns[contexts == c]) for c in (0, 1))
-        if self.layout == FILTERS:
-            bits += _flag_bits(self.filters[np.outer(self.rows, self.columns)])
-        return bits
-
-
-def _flag_bits(flags: Mask) -> float:
-    num_ones = int(flags.sum())
-    return adaptive_code_bits(len(flags) - num_ones, num_ones)
-
-
-def _blocked(values: Integers) -> Integers:
-    """A tensor of two or more axes as ``[rows, columns, inner]``."""
-    return values.reshape(values.shape[0], values.shape[1], -1)
-
-
-def _has_layout(shape: tuple[int, ...]) -> bool:
-    return len(shape) >= 2 and 0 not in shape
-
-
-def tensor_code_bits(values: Integers, units: UnitsInUse) -> tuple[float, int]:
-    """Ideal length in bits of one tensor without its exponent, and the shortest layout."""
-    if not _has_layout(values.shape):
-        contexts = units.contexts(values.size)
-        bits = sum(integer_code_bits(values.ravel()[contexts == c]) for c in (0, 1) if (contexts == c).any())
-        return bits, PLAIN
-    blocked = _blocked(values)
-    contexts = units.contexts(blocked.shape[1])
-    layouts = (PLAIN, ROWS, COLUMNS, FILTERS) if blocked.shape[2] > 1 else (PLAIN, ROWS, COLUMNS)
-    return min((_Masks.of(blocked, layout).bits(blocked, contexts), layout) for layout in layouts)
-
-
 def write(predictor: Predictor, integers: Mapping[str, Integers], exponents: Mapping[str, int]) -> tuple[bytes, Ledger]:
     """The message of a quantised network and its ledger, one section per tensor.
 
@@ -189,57 +103,24 @@ def write(predictor: Predictor, integers: Mapping[str, Integers], exponents: Map
         _, layout = tensor_code_bits(values, units)
         with writer.section(spec.name) as bits:
             bits.signed(exponents[spec.name] - previous.get(spec.kind, _USUAL_FIRST_EXPONENT))
-            if _has_layout(spec.shape):
+            if has_layout(spec.shape):
                 bits.binary(layout, 2)
             encoder = ArithmeticEncoder()
-            _encode(encoder, values, layout, units)
+            encode_layout(encoder, values, layout, units)
             bits.extend(encoder.bits())
         previous[spec.kind] = exponents[spec.name]
         units.update(values)
     return writer.finish()
 
 
-def _encode(encoder: ArithmeticEncoder, values: Integers, layout: int, units: UnitsInUse) -> None:
-    if not _has_layout(values.shape):
-        encode_integers(encoder, values, units.contexts(values.size))
-        return
-    blocked = _blocked(values)
-    masks = _Masks.of(blocked, layout)
-    if layout >= ROWS:
-        encoder.flags(masks.rows)
-    if layout >= COLUMNS:
-        encoder.flags(masks.columns, units.contexts(len(masks.columns)))
-    if layout == FILTERS:
-        encoder.flags(masks.filters[np.outer(masks.rows, masks.columns)])
-    encode_integers(encoder, blocked[masks.filters])
-
-
-def _decode(decoder: ArithmeticDecoder, shape: tuple[int, ...], layout: int, units: UnitsInUse) -> Integers:
-    size = int(np.prod(shape, dtype=np.int64))
-    if not _has_layout(shape):
-        return decode_integers(decoder, size, units.contexts(size)).reshape(shape)
-    blocked = np.zeros((shape[0], shape[1], size // (shape[0] * shape[1])), dtype=np.int64)
-    rows, columns = np.ones(shape[0], dtype=bool), np.ones(shape[1], dtype=bool)
-    if layout >= ROWS:
-        rows = decoder.flags(len(rows))
-    if layout >= COLUMNS:
-        columns = decoder.flags(len(columns), units.contexts(len(columns)))
-    filters = np.outer(rows, columns)
-    if layout == FILTERS:
-        filters[filters] = decoder.flags(int(filters.sum()))
-    num_values = int(filters.sum()) * blocked.shape[2]
-    blocked[filters] = decode_integers(decoder, num_values).reshape(-1, blocked.shape[2])
-    return blocked.reshape(shape)
-
-
 def _read_tensor(reader: MessageReader, spec: ParameterSpec, previous: int, units: UnitsInUse) -> tuple[Integers, int]:
     with reader.section(spec.name) as bits:
         exponent = previous + bits.signed()
         step_size(exponent)
-        layout = bits.binary(2) if _has_layout(spec.shape) else PLAIN
+        layout = bits.binary(2) if has_layout(spec.shape) else PLAIN
         # The masks ask at most one question per row, column and filter, each no more than the entries.
         decoder = ArithmeticDecoder(bits, max_flags(spec.num_entries) + 3 * spec.num_entries)
-        values = _decode(decoder, spec.shape, layout, units)
+        values = decode_layout(decoder, spec.shape, layout, units)
         decoder.finish()
     return values, exponent
 

@@ -36,6 +36,9 @@ Run = Callable[[Sequence[Tensor], Any, int], Tensor]
 Shapes = Sequence[tuple[int, ...]]
 Cost = Callable[[Shapes, tuple[int, ...], Attributes], int]
 
+_MAX_PATCH_ENTRIES = 1 << 24
+"""Entries of the unfolded input of a locally connected layer at a time, unless one example has more."""
+
 
 def _entries(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
     return max(math.prod(out), *(math.prod(shape) for shape in shapes)) if shapes else math.prod(out)
@@ -106,6 +109,40 @@ def _conv(function: Callable[..., Tensor], dims: int) -> Operation:
     )
 
 
+def _local_weighted(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
+    """Multiply-adds of a locally connected layer, whose weight has an axis of positions in front."""
+    return 2 * math.prod(out) * math.prod(shapes[1][2:])
+
+
+def output_size(size: Sequence[int], kernel: Sequence[int], attributes: Attributes) -> tuple[int, ...]:
+    """Sizes of the output map of a convolution with ``padding``, ``dilation`` and ``stride`` among its attributes."""
+    settings = [attributes[name] for name in ("padding", "dilation", "stride")]
+    axes = zip(size, kernel, *(s for s in settings if isinstance(s, tuple)), strict=True)
+    return tuple((length + 2 * pad - gap * (taps - 1) - 1) // step + 1 for length, taps, pad, gap, step in axes)
+
+
+def _local_conv2d(t: Sequence[Tensor], a: Any, n: int) -> Tensor:
+    """A convolution with its own filters at every output position.
+
+    ``t`` is ``x [B, C, H, W]``, filters ``[P, out, C / groups, kh, kw]`` with the ``P`` output positions in row-major
+    order, and optionally a bias ``[out]`` that all positions share.
+    """
+    x, filters, groups = t[0], t[1], int(a["groups"])
+    positions, outputs, kernel = filters.shape[0], filters.shape[1], filters.shape[3:]
+    # [P, groups, C / groups * kh * kw, out / groups]
+    matrices = filters.reshape(positions, groups, outputs // groups, -1).transpose(2, 3)
+    size = output_size(x.shape[2:], kernel, a)
+    patch_entries = positions * groups * max(matrices.shape[2], 1)
+    parts = []
+    for part in torch.split(x, max(1, _MAX_PATCH_ENTRIES // patch_entries)):
+        patches = F.unfold(part, kernel, a["dilation"], a["padding"], a["stride"])
+        patches = patches.reshape(len(part), groups, -1, positions).permute(3, 1, 0, 2)
+        found = torch.matmul(patches, matrices)  # [P, groups, B, out / groups]
+        parts.append(found.permute(2, 1, 3, 0).reshape(len(part), outputs, *size))
+    result = torch.cat(parts)
+    return result if len(t) < 3 else result + t[2].reshape(1, -1, 1, 1)
+
+
 def _pool(function: Callable[..., Tensor], dims: int, extra: Mapping[str, Kind]) -> Operation:
     kinds = {
         "kernel_size": integers(dims, 1),
@@ -170,6 +207,13 @@ _WEIGHTED: dict[str, Operation] = {
     "linear": Operation((2, 3), lambda t, a, n: F.linear(*t), layouts.keep(layouts.mixes_last), {}, _weighted),
     "conv1d": _conv(F.conv1d, 1),
     "conv2d": _conv(F.conv2d, 2),
+    "local_conv2d": Operation(
+        (2, 3),
+        _local_conv2d,
+        layouts.leading(4),
+        {"stride": integers(2, 1), "padding": integers(2, 0), "dilation": integers(2, 1), "groups": integer(1)},
+        _local_weighted,
+    ),
     "embedding": Operation((2, 2), lambda t, a, n: F.embedding(t[0], t[1]), layouts.embedding),
     "affine_channel": Operation((3, 3), _affine_channel, layouts.leading()),
     "prelu": Operation((2, 2), lambda t, a, n: F.prelu(t[0], t[1]), layouts.leading()),
@@ -308,7 +352,10 @@ OPERATIONS: Mapping[str, Operation] = {**_WEIGHTED, **_POINTWISE, **_MIXING, **_
 """Every operation by its name in architecture files."""
 
 WEIGHT_OPERATIONS = ("linear", "conv1d", "conv2d")
-"""Operations that are affine maps ``x -> A x + b`` of their first input, with inputs (x, weight[, bias])."""
+"""Operations that are affine maps ``x -> A x + b`` of their first input, with inputs (x, weight[, bias]).
+
+``local_conv2d`` is not among them: it comes of decoding only, and nothing measures or compresses it again.
+"""
 
 
 def attribute_problem(operation: Operation, attributes: Mapping[str, Attribute]) -> str | None:

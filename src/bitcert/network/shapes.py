@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bitcert.network.layouts import Layout, LayoutError, Value
-from bitcert.network.operations import OPERATIONS, WEIGHT_OPERATIONS, attribute_problem
+from bitcert.network.operations import OPERATIONS, WEIGHT_OPERATIONS, attribute_problem, output_size
 
 if TYPE_CHECKING:
     from bitcert.network.architecture import Architecture, Node
@@ -29,7 +29,7 @@ MAX_TOTAL_ELEMENTS = 2**30
 """Most entries of all intermediate results together per sample."""
 MAX_FLOPS_PER_SAMPLE = 2**37
 INPUT = "input"
-_WEIGHTED = (*WEIGHT_OPERATIONS, "affine_channel", "group_norm", "layer_norm", "prelu", "embedding")
+_WEIGHTED = (*WEIGHT_OPERATIONS, "local_conv2d", "affine_channel", "group_norm", "layer_norm", "prelu", "embedding")
 _BATCH = 3
 """Batch size of the propagation; shapes of batch axes are checked against it."""
 
@@ -94,11 +94,24 @@ def _linear_shapes(node: Node, x: tuple[int, ...], weight: tuple[int, ...]) -> l
     return [(weight[0], inputs // groups, *weight[2:]), (weight[0],)]
 
 
+def _local_shapes(node: Node, x: tuple[int, ...], weight: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Filters ``[positions, out, in / groups, kh, kw]`` and bias ``[out]`` of a locally connected layer."""
+    if len(x) != 4 or len(weight) != 5:
+        raise ShapeError(f"node {node.name!r} ({node.op}) has a weight of shape {list(weight)}")
+    shared, bias = _linear_shapes(node, x, weight[1:])
+    size = output_size(x[2:], weight[3:], node.attributes)
+    if min(size) < 1:
+        raise ShapeError(f"node {node.name!r} ({node.op}) has a kernel larger than its input")
+    return [(math.prod(size), *shared), bias]
+
+
 def _weight_shapes(node: Node, x: tuple[int, ...], weight: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Shapes the inputs after the first must have; torch's meta device lets some wrong ones pass."""
     channels, features = x[1:2], node.attributes.get("normalized_shape")
     if node.op in WEIGHT_OPERATIONS:
         return _linear_shapes(node, x, weight)
+    if node.op == "local_conv2d":
+        return _local_shapes(node, x, weight)
     if node.op == "layer_norm" and isinstance(features, tuple):
         return [features, features]
     if node.op == "prelu":
@@ -159,7 +172,7 @@ def propagate(architecture: Architecture) -> Propagation:
     tensors = {INPUT: torch.empty(shape, dtype=dtype, device="meta")}
     values = {INPUT: Value(shape, Layout(0))}
     for spec in architecture.parameters:
-        tensors[spec.name] = torch.empty(spec.shape, device="meta")
+        tensors[spec.name] = torch.empty(spec.shape, dtype=torch.float32, device="meta")
         values[spec.name] = Value(spec.shape, None)
     elements: dict[str, int] = {}
     flops: dict[str, int] = {}

@@ -3,6 +3,9 @@
 What a report says is as true as what it was given; whether a certificate is valid is for ``bitcert verify`` to say.
 """
 
+from bitcert.report.comparison_figure import plot_comparison
+from bitcert.report.comparison_page import comparison_files, render_comparison
+from bitcert.report.comparison_terminal import comparison_summary, compression_summary
 from bitcert.report.figures import plot_bound_surface, plot_history, plot_sections
 from bitcert.report.page import render_report
 from bitcert.report.stability_figures import (
@@ -19,8 +22,12 @@ from bitcert.report.stability_terminal import stability_summary
 from bitcert.report.terminal import terminal_summary
 
 __all__ = [
+    "comparison_files",
+    "comparison_summary",
+    "compression_summary",
     "plot_attenuation",
     "plot_bound_surface",
+    "plot_comparison",
     "plot_cushions",
     "plot_distribution",
     "plot_effective_parameters",
@@ -29,6 +36,7 @@ __all__ = [
     "plot_margins",
     "plot_sections",
     "plot_singular_values",
+    "render_comparison",
     "render_report",
     "render_stability",
     "stability_files",

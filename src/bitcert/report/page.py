@@ -60,6 +60,7 @@ def render_report(
         delta_ledger=certificate.delta_ledger[:MOST_LINES],
         holdout=words.holdout_facts(certificate),
         benchmark=words.is_benchmark(certificate),
+        foundation=words.foundation(certificate),
         pictures=_pictures(certificate, candidates),
         best_candidates=sorted(candidates, key=lambda candidate: candidate.bound)[:MOST_ROWS],
         num_candidates=len(candidates),

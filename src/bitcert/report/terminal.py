@@ -15,6 +15,7 @@ from bitcert.report.words import (
     bound_rows,
     clean,
     delta_text,
+    foundation,
     group_sections,
     holdout_facts,
     number,
@@ -41,7 +42,9 @@ def terminal_summary(certificate: Certificate) -> Group:
     _add_sections(table, certificate)
     _add_bounds(table, certificate)
     style = "bold yellow" if certificate.vacuous else "bold"
-    return Group(Text(clean(certificate.sentence), style=style), Padding(table, (1, 0, 0, 2)))
+    basis = foundation(certificate)
+    warning = [Text(basis, style="yellow")] if basis else []
+    return Group(Text(clean(certificate.sentence), style=style), *warning, Padding(table, (1, 0, 0, 2)))
 
 
 def _row(table: Table, label: str, value: str, note: str = "", style: str = "") -> None:

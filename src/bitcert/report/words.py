@@ -17,6 +17,7 @@ __all__ = [
     "bound_rows",
     "clean",
     "delta_text",
+    "foundation",
     "group_sections",
     "holdout_facts",
     "is_benchmark",
@@ -155,3 +156,14 @@ def is_benchmark(certificate: Certificate) -> bool:
     """Whether the data bears the name of a built-in benchmark."""
     bare = "".join(c for c in str(certificate.data.get("name", "")).lower() if c.isalnum())
     return any(bare.startswith(known.replace("-", "")) for known in NAMES)
+
+
+def foundation(certificate: Certificate) -> str:
+    """The sentence about public weights in the helper, empty without them: a certificate is worth what it rests on."""
+    if "weights" not in certificate.helper:
+        return ""
+    digest = clean(certificate.helper["weights"], 16)
+    return (
+        f"The message is relative to public weights (hash {digest}), whose bits are not counted: "
+        "it holds only if they were fixed before these data were seen."
+    )

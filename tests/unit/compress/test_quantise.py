@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bitcert.coding import MessageReader, integer_code_bits, step_size
+from bitcert.coding.layouts import UnitsInUse, tensor_code_bits
 from bitcert.compress.finetune import Schedule, Tuner, tune
 from bitcert.compress.quant_problem import Problem, Quantisation, code_bits
 from bitcert.compress.quant_rate import rate_slopes
@@ -24,7 +25,7 @@ from bitcert.data import Role, Sample, load_sample
 from bitcert.errors import DecodeError, InputError
 from bitcert.evaluate import count_errors
 from bitcert.helper import Helper, decode_message
-from bitcert.helper.quantised import FAMILY, UnitsInUse, dequantise, read_integers, tensor_code_bits, write
+from bitcert.helper.quantised import FAMILY, dequantise, read_integers, write
 from bitcert.network import Network, capture, capture_opaque
 
 

@@ -1,13 +1,16 @@
+import io
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import matplotlib
 import pytest
+from rich.console import Console
 
 from bitcert.compress.run import Candidate
 from bitcert.errors import InputError
 from bitcert.report import render_report
+from bitcert.report.terminal import terminal_summary
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 HOSTILE = '"><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>{{ 7*7 }}$\\frac{'
@@ -251,3 +254,14 @@ def test_verification_lines_are_shown(make_certificate):
 def test_impossible_counts_are_refused_in_words(make_certificate):
     with pytest.raises(InputError, match="num_errors"):
         render_report(replace(make_certificate(), errors=60001))
+
+
+def test_public_weights_in_the_helper_are_told_on_the_page_and_in_the_terminal(make_certificate):
+    certificate = make_certificate()
+    public = replace(certificate, helper={**certificate.helper, "weights": "<ab>" + "0" * 60})
+    console = Console(file=io.StringIO(), width=200)
+    console.print(terminal_summary(public))
+    for text in (render_report(public), console.file.getvalue()):
+        assert "whose bits are not counted" in text
+        assert "<ab>" not in render_report(public)
+    assert "whose bits are not counted" not in render_report(certificate)

@@ -1,0 +1,237 @@
+"""The shape all codecs share: ``encode`` a network into a message, ``decode`` it, and the paper's ``theory``.
+
+A codec is a frozen dataclass whose fields are its options. Most work layer by layer: they turn one trained tensor into
+a :class:`~bitcert.helper.composed.TensorCode` (transform, settings, quantised coefficients) and inherit the rest. What
+``encode`` returns is a message with its ledger; whether the decoded network is any good is counted by ``certify``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from bitcert.codecs.quantiser import FINE, Quantiser, Uniform, at_exponent
+from bitcert.codecs.theory import Theory
+from bitcert.compress.run import Compressed, Run
+from bitcert.data import Sample
+from bitcert.errors import InputError, unknown_name
+from bitcert.helper import Decoded, Helper, decode_message
+from bitcert.helper.composed import Base, ComposedMessage, TensorCode, base_values, exact_code, targets, write
+from bitcert.helper.transforms.base import Coefficients, Draws, Target, Values
+from bitcert.network import Network
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One trained tensor, as a codec sees it.
+
+    Attributes:
+        target: name, shape, kind, positions of the output map.
+        trained: the trained values, float32.
+        values: the trained values minus ``base``, float64: what the transform must reproduce.
+        base: which base the message names.
+        draws: the random numbers that the decoder will have.
+        index: number of the weight layer, 1 .. d, or 0 for biases, gains and buffers.
+    """
+
+    target: Target
+    trained: torch.Tensor
+    values: Values
+    base: Base
+    draws: Draws
+    index: int
+
+    def code(self, transform: str, settings: tuple[int, ...] = (), *coefficients: Coefficients) -> TensorCode:
+        """A code of this tensor on its base."""
+        return TensorCode(transform, settings, coefficients, self.base)
+
+
+class Rest(StrEnum):
+    """What becomes of the tensors a codec does not compress."""
+
+    QUANTISED = "quantised"
+    """Fine quantisation, about 7 bits a number."""
+    EXACT = "exact"
+    """32 bits a number."""
+    HELPER = "helper"
+    """As in the helper: the message says nothing of them."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which layers a codec compresses, on which base, and what becomes of the rest.
+
+    Args:
+        layers: names of weight tensors; empty for all weight layers.
+        rest: see :class:`Rest`.
+        base: what the difference is taken from (Arora 2018, improvement (i)); ``Base.FILE`` needs a helper with
+            initial weights.
+        seed: of the helper's random numbers; coded in the message.
+    """
+
+    layers: tuple[str, ...] = ()
+    rest: Rest = Rest.QUANTISED
+    base: Base = Base.NEUTRAL
+    seed: int = 0
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """What every codec offers; instances are frozen dataclasses of options."""
+
+    name: ClassVar[str]
+
+    def encode(
+        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
+    ) -> Compressed:
+        """The message. Codecs that train need ``sample``; ``run`` gives them seed, time and checkpoint.
+
+        Raises:
+            InputError: options that do not fit this network (one sentence).
+        """
+        ...
+
+    def decode(self, message: bytes, helper: Helper) -> Decoded:
+        """The classifier of a message; the same for every codec."""
+        ...
+
+    def theory(self, network: Network, sample: Sample | None = None) -> Theory:
+        """The paper's own prediction for this network (a measure)."""
+        ...
+
+    @classmethod
+    def strengths(cls) -> tuple[Codec, ...]:
+        """A few settings from weak to strong, for ``bitcert compare`` and ``--codec auto``."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Name and settings in a few characters, e.g. ``svd rank 10``."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCodec:
+    """Base of the codecs that work tensor by tensor; a subclass writes :meth:`code_layer` (and ``theory``).
+
+    Args:
+        selection: layers, rest, base, seed.
+        quantiser: of the coefficients.
+    """
+
+    name: ClassVar[str] = ""
+
+    selection: Selection = field(default_factory=Selection)
+    quantiser: Quantiser = field(default_factory=Uniform)
+
+    def code_layer(self, layer: Layer) -> TensorCode:
+        """The code of one compressed weight tensor."""
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """The codec's name; subclasses add their setting."""
+        return self.name
+
+    def encode(
+        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
+    ) -> Compressed:
+        """Code the selected weight layers with :meth:`code_layer` and the rest as the selection says.
+
+        Args:
+            network: captured, with its trained values.
+            sample: needed only when no ``helper`` is given.
+            helper: fixed before the data were seen; made for the sample if ``None``.
+            run: not used: nothing is trained.
+
+        Raises:
+            InputError: unknown layers, or options that do not fit a layer.
+        """
+        del run
+        helper = network_helper(network, sample, helper)
+        codes = {
+            layer.target.name: self.code_tensor(layer) for layer in network_layers(network, helper, self.selection)
+        }
+        return assemble(helper, codes, self.selection.seed)
+
+    def code_tensor(self, layer: Layer) -> TensorCode:
+        """:meth:`code_layer` where the selection says so, else the rest's code."""
+        chosen = self.selection.layers
+        if layer.index and (not chosen or layer.target.name in chosen):
+            return self.code_layer(layer)
+        return code_rest(layer, self.selection.rest)
+
+    def decode(self, message: bytes, helper: Helper) -> Decoded:
+        """The classifier that the message is.
+
+        Raises:
+            DecodeError: the bytes are no message for this helper.
+        """
+        return decode_message(message, helper)
+
+
+def network_helper(network: Network, sample: Sample | None, helper: Helper | None) -> Helper:
+    """The helper given, or the usual one of the sample, with the network's architecture in it.
+
+    Raises:
+        InputError: neither is given, or the helper holds another architecture.
+    """
+    architecture = network.architecture
+    if helper is None:
+        if sample is None:
+            raise InputError("a sample or a helper", "neither", "pass one, so that the decoder knows the inputs")
+        return Helper.for_sample(sample, architecture)
+    if helper.predictor is None:
+        return replace(helper, predictor=architecture)
+    if helper.predictor.content_hash != architecture.content_hash:
+        raise InputError("the network's own architecture in the helper", "another one", "capture the network again")
+    return helper
+
+
+def network_layers(network: Network, helper: Helper, selection: Selection) -> tuple[Layer, ...]:
+    """Every tensor of the network in the order of the message, minus its base.
+
+    Raises:
+        InputError: a selected layer that the network does not have, or weights that are not finite.
+    """
+    architecture = network.architecture
+    order = {layer.weight: k for k, layer in enumerate(architecture.weight_layers, start=1)}
+    if selection.base is Base.FILE and helper.weights is None:
+        do = "name public weights with --helper, or make the helper with HelperWeights"
+        raise InputError("weights in the helper for base=file", "none", do)
+    for name in selection.layers:
+        if name not in order:
+            raise unknown_name("weight layer", name, tuple(order))
+    layers = []
+    for target in targets(architecture):
+        trained = network.parameters[target.name].detach()
+        values = trained.double().cpu().numpy()
+        if not np.isfinite(values).all():
+            raise InputError(f"finite values in {target.name}", "NaN or infinite ones", "check the network")
+        draws = Draws(selection.seed, target.name)
+        base = selection.base if target.name in order or selection.base is Base.FILE else Base.NEUTRAL
+        difference = values - base_values(base, target, draws, helper)
+        layers.append(Layer(target, trained, difference, base, draws, order.get(target.name, 0)))
+    return tuple(layers)
+
+
+def code_rest(layer: Layer, rest: Rest) -> TensorCode:
+    """The code of a tensor that the codec does not compress; buffers of integers are always coded without loss."""
+    if layer.target.kind == "buffer" and not np.any(layer.values != np.rint(layer.values)):
+        return layer.code("identity", (), at_exponent(layer.values, 0))
+    if rest is Rest.HELPER:
+        return layer.code("none")
+    if rest is Rest.EXACT:
+        return exact_code(layer.trained)
+    return layer.code("identity", (), FINE(layer.values))
+
+
+def assemble(helper: Helper, codes: Mapping[str, TensorCode], seed: int = 0) -> Compressed:
+    """Write the message of these codes and its ledger."""
+    message, ledger = write(helper, ComposedMessage(codes, seed))
+    return Compressed(message, ledger, helper)

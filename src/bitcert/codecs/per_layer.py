@@ -1,0 +1,163 @@
+"""Composition: a codec of its own for each layer, in one message.
+
+Transform, quantiser and entropy coder of a tensor are independent of every other tensor's, so a message may hold a
+truncated first layer, a pruned second one and an exact last one. A layer no rule names is left as the selection's
+``rest`` says. Base and seed are the selection's, not those of the parts. Source: THEORY 3.2. Not guaranteed: that
+layers which are good alone are good together; errors of layers add up (Arora et al. 2018, proof of Theorem 4.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+from bitcert.codecs.base import Codec, Layer, LayerCodec, code_rest
+from bitcert.codecs.quantise import Quantise
+from bitcert.codecs.theory import LayerTheory, Theory
+from bitcert.compress.run import Compressed, Run
+from bitcert.data import Sample
+from bitcert.errors import InputError, unknown_name
+from bitcert.helper import Helper
+from bitcert.helper.composed import TensorCode
+from bitcert.network import Network
+
+EVERY = "*"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which codec a layer gets.
+
+    Args:
+        layer: name of a weight, or ``*`` for all that no other rule names.
+        codec: one that works layer by layer.
+    """
+
+    option_help: ClassVar[str] = "LAYER=CODEC[ NAME:VALUE ...]"
+
+    layer: str
+    codec: LayerCodec
+
+    def __post_init__(self) -> None:
+        # A codec with its own ``encode`` needs more than one layer at a time.
+        if not isinstance(self.codec, LayerCodec) or type(self.codec).encode is not LayerCodec.encode:
+            got = getattr(self.codec, "name", type(self.codec).__name__)
+            raise InputError("a codec that works layer by layer", repr(got), "use it for the whole network")
+
+    @classmethod
+    def parse_option(cls, text: str) -> Rule:
+        """``"fc1.weight=quantise fraction:0.5"`` as a rule.
+
+        Raises:
+            InputError: it has another form, or no such codec or option exists.
+        """
+        from bitcert.codecs.registry import codec_from  # the registry lists this module's codec
+
+        layer, equals, rest = text.partition("=")
+        name, *options = rest.split() or [""]
+        pairs = [option.partition(":") for option in options]
+        if not equals or not layer.strip() or not name or not all(colon for _, colon, _ in pairs):
+            raise InputError(f"rules as {cls.option_help}", repr(text[:100]), "write e.g. *=quantise fraction:0.5")
+        codec = codec_from(name, {key: value for key, _, value in pairs})
+        if not isinstance(codec, LayerCodec):
+            raise InputError("a codec that works layer by layer", repr(name), "use it for the whole network")
+        return cls(layer.strip(), codec)
+
+    def __str__(self) -> str:
+        """The form that :meth:`parse_option` reads."""
+        from bitcert.codecs.registry import options_of
+
+        pairs = options_of(cast(Codec, self.codec)).items()
+        options = [f" {name}:{value}" for name, value in pairs if value and "," not in value]
+        return f"{self.layer}={self.codec.name}{''.join(options)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerLayer(LayerCodec):
+    """Each layer by the codec that a rule gives it.
+
+    >>> PerLayer(rules=(Rule("*", Quantise()), Rule.parse_option("head.weight=exact"))).label
+    'per-layer (*: quantise 0.25; head.weight: exact)'
+
+    Args:
+        rules: at most one for each layer; the last word is with the rule that names a layer.
+    """
+
+    name: ClassVar[str] = "per-layer"
+
+    rules: tuple[Rule, ...] = (Rule(EVERY, Quantise()),)
+
+    def __post_init__(self) -> None:
+        names = [rule.layer for rule in self.rules]
+        if not names or len(set(names)) != len(names):
+            raise InputError("one rule for each layer", ", ".join(names) or "none", "check the rules")
+
+    @property
+    def label(self) -> str:
+        """The rules in short."""
+        return f"{self.name} ({'; '.join(f'{rule.layer}: {rule.codec.label}' for rule in self.rules)})"
+
+    def _codec(self, layer: str) -> LayerCodec | None:
+        codecs = {rule.layer: rule.codec for rule in self.rules}
+        return codecs.get(layer, codecs.get(EVERY))
+
+    def check(self, network: Network) -> None:
+        """Refuse rules for layers that the network does not have.
+
+        Raises:
+            InputError: naming the layers there are.
+        """
+        known = [layer.weight for layer in network.weight_layers]
+        for rule in self.rules:
+            if rule.layer != EVERY and rule.layer not in known:
+                raise unknown_name("weight layer", rule.layer, known)
+
+    def encode(
+        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
+    ) -> Compressed:
+        """As every layer-wise codec.
+
+        Raises:
+            InputError: a rule for a layer that the network does not have, or options that do not fit a layer.
+        """
+        self.check(network)
+        return super().encode(network, sample, helper=helper, run=run)
+
+    def code_tensor(self, layer: Layer) -> TensorCode:
+        """The code of the layer's rule; the rest's code where there is none."""
+        chosen = self.selection.layers
+        codec = self._codec(layer.target.name) if layer.index else None
+        if codec is None or (chosen and layer.target.name not in chosen):
+            return code_rest(layer, self.selection.rest)
+        return codec.code_layer(layer)
+
+    def code_layer(self, layer: Layer) -> TensorCode:
+        """As :meth:`code_tensor`."""
+        return self.code_tensor(layer)
+
+    def theory(self, network: Network, sample: Sample | None = None) -> Theory:
+        """The parts' predictions for their layers, side by side."""
+        self.check(network)
+        layers: list[LayerTheory] = []
+        sources: list[str] = []
+        for layer in network.weight_layers:
+            codec = self._codec(layer.weight)
+            if codec is None:
+                continue
+            part = cast(Codec, codec).theory(network, sample)
+            layers += [row for row in part.layers if row.layer == layer.weight]
+            sources.append(f"{layer.weight}: {part.source}")
+        return Theory(
+            source="; ".join(sources) or "none",
+            statement="each layer as its own codec's paper says",
+            parameters=sum(row.parameters for row in layers),
+            error=None,
+            error_means="of each layer, in the units of its own codec; the papers compose no two of these codecs",
+            probability=None,
+            layers=tuple(layers),
+        )
+
+    @classmethod
+    def strengths(cls) -> tuple[Codec, ...]:
+        """None: which codec suits which layer is for the user to say."""
+        return ()

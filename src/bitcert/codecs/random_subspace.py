@@ -1,0 +1,286 @@
+"""Random subspace: ``theta = theta_0 + scale * P w`` with D learned integers ``w``, trained for the certificate.
+
+Li et al. 2018 trained networks in a random subspace of D dimensions; Lotfi et al. 2022 coded quantised coordinates as
+a certificate, the strongest published one (MNIST, LeNet-5: 11.6 %). Here ``w = round(v)`` and ``v``, with a scale per
+tensor, is trained by Adam on
+
+    cross-entropy + price * bits * ln 2 / m,
+
+roundings passing gradients through (Bengio et al. 2013) and the gradient of ``bits`` being the marginal cost of the
+present integers under the adaptive code. The learned codebook is which integers occur: the coder finds their
+frequencies, and a dear bit makes most of them 0 or ±1. From half time on the integers that waver least are fixed, more
+and more of them (Zhou et al. 2017), and the others adapt. ``theta_0`` is the helper's random network (or its file).
+
+It learns from the sample: of the network given it uses the structure, and the values of its buffers. Not guaranteed:
+the same message twice (the schedule follows the clock), nor a bound below one; no theorem says which D suffices.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from bitcert.codecs.base import Selection, code_rest, network_helper, network_layers
+from bitcert.codecs.integer_training import FREEZE_FROM, LatentIntegers
+from bitcert.codecs.subspace_map import SubspaceMap
+from bitcert.codecs.theory import Condition, Theory
+from bitcert.codecs.training import Looks, Schedule, Search, Status, Tensors, Trainer
+from bitcert.coding.steps import MAX_EXPONENT, STEPS_PER_OCTAVE
+from bitcert.compress.run import Compressed, Run
+from bitcert.data import Sample
+from bitcert.errors import DecodeError, InputError
+from bitcert.helper import Decoded, Helper, decode_message
+from bitcert.helper.composed import Base, ComposedMessage, SubspaceCode, TensorCode, base_values, expand, targets
+from bitcert.helper.transforms.base import Coefficients, Draws, Target
+from bitcert.helper.transforms.registry import MEMBER
+from bitcert.helper.transforms.subspace import Allocation, Kind
+from bitcert.network import Network
+
+LOOKS = (0.9,)
+FIRST_SPREAD = 0.6
+"""Entries of ``scale * P w`` for coordinates of root mean square 1, in units of the layer's He deviation."""
+_SCALE_STEP = -12
+
+
+def _random_selection() -> Selection:
+    return Selection(base=Base.RANDOM)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomSubspace:
+    """The codec.
+
+    Args:
+        dimension: D, the number of coordinates.
+        kind: of P, see :mod:`bitcert.helper.transforms.subspace`.
+        allocation: one P for all tensors, or one for each.
+        price: of a bit, in multiples of ``ln 2 / m`` nats of cross-entropy.
+        rate: peak learning rate of the coordinates, in steps.
+        batch_size: examples of a training step.
+        num_steps: training steps, or ``None`` to use the time of the run.
+        selection: base (``Base.RANDOM``, ``FILE`` or ``NEUTRAL``) and seed of the helper's numbers; ``layers`` must be
+            empty, because all tensors are trained together, and ``rest`` does not apply.
+
+    Raises:
+        InputError: options out of range.
+    """
+
+    name: ClassVar[str] = "subspace"
+
+    dimension: int = 3000
+    kind: Kind = Kind.SPARSE
+    allocation: Allocation = Allocation.SHARED
+    price: float = 3.0
+    rate: float = 0.06
+    batch_size: int = 64
+    num_steps: int | None = None
+    selection: Selection = field(default_factory=_random_selection)
+
+    def __post_init__(self) -> None:
+        if self.dimension < 1:
+            raise InputError("a subspace of at least one dimension", str(self.dimension), "use e.g. 3000")
+        if not 0 <= self.price < math.inf:
+            raise InputError("a finite price of 0 or more", str(self.price), "use e.g. 3")
+        if self.selection.layers:
+            do = "leave the layers out: a subspace trains all tensors together"
+            raise InputError("no choice of layers for a subspace", ", ".join(self.selection.layers), do)
+        self.schedule()
+
+    @property
+    def label(self) -> str:
+        """For tables."""
+        return f"subspace {self.dimension} {self.kind.name.lower()}"
+
+    @classmethod
+    def strengths(cls) -> tuple[RandomSubspace, ...]:
+        """From few to many dimensions."""
+        return tuple(cls(dimension=d) for d in (300, 1000, 3000, 10_000))
+
+    def schedule(self) -> Schedule:
+        """Of the training."""
+        return Schedule(self.batch_size, self.rate, num_steps=self.num_steps, decay_from=0.3)
+
+    def encode(
+        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
+    ) -> Compressed:
+        """Train coordinates on the sample and return the best message found in the run's time.
+
+        Args:
+            network: its structure is used, and its buffers' values.
+            sample: the training sample.
+            helper: fixed before the data were seen; made for the sample if ``None``.
+            run: seed, time budget, checkpoint; 300 seconds by default.
+
+        Raises:
+            InputError: no sample, or more dimensions than the network has weights.
+        """
+        if sample is None:
+            raise InputError("a training sample for a codec that trains", "none", "pass the sample")
+        search = Search(sample, network_helper(network, sample, helper), run or Run())
+        model = SubspaceModel(self, network, search.helper, len(sample), search.run.device)
+        trainer = Trainer(search, model, self.schedule(), purpose="subspace")
+        state = search.resume()
+        if state is not None:
+            trainer.restore(state)
+        looks = Looks(LOOKS, lambda t: _look(search, trainer, model, f"trained, {t:.0%}"))
+        outcome = trainer.train(search.run.budget_seconds, looks)
+        model.finish()
+        if outcome.status is not Status.DIVERGED:
+            _look(search, trainer, model, "trained")
+        if search.best is None:
+            search.consider("untrained, because training diverged", model.untrained())
+        return search.result()
+
+    def decode(self, message: bytes, helper: Helper) -> Decoded:
+        """The classifier that the message is.
+
+        Raises:
+            DecodeError: the bytes are no message for this helper.
+        """
+        return decode_message(message, helper)
+
+    def theory(self, network: Network, sample: Sample | None = None) -> Theory:
+        """What is known: a count of numbers, and the bits they would take at a few levels; no approximation claim."""
+        total = sum(target.size for target in targets(network.architecture))
+        dimension = min(self.dimension, total)
+        ternary = dimension * math.log2(3)
+        enough = Condition(
+            "the network is trainable in D dimensions",
+            None,
+            f"D = {dimension} against {total} weights; Li et al. 2018 report 90 % of the accuracy of LeNet on MNIST "
+            "at D = 290, found by training",
+        )
+        return Theory(
+            source="Li et al. 2018; Lotfi et al. 2022 (not in the papers of this program)",
+            statement=f"D = {dimension} numbers; with three levels at most D log2 3 = {ternary:.0f} bits, and "
+            f"{32 * dimension} bits as float32; theta_0 and P are in the helper and cost nothing",
+            parameters=float(dimension),
+            error=None,
+            error_means="none: nothing is claimed about the distance to a given network",
+            probability=None,
+            conditions=(enough,),
+            notes=("Scales (one integer a tensor) and the step are counted in the message, not here.",),
+        )
+
+
+def _look(search: Search, trainer: Trainer, model: SubspaceModel, name: str) -> None:
+    search.run.progress("judging a candidate", 0.0)
+    if trainer.is_finite():
+        search.consider(name, model.message())
+
+
+class SubspaceModel:
+    """What is trained: coordinates in steps, and the scale of each tensor in quarter octaves."""
+
+    def __init__(self, codec: RandomSubspace, network: Network, helper: Helper, num_samples: int, device: str) -> None:
+        self.codec, self.helper, self.num_samples, self.device = codec, helper, num_samples, device
+        layers = network_layers(network, helper, codec.selection)
+        self.members = tuple(layer.target for layer in layers if layer.target.kind != "buffer" and layer.target.size)
+        member_names = {target.name for target in self.members}
+        self.codes: dict[str, TensorCode] = {
+            layer.target.name: TensorCode(MEMBER, base=layer.base)
+            if layer.target.name in member_names
+            else code_rest(layer, codec.selection.rest)
+            for layer in layers
+        }
+        self.sizes = tuple(target.size for target in self.members)
+        self.settings = (int(codec.kind), codec.dimension, int(codec.allocation))
+        seed = codec.selection.seed
+        try:
+            self.map = SubspaceMap(self.sizes, self.settings, Draws(seed, MEMBER), device)
+        except DecodeError as error:
+            raise InputError(error.expected, error.got, "change the dimension or the kind of the subspace") from None
+        self.base = {
+            layer.target.name: torch.tensor(
+                base_values(layer.base, layer.target, layer.draws, helper), dtype=torch.float32, device=device
+            )
+            for layer in layers
+            if layer.target.name in member_names
+        }
+        self.integers = LatentIntegers(torch.zeros(self.map.dimension, device=device), codec.price, num_samples)
+        self.scales = torch.tensor(self._first_scales(), device=device, requires_grad=True)
+        self.snapped = torch.zeros(1, device=device)
+        self.fixed = self._fixed_tensors()
+
+    def _first_scales(self) -> list[float]:
+        gains = self.map.gains()
+        each = gains if len(gains) == len(self.members) else gains * len(self.members)
+        spreads, spread = [], 1.0
+        for target in self.members:
+            spread = he_deviation(target, spread)
+            spreads.append(spread)
+        return [STEPS_PER_OCTAVE * math.log2(FIRST_SPREAD * s / g) for s, g in zip(spreads, each, strict=True)]
+
+    def _fixed_tensors(self) -> Tensors:
+        rest = [name for name in self.codes if name not in self.base]
+        if not rest:
+            return {}
+        values = expand(self.untrained(), self.helper)
+        return {name: values[name].to(self.device) for name in rest}
+
+    def weights(self) -> Tensors:
+        """Every tensor of the architecture, differentiable in coordinates and scales."""
+        parts = torch.split(self.map(self.integers.rounded()), list(self.sizes))
+        steps = torch.exp2(self.scales / STEPS_PER_OCTAVE)
+        members = {
+            target.name: self.base[target.name] + (part * step).reshape(target.shape)
+            for target, part, step in zip(self.members, parts, steps, strict=True)
+        }
+        return {**self.fixed, **members}
+
+    def groups(self) -> list[dict[str, object]]:
+        """Scales move as fast, in quarter octaves, as coordinates do in steps."""
+        return [{"params": [self.integers.latent]}, {"params": [self.scales], "factor": 1.0}]
+
+    def before_step(self, fraction: float) -> None:
+        """Add the price of the bits."""
+        self.integers.add_rate_gradient(fraction)
+        if self.snapped.item() and self.scales.grad is not None:
+            self.scales.grad.zero_()
+
+    @torch.no_grad()
+    def after_step(self, fraction: float) -> None:
+        """Fix the scales, then more and more integers."""
+        if fraction >= FREEZE_FROM and not self.snapped.item():
+            self.scales.round_().clamp_(-MAX_EXPONENT, MAX_EXPONENT)
+            self.snapped.fill_(1.0)
+        elif self.snapped.item():
+            self.scales.round_()
+        self.integers.after_step(fraction)
+
+    def finish(self) -> None:
+        """Fix what is left."""
+        with torch.no_grad():
+            self.scales.round_()
+        self.integers.finish()
+
+    def state(self) -> Tensors:
+        """For the checkpoint."""
+        return {"scales": self.scales, "snapped": self.snapped, **self.integers.state()}
+
+    def untrained(self) -> ComposedMessage:
+        """The message of all zeros: the base."""
+        zeros = np.zeros(self.map.dimension, dtype=np.int64)
+        scales = Coefficients(np.zeros(len(self.sizes), dtype=np.int64), _SCALE_STEP)
+        code = SubspaceCode(self.settings, (Coefficients(zeros, _SCALE_STEP), scales))
+        return ComposedMessage(self.codes, self.codec.selection.seed, code)
+
+    def message(self) -> ComposedMessage:
+        """The message of the present integers; the middle scale goes into the step, which is coded once."""
+        scales = np.rint(self.scales.detach().cpu().numpy()).astype(np.int64)
+        scales = np.clip(scales, -MAX_EXPONENT, MAX_EXPONENT)
+        middle = int(np.sort(scales)[len(scales) // 2])
+        coordinates = Coefficients(self.integers.values(), middle)
+        code = SubspaceCode(self.settings, (coordinates, Coefficients(scales - middle, _SCALE_STEP)))
+        return ComposedMessage(self.codes, self.codec.selection.seed, code)
+
+
+def he_deviation(target: Target, before: float) -> float:
+    """Deviation of He's initial weights; a bias or gain moves like the weights before it (``before``)."""
+    if target.kind == "weight" and target.size:
+        return math.sqrt(2.0 / max(target.matrix_shape[1], 1))
+    return before

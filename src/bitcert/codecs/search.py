@@ -1,0 +1,71 @@
+"""The best of several codecs on one network: encode with each, decode, count errors, keep the smallest bound.
+
+Every message tried is a word of one prefix code, so choosing among them after seeing the errors costs nothing (THEORY
+section 2; the union bound is over all messages). Codecs that train share what is left of the time budget. Not
+guaranteed: that any message found has a bound below one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bitcert.codecs.base import Codec
+from bitcert.compress.run import Candidate, Compressed, Run
+from bitcert.data import Sample
+from bitcert.errors import InputError
+from bitcert.evaluate import DecisionRule, count_errors
+from bitcert.helper import Helper, decode_message
+from bitcert.network import Network
+
+
+def is_trained(codec: Codec) -> bool:
+    """Whether encoding trains on the sample for as long as its run allows."""
+    return bool(getattr(codec, "trained", False))
+
+
+def encode_best(codecs: Sequence[Codec], network: Network, sample: Sample, helper: Helper, run: Run) -> Compressed:
+    """The message with the smallest bound among the codecs' messages; ``run.candidates`` lists all that were tried.
+
+    Args:
+        codecs: at least one; what a codec refuses for this network is skipped while another one works.
+        network: captured, with its trained values.
+        sample: the training sample, on which errors are counted.
+        helper: fixed before the data were seen.
+        run: seed, time budget for the codecs that train, delta, progress; its checkpoint is used by a lone codec.
+
+    Raises:
+        InputError: every codec refuses this network; the first refusal is told.
+    """
+    if len(codecs) == 1 and is_trained(codecs[0]):
+        return codecs[0].encode(network, sample, helper=helper, run=run)
+    best: tuple[float, int, Compressed] | None = None
+    refusal: InputError | None = None
+    ordered = sorted(codecs, key=is_trained)
+    for k, codec in enumerate(ordered):
+        run.progress("trying codecs", k / len(ordered))
+        try:
+            compressed = codec.encode(network, sample, helper=helper, run=_share(run, len(ordered) - k))
+        except InputError as error:
+            refusal = refusal or error
+            continue
+        candidate = _book(codec, compressed, sample, run)
+        if best is None or (candidate.bound, candidate.message_bits) < best[:2]:
+            best = candidate.bound, candidate.message_bits, compressed
+    if best is None:
+        assert refusal is not None
+        raise refusal
+    return replace(best[2], candidates=tuple(run.candidates))
+
+
+def _share(run: Run, num_left: int) -> Run:
+    """An equal share of the time that is left, without a checkpoint."""
+    seconds = max(1.0, (run.budget_seconds - run.seconds) / num_left)
+    return Run(run.seed, seconds, run.delta, run.device, run.progress)
+
+
+def _book(codec: Codec, compressed: Compressed, sample: Sample, run: Run) -> Candidate:
+    decoded = decode_message(compressed.message, compressed.helper)
+    rule = DecisionRule(compressed.helper.batch_size)
+    count = count_errors(decoded.classifier, sample, rule, run.progress)
+    return run.consider(codec.label, count.errors, len(sample), 8 * len(compressed.message))

@@ -1,0 +1,358 @@
+"""The training loop of the codecs that learn their message: Adam on the cross-entropy of a captured architecture.
+
+What is trained is any :class:`Model`: it makes the tensors of the architecture, differentiably, from whatever it
+learns (coordinates of a subspace, scores of a mask, weights under a pruning mask). The loop brings the data in the
+order of a named stream, preprocessed as the decoder will, the learning rate of a :class:`Schedule`, progress,
+checkpoints without pickle that a killed run goes on from, and notices when training diverges. :class:`Search` keeps
+the best message among those considered: each is written, decoded and counted on the whole sample, and keeping the best
+is free, because all are words of one prefix code (THEORY section 2; one bit costs ``ln 2 / m`` nats of divergence).
+
+How to use it::
+
+    search = Search(sample, helper, run)
+    trainer = Trainer(search, model, Schedule(num_steps=5000), purpose="imp/0")   # or num_steps=None: by time
+    state = search.resume()                                                      # None without a checkpoint
+    if state is not None:
+        trainer.restore(state)                   # and what you put into ``extra`` is in state.values
+    outcome = trainer.train(until=0.5 * run.budget_seconds, looks=Looks((0.5, 0.9), look), extra=lambda: {"round": 0})
+    if outcome.status is Status.DIVERGED: ...
+    search.consider("trained", ComposedMessage(codes, seed, subspace))
+    return search.result()
+
+Not guaranteed: that training converges, or the same message twice where the schedule follows the clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from bitcert.coding import Ledger
+from bitcert.compress.run import Candidate, Compressed, Run
+from bitcert.data import Sample
+from bitcert.errors import InputError
+from bitcert.evaluate import DecisionRule, count_errors
+from bitcert.helper import Helper, decode_message
+from bitcert.helper.composed import ComposedMessage, write
+from bitcert.helper.quantised import network_inputs
+from bitcert.network import Architecture
+from bitcert.random import stream
+
+Tensors = dict[str, torch.Tensor]
+COUNTS_KEPT_FREE = 1.3
+"""Training ends this many counts of the errors before its time, so that the last candidate is judged within it."""
+
+
+class Model(Protocol):
+    """What is trained. Tensors named in :meth:`state` are changed in place, so that a checkpoint can restore them."""
+
+    def weights(self) -> Tensors:
+        """Every tensor of the architecture by name, differentiable in what is learned."""
+        ...
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Adam's parameter groups: ``{"params": [...], "factor": f}``, ``f`` times the schedule's rate (default 1)."""
+        ...
+
+    def before_step(self, fraction: float) -> None:
+        """Called with gradients in place: add those of a rate term, or mask some."""
+        ...
+
+    def after_step(self, fraction: float) -> None:
+        """Called when Adam has moved: project, freeze, mask."""
+        ...
+
+    def state(self) -> Tensors:
+        """All tensors that training changes (Adam's own excepted)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How training proceeds.
+
+    Attributes:
+        batch_size: examples of a step.
+        rate: peak learning rate of Adam.
+        warm_up: fraction of the training in which the rate rises from a tenth.
+        decay_from: fraction from which it falls to 0 as a cosine.
+        num_steps: steps of the whole training, or ``None`` to follow the clock.
+        betas: of Adam.
+        checkpoint_seconds: between two checkpoints.
+    """
+
+    batch_size: int = 64
+    rate: float = 1e-3
+    warm_up: float = 0.02
+    decay_from: float = 0.0
+    num_steps: int | None = None
+    betas: tuple[float, float] = (0.9, 0.99)
+    checkpoint_seconds: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or not 0 < self.rate < math.inf or (self.num_steps is not None and self.num_steps < 1):
+            got = f"batch size {self.batch_size}, rate {self.rate}, {self.num_steps} steps"
+            raise InputError("a positive batch size, learning rate and number of steps", got, "check the options")
+
+    def rate_at(self, fraction: float) -> float:
+        """Learning rate at a fraction of the training.
+
+        >>> Schedule(rate=1.0).rate_at(1.0), Schedule(rate=1.0, decay_from=0.5).rate_at(0.5)
+        (0.0, 1.0)
+        """
+        rising = min(1.0, 0.1 + 0.9 * fraction / self.warm_up) if self.warm_up > 0 else 1.0
+        falling = min(1.0, max(0.0, fraction - self.decay_from) / max(1.0 - self.decay_from, 1e-9))
+        return self.rate * rising * 0.5 * (1 + math.cos(math.pi * falling))
+
+
+class Status(StrEnum):
+    """How a training ended."""
+
+    DONE = "done"
+    OUT_OF_TIME = "stopped by the time budget before its last step"
+    DIVERGED = "diverged: the loss or a trained tensor is no longer finite"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Attributes: ``status``, number of steps taken so far, last (smoothed) cross-entropy in nats."""
+
+    status: Status
+    num_steps: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Looks:
+    """``look(fraction)`` is called once at each of these fractions (in rising order), e.g. to consider candidates."""
+
+    fractions: tuple[float, ...] = ()
+    look: Callable[[float], None] = lambda fraction: None
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What a checkpoint holds: JSON values and tensors."""
+
+    values: Mapping[str, Any]
+    tensors: Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """A message, its ledger, and what it is worth on the whole sample."""
+
+    message: bytes
+    ledger: Ledger
+    candidate: Candidate
+
+
+@dataclass(eq=False)
+class Search:
+    """Sample, helper, run, and the best message so far; ``helper`` holds a captured architecture."""
+
+    sample: Sample
+    helper: Helper
+    run: Run
+    best: Tried | None = None
+    seconds_of_a_count: float = 0.0
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network's structure.
+
+        Raises:
+            InputError: the helper has none.
+        """
+        if not isinstance(self.helper.predictor, Architecture):
+            raise InputError("a helper with a captured architecture", "none", "capture the network first")
+        return self.helper.predictor
+
+    def consider(self, name: str, message: ComposedMessage) -> Candidate:
+        """Write, decode, count on the whole sample, and keep the message if its bound is the smallest."""
+        content, ledger = write(self.helper, message)
+        started = self.run.seconds
+        classifier = decode_message(content, self.helper).classifier
+        rule = DecisionRule(self.helper.batch_size)
+        count = count_errors(classifier, self.sample, rule, self.run.progress)
+        self.seconds_of_a_count = self.run.seconds - started
+        candidate = self.run.consider(name, count.errors, len(self.sample), ledger.total_bits)
+        rank = (candidate.bound, candidate.message_bits)
+        if self.best is None or rank < (self.best.candidate.bound, self.best.candidate.message_bits):
+            self.best = Tried(content, ledger, candidate)
+        return candidate
+
+    def result(self) -> Compressed:
+        """The best message so far (at least one must have been considered)."""
+        assert self.best is not None
+        return Compressed(self.best.message, self.best.ledger, self.helper, tuple(self.run.candidates))
+
+    def save(self, state: State) -> None:
+        """Write the run's checkpoint, if it has one: this state, and what the search has found."""
+        if self.run.checkpoint is None:
+            return
+        values = dict(state.values) | {
+            "search": {
+                "seconds_of_a_count": self.seconds_of_a_count,
+                "best": None if self.best is None else asdict(self.best.candidate),
+                "candidates": [asdict(candidate) for candidate in self.run.candidates],
+                "seconds": self.run.seconds,
+            }
+        }
+        message = b"" if self.best is None else self.best.message
+        best = torch.from_numpy(np.frombuffer(message, dtype=np.uint8).copy())
+        self.run.checkpoint.save(values, {**state.tensors, "search/best": best})
+
+    def resume(self) -> State | None:
+        """Go on from the run's checkpoint: candidates, best message and seconds are restored, the rest is returned."""
+        loaded = self.run.checkpoint.load() if self.run.checkpoint is not None else None
+        if loaded is None:
+            return None
+        values: Any = loaded[0]
+        found, message = values["search"], loaded[1]["search/best"].numpy().tobytes()
+        self.run.candidates[:] = [Candidate(**candidate) for candidate in found["candidates"]]
+        self.seconds_of_a_count = float(found["seconds_of_a_count"])
+        if message:
+            ledger = decode_message(message, self.helper).ledger
+            self.best = Tried(message, ledger, Candidate(**found["best"]))
+        self.run.spent_before(float(found["seconds"]))
+        return State(values, loaded[1])
+
+
+@dataclass(eq=False)
+class Trainer:
+    """One training of a model: optimiser, position in the data, smoothed loss.
+
+    Args:
+        search: sample, helper, run.
+        model: what is trained.
+        schedule: how.
+        purpose: names the stream of the data order, e.g. ``"subspace"`` or ``"imp/3"``.
+    """
+
+    search: Search
+    model: Model
+    schedule: Schedule = field(default_factory=Schedule)
+    purpose: str = "training"
+    num_steps: int = 0
+    loss: float = math.nan
+    looks_done: int = 0
+    started: float | None = None
+    seconds: float | None = None
+    _order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        groups = [{**group, "factor": group.get("factor", 1.0)} for group in self.model.groups()]
+        self.optimiser = torch.optim.Adam(groups, lr=0.0, betas=self.schedule.betas, eps=1e-12)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in the sample."""
+        return max(1, len(self.search.sample) // self.schedule.batch_size)
+
+    def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and labels of the present step: a function of seed, purpose and step alone."""
+        sample, run = self.search.sample, self.search.run
+        epoch, position = divmod(self.num_steps, self.steps_per_epoch)
+        if self._order[0] != epoch:
+            self._order = epoch, stream(run.seed, f"{self.purpose}/order/{epoch}").permutation(len(sample))
+        size = self.schedule.batch_size
+        chosen = self._order[1][position * size : (position + 1) * size]
+        x = network_inputs(self.search.architecture, self.search.helper, sample.inputs[chosen])
+        return x.to(run.device), torch.from_numpy(sample.labels[chosen]).to(run.device)
+
+    def step(self, fraction: float) -> float:
+        """One step of Adam at a fraction of the training; returns the cross-entropy of its batch in nats."""
+        x, y = self.batch()
+        loss = F.cross_entropy(self.search.architecture.forward(x, self.model.weights()), y)
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self.model.before_step(fraction)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["factor"] * self.schedule.rate_at(fraction)
+        self.optimiser.step()
+        self.model.after_step(fraction)
+        self.num_steps += 1
+        value = float(loss.detach())
+        self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
+        return value
+
+    def train(
+        self, until: float, looks: Looks | None = None, extra: Callable[[], Mapping[str, object]] | None = None
+    ) -> Outcome:
+        """Train to the schedule's last step, or (without one) up to a time; goes on where :meth:`restore` left it.
+
+        Args:
+            until: second of the run at which to end; room for one count of errors is left before it.
+            looks: candidates on the way.
+            extra: JSON values to keep in every checkpoint beside the trainer's own.
+        """
+        run, schedule, looks = self.search.run, self.schedule, looks or Looks()
+        # A resumed training goes on from the time that its last step saw, so that it takes the same steps again.
+        last_save = seconds = run.seconds if self.seconds is None else self.seconds
+        self.seconds = None
+        if self.started is None:
+            self.started = seconds
+        while True:
+            end = until - COUNTS_KEPT_FREE * self.search.seconds_of_a_count
+            late = seconds >= end
+            fraction = min(1.0, max(0.0, seconds - self.started) / max(end - self.started, 1e-9))
+            if schedule.num_steps is not None:
+                fraction = self.num_steps / schedule.num_steps
+            if late or fraction >= 1.0:
+                return Outcome(Status.DONE if fraction >= 1.0 else Status.OUT_OF_TIME, self.num_steps, self.loss)
+            while self.looks_done < len(looks.fractions) and fraction >= looks.fractions[self.looks_done]:
+                self.looks_done += 1
+                looks.look(fraction)
+            if not math.isfinite(self.step(fraction)):
+                return Outcome(Status.DIVERGED, self.num_steps, self.loss)
+            run.progress("training", fraction)
+            seconds = run.seconds
+            if seconds - last_save > schedule.checkpoint_seconds:
+                self.seconds = last_save = seconds
+                self.save(extra() if extra is not None else {})
+                self.seconds = None
+
+    def is_finite(self) -> bool:
+        """Whether every trained tensor is."""
+        return all_finite(self.model.state().values())
+
+    def save(self, extra: Mapping[str, object] | None = None) -> None:
+        """Write the run's checkpoint, if it has one."""
+        own = {name: getattr(self, name) for name in ("num_steps", "loss", "looks_done", "started", "seconds")}
+        tensors = {f"model/{name}": tensor for name, tensor in self.model.state().items()}
+        for k, latent in enumerate(self._latents()):
+            tensors |= {f"adam/{k}/{key}": moment for key, moment in self.optimiser.state.get(latent, {}).items()}
+        self.search.save(State({"trainer": own, **(extra or {})}, tensors))
+
+    def _latents(self) -> list[torch.Tensor]:
+        return [latent for group in self.optimiser.param_groups for latent in group["params"]]
+
+    @torch.no_grad()
+    def restore(self, state: State) -> None:
+        """Go on from a checkpoint that a trainer of the same purpose wrote."""
+        for name, value in state.values["trainer"].items():
+            setattr(self, name, value)
+        for name, tensor in self.model.state().items():
+            tensor.copy_(state.tensors[f"model/{name}"])
+        for k, latent in enumerate(self._latents()):
+            prefix = f"adam/{k}/"
+            moments = {n.removeprefix(prefix): v for n, v in state.tensors.items() if n.startswith(prefix)}
+            if moments:
+                self.optimiser.state[latent] = {
+                    key: value.clone() if key == "step" else value.to(latent.device, copy=True)
+                    for key, value in moments.items()
+                }
+
+
+def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether no entry is NaN or infinite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

@@ -1,0 +1,17 @@
+"""COMPARISON: every codec at several strengths on one network, theory beside practice; numbers, then words."""
+
+from bitcert.comparison.conclusions import conclude
+from bitcert.comparison.plan import CompareSettings, ComparisonPlan, plan_comparison
+from bitcert.comparison.records import Comparison, ComparisonRow, Original
+from bitcert.comparison.run import compare
+
+__all__ = [
+    "CompareSettings",
+    "Comparison",
+    "ComparisonPlan",
+    "ComparisonRow",
+    "Original",
+    "compare",
+    "conclude",
+    "plan_comparison",
+]

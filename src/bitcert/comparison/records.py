@@ -1,0 +1,273 @@
+"""What a comparison of codecs says, as frozen records that are written to JSON and read back.
+
+A row is one message: its length, what it gets wrong, the Occam bound (Arora et al. 2018, Thm 2.1, in the exact binomial
+form of THEORY section 2), how far its outputs are from the original's, and what the codec's paper predicts. All
+messages are words of one prefix code, so all bounds of a comparison hold at once with probability 1 - delta. The bounds
+are of the decoded networks; the original's own error is only bounded by what is held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from bitcert.errors import DecodeError
+from bitcert.measure.codec import FormatProblem, decode, encode_text, parse
+
+FORMAT = "bitcert-comparison-1"
+T = TypeVar("T")
+_EXPECTED = "a comparison.json written by bitcert compare"
+
+
+@dataclass(frozen=True)
+class HoldoutCount:
+    """Errors on held-out labels.
+
+    Attributes:
+        errors, samples: counts, near-ties being errors.
+        bound: what holding these out says of that network at the comparison's delta, or ``None`` for a message: only
+            one network could be tested on them at that delta.
+    """
+
+    errors: int
+    samples: int
+    bound: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Fraction of errors."""
+        return self.errors / self.samples
+
+
+@dataclass(frozen=True)
+class Original:
+    """The network before compression.
+
+    Attributes:
+        parameters, nonzero: entries of all its tensors, and those that are not 0.
+        errors, near_ties, samples: on the training sample.
+        holdout: on held-out labels, with the bound they give.
+        seconds: of one pass over the training sample.
+    """
+
+    parameters: int
+    nonzero: int
+    errors: int
+    near_ties: int
+    samples: int
+    holdout: HoldoutCount | None
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Fraction of training errors."""
+        return self.errors / self.samples
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A deviation over the training sample; ``None`` where a logit is not finite."""
+
+    median: float | None
+    upper: float | None
+    """The 99 % quantile."""
+    maximum: float | None
+
+
+@dataclass(frozen=True)
+class DeviationRow:
+    """How far the outputs of a message are from the original's.
+
+    Attributes:
+        entrywise, l2, relative: largest entry, Euclidean norm, and that norm over the output's.
+        disagreements: examples that get another label.
+        margin_loss: the original's share of margins of at most twice the largest entrywise deviation: by the margin
+            theorem (THEORY section 2) the message makes at most this share of errors, ties aside.
+        margin_loss_l2: the same from the l2 deviation, of at most ``sqrt(2)`` times its largest.
+    """
+
+    entrywise: Spread
+    l2: Spread
+    relative: Spread
+    disagreements: int
+    margin_loss: float | None
+    margin_loss_l2: float | None
+
+
+@dataclass(frozen=True)
+class ConditionRow:
+    """A hypothesis of a paper and whether this network meets it (``None``: cannot be told)."""
+
+    name: str
+    holds: bool | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class TheoryRow:
+    """A paper's prediction; fields as in :class:`bitcert.codecs.theory.Theory`, without its layers.
+
+    ``problem`` says why there is none.
+    """
+
+    source: str
+    statement: str
+    parameters: float | None
+    error: float | None
+    error_means: str
+    probability: float | None
+    conditions: tuple[ConditionRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a message is and does.
+
+    Attributes:
+        message_bits: its length, everything chosen after seeing the data included.
+        message_sha256: of its bytes.
+        parameters: non-zero numbers in it.
+        errors, near_ties, samples: on the training sample.
+        bound: on the error of the decoded network, all messages at once, at the comparison's delta.
+        holdout: errors on held-out labels.
+        deviation: of its outputs.
+        count_seconds: for counting errors and deviations.
+    """
+
+    message_bits: int
+    message_sha256: str
+    parameters: int | None
+    errors: int
+    near_ties: int
+    samples: int
+    bound: float
+    holdout: HoldoutCount | None
+    deviation: DeviationRow
+    count_seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Fraction of training errors."""
+        return self.errors / self.samples
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One codec at one strength.
+
+    Attributes:
+        codec, label: its name, and name with setting.
+        options: what makes it again (``bitcert compress --codec ... --option ...``).
+        trained: whether it trained on the sample.
+        budget_seconds: its share of the time for training, 0 for the others.
+        seconds: encoding took.
+        measured: its message; ``None`` when there is none, and then ``refusal`` is the sentence that says why.
+        theory: the paper's prediction.
+    """
+
+    codec: str
+    label: str
+    options: Mapping[str, str]
+    trained: bool
+    budget_seconds: float
+    seconds: float
+    measured: Measured | None
+    refusal: str = ""
+    theory: TheoryRow | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows on one network, with everything they rest on.
+
+    Attributes:
+        network, sample, helper, settings: names, hashes, sizes and options.
+        holdout: name and hash of the held-out data, or ``None``.
+        delta: probability with which any of the bounds may fail.
+        original: the network before compression.
+        rows: in the order of the codecs, each from weak to strong.
+        conclusions: sentences computed from the rows.
+        versions: of the program and what it rests on.
+    """
+
+    network: Mapping[str, Any]
+    sample: Mapping[str, Any]
+    helper: Mapping[str, str]
+    holdout: Mapping[str, Any] | None
+    delta: float
+    settings: Mapping[str, Any]
+    original: Original
+    rows: tuple[ComparisonRow, ...]
+    conclusions: tuple[str, ...]
+    versions: Mapping[str, str]
+
+    @property
+    def messages(self) -> tuple[tuple[ComparisonRow, Measured], ...]:
+        """The rows that have a message, with it."""
+        return tuple((row, row.measured) for row in self.rows if row.measured is not None)
+
+    @property
+    def guessing(self) -> float:
+        """Expected share of errors of naming a class at random: a bound above it says nothing of use."""
+        return 1 - 1 / int(self.sample["num_classes"])
+
+    @property
+    def best(self) -> ComparisonRow | None:
+        """The message with the smallest bound, the shortest of those; ``None`` without any."""
+        rows = sorted(self.messages, key=lambda pair: (pair[1].bound, pair[1].message_bits))
+        return rows[0][0] if rows else None
+
+    def named(self, name: str) -> Comparison:
+        """The same with another name of the network."""
+        return replace(self, network={**self.network, "name": name})
+
+    def to_json(self) -> str:
+        """Canonical JSON text; what is not known is null."""
+        return encode_text(self, {"format": FORMAT})
+
+    @classmethod
+    def from_json(cls, text: str) -> Comparison:
+        """Read :meth:`to_json` from an untrusted source.
+
+        Raises:
+            DecodeError: anything that :meth:`to_json` would not have written.
+        """
+        content = parse(text, _EXPECTED)
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+            raise DecodeError(_EXPECTED, "another format", "ask for the file again")
+        comparison = _decoded(cls, content)
+        if not _is_possible(comparison):
+            raise DecodeError(_EXPECTED, "impossible counts", "ask for the file again")
+        return comparison
+
+
+def _is_possible(comparison: Comparison) -> bool:
+    """Whether the numbers are such that rates and logarithms can be taken of them."""
+    classes = comparison.sample.get("num_classes")
+    if not isinstance(classes, int) or classes < 2 or not 0 < comparison.delta < 1:
+        return False
+    counts: list[Original | Measured | HoldoutCount | None] = [comparison.original, comparison.original.holdout]
+    for _, measured in comparison.messages:
+        if measured.message_bits < 1 or not 0 <= measured.bound <= 1:
+            return False
+        counts += [measured, measured.holdout]
+    return all(count is None or 0 <= count.errors <= count.samples > 0 for count in counts)
+
+
+def read_row(content: object) -> ComparisonRow:
+    """A row from parsed JSON.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    return _decoded(ComparisonRow, content)
+
+
+def _decoded(kind: type[T], content: object) -> T:
+    try:
+        return decode(kind, content)
+    except FormatProblem as problem:
+        raise DecodeError(_EXPECTED, str(problem), "ask for the file again") from None

@@ -1,0 +1,244 @@
+"""``compare``: every codec at several strengths on one network, one row each, finished rows kept.
+
+A codec that does not suit the network costs its row, not the comparison: the row then says why. Each message is decoded
+from its bytes and counted on the whole training sample. All bounds hold at once with probability ``1 - delta``, because
+all messages are words of one prefix code and the helper is the same (THEORY section 2); choosing among them is free.
+Not claimed: that a codec's author would not have found better settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bitcert.certification import check_holdout, versions
+from bitcert.certify import holdout_bound
+from bitcert.codecs.base import Codec, network_helper
+from bitcert.codecs.registry import options_of
+from bitcert.comparison.conclusions import conclude
+from bitcert.comparison.counting import Counter, finite
+from bitcert.comparison.plan import CompareSettings, Entry, is_trained, plan_comparison
+from bitcert.comparison.records import Comparison, ComparisonRow, ConditionRow, Measured, Original, TheoryRow
+from bitcert.comparison.store import RowStore
+from bitcert.compress.run import Checkpoint, Run
+from bitcert.data import Sample
+from bitcert.errors import BitcertError, InputError
+from bitcert.evaluate import Progress
+from bitcert.helper import Helper
+from bitcert.measure.measurement import network_hash
+from bitcert.network import Network
+from bitcert.random import stream
+
+MAX_TEXT = 1000
+MOST_NOTES = 20
+
+
+def compare(
+    network: Network,
+    sample: Sample,
+    settings: CompareSettings | None = None,
+    *,
+    codecs: Sequence[Codec | str] | None = None,
+    holdout: Sample | None = None,
+    helper: Helper | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Every codec at several strengths on one network.
+
+    Args:
+        network: captured, with its trained values.
+        sample: the training sample; errors are counted on all of it.
+        settings: delta, seed, time for training.
+        codecs: names, whose strengths are tried, or codecs with their settings; all of the registry by default.
+        holdout: labels never used, to set the bounds beside.
+        helper: of all messages, fixed before the data were seen; the usual one of the sample by default.
+        folder: where finished rows are kept, so that the same call goes on after an interruption.
+        progress: called with the task and the fraction done.
+
+    Raises:
+        InputError: the network holds numbers that are not finite, a codec is unknown, or data do not fit.
+        SampleReuseError: ``holdout`` shares its examples with ``sample``.
+    """
+    settings = settings or CompareSettings()
+    helper = network_helper(network, sample, helper)
+    _check_finite(network)
+    if holdout is not None:
+        check_holdout(sample, holdout)
+    plan = plan_comparison(network, sample, settings, codecs, holdout)
+    work = _Work(network, sample, settings, helper, holdout, progress)
+    started = time.monotonic()
+    counter = Counter(network, sample, helper, progress)
+    seconds = time.monotonic() - started
+    store = RowStore(folder)
+    rows: list[ComparisonRow] = []
+    for k, entry in enumerate(plan.entries):
+        if progress is not None:
+            progress("comparing codecs", k / len(plan.entries))
+        rows.append(_row(entry, work, counter, store, rows))
+        for codec in entry.instead:
+            if rows[-1].measured is not None:
+                break
+            rows.append(_row(Entry(codec, entry.seconds), work, counter, store, rows))
+    comparison = _comparison(work, counter, seconds, tuple(rows))
+    return replace(comparison, conclusions=tuple(conclude(comparison)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What all rows share."""
+
+    network: Network
+    sample: Sample
+    settings: CompareSettings
+    helper: Helper
+    holdout: Sample | None
+    progress: Progress | None
+
+    @property
+    def identity(self) -> list[object]:
+        """Everything a row depends on, besides its codec and its time."""
+        held = None if self.holdout is None else self.holdout.content_hash
+        settings = self.settings
+        return [
+            *(versions(), network_hash(self.network), self.sample.content_hash, self.helper.content_hash, held),
+            *(settings.delta, settings.seed, settings.theory_samples, settings.device),
+        ]
+
+    def key(self, entry: Entry) -> str:
+        """Hash of everything that determines a row."""
+        parts = [*self.identity, entry.codec.name, repr(entry.codec), entry.seconds]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def theory_sample(self) -> Sample:
+        """Examples shown to the papers' formulas."""
+        count = self.settings.theory_samples
+        if count >= len(self.sample):
+            return self.sample
+        chosen = np.sort(stream(self.settings.seed, "compare/theory").permutation(len(self.sample))[:count])
+        labels = self.sample.labels[chosen]
+        if (labels == labels[0]).all():
+            return self.sample  # a training sample is of two classes at least
+        return self.sample.take(chosen, f"{self.sample.name} ({count:,} drawn)")
+
+
+def _check_finite(network: Network) -> None:
+    for name, value in network.parameters.items():
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(f"finite values in {name}", "NaN or infinite ones", "check the network")
+
+
+def _row(
+    entry: Entry, work: _Work, counter: Counter, store: RowStore, before: Sequence[ComparisonRow]
+) -> ComparisonRow:
+    """A finished row of an earlier sitting, or a new one."""
+    key = work.key(entry)
+    row = store.get(key)
+    if row is None:
+        row = _new_row(entry, work, counter, store.checkpoint(key), before)
+        store.put(key, row)
+    checkpoint = store.checkpoint(key)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return row
+
+
+def _new_row(
+    entry: Entry, work: _Work, counter: Counter, checkpoint: Path | None, before: Sequence[ComparisonRow]
+) -> ComparisonRow:
+    codec, settings = entry.codec, work.settings
+    run = Run(settings.seed, entry.seconds or settings.budget_seconds, settings.delta, settings.device)
+    if work.progress is not None:
+        run.progress = work.progress
+    if checkpoint is not None and is_trained(codec):
+        run.checkpoint = Checkpoint(checkpoint, work.key(entry))
+    started = time.monotonic()
+    measured: Measured | None = None
+    refusal, encoded = "", started
+    try:
+        message = codec.encode(work.network, work.sample, helper=work.helper, run=run).message
+        encoded = time.monotonic()
+        measured = _measured(message, work, counter, before)
+        measured = replace(measured, count_seconds=round(time.monotonic() - encoded, 3))
+    except BitcertError as error:
+        refusal, encoded = str(error), max(encoded, time.monotonic())
+    return ComparisonRow(
+        codec=codec.name,
+        label=codec.label[:MAX_TEXT],
+        options={name: text[:MAX_TEXT] for name, text in options_of(codec).items()},
+        trained=is_trained(codec),
+        budget_seconds=float(entry.seconds),
+        seconds=round(encoded - started, 3),
+        measured=measured,
+        refusal=refusal[:MAX_TEXT],
+        theory=_theory(codec, work),
+    )
+
+
+def _measured(message: bytes, work: _Work, counter: Counter, before: Sequence[ComparisonRow]) -> Measured:
+    """Counts of a message; two strengths that write the same bytes are counted once."""
+    digest = hashlib.sha256(message).hexdigest()
+    for row in before:
+        if row.measured is not None and row.measured.message_sha256 == digest:
+            return row.measured
+    return counter.measure(message, work.settings.delta, work.holdout)
+
+
+def _theory(codec: Codec, work: _Work) -> TheoryRow:
+    try:
+        theory = codec.theory(work.network, work.theory_sample())
+    except BitcertError as error:
+        return TheoryRow("", "", None, None, "", None, problem=str(error)[:MAX_TEXT])
+    conditions = tuple(ConditionRow(c.name[:MAX_TEXT], c.holds, c.detail[:MAX_TEXT]) for c in theory.conditions)
+    return TheoryRow(
+        source=theory.source[:MAX_TEXT],
+        statement=theory.statement[:MAX_TEXT],
+        parameters=finite(theory.parameters),
+        error=finite(theory.error),
+        error_means=theory.error_means[:MAX_TEXT],
+        probability=finite(theory.probability),
+        conditions=conditions[:MOST_NOTES],
+        notes=tuple(note[:MAX_TEXT] for note in theory.notes[:MOST_NOTES]),
+    )
+
+
+def _comparison(work: _Work, counter: Counter, seconds: float, rows: tuple[ComparisonRow, ...]) -> Comparison:
+    network, sample, holdout, delta = work.network, work.sample, work.holdout, work.settings.delta
+    held = counter.holdout(counter.original, holdout)
+    if held is not None:
+        held = replace(held, bound=holdout_bound(held.errors, held.samples, delta))
+    count = counter.original_count
+    values = [network.parameters[spec.name] for spec in network.architecture.parameters]
+    parameters = sum(value.numel() for value in values)
+    return Comparison(
+        network={"name": "network", "content_hash": network_hash(network), "num_parameters": parameters},
+        sample={
+            "name": sample.name,
+            "content_hash": sample.content_hash,
+            "num_samples": len(sample),
+            "num_classes": sample.num_classes,
+        },
+        helper={"content_hash": work.helper.content_hash},
+        holdout=None if holdout is None else {"name": holdout.name, "content_hash": holdout.content_hash},
+        delta=delta,
+        settings=asdict(work.settings),
+        original=Original(
+            parameters=parameters,
+            nonzero=sum(int(torch.count_nonzero(value)) for value in values),
+            errors=count.errors,
+            near_ties=count.near_ties,
+            samples=count.samples,
+            holdout=held,
+            seconds=round(seconds, 3),
+        ),
+        rows=rows,
+        conclusions=(),
+        versions=versions(),
+    )

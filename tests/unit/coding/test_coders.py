@@ -1,0 +1,109 @@
+"""Entropy coders of arrays: round trip, self-delimiting, near the entropy, hostile bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from bitcert.coding import MAX_MAGNITUDE, BitReader, BitWriter
+from bitcert.coding.codebook import Codebook
+from bitcert.coding.coders import CODER_BITS, CODERS, read_array, write_array
+from bitcert.errors import DecodeError
+
+SHAPES = array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=7)
+VALUES = st.one_of(st.integers(-2, 2), st.sampled_from([-MAX_MAGNITUDE, 0, 0, 0, 7, MAX_MAGNITUDE]))
+ARRAYS = SHAPES.flatmap(lambda shape: arrays(np.int64, shape, elements=VALUES))
+
+
+def written(coder, integers):
+    bits = BitWriter()
+    coder.write(bits, integers)
+    return bits
+
+
+@pytest.mark.parametrize("number", sorted(CODERS))
+@settings(max_examples=60, deadline=None)
+@given(integers=ARRAYS, tail=st.binary(max_size=3))
+def test_every_coder_returns_what_was_written_and_stops_there(number, integers, tail):
+    coder = CODERS[number]
+    if not coder.fits(integers):
+        return
+    bits = written(coder, integers)
+    reader = BitReader(bits.to_bytes() + tail)
+    again = coder.read(reader, integers.shape)
+    assert again.dtype == np.int64
+    assert again.shape == integers.shape
+    assert np.array_equal(again, integers)
+    assert reader.position == len(bits)
+
+
+@settings(max_examples=60, deadline=None)
+@given(integers=ARRAYS)
+def test_the_shortest_coder_is_kept(integers):
+    bits = BitWriter()
+    write_array(bits, integers)
+    lengths = [len(written(coder, integers)) for coder in CODERS.values() if coder.fits(integers)]
+    assert len(bits) == CODER_BITS + min(lengths)
+    assert np.array_equal(read_array(BitReader(bits.to_bytes()), integers.shape), integers)
+
+
+@settings(max_examples=150, deadline=None)
+@given(content=st.binary(max_size=60), shape=SHAPES)
+def test_random_bits_are_an_array_or_a_decode_error(content, shape):
+    try:
+        integers = read_array(BitReader(content), shape)
+    except DecodeError:
+        return
+    assert integers.shape == shape
+    assert np.abs(integers).max(initial=0) <= MAX_MAGNITUDE
+
+
+def test_a_codebook_costs_the_entropy_of_its_levels():
+    rng = np.random.default_rng(0)
+    levels, odds = np.array([-9000, -40, 0, 13, 2000]), np.array([0.1, 0.2, 0.5, 0.15, 0.05])
+    integers = rng.choice(levels, size=20_000, p=odds)
+    frequencies = np.unique(integers, return_counts=True)[1] / integers.size
+    ideal = -integers.size * float(np.sum(frequencies * np.log2(frequencies)))
+    assert len(written(Codebook(), integers)) <= 1.01 * ideal + 150
+    assert len(written(CODERS[0], integers)) > 1.3 * ideal
+
+
+def test_one_level_costs_almost_nothing():
+    assert len(written(Codebook(), np.full(5000, -3))) < 12
+
+
+@pytest.mark.parametrize(
+    "levels", [[5, 5 + MAX_MAGNITUDE], [-MAX_MAGNITUDE - 1, 0]], ids=["highest too large", "lowest too large"]
+)
+def test_levels_beyond_the_limit_are_refused(levels):
+    bits = BitWriter()
+    bits.elias_delta(2)
+    bits.signed(levels[0])
+    bits.elias_delta(levels[1] - levels[0])
+    with pytest.raises(DecodeError, match="levels of at most"):
+        Codebook().read(BitReader(bits.to_bytes() + bytes(20)), (50,))
+
+
+def test_more_levels_than_entries_are_refused():
+    bits = BitWriter()
+    bits.elias_delta(6)
+    with pytest.raises(DecodeError, match="no more than entries"):
+        Codebook().read(BitReader(bits.to_bytes() + bytes(20)), (5,))
+
+
+def test_a_level_that_no_entry_takes_is_refused():
+    bits = BitWriter()
+    bits.elias_delta(2)
+    bits.signed(1)
+    bits.elias_delta(1)
+    with pytest.raises(DecodeError, match="in use"):
+        Codebook().read(BitReader(bits.to_bytes() + bytes(20)), (8,))
+
+
+def test_an_unknown_coder_is_named(monkeypatch):
+    monkeypatch.delitem(CODERS, 3)
+    with pytest.raises(DecodeError, match="number 3"):
+        read_array(BitReader(bytes([255])), (4,))

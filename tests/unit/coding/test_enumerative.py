@@ -1,0 +1,263 @@
+"""Coder 2: every array comes back, lengths are the enumerative limits, hostile bits are refused."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from bitcert.coding import MAX_MAGNITUDE, BitReader, BitWriter
+from bitcert.coding import enumerative as module
+from bitcert.coding.coders import CODERS
+from bitcert.coding.enumerative import MAX_LINES, Enumerative, Mode, encode_mode
+from bitcert.errors import DecodeError
+from tests.reference.enumeration_naive import margin_bits, row_limit_bits, whole_limit_bits
+
+CODER = Enumerative()
+SHAPES = array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=6)
+VALUES = st.one_of(st.just(0), st.integers(-2, 2), st.sampled_from([-MAX_MAGNITUDE, 16, -17, 700, MAX_MAGNITUDE]))
+ARRAYS = SHAPES.flatmap(lambda shape: arrays(np.int64, shape, elements=VALUES))
+
+
+def packed(bits: np.ndarray) -> bytes:
+    return np.packbits(bits).tobytes()
+
+
+def length(integers: np.ndarray) -> int:
+    bits = BitWriter()
+    CODER.write(bits, integers)
+    return len(bits)
+
+
+def sparse(seed: int, shape: tuple[int, int], uneven: float = 0.0) -> np.ndarray:
+    """Ones and zeros; ``uneven`` spreads the density of rows and columns."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.exp(uneven * rng.normal(size=(shape[0], 1))), np.exp(uneven * rng.normal(size=shape[1]))
+    return (rng.random(shape) < np.minimum(0.05 * rows * columns, 1)).astype(np.int64)
+
+
+def test_it_is_coder_two():
+    assert isinstance(CODERS[2], Enumerative)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@settings(max_examples=30, deadline=None)
+@given(integers=ARRAYS, tail=st.binary(max_size=2))
+@example(np.zeros((3, 4), dtype=np.int64), b"")
+@example(np.full((2, 3), -MAX_MAGNITUDE, dtype=np.int64), b"\xff")
+@example(np.eye(5, dtype=np.int64), b"\x01")
+def test_every_array_comes_back_in_every_mode(mode, integers, tail):
+    bits = encode_mode(integers, mode)
+    reader = BitReader(packed(bits) + tail)
+    again = CODER.read(reader, integers.shape)
+    assert again.dtype == np.int64
+    assert np.array_equal(again, integers)
+    assert reader.position == len(bits)
+
+
+@settings(max_examples=15, deadline=None)
+@given(integers=ARRAYS)
+def test_the_shortest_mode_is_written(integers):
+    assert length(integers) == min(len(encode_mode(integers, mode)) for mode in Mode)
+
+
+def counts_bits(*counts: np.ndarray) -> int:
+    """Bits that the counts alone take: an array whose supports are certain once the counts are known."""
+    encoder = module.ArithmeticEncoder()
+    for count in counts:
+        module._code_counts(module._Encoding(encoder, np.zeros((1, 1), dtype=bool)), count)
+    return len(encoder.bits())
+
+
+def cell_bits(support: np.ndarray, mode: Mode) -> int:
+    """Bits that a mode takes for the cells alone."""
+    encoder = module.ArithmeticEncoder()
+    port = module._Encoding(encoder, support)
+    cells = module._Cells(port, np.arange(support.shape[0]), np.arange(support.shape[1]))
+    inside = cells.by_margins(support.sum(1), support.sum(0)) if mode is Mode.MARGINS else cells.by_rows(support.sum(1))
+    assert np.array_equal(inside, support)
+    return len(encoder.bits())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_supports_of_rows_are_coded_at_their_enumerative_limit(seed):
+    support = sparse(seed, (40, 60)) > 0
+    support = support[:, support.any(0)]
+    assert abs(cell_bits(support, Mode.ROWS) - row_limit_bits(support)) <= 2.1
+
+
+def test_a_planted_bug_in_the_hypergeometric_law_would_be_seen(monkeypatch):
+    support = sparse(0, (40, 60)) > 0
+    support = support[:, support.any(0)]
+    limit = row_limit_bits(support)
+    known = module._Encoding.cells
+
+    def with_replacement(self, rows, columns, probabilities):  # k_i / n instead of what is left of both
+        return known(self, rows, columns, support.mean(1)[rows])
+
+    monkeypatch.setattr(module._Encoding, "cells", with_replacement)
+    assert cell_bits(support, Mode.ROWS) > limit + 20
+
+
+@pytest.mark.parametrize(("seed", "uneven"), [(0, 0.0), (1, 0.7), (2, 1.2)])
+def test_the_margins_mode_is_its_slow_twin(seed, uneven):
+    support = sparse(seed, (25, 30), uneven) > 0
+    support = support[support.any(1)][:, support.any(0)]
+    assert abs(cell_bits(support, Mode.MARGINS) - margin_bits(support)) <= 2.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_margins_beat_rows_where_columns_are_uneven_too(seed):
+    integers = sparse(seed, (60, 80), 1.2)
+    assert len(encode_mode(integers, Mode.MARGINS)) < 0.95 * len(encode_mode(integers, Mode.ROWS))
+    assert length(integers) < whole_limit_bits(integers)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_supports_that_the_margins_find_most_unlikely_come_back(mode):
+    """A full row and a full column met last: odds beyond what a float64 probability can tell from 0 or 1."""
+    support = np.zeros((90, 200), dtype=np.int64)
+    support[-1], support[:, -1], support[0, 0] = 1, 1, 1
+    for view in (support, support[::-1], support[:, ::-1]):
+        integers = np.ascontiguousarray(view)
+        assert np.array_equal(CODER.read(BitReader(packed(encode_mode(integers, mode))), integers.shape), integers)
+
+
+def test_certain_flags_cost_nothing():
+    full_rows = np.zeros((6, 9), dtype=np.int64)
+    full_rows[2] = 1
+    support = full_rows[2:3] > 0
+    for mode in Mode:
+        assert cell_bits(support, mode) == 0
+    assert cell_bits(np.eye(1, dtype=bool), Mode.MARGINS) == 0
+
+
+def test_counts_cost_about_their_entropy():
+    counts = np.random.default_rng(0).poisson(20, 400)
+    _, multiplicity = np.unique(counts, return_counts=True)
+    entropy = -float(np.sum(multiplicity * np.log2(multiplicity / counts.size)))
+    assert counts_bits(counts) < 1.12 * entropy
+
+
+def test_magnitudes_beyond_the_limit_are_not_written():
+    with pytest.raises(ValueError, match="not coded"):
+        length(np.array([[0, MAX_MAGNITUDE + 1]]))
+    with pytest.raises(ValueError, match="beyond the limits"):
+        CODER.write(BitWriter(), np.zeros((0, 3), dtype=np.int64))
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [((0,), False), ((3, 0), False), ((), False), ((2, 3), True), ((MAX_LINES, 1), False), ((64, 64), True)],
+)
+def test_what_it_offers_to_write(shape, fits):
+    assert CODER.fits(np.zeros(shape, dtype=np.int64)) is fits
+
+
+def test_dense_arrays_and_large_even_ones_are_left_to_others():
+    assert not CODER.fits(np.ones((20, 20), dtype=np.int64))
+    assert not CODER.fits(sparse(0, (100, 200)))
+    assert CODER.fits(sparse(0, (100, 200), 1.0))
+    assert CODER.fits(sparse(0, (20, 30)))
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (), (MAX_LINES, 2)])
+def test_shapes_beyond_the_limits_are_refused(shape):
+    with pytest.raises(DecodeError, match="limits of enumeration"):
+        CODER.read(BitReader(b"\0" * 8), shape)
+
+
+def test_the_unknown_mode_is_refused():
+    with pytest.raises(DecodeError, match="mode"):
+        CODER.read(BitReader(b"\xff"), (2, 2))
+
+
+@settings(max_examples=150, deadline=None)
+@given(content=st.binary(max_size=30), shape=SHAPES)
+def test_random_bits_are_an_array_in_canonical_form_or_refused(content, shape):
+    reader = BitReader(content)
+    try:
+        integers = CODER.read(reader, shape)
+    except DecodeError:
+        return
+    mode = Mode(content[0] >> 6)
+    bits = np.unpackbits(np.frombuffer(content, dtype=np.uint8))[: reader.position]
+    assert np.array_equal(bits, encode_mode(integers, mode))
+
+
+def test_all_short_bit_strings_are_canonical_or_refused():
+    """Exhaustive: what is read from any 9 bits is written as the same bits."""
+    read = 0
+    for bits in product((0, 1), repeat=9):
+        array = np.array(bits, dtype=np.uint8)
+        reader = BitReader(packed(array))
+        try:
+            integers = CODER.read(reader, (2, 2))
+        except DecodeError:
+            continue
+        if reader.position <= len(bits):
+            read += 1
+            assert np.array_equal(encode_mode(integers, Mode(2 * bits[0] + bits[1])), array[: reader.position])
+    assert read > 30
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_words_of_one_mode_are_a_prefix_code(mode):
+    words = ["".join(map(str, encode_mode(np.array(v).reshape(2, 2), mode))) for v in product((-1, 0, 1, 2), repeat=4)]
+    assert len(set(words)) == len(words)
+    assert math.fsum(2.0 ** -len(word) for word in words) <= 1
+    ordered = sorted(words)
+    assert not any(b.startswith(a) for a, b in pairwise(ordered))
+
+
+def forged(rows: list[int], columns: list[int], mode: Mode = Mode.MARGINS) -> bytes:
+    """A message that states counts and then ends."""
+    encoder, bits = module.ArithmeticEncoder(), BitWriter()
+    port = module._Encoding(encoder, np.zeros((1, 1), dtype=bool))
+    module._code_counts(port, np.array(rows))
+    if mode is Mode.MARGINS:
+        module._code_counts(port, np.array(columns))
+    else:
+        encoder.flags(np.array(columns, dtype=bool))
+    bits.binary(mode, 2)
+    bits.extend(encoder.bits())
+    return bits.to_bytes() + bytes(8)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "what"),
+    [
+        ([1, 1, 0], [1, 0, 0], "different sums"),
+        ([3, 0, 0], [1, 1, 0], "line's length"),
+        ([9000, 0, 0], [1, 1, 1], "line's length"),
+        ([1, 1, 1, 1], [2, 3, 5, 0], "line's length"),
+        ([4, 4, 1, 1], [4, 4, 1, 1], "contradict"),
+    ],
+)
+def test_counts_that_no_support_has_are_refused(rows, columns, what):
+    with pytest.raises(DecodeError, match=what):
+        CODER.read(BitReader(forged(rows, columns)), (len(rows), len(columns)))
+
+
+def test_empty_columns_in_use_are_refused():
+    with pytest.raises(DecodeError, match="every column in use"):
+        CODER.read(BitReader(forged([1, 0], [1, 1, 1], Mode.ROWS)), (2, 3))
+
+
+def test_work_is_bounded(monkeypatch):
+    monkeypatch.setattr(module, "MAX_CELLS", 8)
+    integers = np.ones((3, 3), dtype=np.int64)
+    with pytest.raises(DecodeError, match="at most 8"):
+        CODER.read(BitReader(packed(encode_mode_unlimited(integers))), (3, 3))
+    assert not CODER.fits(np.eye(3, dtype=np.int64))
+
+
+def encode_mode_unlimited(integers: np.ndarray) -> np.ndarray:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MAX_CELLS", 1 << 22)
+        return encode_mode(integers, Mode.MARGINS)
