@@ -91,9 +91,7 @@ def certify_command(
     option: Annotated[list[str] | None, typer.Option(help="Option of the codec, as NAME=VALUE; may repeat.")] = None,
     layers: Annotated[str, typer.Option(help="Weights that the codec compresses, with commas; else all.")] = "",
     rest: Annotated[Rest | None, typer.Option(help="What becomes of all other weights.")] = None,
-    helper: Annotated[
-        str | None, typer.Option(help="Public weights fixed before the data, as --weights.")
-    ] = None,
+    helper: Annotated[str | None, typer.Option(help="Public weights fixed before the data, as --weights.")] = None,
     scale: Annotated[float | None, typer.Option(help="Divide inputs by this (8-bit pixels: 255).")] = None,
     mean: Annotated[str, typer.Option(help="Per-channel means subtracted after scaling.")] = "",
     std: Annotated[str, typer.Option(help="Per-channel deviations divided by.")] = "",

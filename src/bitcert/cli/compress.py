@@ -20,10 +20,10 @@ from bitcert.cli.codecs import captured, load_helper_weights, parse_options
 from bitcert.cli.common import Device, check_device, load_network, preprocessing_for, progress_bar
 from bitcert.codecs.base import Codec, Rest
 from bitcert.codecs.registry import codec_from, options_of
+from bitcert.codecs.search import is_trained
 from bitcert.codecs.theory import Theory
 from bitcert.comparison.compression import describe_compression
 from bitcert.comparison.counting import Counter
-from bitcert.comparison.plan import is_trained
 from bitcert.comparison.records import Measured
 from bitcert.compress import Checkpoint, Compressed, Run
 from bitcert.data import Role, Sample, load_sample

@@ -25,6 +25,8 @@ from bitcert.helper.composed import Base, ComposedMessage, TensorCode, base_valu
 from bitcert.helper.transforms.base import Coefficients, Draws, Target, Values
 from bitcert.network import Network
 
+MAX_SEED = 1 << 60
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -78,6 +80,10 @@ class Selection:
     rest: Rest = Rest.QUANTISED
     base: Base = Base.NEUTRAL
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < MAX_SEED:
+            raise InputError("a seed of 0 or more, below 2^60", str(self.seed), "use a small one: it costs its bits")
 
 
 @runtime_checkable

@@ -103,7 +103,7 @@ class HeavyTail(LayerCodec):
     Args:
         deviations: the threshold in standard deviations of the layer, if none of the other three is given.
         tau: the threshold itself.
-        quantile: fraction of the entries that are replaced, those of the smallest scores.
+        quantile: fraction of the entries that are replaced, those of the smallest scores (ties together).
         epsilon: error that Prop. 1.1 should promise: the largest ``tau`` with ``tau^2 + t`` small enough.
         eta: probability of failure, for ``epsilon`` and in ``theory``.
         reading: which constant of Prop. 1.1.
@@ -184,10 +184,10 @@ class HeavyTail(LayerCodec):
         mean, std = float(values.mean()), float(values.std())
         scores = self._scores(values, mean)
         if self.quantile is not None:
-            replaced = np.zeros(values.shape, dtype=bool)
-            smallest = np.argsort(scores, axis=None, kind="stable")[: round(self.quantile * values.size)]
-            replaced.ravel()[smallest] = True  # a view of a fresh array
-            tau = float(scores[replaced].max(initial=-math.inf))
+            # equal scores are replaced together: the zeros of a pruned layer are one value, not an order
+            count = round(self.quantile * values.size)
+            tau = float(np.sort(scores, axis=None)[count - 1]) if count else -math.inf
+            replaced = scores <= tau
         else:
             if self.epsilon is not None:
                 tau = self._largest_tau(values, scores, std, name)

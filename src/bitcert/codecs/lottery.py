@@ -73,6 +73,7 @@ class LotteryTicket:
     """
 
     name: ClassVar[str] = "lottery"
+    trained: ClassVar[bool] = True
 
     selection: Selection = field(default_factory=Selection)
     quantiser: Quantiser = field(default_factory=lambda: Uniform(0.5))

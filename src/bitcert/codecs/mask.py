@@ -57,6 +57,7 @@ class RandomNetworkMask:
     """
 
     name: ClassVar[str] = "mask"
+    trained: ClassVar[bool] = True
 
     density: float = 0.1
     signed: bool = False

@@ -70,11 +70,12 @@ class RandomSubspace:
     """
 
     name: ClassVar[str] = "subspace"
+    trained: ClassVar[bool] = True
 
-    dimension: int = 3000
+    dimension: int = 1800
     kind: Kind = Kind.SPARSE
     allocation: Allocation = Allocation.SHARED
-    price: float = 3.0
+    price: float = 4.0
     rate: float = 0.06
     batch_size: int = 64
     num_steps: int | None = None
@@ -82,7 +83,7 @@ class RandomSubspace:
 
     def __post_init__(self) -> None:
         if self.dimension < 1:
-            raise InputError("a subspace of at least one dimension", str(self.dimension), "use e.g. 3000")
+            raise InputError("a subspace of at least one dimension", str(self.dimension), "use e.g. 2000")
         if not 0 <= self.price < math.inf:
             raise InputError("a finite price of 0 or more", str(self.price), "use e.g. 3")
         if self.selection.layers:
@@ -98,7 +99,7 @@ class RandomSubspace:
     @classmethod
     def strengths(cls) -> tuple[RandomSubspace, ...]:
         """From few to many dimensions."""
-        return tuple(cls(dimension=d) for d in (300, 1000, 3000, 10_000))
+        return tuple(cls(dimension=d) for d in (300, 1000, 1800, 5000))
 
     def schedule(self) -> Schedule:
         """Of the training."""

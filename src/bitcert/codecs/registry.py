@@ -107,8 +107,6 @@ def codec_from(name: str, options: Mapping[str, str] | None = None) -> Codec:
             own[option] = value
         else:
             nested.setdefault(field, {})[option.removeprefix(f"{field}_")] = value
-    if nested.get("selection", {}).get("seed", 0) < 0:
-        raise InputError("a seed of 0 or more", str(nested["selection"]["seed"]), "check the option")
     _check_required(codec, own, known)
     for field, values in nested.items():
         own[field] = dataclasses.replace(_default(codec, field), **values)

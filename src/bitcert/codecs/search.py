@@ -19,7 +19,7 @@ from bitcert.helper import Helper, decode_message
 from bitcert.network import Network
 
 
-def is_trained(codec: Codec) -> bool:
+def is_trained(codec: Codec | type[Codec]) -> bool:
     """Whether encoding trains on the sample for as long as its run allows."""
     return bool(getattr(codec, "trained", False))
 

@@ -178,8 +178,8 @@ class Search:
 
     def consider(self, name: str, message: ComposedMessage) -> Candidate:
         """Write, decode, count on the whole sample, and keep the message if its bound is the smallest."""
-        content, ledger = write(self.helper, message)
         started = self.run.seconds
+        content, ledger = write(self.helper, message)
         classifier = decode_message(content, self.helper).classifier
         rule = DecisionRule(self.helper.batch_size)
         count = count_errors(classifier, self.sample, rule, self.run.progress)

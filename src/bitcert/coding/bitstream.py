@@ -142,6 +142,18 @@ class BitReader:
         shifted[:-1] |= data[1:] >> (8 - shift)
         return shifted.tobytes()
 
+    def octets(self, count: int) -> bytes:
+        """The next ``8 * count`` bits as bytes.
+
+        Raises:
+            DecodeError: when there are not that many.
+        """
+        if self.position + 8 * count > self.num_bits:
+            raise _malformed("a message that ends too early")
+        content = self.rest(count)[:count]
+        self.position += 8 * count
+        return content
+
     def expect(self, bits: Bits) -> None:
         """Advance over exactly these bits; anything else is a malformed message."""
         end = self.position + len(bits)

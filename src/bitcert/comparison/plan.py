@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, cast
 
-from bitcert.codecs.base import Codec, LayerCodec
+from bitcert.codecs.base import Codec
 from bitcert.codecs.registry import CODECS, find_codec
+from bitcert.codecs.search import is_trained
 from bitcert.data import Sample
 from bitcert.errors import InputError
 from bitcert.evaluate import DecisionRule
@@ -88,12 +89,6 @@ class ComparisonPlan:
     training_seconds: float
     memory_bytes: int
     without: tuple[str, ...] = ()
-
-
-def is_trained(codec: Codec | type[Codec]) -> bool:
-    """Whether a codec trains on the sample: what it says of itself, or that it does not work layer by layer."""
-    kind = codec if isinstance(codec, type) else type(codec)
-    return bool(getattr(kind, "trained", not issubclass(kind, LayerCodec)))
 
 
 def plan_comparison(

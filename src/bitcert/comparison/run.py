@@ -22,9 +22,10 @@ from bitcert.certification import check_holdout, versions
 from bitcert.certify import holdout_bound
 from bitcert.codecs.base import Codec, network_helper
 from bitcert.codecs.registry import options_of
+from bitcert.codecs.search import is_trained
 from bitcert.comparison.conclusions import conclude
 from bitcert.comparison.counting import Counter, finite
-from bitcert.comparison.plan import CompareSettings, Entry, is_trained, plan_comparison
+from bitcert.comparison.plan import CompareSettings, Entry, plan_comparison
 from bitcert.comparison.records import Comparison, ComparisonRow, ConditionRow, Measured, Original, TheoryRow
 from bitcert.comparison.store import RowStore
 from bitcert.compress.run import Checkpoint, Run

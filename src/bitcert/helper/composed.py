@@ -169,8 +169,8 @@ def _write_tensor(bits: BitWriter, target: Target, code: TensorCode, exponents: 
     number = NUMBERS[code.transform]
     bits.elias_gamma(number)
     if code.transform == EXACT:
-        for pattern in code.coefficients[0].integers.ravel():
-            bits.binary(int(pattern), _FLOAT_BITS)
+        patterns = code.coefficients[0].integers.ravel().astype(">u4")
+        bits.extend(np.unpackbits(patterns.view(np.uint8)))
         return
     bits.elias_gamma(int(code.base))
     if code.transform == MEMBER:
@@ -275,7 +275,8 @@ def _read_tensor(bits: BitReader, target: Target, helper: Helper, exponents: _Ex
     if name == EXACT:
         if _FLOAT_BITS * target.size > bits.num_bits - bits.position:
             raise malformed("a message written by bitcert", "one that ends too early")
-        patterns = np.array([bits.binary(_FLOAT_BITS) for _ in range(target.size)], dtype=np.int64)
+        content = np.frombuffer(bits.octets(_FLOAT_BITS // 8 * target.size), dtype=">u4")
+        patterns = content.astype(np.int64)
         return TensorCode(EXACT, (), (Coefficients(patterns.reshape(target.shape), 0),))
     choice = bits.elias_gamma()
     if choice not in tuple(Base) or (choice == Base.FILE and helper.weights is None):
