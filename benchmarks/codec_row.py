@@ -31,7 +31,7 @@ class Row:
     @property
     def reached(self) -> bool:
         """Whether the target is met."""
-        return self.measured >= self.target if self.at_least else self.measured <= self.target
+        return bool(self.measured >= self.target if self.at_least else self.measured <= self.target)
 
     def describe(self) -> dict[str, Any]:
         """As JSON values."""

@@ -110,7 +110,7 @@ def sketch_row() -> Row:
         "sketch, bits": _written(sketch),
         "the sparse matrix itself, bits": _written(matrix),
         "the encoder's check of uniqueness, s": round(time.perf_counter() - checked, 2),
-        "unique": unique,
+        "unique": bool(unique),
         "threads": torch.get_num_threads(),
     }
     name = "sketch and exact recovery of a 64 x 64 layer"

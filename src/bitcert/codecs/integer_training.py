@@ -12,7 +12,7 @@ import math
 import numpy as np
 import torch
 
-from bitcert.coding import MAX_MAGNITUDE, UNARY_MAGNITUDES, marginal_bits
+from bitcert.coding import MAX_MAGNITUDE
 from bitcert.compress.quant_rate import RateSlopes, rate_slopes
 from bitcert.helper.transforms.base import Integers
 
@@ -45,7 +45,7 @@ class LatentIntegers:
         self.mean = latent.round()
         self.frozen = torch.zeros_like(latent)
         self._steps = torch.zeros(1)
-        slopes = self._present_slopes()
+        slopes = rate_slopes(self.values(), str(self.latent.device))
         self._levels, self._shared = slopes.levels, slopes.shared
 
     def rounded(self) -> torch.Tensor:
@@ -57,21 +57,11 @@ class LatentIntegers:
         """The integers as the message holds them, int64."""
         return self.rounded().detach().clamp(*self.bounds).cpu().numpy().astype(np.int64)
 
-    def _present_slopes(self) -> RateSlopes:
-        values, device = self.values(), self.latent.device
-        if values.ndim >= 2:
-            return rate_slopes(values, str(device))
-        # A vector has no rows that could leave as a whole: the marginal cost of all its entries.
-        cost = marginal_bits(values)
-        magnitudes = (cost[UNARY_MAGNITUDES:] + cost[UNARY_MAGNITUDES::-1]) / 2
-        levels = torch.tensor(np.maximum(0.0, np.diff(magnitudes)), dtype=torch.float32, device=device)
-        return RateSlopes(levels, torch.zeros(1, device=device))
-
     def add_rate_gradient(self, fraction: float) -> None:
         """Add the price of the bits to the gradient; it rises to its full height in the beginning."""
         assert self.latent.grad is not None
         if int(self._steps.item()) % REFRESH == 0:
-            slopes = self._present_slopes()
+            slopes = rate_slopes(self.values(), str(self.latent.device))
             self._levels.copy_(slopes.levels)
             self._shared.copy_(slopes.shared)
         strength = self.nats_per_bit * min(1.0, fraction / PRICE_RAMP)

@@ -12,11 +12,11 @@ lemma's error after quantisation, or that a low rank saves bits: it does so only
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bitcert.codecs.base import Layer, LayerCodec, network_layers
@@ -31,6 +31,7 @@ from bitcert.helper import Helper
 from bitcert.helper.composed import Base, TensorCode
 from bitcert.helper.transforms.base import Coefficients, Values
 from bitcert.network import Network
+from bitcert.threads import one_blas_thread
 
 Matrix = NDArray[np.float64]
 
@@ -41,6 +42,9 @@ _SETTING_BITS = 16
 """About what the coded rank and the second step take; only decides near-ties between the two forms."""
 _NEAR = 0.03
 """Lengths that differ by less than this fraction are measured by writing instead of by formula, which is 20x faster."""
+
+SMALL_MATRIX = 1 << 18
+"""Entries up to which one thread decomposes a matrix faster than several that wait for each other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +248,8 @@ def truncate(values: Values, option: str, setting: float) -> Truncation:
         side = min(matrix.shape)
         return Truncation(np.zeros((len(matrix), 0)), np.zeros((0, matrix.shape[1])), np.zeros(side))
     scale = float(np.abs(matrix).max())  # so that squares neither overflow nor vanish
-    u, s, v = (part.numpy() for part in torch.linalg.svd(torch.from_numpy(matrix / scale), full_matrices=False))
+    with one_blas_thread() if matrix.size <= SMALL_MATRIX else nullcontext():
+        u, s, v = np.linalg.svd(matrix / scale, full_matrices=False)
     s = s * scale
     rank = _rank(s, option, setting, max(matrix.shape))
     root = np.sqrt(s[:rank])

@@ -40,26 +40,28 @@ class RateSlopes:
 
 def rate_slopes(values: Integers, device: str = "cpu") -> RateSlopes:
     """Slopes at the present integers of a tensor of any shape."""
+    if values.ndim < 2 or not values.size:
+        # a vector has no rows that could leave as a whole: its zeros are coded like everything else
+        return _slopes(values, np.zeros((1,) * values.ndim), device)
     shape = values.shape
-    blocked = values.reshape(shape[0], shape[1], -1) if values.ndim >= 2 and values.size else values.reshape(1, -1, 1)
+    blocked = values.reshape(shape[0], shape[1], -1)
     used = blocked != 0
     per_row, per_column = used.sum((1, 2)), used.sum((0, 2))
     rows, columns = per_row > 0, per_column > 0
     inside = blocked[np.ix_(rows, columns)]
-    cost = marginal_bits(inside)
-    middle = UNARY_MAGNITUDES
+    zero_bits = float(marginal_bits(inside)[UNARY_MAGNITUDES]) * blocked.shape[2]
+    row = _share(per_row, zero_bits * int(columns.sum()))
+    column = _share(per_column, zero_bits * int(rows.sum()))
+    shared = row[:, None, None] + column[None, :, None]
+    return _slopes(inside, shared.reshape(shape[0], shape[1], *(1,) * (len(shape) - 2)), device)
+
+
+def _slopes(values: Integers, shared: NDArray[np.float64], device: str) -> RateSlopes:
+    """Differences of the marginal costs of these integers."""
+    cost, middle = marginal_bits(values), UNARY_MAGNITUDES
     # a positive and a negative entry of one size differ in the sign only: half of it each
     magnitudes = (cost[middle:] + cost[middle::-1]) / 2
     levels = np.maximum(0.0, np.diff(magnitudes))
-    shared = np.zeros((1, 1, 1))
-    if values.ndim >= 2 and values.size:
-        zero_bits = float(cost[middle]) * blocked.shape[2]
-        row = _share(per_row, zero_bits * int(columns.sum()))
-        column = _share(per_column, zero_bits * int(rows.sum()))
-        shared = row[:, None, None] + column[None, :, None]
-        shared = shared.reshape(shape[0], shape[1], *(1,) * (len(shape) - 2))
-    else:
-        shared = shared.reshape((1,) * len(shape))
     return RateSlopes(
         torch.tensor(levels, dtype=torch.float32, device=device),
         torch.tensor(shared, dtype=torch.float32, device=device),

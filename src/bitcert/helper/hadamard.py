@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcert.helper.transforms.base import Draws, Integers, Values
+from bitcert.threads import one_blas_thread
 
 _RADIX_BITS = 5
 
@@ -45,13 +46,14 @@ def transform(values: Values) -> Values:
     left = size.bit_length() - 1
     assert size == 1 << left
     done: Values = np.asarray(values, dtype=np.float64)
-    while left:
-        bits = min(_RADIX_BITS, left)
-        left -= bits
-        if left:
-            done = np.asarray(np.matmul(_matrix(bits), done.reshape(-1, 1 << bits, 1 << left)), dtype=np.float64)
-        else:
-            done = np.asarray(done.reshape(-1, 1 << bits) @ _matrix(bits), dtype=np.float64)
+    with one_blas_thread():
+        while left:
+            bits = min(_RADIX_BITS, left)
+            left -= bits
+            if left:
+                done = np.asarray(np.matmul(_matrix(bits), done.reshape(-1, 1 << bits, 1 << left)), dtype=np.float64)
+            else:
+                done = np.asarray(done.reshape(-1, 1 << bits) @ _matrix(bits), dtype=np.float64)
     return done.reshape(shape)
 
 

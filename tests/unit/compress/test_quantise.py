@@ -422,3 +422,11 @@ def test_a_scalar_parameter_is_coded_and_decoded():
     compressed = compress_network(network, sample, Helper.for_sample(sample), Run(budget_seconds=1), fine_tune=False)
     classifier = decode_message(compressed.message, compressed.helper).classifier
     assert classifier(sample.inputs[:3]).shape == (3, 10)
+
+
+def test_a_non_zero_bias_has_a_price():
+    values = np.array([0] * 40 + [1, -2, 3], dtype=np.int64)
+    slopes = rate_slopes(values)
+    dearer = integer_code_bits(np.where(np.arange(43) == 0, 1, values)) - integer_code_bits(values)
+    assert float(slopes.levels[0]) == pytest.approx(dearer, rel=0.15)
+    assert slopes.gradient(torch.full((43,), 0.3)).min() > 0
