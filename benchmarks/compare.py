@@ -26,7 +26,7 @@ from bitcert.report import comparison_files, comparison_summary
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results-codecs.jsonl"
 TARGET_SECONDS = 1800.0
-BUDGETS = {"lenet300": 120.0, "lenet300_sparse": 50.0, "lenet5": 280.0, "lenet5_sparse": 60.0}
+BUDGETS = {"lenet300": 120.0, "lenet300_sparse": 50.0, "lenet5": 720.0, "lenet5_sparse": 60.0}
 """Seconds of training for each network."""
 FROM_SCRATCH = ("subspace", "mask", "lottery")
 """Their messages begin from the helper's random weights, not from the trained ones."""
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", help=f"some of {', '.join(BUDGETS)}; all of them by default")
     parser.add_argument("--samples", type=int, help="the first examples only, for a trial")
     parser.add_argument("--budget", type=float, help="seconds of training for each network")
-    parser.add_argument("--strengths", type=int, default=3, help="settings of one codec, at most")
+    parser.add_argument("--strengths", type=int, default=2, help="settings of one codec, at most")
     parser.add_argument("--codecs", default="", help="some codecs only, with commas")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where finished rows and reports are kept")

@@ -20,6 +20,7 @@ import torch
 from networks import lenet5, preprocessing, train_sample
 
 from bitcert import Role, Run, capture, certify, load_sample
+from bitcert.certification import versions
 from bitcert.codecs.mask import RandomNetworkMask
 from bitcert.codecs.random_subspace import RandomSubspace
 
@@ -59,6 +60,7 @@ def row(name: str, budget: float | None, steps: int | None, seed: int) -> dict[s
         "candidates": [[c.name, c.errors, c.message_bits, round(c.bound, 4)] for c in compressed.candidates],
         "seed": seed,
         "threads": torch.get_num_threads(),
+        "versions": versions(),
     }
 
 
@@ -87,7 +89,7 @@ def main() -> None:
         rows.append(row(name, options.budget, options.steps, options.seed))
         print(json.dumps(rows[-1]), flush=True)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        options.json.write_text("".join(json.dumps(line) + "\n" for line in rows))
 
 
 if __name__ == "__main__":

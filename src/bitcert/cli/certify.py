@@ -85,8 +85,8 @@ def certify_command(
     seed: Annotated[int, typer.Option(help="Seed of the named random streams.")] = 0,
     budget: Annotated[float | None, typer.Option(help="Seconds of training, at most.")] = None,
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.cpu,
-    family: Annotated[Family, typer.Option(help="Built-in network to train.")] = Family.head,
-    fine_tune: Annotated[bool, typer.Option(help="Fine-tune a given network while quantising it.")] = True,
+    family: Annotated[Family | None, typer.Option(help="Built-in network to train: head, separable.")] = None,
+    fine_tune: Annotated[bool | None, typer.Option(help="Fine-tune while quantising (default: yes).")] = None,
     codec: Annotated[str | None, typer.Option(help="Compress a given network with this codec, or auto: all.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Option of the codec, as NAME=VALUE; may repeat.")] = None,
     layers: Annotated[str, typer.Option(help="Weights that the codec compresses, with commas; else all.")] = "",
@@ -111,6 +111,10 @@ def certify_command(
         raise InputError("a --codec for --option, --layers, --rest and --helper", "none", "name one, or auto")
     if codec is not None and model is None:
         raise InputError("a model for --codec", "none", "name it first, as FILE.pt2 or package.module:factory")
+    if codec is not None and fine_tune is not None:
+        raise InputError("no --fine-tune or --no-fine-tune with --codec", "both", "use --codec tuned to fine-tune")
+    if model is not None and family is not None:
+        raise InputError("no --family for a given network", f"--family {family.value}", "leave out one of the two")
     codecs = () if codec is None else chosen_codecs(codec, parse_options(option or [], layers, rest))
     stability = read_profile(profile)
     console = Console(stderr=json_output, highlight=False)
@@ -124,13 +128,17 @@ def certify_command(
         if network is not None and model is not None and helper is not None:
             public = load_helper_weights(model, helper, captured(network), sample, preprocessing)
             known = replace(known, weights=public)
-        request = _Request(sample, held, network, known, family, fine_tune, codecs)
+        tune, built_in = fine_tune is not False, family or Family.head
+        request = _Request(sample, held, network, known, built_in, tune, codecs)
         _print_plan(request, seconds)
         if model is not None and weights is None and not model.endswith(".pt2"):
             note = "Note: no --weights given; the weights that the factory itself sets are compressed."
             Console(stderr=True, highlight=False).print(note)
         run = Run(seed, seconds, delta, device.value, progress, _checkpoint(out, request, seed, delta))
         compressed = _compress(request, run)
+        if known.weights is not None and compressed.helper.weights is None:
+            note = "Note: the message does not refer to the weights of --helper (see --option base=file)."
+            Console(stderr=True, highlight=False).print(note)
         certificate = certify(compressed, sample, delta=delta, holdout=held, progress=progress)
         files = _files(compressed, certificate)
         verification = _verify_files(files, request, progress)

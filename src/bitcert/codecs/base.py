@@ -219,10 +219,13 @@ def network_layers(network: Network, helper: Helper, selection: Selection) -> tu
         values = trained.double().cpu().numpy()
         if not np.isfinite(values).all():
             raise InputError(f"finite values in {target.name}", "NaN or infinite ones", "check the network")
-        draws = Draws(selection.seed, target.name)
+        draws = target.draws(selection.seed)
         base = selection.base if target.name in order or selection.base is Base.FILE else Base.NEUTRAL
         difference = values - base_values(base, target, draws, helper)
         layers.append(Layer(target, trained, difference, base, draws, order.get(target.name, 0)))
+    if selection.base is Base.FILE and not any(layer.values.any() for layer in layers):
+        do = "use weights that were public before the data were seen"
+        raise InputError("helper weights that differ from the network's", "the network itself", do)
     return tuple(layers)
 
 

@@ -30,7 +30,7 @@ from bitcert.data import Sample
 from bitcert.errors import InputError
 from bitcert.helper import Decoded, Helper, decode_message
 from bitcert.helper.composed import Base, ComposedMessage, TensorCode, expand, targets
-from bitcert.helper.transforms.base import Coefficients, Draws
+from bitcert.helper.transforms.base import Coefficients
 from bitcert.helper.transforms.mask import UNITS, Distribution, random_integers
 from bitcert.network import Network
 from bitcert.random import torch_stream
@@ -182,8 +182,7 @@ class _MaskedTensor:
     def __init__(self, layer: Layer, codec: RandomNetworkMask, search: Search) -> None:
         target, device = layer.target, search.run.device
         self.target = target
-        draws = Draws(codec.selection.seed, target.name)
-        random = random_integers(target, codec.distribution, draws) * UNITS[codec.distribution]
+        random = random_integers(target, codec.distribution, layer.draws) * UNITS[codec.distribution]
         self.random = torch.from_numpy(random.astype(np.float32)).to(device)
         generator = torch_stream(search.run.seed, f"mask/scores/{target.name}")
         scores = torch.rand(target.shape, generator=generator) * (0.5 / (1 - codec.density))

@@ -178,14 +178,21 @@ class MatrixProject(LayerCodec):
             epsilon, log_inverse = self.cushions.layer_epsilon(index), self.cushions.log_inverse_eta
         error = (size - 1) / count
         if self.decoder is Decoder.LEAST_SQUARES:
-            full = padded_size(size) if self.kind is Kind.HADAMARD else size
-            error = max(0.0, 1 - count / full)
+            error = self._least_squares_error(count, size)
         details: dict[str, float] = {"k": count, "log_inverse_eta": log_inverse}
         details["epsilon"] = error_at(count, self.eta) if epsilon is None else epsilon
         if epsilon is not None:
             details["k_arora"] = printed_projections(epsilon, log_inverse, PRINTED_ARORA)
             details["k_zhang"] = printed_projections(epsilon, log_inverse, PRINTED_ZHANG)
         return LayerTheory(target.name, size, details.get("k_arora", float(count)), error, details)
+
+    def _least_squares_error(self, count: int, size: int) -> float:
+        """Expected ``||A_hat - A||_F^2 / ||A||_F^2`` of a projection, cut to the tensor if it was padded with zeros."""
+        if self.kind is Kind.SIGNS:
+            return max(0.0, 1 - count / size)
+        full = padded_size(size)
+        kept = min(1.0, count / full)
+        return (1 - kept) ** 2 + kept * (1 - kept) * (size - 1) / max(full - 1, 1)
 
     def _conditions(self) -> tuple[Condition, ...]:
         tail = Condition(

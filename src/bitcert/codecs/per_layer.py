@@ -43,6 +43,9 @@ class Rule:
         if not isinstance(self.codec, LayerCodec) or type(self.codec).encode is not LayerCodec.encode:
             got = getattr(self.codec, "name", type(self.codec).__name__)
             raise InputError("a codec that works layer by layer", repr(got), "use it for the whole network")
+        if self.codec.selection != type(self.codec)().selection:
+            got = f"some of its own for {self.layer}"
+            raise InputError("layers, rest, base and seed of per-layer only", got, "give them to per-layer itself")
 
     @classmethod
     def parse_option(cls, text: str) -> Rule:

@@ -74,7 +74,9 @@ def output_bound(largest_input: float, norms: tuple[float, ...], changes: tuple[
         norms: ``||A^l||_2``, positive.
         changes: ``||Delta^l||_2`` or bounds on it.
     """
-    relative = sum(change / norm if norm else math.inf for change, norm in zip(changes, norms, strict=True))
+    relative = sum(
+        change / norm if norm else (math.inf if change else 0.0) for change, norm in zip(changes, norms, strict=True)
+    )
     return math.e * largest_input * math.prod(norms) * relative
 
 

@@ -63,7 +63,7 @@ class RandomSubspace:
         batch_size: examples of a training step.
         num_steps: training steps, or ``None`` to use the time of the run.
         selection: base (``Base.RANDOM``, ``FILE`` or ``NEUTRAL``) and seed of the helper's numbers; ``layers`` must be
-            empty, because all tensors are trained together, and ``rest`` does not apply.
+            empty, because all tensors are trained together; ``rest`` is for buffers.
 
     Raises:
         InputError: options out of range.

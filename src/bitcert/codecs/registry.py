@@ -196,6 +196,8 @@ def _parse(kind: Any, text: str, option: str) -> Any:
         return _parse_first(inner, text, option)
     if typing.get_origin(kind) is tuple:
         entry = typing.get_args(kind)[0]
+        if text.strip() and not text.strip(" ,"):
+            raise InputError(f"names or numbers between the commas for {option}", repr(text[:100]), "check the option")
         return tuple(_parse(entry, part.strip(), option) for part in text.split(",") if part.strip())
     if hasattr(kind, "parse_option"):
         return kind.parse_option(text)

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bitcert.codecs.base import Codec
+from bitcert.coding import MessageReader
 from bitcert.compress.run import Candidate, Compressed, Run
 from bitcert.data import Sample
-from bitcert.errors import InputError
+from bitcert.errors import BitcertError
 from bitcert.evaluate import DecisionRule, count_errors
 from bitcert.helper import Helper, decode_message
+from bitcert.helper.composed import FAMILY, Base, read_codes
 from bitcert.network import Network
 
 
@@ -31,31 +33,42 @@ def encode_best(codecs: Sequence[Codec], network: Network, sample: Sample, helpe
         codecs: at least one; what a codec refuses for this network is skipped while another one works.
         network: captured, with its trained values.
         sample: the training sample, on which errors are counted.
-        helper: fixed before the data were seen.
+        helper: fixed before the data were seen; public weights in it that the best message does not use are left out.
         run: seed, time budget for the codecs that train, delta, progress; its checkpoint is used by a lone codec.
 
     Raises:
-        InputError: every codec refuses this network; the first refusal is told.
+        BitcertError: every codec refuses this network; the first refusal is told.
     """
     if len(codecs) == 1 and is_trained(codecs[0]):
-        return codecs[0].encode(network, sample, helper=helper, run=run)
+        return without_unused_weights(codecs[0].encode(network, sample, helper=helper, run=run))
     best: tuple[float, int, Compressed] | None = None
-    refusal: InputError | None = None
+    refusal: BitcertError | None = None
     ordered = sorted(codecs, key=is_trained)
     for k, codec in enumerate(ordered):
         run.progress("trying codecs", k / len(ordered))
         try:
             compressed = codec.encode(network, sample, helper=helper, run=_share(run, len(ordered) - k))
-        except InputError as error:
+            candidate = _book(codec, compressed, sample, run)
+        except BitcertError as error:
             refusal = refusal or error
             continue
-        candidate = _book(codec, compressed, sample, run)
         if best is None or (candidate.bound, candidate.message_bits) < best[:2]:
             best = candidate.bound, candidate.message_bits, compressed
     if best is None:
         assert refusal is not None
         raise refusal
-    return replace(best[2], candidates=tuple(run.candidates))
+    return replace(without_unused_weights(best[2]), candidates=tuple(run.candidates))
+
+
+def without_unused_weights(compressed: Compressed) -> Compressed:
+    """The same message without public weights in the helper, if no tensor refers to them."""
+    if compressed.helper.weights is None:
+        return compressed
+    reader = MessageReader(compressed.message)
+    codes = read_codes(reader, compressed.helper).codes.values() if reader.family == FAMILY else ()
+    if any(code.base is Base.FILE for code in codes):
+        return compressed
+    return replace(compressed, helper=replace(compressed.helper, weights=None))
 
 
 def _share(run: Run, num_left: int) -> Run:

@@ -25,7 +25,7 @@ from bitcert.codecs.separators import SeparatorCodec, separator_vector, theory_h
 from bitcert.codecs.theory import Condition, LayerTheory, Theory
 from bitcert.data import Sample
 from bitcert.errors import InputError
-from bitcert.helper.composed import MAX_COEFFICIENTS, TensorCode
+from bitcert.helper.composed import SPARE_COEFFICIENTS, TensorCode
 from bitcert.helper.normal import UNIT
 from bitcert.helper.transforms.base import MAX_EXPANSION, Draws, Values
 from bitcert.helper.transforms.separator import NORMAL_COST, projections
@@ -91,8 +91,8 @@ class VectorProject(SeparatorCodec):
     def code_vector(self, layer: Layer, vector: Values, gamma: float) -> TensorCode:
         """Project and round."""
         count, width = self.count(), len(vector)
-        if count > MAX_COEFFICIENTS or NORMAL_COST * count * width > MAX_EXPANSION:
-            most = min(MAX_COEFFICIENTS, MAX_EXPANSION // (NORMAL_COST * width))
+        if count > SPARE_COEFFICIENTS or NORMAL_COST * count * width > MAX_EXPANSION:
+            most = min(SPARE_COEFFICIENTS, MAX_EXPANSION // (NORMAL_COST * width))
             raise InputError(f"at most {most:,} projections", f"{count:,}", "use a larger gamma, quantile or eta")
         coefficients = project(vector, count, layer.draws)
         step = gamma / (2 * math.sqrt(width * count))

@@ -32,13 +32,25 @@ from bitcert.helper.normal import UNIT
 from bitcert.helper.problem import Helper
 from bitcert.helper.quantised import QuantisedNetwork, base_value
 from bitcert.helper.transforms import subspace
-from bitcert.helper.transforms.base import Coefficients, Draws, Integers, Settings, Shape, Target, Values, malformed
+from bitcert.helper.transforms.base import (
+    MAX_EXPANSION,
+    Coefficients,
+    Draws,
+    Integers,
+    Settings,
+    Shape,
+    Target,
+    Values,
+    malformed,
+)
 from bitcert.helper.transforms.registry import EXACT, MEMBER, NUMBERS, SPECIAL, TRANSFORMS
 from bitcert.network import Architecture
 from bitcert.network.localise import localised
 
 FAMILY = 4
-MAX_COEFFICIENTS = 1 << 26
+COEFFICIENTS_PER_PARAMETER = 8
+SPARE_COEFFICIENTS = 1 << 20
+"""A message may hold this many coefficients, and eight for each parameter of the network."""
 _FIRST_EXPONENT = -12
 _FLOAT_BITS = 32
 
@@ -92,8 +104,8 @@ def targets(architecture: Architecture) -> tuple[Target, ...]:
         if node.op == "conv2d":
             positions.setdefault(node.inputs[1], architecture.propagation.values[node.name].shape[2:])
     return tuple(
-        Target(spec.name, spec.shape, spec.kind, tuple(positions.get(spec.name, ())))
-        for spec in architecture.parameters
+        Target(spec.name, spec.shape, spec.kind, tuple(positions.get(spec.name, ())), place)
+        for place, spec in enumerate(architecture.parameters)
     )
 
 
@@ -120,6 +132,27 @@ def exact_code(values: torch.Tensor) -> TensorCode:
     return TensorCode(EXACT, (), (Coefficients(patterns.reshape(tuple(values.shape)), 0),))
 
 
+class _Allowance:
+    """What a stranger's message may still ask for: operations and coefficients, all tensors together."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.operations = MAX_EXPANSION
+        self.coefficients = COEFFICIENTS_PER_PARAMETER * architecture.num_parameters + SPARE_COEFFICIENTS
+
+    def spend(self, name: str, operations: int, shapes: tuple[Shape, ...]) -> None:
+        """Take away what a tensor needs.
+
+        Raises:
+            DecodeError: that is more than is left.
+        """
+        self.operations -= operations
+        self.coefficients -= sum(math.prod(shape) for shape in shapes)
+        if self.operations < 0:
+            raise malformed(f"at most {MAX_EXPANSION:,} operations to decode", f"more with {name}")
+        if self.coefficients < 0:
+            raise malformed("eight coefficients a parameter at most", f"more with {name}")
+
+
 class _Exponents:
     """Step exponents relative to the one before in the same place."""
 
@@ -140,7 +173,7 @@ def write(helper: Helper, message: ComposedMessage) -> tuple[bytes, Ledger]:
         InputError: a tensor without a code, settings or shapes its transform does not take, or too long a message.
     """
     architecture = _architecture(helper)
-    writer, exponents = MessageWriter(FAMILY), _Exponents()
+    writer, exponents, allowance = MessageWriter(FAMILY), _Exponents(), _Allowance(architecture)
     with writer.section("seed") as bits:
         bits.elias_gamma(message.seed + 1)
     for target in targets(architecture):
@@ -150,11 +183,13 @@ def write(helper: Helper, message: ComposedMessage) -> tuple[bytes, Ledger]:
                 "a code for every tensor", f"none for {target.name}", "code it, or take it from the helper"
             )
         with writer.section(target.name) as bits:
-            _write_tensor(bits, target, code, exponents)
+            _write_tensor(bits, target, code, exponents, allowance)
     if message.subspace is not None:
         total = _subspace_sizes(architecture, message.codes)
         with writer.section("subspace") as bits:
             wanted = subspace.shapes(tuple(total.values()), message.subspace.settings)
+            cost = subspace.operations(tuple(total.values()), message.subspace.settings)
+            _spend(allowance, MEMBER, cost, wanted)
             _write_settings(bits, message.subspace.settings)
             _write_coefficients(bits, MEMBER, wanted, message.subspace.coefficients, exponents)
     try:
@@ -165,7 +200,18 @@ def write(helper: Helper, message: ComposedMessage) -> tuple[bytes, Ledger]:
         ) from error
 
 
-def _write_tensor(bits: BitWriter, target: Target, code: TensorCode, exponents: _Exponents) -> None:
+def _spend(allowance: _Allowance, name: str, operations: int, shapes: tuple[Shape, ...]) -> None:
+    """The same limits for the writer, who can do something about them."""
+    try:
+        allowance.spend(name, operations, shapes)
+    except DecodeError as error:
+        do = "use smaller settings, or select fewer layers"
+        raise InputError("a message that decodes within the limits", str(error).split(";")[0], do) from None
+
+
+def _write_tensor(
+    bits: BitWriter, target: Target, code: TensorCode, exponents: _Exponents, allowance: _Allowance
+) -> None:
     number = NUMBERS[code.transform]
     bits.elias_gamma(number)
     if code.transform == EXACT:
@@ -178,7 +224,9 @@ def _write_tensor(bits: BitWriter, target: Target, code: TensorCode, exponents: 
     transform = TRANSFORMS[number]
     assert len(code.settings) == transform.num_settings
     _write_settings(bits, code.settings)
-    _write_coefficients(bits, code.transform, transform.shapes(target, code.settings), code.coefficients, exponents)
+    shapes = transform.shapes(target, code.settings)
+    _spend(allowance, target.name, transform.operations(target, code.settings), shapes)
+    _write_coefficients(bits, code.transform, shapes, code.coefficients, exponents)
 
 
 def _write_settings(bits: BitWriter, settings: Settings) -> None:
@@ -242,6 +290,11 @@ def _is_local(code: TensorCode) -> bool:
     )
 
 
+def _is_zero(code: TensorCode) -> bool:
+    """Whether zeros come of it without any work; a sketch must still be checked, a local layer repeated."""
+    return code.transform != "sketch" and not _is_local(code) and not any(c.integers.any() for c in code.coefficients)
+
+
 def read_codes(reader: MessageReader, helper: Helper) -> ComposedMessage:
     """What the message says of every tensor, without making weights of it.
 
@@ -251,23 +304,24 @@ def read_codes(reader: MessageReader, helper: Helper) -> ComposedMessage:
     architecture, exponents = _architecture(helper), _Exponents()
     with reader.section("seed") as bits:
         seed = bits.elias_gamma() - 1
-    codes, left = {}, MAX_COEFFICIENTS
+    codes, allowance = {}, _Allowance(architecture)
     for target in targets(architecture):
         with reader.section(target.name) as bits:
-            code = _read_tensor(bits, target, helper, exponents, left)
-        left -= sum(c.integers.size for c in code.coefficients)
-        codes[target.name] = code
+            codes[target.name] = _read_tensor(bits, target, helper, exponents, allowance)
     sizes = _subspace_sizes(architecture, codes)
     if not sizes:
         return ComposedMessage(codes, seed)
     with reader.section("subspace") as bits:
         settings = _read_settings(bits, subspace.NUM_SETTINGS)
         shapes = subspace.shapes(tuple(sizes.values()), settings)
-        coefficients = _read_coefficients(bits, MEMBER, shapes, exponents, left)
+        allowance.spend(MEMBER, subspace.operations(tuple(sizes.values()), settings), shapes)
+        coefficients = _read_coefficients(bits, MEMBER, shapes, exponents)
     return ComposedMessage(codes, seed, SubspaceCode(settings, coefficients))
 
 
-def _read_tensor(bits: BitReader, target: Target, helper: Helper, exponents: _Exponents, left: int) -> TensorCode:
+def _read_tensor(
+    bits: BitReader, target: Target, helper: Helper, exponents: _Exponents, allowance: _Allowance
+) -> TensorCode:
     number = bits.elias_gamma()
     name = SPECIAL.get(number) or (TRANSFORMS[number].name if number in TRANSFORMS else "")
     if not name:
@@ -286,7 +340,8 @@ def _read_tensor(bits: BitReader, target: Target, helper: Helper, exponents: _Ex
     transform = TRANSFORMS[number]
     settings = _read_settings(bits, transform.num_settings)
     shapes = transform.shapes(target, settings)
-    return TensorCode(name, settings, _read_coefficients(bits, name, shapes, exponents, left), Base(choice))
+    allowance.spend(target.name, transform.operations(target, settings), shapes)
+    return TensorCode(name, settings, _read_coefficients(bits, name, shapes, exponents), Base(choice))
 
 
 def _read_settings(bits: BitReader, count: int) -> Settings:
@@ -294,10 +349,8 @@ def _read_settings(bits: BitReader, count: int) -> Settings:
 
 
 def _read_coefficients(
-    bits: BitReader, transform: str, shapes: tuple[Shape, ...], exponents: _Exponents, left: int
+    bits: BitReader, transform: str, shapes: tuple[Shape, ...], exponents: _Exponents
 ) -> tuple[Coefficients, ...]:
-    if sum(math.prod(shape) for shape in shapes) > left:
-        raise malformed(f"at most {MAX_COEFFICIENTS} coefficients", "more")
     arrays = []
     for place, shape in enumerate(shapes):
         before = exponents.before(transform, place)
@@ -340,12 +393,15 @@ def _expand_tensor(
     if code.transform == EXACT:
         patterns: Integers = code.coefficients[0].integers
         return torch.from_numpy(patterns.astype(np.uint32).view(np.float32).reshape(target.shape).copy())
-    draws = Draws(message.seed, target.name)
+    draws = target.draws(message.seed)
     base = base_values(code.base, target, draws, helper)
     if code.transform == MEMBER:
         values = parts[target.name].reshape(target.shape)
     else:
         transform = TRANSFORMS[NUMBERS[code.transform]]
-        values = transform.expand(target, code.settings, code.coefficients, draws)
+        if _is_zero(code):
+            values = np.zeros(target.shape)
+        else:
+            values = transform.expand(target, code.settings, code.coefficients, draws)
     with np.errstate(over="ignore"):  # an infinite weight makes infinite logits, and those count as errors
         return torch.from_numpy(np.asarray(base + values, dtype=np.float32))

@@ -80,6 +80,11 @@ def test_public_weights_in_the_helper_are_written_hashed_and_told(bitcert, netwo
         (("--codec", "quantise", "--option", "seed=1", "--option", "seed=2"), "every option once"),
         (("--codec", "quantise", "--layers", "a", "--option", "layers=b"), "every option once"),
         (("--codec", "quantise", "--layers", "nowhere"), "weight layer"),
+        (("--codec", "quantise", "--option", "layers= , "), "between the commas"),
+        (("--codec", "quantise", "--no-fine-tune"), "no --fine-tune or --no-fine-tune with --codec"),
+        (("--codec", "quantise", "--family", "separable"), "no --family for a given network"),
+        (("--codec", "quantise", "--helper", "weights.safetensors", "--option", "base=file"), "the network itself"),
+        (("--codec", "per-layer", "--option", "rules=*=svd rank:1 seed:9"), "give them to per-layer itself"),
         (("--codec", "auto", "--option", "seed=1"), "no options with --codec auto"),
         (("--option", "seed=1"), "a --codec for --option"),
         (("--codec", "quantise", "--option", "base=file"), "weights in the helper"),
@@ -91,6 +96,16 @@ def test_what_is_refused(bitcert, network, arguments, says):
     assert len(outcome.failures) == 1
     assert says in outcome.failures[0]
     assert not (network / "out").exists()
+
+
+def test_weights_that_the_message_does_not_use_are_left_out(bitcert, network):
+    save_file({name: value + 0.01 for name, value in STATE.items()}, network / "public.safetensors")
+    outcome = bitcert("certify", *MODEL, "--codec", "quantise", "--helper", "public.safetensors")
+    assert outcome.code == 0, outcome.err
+    assert "does not refer to the weights of --helper" in outcome.err
+    assert "whose bits are not counted" not in " ".join(outcome.out.split())
+    assert not (network / "out" / "helper.safetensors").exists()
+    assert bitcert("verify", "out/certificate.json", "--data", "toy.npz").code == 0
 
 
 def test_helper_weights_of_another_network_are_refused(bitcert, network):

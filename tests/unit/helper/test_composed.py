@@ -23,7 +23,7 @@ from bitcert.errors import DecodeError, InputError
 from bitcert.helper import HelperWeights, composed
 from bitcert.helper.composed import Base, ComposedMessage, TensorCode, exact_code, read_codes, targets, write
 from bitcert.helper.transforms import NUMBERS, TRANSFORMS, Coefficients
-from bitcert.network import Network
+from bitcert.network import Architecture, Network
 
 
 class Plain(LayerCodec):
@@ -230,6 +230,34 @@ def test_a_missing_tensor_and_an_opaque_helper_are_refused(network, helper):
         write(helper, ComposedMessage({}))
     with pytest.raises(DecodeError, match="architecture of a captured network"):
         write(replace(helper, predictor=None), ComposedMessage({}))
+
+
+def test_the_name_of_a_tensor_is_no_seed(network, helper):
+    """A free choice of names must not choose the helper's random numbers: that would be a seed without bits."""
+    text = network.architecture.to_json().replace('"4.weight"', '"another.name"')
+    renamed = replace(helper, predictor=Architecture.from_json(text))
+    codec = Plain(selection=Selection(base=Base.RANDOM, rest=Rest.HELPER), quantiser=Uniform(1e4))
+    message = codec.encode(network, helper=helper).message
+    ours, theirs = decoded_weights(message, helper), decoded_weights(message, renamed)
+    assert torch.equal(ours["4.weight"], theirs["another.name"])
+
+
+@pytest.mark.parametrize("wanted", ["operations", "coefficients"])
+def test_many_costly_tensors_are_refused_together(wanted, monkeypatch):
+    """Each tensor alone is within the limits; a message of twenty is not."""
+    net = nn.Sequential(*[nn.Linear(30, 30, bias=False) for _ in range(20)])
+    helper = Helper((30,), 30, predictor=capture(net, torch.zeros(2, 30)).architecture)
+    count = 100
+    limits = {"operations": ("MAX_EXPANSION", 2_000_000), "coefficients": ("SPARE_COEFFICIENTS", -20 * 7200 + 900)}
+    zeros = Coefficients(np.zeros(count, np.int64), 0)
+    codes = {target.name: TensorCode("signs", (count, 0), (zeros,)) for target in targets(helper.predictor)}
+    message, _ = write(helper, ComposedMessage(codes))
+    assert not any(weight.any() for weight in decoded_weights(message, helper).values())
+    monkeypatch.setattr(composed, *limits[wanted])
+    with pytest.raises(DecodeError, match="to decode|a parameter"):
+        decode_message(message, helper)
+    with pytest.raises(InputError, match="use smaller settings"):
+        write(helper, ComposedMessage(codes))
 
 
 def test_unknown_layers_and_infinite_weights_are_refused(network, helper):

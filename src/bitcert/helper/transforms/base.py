@@ -26,8 +26,8 @@ Values = NDArray[np.float64]
 Shape = tuple[int, ...]
 Settings = tuple[int, ...]
 
-MAX_EXPANSION = 1 << 36
-"""Most elementary operations that the expansion of one tensor may take: a stranger's message costs seconds."""
+MAX_EXPANSION = 1 << 35
+"""Most elementary operations (about a nanosecond each) that decoding one message may take, all tensors together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +60,19 @@ class Target:
     Args:
         name, shape, kind: as in the architecture's :class:`~bitcert.network.ParameterSpec`.
         positions: sizes of the output map of the convolution that uses it, ``()`` for anything else.
+        place: number of the tensor in the message. It names the tensor's random numbers, because a name that its maker
+            chose freely would be a seed that costs no bits.
     """
 
     name: str
     shape: Shape
     kind: str
     positions: Shape = ()
+    place: int = 0
+
+    def draws(self, seed: int) -> Draws:
+        """The helper's random numbers for this tensor in a message of this seed."""
+        return Draws(seed, f"tensor {self.place}")
 
     @property
     def size(self) -> int:
@@ -120,6 +127,10 @@ class Transform(Protocol):
             DecodeError: settings that make no sense for this tensor, or an expansion beyond the limits. It is called
                 before anything is allocated, with settings from a stranger.
         """
+        ...
+
+    def operations(self, target: Target, settings: Settings) -> int:
+        """Elementary operations of :meth:`expand`, for settings that :meth:`shapes` accepts; 0 for next to nothing."""
         ...
 
     def expand(

@@ -33,8 +33,12 @@ class Factors:
         rank = settings[0]
         if not 1 <= rank <= min(rows, columns):
             raise malformed(f"a rank between 1 and {min(rows, columns)} for {target.name}", str(rank))
-        check_cost(rows * columns * rank, target)
+        check_cost(self.operations(target, settings), target)
         return (rows, rank), (rank, columns)
+
+    def operations(self, target: Target, settings: Settings) -> int:
+        """Elementary operations of :meth:`expand`."""
+        return target.size * settings[0] // 4
 
     def expand(
         self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws

@@ -79,8 +79,13 @@ class FilterProjection:
         if min(count, copies) < 1 or count * copies > min(size, MAX_COORDINATES):
             got = f"k = {count:,} times p = {copies:,}"
             raise malformed(f"a subspace of 1 to {min(size, MAX_COORDINATES):,} dimensions for {target.name}", got)
-        check_cost(positions * (8 * count * count * copies + 32 * size), target)
+        check_cost(self.operations(target, settings), target)
         return ((count * copies,),)
+
+    def operations(self, target: Target, settings: Settings) -> int:
+        """Elementary operations of :meth:`expand`: drawing the locations' Gaussian tensors, and transforms."""
+        count, copies = settings
+        return math.prod(target.positions) * (8 * count * count * copies + 32 * padded_size(target.size))
 
     def expand(
         self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws

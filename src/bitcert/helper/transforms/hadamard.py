@@ -61,8 +61,12 @@ class Hadamard:
         most = size if decoder == LEAST_SQUARES else MAX_PROJECTIONS
         if not 1 <= count <= most:
             raise malformed(f"1 to {most:,} projections of {target.name}", f"{count:,}")
-        check_cost(64 * (size + count), target)
+        check_cost(self.operations(target, settings), target)
         return ((count,),)
+
+    def operations(self, target: Target, settings: Settings) -> int:
+        """Elementary operations of :meth:`expand`."""
+        return 64 * (padded_size(target.size) + settings[0])
 
     def expand(
         self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws

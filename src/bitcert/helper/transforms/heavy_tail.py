@@ -38,8 +38,12 @@ class HeavyTail:
         """
         if settings[0] > MAX_DRAW:
             raise malformed(f"a draw of at most {MAX_DRAW}", str(settings[0]))
-        check_cost(target.size, target)
+        check_cost(self.operations(target, settings), target)
         return MOMENTS, target.shape
+
+    def operations(self, target: Target, settings: Settings) -> int:
+        """Elementary operations of :meth:`expand`."""
+        return 8 * target.size
 
     def expand(
         self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws

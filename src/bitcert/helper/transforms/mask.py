@@ -65,6 +65,10 @@ class Mask:
             raise malformed("signs or normal numbers under a mask", f"distribution {settings[0]}")
         return (target.shape,)
 
+    def operations(self, target: Target, settings: Settings) -> int:
+        """Elementary operations of :meth:`expand`."""
+        return 8 * target.size
+
     def expand(
         self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws
     ) -> Values:

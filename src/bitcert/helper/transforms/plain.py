@@ -20,6 +20,10 @@ class Identity:
         """One array of the tensor's shape."""
         return (target.shape,)
 
+    def operations(self, target: Target, settings: Settings) -> int:
+        """Elementary operations of :meth:`expand`."""
+        return 0
+
     def expand(
         self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws
     ) -> Values:
@@ -37,6 +41,10 @@ class Nothing:
     def shapes(self, target: Target, settings: Settings) -> tuple[Shape, ...]:
         """No arrays."""
         return ()
+
+    def operations(self, target: Target, settings: Settings) -> int:
+        """Elementary operations of :meth:`expand`."""
+        return 0
 
     def expand(
         self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws

@@ -59,6 +59,10 @@ class Separator:
         """
         return ((_width(target),),)
 
+    def operations(self, target: Target, settings: Settings) -> int:
+        """Elementary operations of :meth:`expand`."""
+        return 0
+
     def expand(
         self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws
     ) -> Values:
@@ -79,11 +83,16 @@ class SeparatorProjection:
         Raises:
             DecodeError: a tensor that is not ``[2, n]``, no projections, or more than can be drawn in seconds.
         """
-        width, count = _width(target), settings[0]
+        count = settings[0]
+        _width(target)
         if count < 1:
             raise malformed(f"at least one projection for {target.name}", str(count))
-        check_cost(NORMAL_COST * width * count, target)
+        check_cost(self.operations(target, settings), target)
         return ((count,),)
+
+    def operations(self, target: Target, settings: Settings) -> int:
+        """Elementary operations of :meth:`expand`."""
+        return NORMAL_COST * _width(target) * settings[0]
 
     def expand(
         self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws

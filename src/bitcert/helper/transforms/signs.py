@@ -67,8 +67,12 @@ class Signs:
             raise malformed("decoder 0 or 1 of a projection", f"{decoder}")
         if decoder == LEAST_SQUARES and not solvable(count, target.size):
             raise malformed(f"fewer projections than {target.name} has entries", f"{count:,} of {target.size:,}")
-        check_cost(num_operations(count, decoder, target.size), target)
+        check_cost(self.operations(target, settings), target)
         return ((count,),)
+
+    def operations(self, target: Target, settings: Settings) -> int:
+        """Elementary operations of :meth:`expand`."""
+        return num_operations(settings[0], settings[1], target.size)
 
     def expand(
         self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws

@@ -33,6 +33,8 @@ from bitcert.helper.transforms.base import Coefficients, Draws, Integers, Settin
 
 MAX_SIDE = 64
 HASH_BITS = 16
+MAX_EDGES = 1 << 17
+"""Most non-zeros of a linear program: 64 x 64 with five edges a side, or smaller matrices with more."""
 MAX_ITERATIONS = 3_000
 """Of the simplex method; a limit on iterations, unlike one on seconds, is the same on every machine."""
 ZEROS_ALLOWED = (0.2, 1.0)
@@ -186,9 +188,22 @@ class Sketch:
         sketched = [size for size, whole in ((num_rows, rows), (num_columns, columns)) if size < whole]
         if delta < 1 or delta > min(sketched, default=MAX_SIDE):
             raise malformed(f"1 to {min(sketched, default=MAX_SIDE)} edges for every coordinate", f"{delta}")
+        edges = self.edges(target, settings)
+        if edges > MAX_EDGES:
+            raise malformed(f"a sketch of at most {MAX_EDGES:,} edges", f"{edges:,} for {target.name}")
         if expected_hash >= 1 << HASH_BITS:
             raise malformed(f"a hash of {HASH_BITS} bits", "a longer one")
         return ((num_rows, num_columns),)
+
+    @staticmethod
+    def edges(target: Target, settings: Settings) -> int:
+        """Non-zeros of the linear program with every entry a candidate: what its time depends on."""
+        (rows, columns), (num_rows, num_columns, delta, _) = target.matrix_shape, settings
+        return target.size * (delta if num_rows < rows else 1) * (delta if num_columns < columns else 1)
+
+    def operations(self, target: Target, settings: Settings) -> int:
+        """Elementary operations of :meth:`expand`, about: recovery of a 64 x 64 matrix takes seconds."""
+        return self.edges(target, settings) << 14
 
     def expand(
         self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws
