@@ -22,8 +22,9 @@ types: $(STAMP)
 contracts: $(STAMP)
 	$(BIN)/lint-imports
 
-docs: $(STAMP)  ## run every command the README prints
+docs: $(STAMP)  ## run every command that the README and the page of the codecs print
 	$(BIN)/python docs/run_readme.py README.md
+	$(BIN)/python docs/run_readme.py docs/codecs.md
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/certificates.py --quick

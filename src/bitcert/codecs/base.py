@@ -160,9 +160,11 @@ class LayerCodec:
         """
         del run
         helper = network_helper(network, sample, helper)
-        codes = {
-            layer.target.name: self.code_tensor(layer) for layer in network_layers(network, helper, self.selection)
-        }
+        layers = network_layers(network, helper, self.selection)
+        if self.selection.base is Base.FILE and not any(layer.values.any() for layer in layers):
+            do = "use weights that were public before the data were seen"
+            raise InputError("helper weights that differ from the network's", "the network itself", do)
+        codes = {layer.target.name: self.code_tensor(layer) for layer in layers}
         return assemble(helper, codes, self.selection.seed)
 
     def code_tensor(self, layer: Layer) -> TensorCode:
@@ -223,9 +225,6 @@ def network_layers(network: Network, helper: Helper, selection: Selection) -> tu
         base = selection.base if target.name in order or selection.base is Base.FILE else Base.NEUTRAL
         difference = values - base_values(base, target, draws, helper)
         layers.append(Layer(target, trained, difference, base, draws, order.get(target.name, 0)))
-    if selection.base is Base.FILE and not any(layer.values.any() for layer in layers):
-        do = "use weights that were public before the data were seen"
-        raise InputError("helper weights that differ from the network's", "the network itself", do)
     return tuple(layers)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from bitcert import capture
-from bitcert.codecs.base import Rest, Selection
+from bitcert.codecs.base import Layer, Rest, Selection
 from bitcert.codecs.cushions import Cushions
 from bitcert.codecs.matrix_project import Decoder, Kind, MatrixProject
 from bitcert.codecs.projection_tail import num_projections
@@ -14,6 +14,7 @@ from bitcert.codecs.quantiser import Uniform
 from bitcert.errors import InputError
 from bitcert.helper import Helper, HelperWeights, decode_message
 from bitcert.helper.composed import Base
+from bitcert.helper.transforms import NUMBERS, TRANSFORMS, Target
 
 FINE = Uniform(2.0**-6)
 CUSHIONS = Cushions((0.5, 0.4), (0.3, 0.2), 2.0, 0.1, 12, 100)
@@ -111,7 +112,9 @@ def test_theory_without_cushions_is_lemma_2(network):
     assert theory.probability == 0.95
     assert [condition.holds for condition in theory.conditions] == [True, True]
     squares = MatrixProject(k=20, decoder=Decoder.LEAST_SQUARES, kind=Kind.HADAMARD).theory(network)
-    assert [layer.error for layer in squares.layers] == [1 - 20 / 256, 1 - 20 / 64]
+    # 240 and 36 entries, padded to 256 and 64
+    expected = [(1 - q) ** 2 + q * (1 - q) * cut for q, cut in ((20 / 256, 239 / 255), (20 / 64, 35 / 63))]
+    assert [layer.error for layer in squares.layers] == pytest.approx(expected)
     assert [condition.holds for condition in squares.conditions] == [False, False]
     accurate = MatrixProject(epsilon=0.5).theory(network).layers[0].details
     assert accurate["k_arora"] < accurate["k_zhang"] < accurate["k"] * 2
@@ -185,3 +188,20 @@ def test_weights_that_are_not_finite_are_refused(helper):
     network.parameters["0.weight"].data[0, 0] = math.inf
     with pytest.raises(InputError, match="finite"):
         MatrixProject(k=3).encode(network, helper=helper)
+
+
+@pytest.mark.parametrize(("shape", "ratio"), [((33, 1), 0.5), ((10, 65), 0.5), ((8, 8), 0.25)])
+def test_the_error_of_cut_hadamard_projections_is_the_predicted_one(shape, ratio):
+    """A tensor padded to a power of two keeps less noise than ``1 - k/n`` of itself, because the padding is cut off."""
+    rng = np.random.default_rng(1)
+    weight = rng.normal(size=shape)
+    target = Target("w", shape, "weight")
+    codec = MatrixProject(kind=Kind.HADAMARD, decoder=Decoder.LEAST_SQUARES, ratio=ratio, quantiser=Uniform(2.0**-9))
+    errors = []
+    for seed in range(300):
+        layer = Layer(target, torch.from_numpy(weight), weight, Base.NEUTRAL, target.draws(seed), 1)
+        code = codec.code_layer(layer)
+        values = TRANSFORMS[NUMBERS["hadamard"]].expand(target, code.settings, code.coefficients, layer.draws)
+        errors.append(float(np.square(values - weight).sum() / np.square(weight).sum()))
+    predicted = codec.layer_theory(target, 1).error
+    assert np.mean(errors) == pytest.approx(predicted, abs=4.5 * np.std(errors) / np.sqrt(300))

@@ -254,7 +254,7 @@ def test_many_costly_tensors_are_refused_together(wanted, monkeypatch):
     message, _ = write(helper, ComposedMessage(codes))
     assert not any(weight.any() for weight in decoded_weights(message, helper).values())
     monkeypatch.setattr(composed, *limits[wanted])
-    with pytest.raises(DecodeError, match="to decode|a parameter"):
+    with pytest.raises(DecodeError, match=r"to decode|a parameter"):
         decode_message(message, helper)
     with pytest.raises(InputError, match="use smaller settings"):
         write(helper, ComposedMessage(codes))
