@@ -1,7 +1,7 @@
 """Small linear algebra on one thread: where products take microseconds, threads that wait for each other cost more.
 
-On a machine that is busy otherwise, a library's threads wait for the slowest of them at every small product, which has
-been seen to make a decomposition a hundred times slower. Nothing global is left changed.
+On a machine that is busy otherwise, a library's threads wait for the slowest of them at every small product. Nothing
+global is left changed.
 """
 
 from __future__ import annotations

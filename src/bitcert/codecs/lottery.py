@@ -7,9 +7,8 @@ every round (straight through), so the ticket of each round is a message; all ar
 costs nothing (THEORY section 2); where time is short, rounds between the first and the last go uncounted.
 
 The message is the sparse integers themselves, on the base zero. Coding ``mask * (initial + difference)`` with initial
-values of the helper would not pay: in a small dense network the survivors' differences spread 0.6 to 0.8 times as wide
-as the survivors themselves, less so the fewer they are, which saves 0.3 to 0.7 of about ten bits a survivor, and a
-difference of 0 would have to be told from a pruned weight. A run with a checkpoint can be interrupted anywhere and goes
+values of the helper would not pay: the survivors' differences spread nearly as wide as the survivors themselves, which
+saves a fraction of a bit each, and a difference of 0 would have to be told from a pruned weight. A run with a checkpoint can be interrupted anywhere and goes
 on where it was. Not guaranteed: that a ticket of a given size exists or is found.
 """
 

@@ -11,7 +11,7 @@ Chernoff's method on both sides,
 
 So ``k = ceil(log(2/eta) / I(eps)) = ceil(C(eps) log(2/eta) / eps^2)`` with ``C(eps) = eps^2 / I(eps)``, which grows
 from 6 (eps -> 0) to 9.1 (eps = 1). Arora 2018 (Alg. 1) prints ``log(1/eta)/eps^2``: by the variance 2, a flat ``W = A
-= u v^T`` exceeds eps about ``2 Phi(-sqrt(log(1/eta)/2))`` of the time (22 % at eta = 5 %), so that claim is false;
+= u v^T`` exceeds eps about ``2 Phi(-sqrt(log(1/eta)/2))`` of the time, so that claim is false;
 Zhang 2020 (Lemma 4.5) prints ``8 log(1/eta)/eps^2``, which the above proves for eps <= 0.25 and eta <= 0.01. As ``k``
 grows the central limit theorem alone would need ``C = 4``. Not proved: the same tail for the Hadamard variant, whose
 terms are only uncorrelated; Chebyshev's inequality gives it ``k = ceil(2 / (eta eps^2))``.
