@@ -8,8 +8,9 @@ costs nothing (THEORY section 2); where time is short, rounds between the first 
 
 The message is the sparse integers themselves, on the base zero. Coding ``mask * (initial + difference)`` with initial
 values of the helper would not pay: the survivors' differences spread nearly as wide as the survivors themselves, which
-saves a fraction of a bit each, and a difference of 0 would have to be told from a pruned weight. A run with a checkpoint can be interrupted anywhere and goes
-on where it was. Not guaranteed: that a ticket of a given size exists or is found.
+saves a fraction of a bit each, and a difference of 0 would have to be told from a pruned weight. A run with a
+checkpoint can be interrupted anywhere and goes on where it was. Not guaranteed: that a ticket of a given size
+exists or is found.
 """
 
 from __future__ import annotations

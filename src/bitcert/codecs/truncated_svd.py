@@ -83,7 +83,7 @@ class TruncatedSVD(LayerCodec):
     """Layers of low rank. At most one of ``rank``, ``threshold`` and ``energy`` is given; none is threshold 0.1.
 
     Args:
-        rank: singular values kept, at least 0; a layer with fewer keeps all of them.
+        rank: singular values kept, at least 1; a layer with fewer rows or columns is refused.
         threshold: ``delta`` in (0, 1]: those below ``delta ||A||_2`` are dropped.
         energy: in (0, 1]: the fewest whose squares add to this fraction of ``||A||_F^2``.
 
@@ -109,8 +109,8 @@ class TruncatedSVD(LayerCodec):
     @staticmethod
     def _check(option: str, value: float) -> None:
         if option == "rank":
-            if isinstance(value, bool) or value != value or value < 0 or value != int(min(value, 1e9)):
-                raise InputError("a rank that is a whole number of at least 0", repr(value), "use e.g. 10")
+            if isinstance(value, bool) or value != value or value < 1 or value != int(min(value, 1e9)):
+                raise InputError("a rank that is a whole number of at least 1", repr(value), "use e.g. 10")
         elif not 0 < value <= 1:
             raise InputError(f"an SVD {option} above 0 and at most 1", repr(value), "use e.g. 0.1")
 
@@ -142,7 +142,15 @@ class TruncatedSVD(LayerCodec):
         )
 
     def code_layer(self, layer: Layer) -> TensorCode:
-        """Factors or the truncated matrix, whichever is shorter as written; nothing for rank 0."""
+        """Factors or the truncated matrix, whichever is shorter as written; nothing where no singular value is left.
+
+        Raises:
+            InputError: a layer with fewer rows or columns than the rank.
+        """
+        most = min(layer.target.matrix_shape)
+        if self.rank is not None and self.rank > most:
+            do = "use a smaller rank, or leave the layer out with --layers"
+            raise InputError(f"a rank of at most {most} for {layer.target.name}", str(self.rank), do)
         return self._code(layer)[0]
 
     def _code(self, layer: Layer) -> tuple[TensorCode, Truncation, dict[str, float]]:

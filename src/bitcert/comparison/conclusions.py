@@ -82,10 +82,11 @@ def _projection(comparison: Comparison) -> list[str]:
     projected = [pair for pair in comparison.messages if pair[0].codec == PROJECTION]
     if not dropped or not projected:
         return []
-    wins, losses = _dominated(dropped, projected), _dominated(projected, dropped)
+    wins = _dominated(dropped, _of_use(projected, comparison))
+    losses = _dominated(projected, _of_use(dropped, comparison))
     names = ("random projection", "dropping singular values")
     if not wins and not losses:
-        verdict = "neither is better: no message of one is both shorter and more exact than one of the other"
+        verdict = "neither is better: no message of use is both shorter and more exact than one of the other kind"
     elif wins and losses:
         verdict = f"neither is better throughout, {names[wins < losses]} more often" if wins != losses else "a draw"
     else:
@@ -97,11 +98,17 @@ def _projection(comparison: Comparison) -> list[str]:
     only = " None of these messages certifies less than guessing." if useless else ""
     return [
         f"Random projection against dropping small singular values (the question of Zhang 2020): {verdict}; {wins} of "
-        f"{len(dropped)} svd messages are beaten by a projection with no more bits and no more training errors, "
-        f"{losses} of {len(projected)} projections by such an svd message. Closest in length: {row.label} with "
+        f"{len(dropped)} svd messages are beaten by a projection with no more bits, no more training errors and "
+        f"less than half of guessing's, {losses} of {len(projected)} projections by such an svd message. "
+        f"Closest in length: {row.label} with "
         f"{own.message_bits:,} bits and {_percent(own.rate)} training errors, {other_row.label} with "
         f"{other.message_bits:,} bits and {_percent(other.rate)}.{only}"
     ]
+
+
+def _of_use(pairs: list[Pair], comparison: Comparison) -> list[Pair]:
+    """Those that err less than half as often as guessing: that one message near guessing beats another says nothing."""
+    return [pair for pair in pairs if pair[1].rate < 0.5 * comparison.guessing]
 
 
 def _length_ratio(one: Pair, other: Pair) -> float:

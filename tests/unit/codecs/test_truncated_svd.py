@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bitcert import Helper, capture, decode_message
-from bitcert.codecs.base import Rest, Selection
+from bitcert.codecs.base import Selection
 from bitcert.codecs.per_layer import PerLayer, Rule
 from bitcert.codecs.quantiser import Uniform
 from bitcert.codecs.truncated_svd import TruncatedSVD, truncate
@@ -134,11 +134,12 @@ def test_strengths_go_from_long_to_short(network, helper):
     assert len({codec.label for codec in TruncatedSVD.strengths()}) == len(sizes)
 
 
-def test_rank_zero_and_zero_layers_cost_almost_nothing(network, helper):
-    rest = Selection(rest=Rest.HELPER)
-    nothing = TruncatedSVD(rank=0, selection=rest)
-    assert len(nothing.encode(network, helper=helper).message) < 15
-    assert not any(made.any() for made in weights(nothing, network, helper).values())
+def test_a_layer_too_small_for_the_rank_is_named(network, helper):
+    with pytest.raises(InputError, match=r"a rank of at most \d+ for .*weight"):
+        TruncatedSVD(rank=10**6).encode(network, helper=helper)
+
+
+def test_zero_layers_cost_almost_nothing(network, helper):
     zero = Network(
         network.architecture, {k: torch.zeros_like(v) for k, v in network.parameters.items()}, network.report
     )
@@ -148,7 +149,7 @@ def test_rank_zero_and_zero_layers_cost_almost_nothing(network, helper):
 
 
 def test_theory_has_json_values_and_the_lemma(network):
-    for codec in (*TruncatedSVD.strengths(), TruncatedSVD(rank=0), TruncatedSVD(rank=10**6)):
+    for codec in (*TruncatedSVD.strengths(), TruncatedSVD(rank=10**6)):
         theory = codec.theory(network)
         json.dumps(theory.describe(), allow_nan=False)
         for row in theory.layers:
@@ -176,10 +177,10 @@ def test_layers_may_have_thresholds_of_their_own(network, helper):
     ("options", "words"),
     [
         ({"rank": 1, "energy": 0.5}, "one of rank, threshold and energy, got rank and energy"),
-        ({"rank": -1}, "a whole number of at least 0"),
-        ({"rank": math.nan}, "a whole number of at least 0"),
-        ({"rank": math.inf}, "a whole number of at least 0"),
-        ({"rank": True}, "a whole number of at least 0"),
+        ({"rank": -1}, "a whole number of at least 1"),
+        ({"rank": math.nan}, "a whole number of at least 1"),
+        ({"rank": math.inf}, "a whole number of at least 1"),
+        ({"rank": True}, "a whole number of at least 1"),
         ({"threshold": 0.0}, "threshold above 0 and at most 1"),
         ({"threshold": 1.5}, "threshold above 0 and at most 1"),
         ({"threshold": math.nan}, "threshold above 0 and at most 1"),

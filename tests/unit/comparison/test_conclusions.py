@@ -55,11 +55,13 @@ def test_projection_against_singular_values():
     assert "1 of 1 projections by such an svd message" in worse
     assert "Closest in length: matrix-project 2000 with 2,000 bits and 70.00 % training errors, svd " in worse
     assert worse.endswith("None of these messages certifies less than guessing.")
-    better = make_comparison(make_row("svd", 2000, 700, 0.8), make_row("matrix-project", 2000, 600, 0.7))
+    better = make_comparison(make_row("svd", 2000, 700, 0.8), make_row("matrix-project", 2000, 300, 0.7))
     assert "random projection is better here" in sentence(better, start)
     assert not sentence(better, start).endswith("guessing.")
-    shorter = make_comparison(make_row("svd", 2000, 600, 0.8), make_row("matrix-project", 1900, 600, 0.7))
+    shorter = make_comparison(make_row("svd", 2000, 300, 0.8), make_row("matrix-project", 1900, 300, 0.7))
     assert "random projection is better here; 1 of 1" in sentence(shorter, start)
+    useless = make_comparison(make_row("svd", 2000, 890, 1.0), make_row("matrix-project", 1900, 880, 1.0))
+    assert "neither is better: no message of use" in sentence(useless, start)
     apart = make_comparison(make_row("svd", 3000, 100, 0.8), make_row("matrix-project", 2000, 600, 0.7))
     assert "(the question of Zhang 2020): neither is better: no message" in sentence(apart, start)
 
