@@ -44,7 +44,8 @@ def plot_comparison(comparison: Comparison) -> tuple[Figure, list[Axes]]:
         figure, axes = new_figure(height=7.4 + 0.11 * len(codecs), rows=2)
         for k, codec in enumerate(codecs):
             own = sorted((m for row, m in pairs if row.codec == codec), key=lambda measured: measured.message_bits)
-            look = {"color": ramp(k, len(codecs)), "marker": MARKS[k % len(MARKS)], "label": label_text(codec, 30)}
+            color = ramp(_apart(k, len(codecs)), len(codecs))
+            look = {"color": color, "marker": MARKS[k % len(MARKS)], "label": label_text(codec, 30)}
             _draw(axes[0], own, [100 * measured.bound for measured in own], look)
             _draw(axes[1], own, [_error_percent(measured) for measured in own], look)
         _draw_lines(axes, comparison)
@@ -52,6 +53,11 @@ def plot_comparison(comparison: Comparison) -> tuple[Figure, list[Axes]]:
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure, axes
+
+
+def _apart(index: int, count: int) -> int:
+    """A place on the ramp half of it away from the neighbours' in the legend."""
+    return index // 2 + (count + 1) // 2 * (index % 2)
 
 
 def _draw(axes: Axes, own: list[Measured], heights: list[float], look: dict[str, str]) -> None:
