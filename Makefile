@@ -22,9 +22,10 @@ types: $(STAMP)
 contracts: $(STAMP)
 	$(BIN)/lint-imports
 
-docs: $(STAMP)  ## run every command that the README and the page of the codecs print
+docs: $(STAMP)  ## run every command that the README and the pages of codecs and bounds print
 	$(BIN)/python docs/run_readme.py README.md
 	$(BIN)/python docs/run_readme.py docs/codecs.md
+	$(BIN)/python docs/run_readme.py docs/bounds.md
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/certificates.py --quick

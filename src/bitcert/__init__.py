@@ -8,13 +8,17 @@ The verbs, in the order of the work::
     verification = verify("out/certificate.json")        # a stranger's check from the files
     profile = measure(network, sample)                   # noise stability: why it could be compressed
     comparison = compare(network, sample)                # every codec at several strengths, theory beside practice
+    table = bounds(network, sample)                      # every bound of the papers and their baselines, side by side
     page = render_report(certificate)                    # one self-contained HTML page
 
 Samples come from ``load_sample`` or ``to_sample``. The subpackages hold the parts: ``certify`` (the theorems as pure
 functions), ``coding`` (bits), ``network`` (capture), ``helper`` (decoders), ``codecs`` (compressions of the papers),
-``compress`` (search), ``linear`` (norms, spectra), ``measure`` (noise stability).
+``compress`` (search), ``linear`` (norms, spectra), ``measure`` (noise stability), ``bounds`` (the papers' bounds).
 """
 
+from bitcert.bounds.gathering import bounds as _bounds
+from bitcert.bounds.settings import BoundSettings
+from bitcert.bounds.table import BoundTable
 from bitcert.certification import certify as _certify
 from bitcert.certify.certificate import Certificate
 from bitcert.comparison import CompareSettings, Comparison, compare
@@ -34,6 +38,7 @@ from bitcert.verify import Status, Verification
 from bitcert.verify import verify as _verify
 
 # The verbs deliberately take the names of the subpackages that implement them.
+bounds = _bounds
 certify = _certify
 compress = _compress
 measure = _measure
@@ -43,6 +48,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BitcertError",
+    "BoundSettings",
+    "BoundTable",
     "Candidate",
     "Certificate",
     "CompareSettings",
@@ -64,6 +71,7 @@ __all__ = [
     "Status",
     "Tracker",
     "Verification",
+    "bounds",
     "capture",
     "certify",
     "compare",

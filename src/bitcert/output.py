@@ -32,7 +32,13 @@ COMPRESS_FILES = frozenset({"message.bin", "architecture.json", "helper.safetens
 COMPARE_FILES = frozenset({"comparison.json", "comparison.svg", "report.html"})
 """What ``bitcert compare`` writes."""
 
-_ALL_FILES = OUTPUT_FILES | MEASURE_FILES | COMPRESS_FILES | COMPARE_FILES
+BOUNDS_FILES = frozenset({"bounds.json", "report.html", "bounds.svg", "effective-parameters.svg"})
+"""What ``bitcert bounds`` writes of one network."""
+
+SERIES_FILES = frozenset({"series.json", "series.svg", "report.html"})
+"""What ``bitcert bounds --series`` writes."""
+
+_ALL_FILES = OUTPUT_FILES | MEASURE_FILES | COMPRESS_FILES | COMPARE_FILES | BOUNDS_FILES | SERIES_FILES
 
 
 def _previous(target: Path) -> Path:

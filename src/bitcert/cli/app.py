@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from bitcert.cli.bounds import bounds_command
 from bitcert.cli.certify import certify_command
 from bitcert.cli.check import check_command
 from bitcert.cli.compare import compare_command
@@ -32,6 +33,7 @@ app.command("check")(check_command)
 app.command("measure")(measure_command)
 app.command("compress")(compress_command)
 app.command("compare")(compare_command)
+app.command("bounds")(bounds_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,17 +9,17 @@ import tempfile
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
 
+from bitcert.bounds.table import BoundTable
 from bitcert.certification import (
     ARCHITECTURE_FILE,
     CERTIFICATE_FILE,
     REPORT_FILE,
     certify,
-    check_holdout,
     versions,
 )
 from bitcert.certify.budget import check_delta
@@ -29,9 +29,11 @@ from bitcert.cli.common import (
     Device,
     LoadedNetwork,
     check_device,
+    load_holdout,
     load_network,
     preprocessing_for,
     progress_bar,
+    read_bounds,
     read_profile,
 )
 from bitcert.codecs.base import Codec, Rest
@@ -50,6 +52,7 @@ from bitcert.output import check_output_folder, write_output
 from bitcert.report import render_report, terminal_summary
 from bitcert.verify import Status, Verification, verify
 
+Shown = TypeVar("Shown", StabilityProfile, BoundTable)
 DEFAULT_BUDGET = {"built-in": 240.0, "network": 600.0}
 
 
@@ -98,6 +101,7 @@ def certify_command(
     classes: Annotated[int | None, typer.Option(help="Number of classes; read off the labels, it costs bits.")] = None,
     download: Annotated[bool, typer.Option(help="Download built-in data that are not found.")] = False,
     profile: Annotated[Path | None, typer.Option(help="profile.json of bitcert measure, shown in the report.")] = None,
+    bounds: Annotated[Path | None, typer.Option(help="bounds.json of bitcert bounds, shown in the report.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON only.")] = False,
 ) -> None:
     """Compress a network and certify how often it will be wrong on new data."""
@@ -116,14 +120,15 @@ def certify_command(
     if model is not None and family is not None:
         raise InputError("no --family for a given network", f"--family {family.value}", "leave out one of the two")
     codecs = () if codec is None else chosen_codecs(codec, parse_options(option or [], layers, rest))
-    stability = read_profile(profile)
+    stability, table = read_profile(profile), read_bounds(bounds)
     console = Console(stderr=json_output, highlight=False)
     with progress_bar(Console(stderr=True)) as progress:
         sample = load_sample(data, Role.TRAIN, num_classes=classes, download=download, progress=progress)
-        held = _load_holdout(holdout, sample, download, progress)
+        held = load_holdout(holdout, sample, download, progress)
         preprocessing = preprocessing_for(sample, scale, mean, std)
         network = None if model is None else load_network(model, weights, sample, preprocessing)
-        stability = _of_this_network(stability, network)
+        stability = _of_this_network(stability, network, "--profile")
+        table = _of_this_network(table, network, "--bounds")
         known = Helper.for_sample(sample, _predictor(network), preprocessing)
         if network is not None and model is not None and helper is not None:
             public = load_helper_weights(model, helper, captured(network), sample, preprocessing)
@@ -147,7 +152,7 @@ def certify_command(
         raise InputError(expected, verification.reason, "report this as a bug with the command you ran")
     lines = [f"{line.name}: {line.detail}" for line in verification.lines]
     write_output(out, files)  # before the pictures: nothing in a profile from elsewhere may cost the certificate
-    files[REPORT_FILE] = render_report(certificate, compressed.candidates, lines, stability).encode()
+    files[REPORT_FILE] = render_report(certificate, compressed.candidates, lines, stability, table).encode()
     write_output(out, files)
     if run.checkpoint is not None:
         run.checkpoint.remove()
@@ -160,17 +165,17 @@ def certify_command(
     console.print(f"Verified from the files. Results: {out / REPORT_FILE}, {out / CERTIFICATE_FILE}", markup=False)
 
 
-def _of_this_network(profile: StabilityProfile | None, network: LoadedNetwork | None) -> StabilityProfile | None:
-    """The profile; one of another network is shown too, but named so."""
-    if profile is None:
+def _of_this_network(shown: Shown | None, network: LoadedNetwork | None, option: str) -> Shown | None:
+    """A profile or table of bounds; one of another network is shown too, but named so."""
+    if shown is None:
         return None
     captured = network.predictor if network is not None else None
-    if isinstance(captured, Network) and network_hash(captured) == profile.network["content_hash"]:
-        return profile
+    if isinstance(captured, Network) and network_hash(captured) == shown.network["content_hash"]:
+        return shown
     Console(stderr=True, highlight=False).print(
-        "Note: --profile is of another network than this one; the report says so."
+        f"Note: {option} is of another network than this one; the report says so."
     )
-    return profile.named(f"{profile.network['name']} (ANOTHER network than the one certified here)")
+    return shown.named(f"{shown.network['name']} (ANOTHER network than the one certified here)")
 
 
 def _print_plan(request: _Request, seconds: float) -> None:
@@ -190,15 +195,6 @@ def _budget_seconds(budget: float | None, model: str | None) -> float:
     if not 0 < budget < float("inf"):
         raise InputError("a positive number of seconds for --budget", str(budget), "give e.g. 60")
     return budget
-
-
-def _load_holdout(holdout: str | None, sample: Sample, download: bool, progress: Progress) -> Sample | None:
-    if holdout is None:
-        return None
-    classes = sample.num_classes
-    held = load_sample(holdout, Role.HOLDOUT, split="test", num_classes=classes, download=download, progress=progress)
-    check_holdout(sample, held)
-    return held
 
 
 def _predictor(network: LoadedNetwork | None):

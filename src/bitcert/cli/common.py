@@ -1,4 +1,4 @@
-"""What the verbs share: loading a model for some data, reading a profile, and a progress bar."""
+"""What the verbs share: loading a model for some data, reading profiles and tables, and a progress bar."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bitcert.data import Sample
+from bitcert.bounds.table import BoundTable
+from bitcert.certification import check_holdout
+from bitcert.data import Role, Sample, load_sample
 from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.evaluate import Progress as Report
 from bitcert.helper import Preprocessing
 from bitcert.measure import StabilityProfile
 from bitcert.network import Network, OpaqueModel, capture, capture_opaque, load_model
 
-MAX_PROFILE_BYTES = 1 << 28
+MAX_FILE_BYTES = 1 << 28
+MAX_REASON = 300
 
 
 class Device(StrEnum):
@@ -48,19 +51,30 @@ def read_profile(path: Path | None) -> StabilityProfile | None:
         InputError: a file that cannot be read.
         DecodeError: another kind of file.
     """
-    if path is None:
-        return None
+    return None if path is None else StabilityProfile.from_json(_read_text(path, "--profile", "profile.json"))
+
+
+def read_bounds(path: Path | None, option: str = "--bounds") -> BoundTable | None:
+    """The table in a file that ``bitcert bounds`` wrote; ``None`` for no path.
+
+    Raises:
+        InputError: a file that cannot be read.
+        DecodeError: another kind of file.
+    """
+    return None if path is None else BoundTable.from_json(_read_text(path, option, "bounds.json"))
+
+
+def _read_text(path: Path, option: str, name: str) -> str:
     try:
         size = path.stat().st_size
-        if size > MAX_PROFILE_BYTES:
+        if size > MAX_FILE_BYTES:
             got = f"{size:,} bytes"
-            raise DecodeError(f"a profile.json of at most {MAX_PROFILE_BYTES:,} bytes", got, "check --profile")
-        text = path.read_text(encoding="utf-8")
+            raise DecodeError(f"a {name} of at most {MAX_FILE_BYTES:,} bytes", got, f"check {option}")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError("a readable file for --profile", f"{error.strerror or error} at {path}", "check it") from error
+        raise InputError(f"a readable file for {option}", f"{error.strerror or error} at {path}", "check it") from error
     except UnicodeDecodeError as error:
-        raise DecodeError("a profile.json written by bitcert", "a file that is no text", "check --profile") from error
-    return StabilityProfile.from_json(text)
+        raise DecodeError(f"a {name} written by bitcert", "a file that is no text", f"check {option}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +139,46 @@ def load_opaque(spec: str, sample: Sample) -> OpaqueModel:
         raise InputError("package.module:factory for --model", repr(spec), "leave it out for a .pt2 network")
     opaque, _ = capture_opaque(loaded.model, spec, Preprocessing.usual(sample)(sample.inputs[:2]))
     return opaque
+
+
+def visible_network(loaded: LoadedNetwork) -> Network:
+    """The network, if its layers were captured.
+
+    Raises:
+        InputError: it is opaque.
+    """
+    if isinstance(loaded.predictor, Network):
+        return loaded.predictor
+    got = f"one that cannot be captured ({loaded.refusal[:MAX_REASON]})"
+    raise InputError("a network whose layers can be seen", got, "change that part; as it is it can only be certified")
+
+
+def load_initial(model: str, init: str, sample: Sample, preprocessing: Preprocessing) -> Network:
+    """The same network with its initial weights: of a .pt2 another .pt2, else weights for the factory.
+
+    Raises:
+        InputError: they cannot be read, or do not fit.
+    """
+    if not model.endswith(".pt2"):
+        return visible_network(load_network(model, init, sample, preprocessing))
+    if not init.endswith(".pt2"):
+        raise InputError("the initial network as a .pt2 file for --init", repr(init), "export it before training")
+    return visible_network(load_network(init, None, sample, preprocessing))
+
+
+def load_holdout(name: str | None, sample: Sample, download: bool, progress: Report) -> Sample | None:
+    """Held-out labels for the same problem, not shared with the sample; ``None`` for no name.
+
+    Raises:
+        InputError: they cannot be read or do not fit.
+        SampleReuseError: they share examples with the sample.
+    """
+    if name is None:
+        return None
+    classes = sample.num_classes
+    held = load_sample(name, Role.HOLDOUT, split="test", num_classes=classes, download=download, progress=progress)
+    check_holdout(sample, held)
+    return held
 
 
 def _check_width(num_outputs: int, sample: Sample) -> None:

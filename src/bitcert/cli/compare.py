@@ -10,14 +10,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bitcert.certification import check_holdout
 from bitcert.cli.codecs import captured, load_helper_weights
-from bitcert.cli.common import Device, check_device, load_network, preprocessing_for, progress_bar
+from bitcert.cli.common import (
+    Device,
+    check_device,
+    load_holdout,
+    load_network,
+    preprocessing_for,
+    progress_bar,
+)
 from bitcert.codecs.registry import find_codec
 from bitcert.comparison import CompareSettings, ComparisonPlan, compare, plan_comparison
-from bitcert.data import Role, Sample, load_sample
+from bitcert.data import Role, load_sample
 from bitcert.errors import InputError
-from bitcert.evaluate import Progress
 from bitcert.helper import Helper
 from bitcert.output import COMPARE_FILES, check_output_folder, remove_folder, write_output
 from bitcert.report import comparison_files, comparison_summary
@@ -55,7 +60,7 @@ def compare_command(
     errors = Console(stderr=True, highlight=False)
     with progress_bar(Console(stderr=True)) as progress:
         sample = load_sample(data, Role.TRAIN, num_classes=classes, download=download, progress=progress)
-        held = _load_holdout(holdout, sample, download, progress)
+        held = load_holdout(holdout, sample, download, progress)
         preprocessing = preprocessing_for(sample, scale, mean, std)
         network = captured(load_network(model, weights, sample, preprocessing))
         known = Helper.for_sample(sample, network.architecture, preprocessing)
@@ -103,15 +108,6 @@ def _names(codecs: str) -> tuple[str, ...] | None:
     for name in names:
         find_codec(name)
     return names
-
-
-def _load_holdout(holdout: str | None, sample: Sample, download: bool, progress: Progress) -> Sample | None:
-    if holdout is None:
-        return None
-    classes = sample.num_classes
-    held = load_sample(holdout, Role.HOLDOUT, split="test", num_classes=classes, download=download, progress=progress)
-    check_holdout(sample, held)
-    return held
 
 
 def _print_plan(console: Console, plan: ComparisonPlan, num_samples: int) -> None:

@@ -13,12 +13,13 @@ from rich.console import Console
 
 from bitcert.cli.common import (
     Device,
-    LoadedNetwork,
     check_device,
+    load_initial,
     load_network,
     parse_numbers,
     preprocessing_for,
     progress_bar,
+    visible_network,
 )
 from bitcert.data import Role, Sample, load_sample
 from bitcert.errors import InputError
@@ -33,7 +34,6 @@ PROFILE_FILE = "profile.json"
 ARRAYS_FILE = "profile.npz"
 REPORT_FILE = "report.html"
 TOLERANCE = 0.01
-MAX_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def measure_command(
     with progress_bar(Console(stderr=True)) as progress:
         whole = load_sample(data, Role.TRAIN, num_classes=classes, download=download, progress=progress)
         preprocessing = preprocessing_for(whole, scale, mean, std)
-        network = _captured(load_network(model, weights, whole, preprocessing))
-        initial = None if init is None else _initial(model, init, whole, preprocessing)
+        network = visible_network(load_network(model, weights, whole, preprocessing))
+        initial = None if init is None else load_initial(model, init, whole, preprocessing)
         sample = _subset(whole, samples, seed)
         if weights is None and not model.endswith(".pt2"):
             note = "Note: no --weights given; the weights that the factory itself sets are measured."
@@ -131,22 +131,6 @@ def _tolerance(exact: bool, tolerance: float | None) -> float:
     if exact and tolerance is not None:
         raise InputError("--exact or --tolerance", "both", "leave out one of them")
     return TOLERANCE if tolerance is None else tolerance
-
-
-def _captured(loaded: LoadedNetwork) -> Network:
-    if isinstance(loaded.predictor, Network):
-        return loaded.predictor
-    got = f"one that cannot be captured ({loaded.refusal[:MAX_REASON]})"
-    raise InputError("a network whose layers can be seen", got, "change that part; as it is it can only be certified")
-
-
-def _initial(model: str, init: str, sample: Sample, preprocessing: Preprocessing) -> Network:
-    """The same network with its initial weights."""
-    if not model.endswith(".pt2"):
-        return _captured(load_network(model, init, sample, preprocessing))
-    if not init.endswith(".pt2"):
-        raise InputError("the initial network as a .pt2 file for --init", repr(init), "export it before training")
-    return _captured(load_network(init, None, sample, preprocessing))
 
 
 def _subset(sample: Sample, count: int | None, seed: int) -> Sample:

@@ -103,7 +103,14 @@ def _listed(names: Sequence[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _structural(architecture: Architecture, parameters: Mapping[str, Tensor], structure: Structure) -> list[Hypothesis]:
+def structural_hypotheses(
+    architecture: Architecture, parameters: Mapping[str, Tensor], structure: Structure
+) -> tuple[Hypothesis, ...]:
+    """The conditions that are read off the graph and the parameters, exact: biases, activations, chain.
+
+    Args:
+        architecture, parameters, structure: of the network.
+    """
     affine = offsets(architecture, parameters)
     activations = _activations(architecture)
     others = sorted({node.op for node in activations if node.op != "relu"})
@@ -117,7 +124,7 @@ def _structural(architecture: Architecture, parameters: Mapping[str, Tensor], st
     counted = f"{len(activations)} activations" if activations else none
     branches = "branches meet: J^{i,j} is the partial derivative in the graph"
     chain = "each layer feeds the next one only" if structure.chain else branches
-    return [
+    return (
         Hypothesis("bias-free", not affine, f"offsets: {names}" if affine else "no bias, shift or added constant"),
         Hypothesis(
             "ReLU activations only",
@@ -142,7 +149,7 @@ def _structural(architecture: Architecture, parameters: Mapping[str, Tensor], st
             not structure.skipped,
             _listed(structure.skipped) if structure.skipped else f"{len(structure.layers)} layers",
         ),
-    ]
+    )
 
 
 def smoothness_hypothesis(summary: SmoothnessSummary | None, depth: int) -> Hypothesis:
@@ -199,7 +206,7 @@ def check_hypotheses(
     """
     return (
         smoothness_hypothesis(smoothness, len(structure.layers)),
-        *_structural(architecture, parameters, structure),
+        *structural_hypotheses(architecture, parameters, structure),
         _dead_inputs(distributions, num_without_smoothness),
         _margins(distributions.get("margin", ()), num_positive_margins),
     )

@@ -76,8 +76,8 @@ def measure_weights(
             row = replace(
                 row,
                 spectrum=LayerSpectrum(layer.index, tuple(map(float, spectrum.values))),
-                weight_tail=_summary(weight_tail(values[layer.weight])),
-                eigen_tail=_summary(eigenvalue_tail(spectrum)),
+                weight_tail=tail_summary(weight_tail(values[layer.weight])),
+                eigen_tail=tail_summary(eigenvalue_tail(spectrum)),
             )
         rows.append(row)
     return tuple(rows)
@@ -103,7 +103,8 @@ def _norms(architecture: Architecture, layer: MeasuredLayer, weight: Tensor) -> 
     )
 
 
-def _summary(result: TailResult) -> TailSummary | None:
+def tail_summary(result: TailResult) -> TailSummary | None:
+    """What a profile keeps of a fitted tail; ``None`` where there is no fit."""
     fit = result.fit
     if fit is None:
         return None

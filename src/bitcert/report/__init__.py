@@ -1,8 +1,13 @@
-"""REPORT: certificates and stability profiles as pages, figures and tables for the terminal. Displays, never computes.
+"""REPORT: certificates, profiles and bounds as pages, figures and tables for the terminal. Displays, never computes.
 
 What a report says is as true as what it was given; whether a certificate is valid is for ``bitcert verify`` to say.
 """
 
+from bitcert.report.bounds_figures import plot_bars
+from bitcert.report.bounds_figures import plot_effective_parameters as plot_bound_layers
+from bitcert.report.bounds_page import bounds_files, render_bounds, series_files
+from bitcert.report.bounds_series import plot_series
+from bitcert.report.bounds_terminal import bounds_summary
 from bitcert.report.comparison_figure import plot_comparison
 from bitcert.report.comparison_page import comparison_files, render_comparison
 from bitcert.report.comparison_terminal import comparison_summary, compression_summary
@@ -22,10 +27,14 @@ from bitcert.report.stability_terminal import stability_summary
 from bitcert.report.terminal import terminal_summary
 
 __all__ = [
+    "bounds_files",
+    "bounds_summary",
     "comparison_files",
     "comparison_summary",
     "compression_summary",
     "plot_attenuation",
+    "plot_bars",
+    "plot_bound_layers",
     "plot_bound_surface",
     "plot_comparison",
     "plot_cushions",
@@ -35,10 +44,13 @@ __all__ = [
     "plot_history",
     "plot_margins",
     "plot_sections",
+    "plot_series",
     "plot_singular_values",
+    "render_bounds",
     "render_comparison",
     "render_report",
     "render_stability",
+    "series_files",
     "stability_files",
     "stability_summary",
     "terminal_summary",

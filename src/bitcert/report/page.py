@@ -16,12 +16,14 @@ from markupsafe import Markup
 from bitcert.certify.certificate import Certificate
 from bitcert.compress.run import Candidate
 from bitcert.report import words
+from bitcert.report.bounds_page import bounds_section
 from bitcert.report.drawing import to_svg
 from bitcert.report.figures import MAX_POINTS, plot_bound_surface, plot_history, plot_sections
 from bitcert.report.stability_page import stability_section
 from bitcert.report.templating import Picture, get_template
 
 if TYPE_CHECKING:
+    from bitcert.bounds.table import BoundTable
     from bitcert.measure.profile import StabilityProfile
 
 __all__ = ["render_report"]
@@ -36,6 +38,7 @@ def render_report(
     candidates: Sequence[Candidate] = (),
     verification_lines: Sequence[str] = (),
     profile: StabilityProfile | None = None,
+    bounds: BoundTable | None = None,
 ) -> str:
     """The report of a certificate as the text of one HTML file, the same for the same arguments.
 
@@ -44,6 +47,7 @@ def render_report(
         candidates: the messages that were tried, for the training curve.
         verification_lines: what a verification said, one sentence each.
         profile: noise stability of the network that was compressed, shown as a section of its own.
+        bounds: every bound of the papers on that network, shown as a section with this certificate on its axis.
 
     Raises:
         InputError: the certificate's counts are impossible (more errors than samples, delta outside (0, 1)).
@@ -67,6 +71,7 @@ def render_report(
         verification_lines=list(verification_lines)[:MOST_LINES],
         details=_details(certificate),
         stability=None if profile is None else stability_section(profile),
+        other_bounds=None if bounds is None else bounds_section(bounds, certificate.bound),
     )
 
 

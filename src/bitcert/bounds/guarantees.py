@@ -1,0 +1,141 @@
+"""The guarantees on one axis with the bounds: held-out labels, and the Occam certificate of each message found.
+
+- Hold-out: ``L(f) <= p_bar(E_n, n, delta)`` from ``E_n`` errors on ``n`` labels that were never used (Clopper &
+  Pearson).
+- Occam (THEORY section 2; Arora 2018, Thm 2.1 with its constants): for a message ``c`` of ``|c|`` bits whose decoded
+  network ``g_c`` makes ``E`` errors on the ``m`` training examples, ``L(g_c) <= p_bar(E, m, delta' 2^-|c|)``; the same
+  by the KL-Chernoff and the Hoeffding inequality, ``binomial <= KL-Chernoff <= Hoeffding``. Hoeffding's is not cut at
+  1.
+
+With ``n`` messages each gets ``delta' = delta / n``, so that all hold at once with probability ``1 - delta`` and the
+best may be quoted, whatever helper each of them was made with. No margin enters, so gamma plays no part here.
+
+An Occam row speaks of the DECODED network, not of the one it was made from. What no program can check is taken on
+trust and listed as such: examples drawn independently from one distribution, helper fixed before the sample was seen,
+labels held out really unused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from bitcert.bounds.inputs import BoundInputs, MessageFacts
+from bitcert.bounds.registry import bound
+from bitcert.bounds.value import BoundValue, Condition, Kind, Unit, need
+from bitcert.certify import CITATION_HOLDOUT, CITATION_OCCAM, complexity_nats, holdout_bound, occam_bound
+
+INDEPENDENT = Condition(
+    "examples drawn independently from one distribution", True, "taken on trust: no program can check it"
+)
+HELPER_FIXED = Condition(
+    "architecture and helper fixed before the sample was seen", True, "taken on trust: no program can check it"
+)
+_NEVER_USED = Condition("held-out labels never used", True, "taken on trust from whoever passed --holdout")
+
+Form = Callable[[MessageFacts, int, float], float]
+"""Upper limit on the error of a decoded message: ``(message, m, delta) -> bound``."""
+
+
+def log_up(value: float) -> float:
+    """``ln(value)`` rounded so that ``exp`` of it is at least ``value``; ``-inf`` of 0.
+
+    >>> math.exp(log_up(0.1)) >= 0.1
+    True
+    """
+    if value <= 0:
+        return -math.inf
+    found = math.log(value)
+    while math.exp(found) < value:
+        found = math.nextafter(found, math.inf)
+    return found
+
+
+@bound(
+    "holdout",
+    CITATION_HOLDOUT,
+    "held-out labels",
+    kind=Kind.GUARANTEE,
+    unit=Unit.ERROR,
+    sentence="With probability 1 - delta this network is wrong on at most this share of new data; it costs labels.",
+)
+def holdout(inputs: BoundInputs) -> BoundValue:
+    """``p_bar(E_n, n, delta)``."""
+    facts = need(inputs.holdout)
+    return BoundValue(
+        log_up(holdout_bound(facts.errors, facts.samples, inputs.delta)),
+        conditions=(_NEVER_USED, INDEPENDENT),
+        ingredients={"errors": facts.errors, "samples": facts.samples, "delta": inputs.delta},
+    )
+
+
+def _best(inputs: BoundInputs, form: Form) -> BoundValue:
+    """The smallest of the messages' bounds, each at its share of delta."""
+    messages = inputs.require_message()
+    share = inputs.delta / len(messages)
+    found = [form(message, inputs.m, share) for message in messages]
+    best = messages[found.index(min(found))]
+    count = len(messages)
+    split = f"delta is shared by the {count} messages found, so that the best of them may be quoted."
+    return BoundValue(
+        log_up(min(found)),
+        conditions=(HELPER_FIXED, INDEPENDENT),
+        ingredients={
+            "message": best.name,
+            "bits": best.bits,
+            "errors": best.errors,
+            "m": inputs.m,
+            "delta": inputs.delta,
+            "delta_of_each": share,
+            "all_bits": tuple(float(message.bits) for message in messages),
+            "all_errors": tuple(float(message.errors) for message in messages),
+            "all_bounds": tuple(found),
+        },
+        notes=("It speaks of the decoded network.", *((split,) if count > 1 else ())),
+    )
+
+
+@bound(
+    "occam-binomial",
+    CITATION_OCCAM,
+    "Occam certificate, exact binomial tail",
+    kind=Kind.GUARANTEE,
+    unit=Unit.ERROR,
+    sentence="With probability 1 - delta the network compressed into the message is wrong on at most this share of new "
+    "data.",
+)
+def occam_binomial(inputs: BoundInputs) -> BoundValue:
+    """``p_bar(E, m, delta' 2^-|c|)``."""
+    return _best(inputs, lambda message, m, delta: occam_bound(message.errors, m, message.bits, delta).binomial)
+
+
+@bound(
+    "occam-kl",
+    CITATION_OCCAM,
+    "Occam certificate, KL-Chernoff",
+    kind=Kind.GUARANTEE,
+    unit=Unit.ERROR,
+    sentence="A little more than the exact certificate: by an inequality that also holds for losses other than errors.",
+)
+def occam_kl(inputs: BoundInputs) -> BoundValue:
+    """The largest ``L`` with ``kl(E/m || L) <= (|c| ln 2 + ln(1/delta')) / m``."""
+    return _best(inputs, lambda message, m, delta: occam_bound(message.errors, m, message.bits, delta).kl_chernoff)
+
+
+def _hoeffding(message: MessageFacts, m: int, delta: float) -> float:
+    root = math.sqrt(complexity_nats(message.bits, delta) / (2 * m)) * (1 + 2.0**-50)
+    total = math.nextafter(message.errors / m + root, math.inf)
+    return max(total, occam_bound(message.errors, m, message.bits, delta).hoeffding)
+
+
+@bound(
+    "occam-hoeffding",
+    CITATION_OCCAM,
+    "Occam certificate, Hoeffding (the papers' form)",
+    kind=Kind.GUARANTEE,
+    unit=Unit.ERROR,
+    sentence="The certificate in the form the papers print: always the loosest of the three, and it may exceed 1.",
+)
+def occam_hoeffding(inputs: BoundInputs) -> BoundValue:
+    """``E/m + sqrt((|c| ln 2 + ln(1/delta')) / (2m))``, not cut at 1."""
+    return _best(inputs, _hoeffding)

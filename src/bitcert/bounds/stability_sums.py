@@ -1,0 +1,146 @@
+"""The noise-stability capacities of Arora 2018 as sums over layers, in the variants of a profile.
+
+* Theorem 4.1: ``c^2 d^2 max ||f||^2 / gamma^2 * sum 1 / (mu_i^2 mu_{i->}^2)``, fully connected.
+* Theorem 5.1: the same with ``beta_i^2 ceil(kappa_i/s_i)^2`` in the numerator; equal for fully connected layers.
+* Table 1: ``c_i^2 beta_i^2 ceil(kappa_i/s_i)^2 / (mu_i^2 mu_{i->}^2)`` of each layer, everything else left out.
+* Lemma 3: the numbers that Matrix-Project keeps, ``sum k_i``, with the ``eps`` of Theorem 4.1's proof,
+  ``eps = gamma / (sqrt 2 max ||f||)``, which moves no margin by more than ``gamma``.
+
+Measures: the cushions are minima over a sample, and ``O~`` hides constants and logarithms in all but the last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from bitcert.bounds.inputs import BoundInputs
+from bitcert.bounds.logs import log, log_sum
+from bitcert.bounds.noise_stability import (
+    Stability,
+    Variant,
+    outlier_ingredients,
+    outlier_note,
+    stability_conditions,
+    stability_ingredients,
+    stability_of,
+)
+from bitcert.bounds.value import BoundValue, Ingredient, LayerValue, outside
+from bitcert.codecs.projection_tail import num_projections, tail_constant
+
+StabilitySum = Callable[[BoundInputs, Variant], BoundValue]
+
+_SMALLEST_EPSILON = 1e-5
+
+
+def theorem41(inputs: BoundInputs, variant: Variant) -> BoundValue:
+    """Theorem 4.1; refuses networks with other than dense layers."""
+    inputs.require_dense("Theorem 4.1")
+    found = stability_of(inputs, variant)
+    factor = _factor(inputs, found)
+    return _row(inputs, variant, found, [factor + layer.inverse for layer in found.layers], _scale(inputs))
+
+
+def theorem51(inputs: BoundInputs, variant: Variant) -> BoundValue:
+    """Theorem 5.1."""
+    found = stability_of(inputs, variant)
+    factor = _factor(inputs, found)
+    logs = [factor + 2 * layer.beta + layer.window + layer.inverse for layer in found.layers]
+    return _row(inputs, variant, found, logs, {**_scale(inputs), **_spread(inputs, found)}, spread=True)
+
+
+def table1(inputs: BoundInputs, variant: Variant) -> BoundValue:
+    """Table 1's effective parameters, added up."""
+    found = stability_of(inputs, variant)
+    logs = [2 * (layer.contraction + layer.beta) + layer.window + layer.inverse for layer in found.layers]
+    return _row(inputs, variant, found, logs, _spread(inputs, found), spread=True)
+
+
+def lemma3(inputs: BoundInputs, variant: Variant) -> BoundValue:
+    """``sum k_i`` with ``eps_i = eps mu_i mu_{i->} / (6 c d)``, at most 1, and ``ln(1/eta) = 2 ln(m d h / delta)``.
+
+    Printed: ``72 c^2 d^2 ln(m d h / delta) / eps^2 sum 1 / (mu_i^2 mu_{i->}^2)``, which is ``k = ln(1/eta) / eps_i^2``;
+    the tail that holds needs 6 to 9 times as many (:mod:`bitcert.codecs.projection_tail`).
+    """
+    inputs.require_dense("Lemma 3")
+    found = stability_of(inputs, variant)
+    epsilon = min(0.0, math.log(inputs.gamma) - math.log(2) / 2 - _log_output(inputs))
+    divisor = math.log(6) + found.contraction + math.log(inputs.depth)
+    log_inverse_eta = 2 * math.log(inputs.m * inputs.depth * inputs.width / inputs.delta)
+    epsilons = [epsilon - layer.inverse / 2 - divisor for layer in found.layers]
+    content: dict[str, Ingredient] = {
+        **_scale(inputs),
+        "h": inputs.width,
+        "delta": inputs.delta,
+        "epsilon": math.exp(epsilon),
+        "log_inverse_eta": log_inverse_eta,
+        "log_layer_epsilons": tuple(value if math.isfinite(value) else None for value in epsilons),
+    }
+    value = _row(inputs, variant, found, [_log_projections(own, log_inverse_eta) for own in epsilons], content)
+    return replace(value, log_printed=log_sum([math.log(log_inverse_eta) - 2 * own for own in epsilons]))
+
+
+def _log_projections(log_epsilon: float, log_inverse_eta: float) -> float:
+    """``ln k``; none for a layer that did not move (``eps`` infinite), and ``eps`` above 1 counts as 1."""
+    if log_epsilon == math.inf:
+        return -math.inf
+    epsilon = math.exp(min(log_epsilon, 0.0))
+    if epsilon >= _SMALLEST_EPSILON:
+        return math.log(num_projections(epsilon, log_inverse_eta))
+    # C(eps) grows with eps
+    constant = math.log(tail_constant(_SMALLEST_EPSILON))
+    return math.log(math.log(2) + log_inverse_eta) + constant - 2 * log_epsilon
+
+
+def _log_output(inputs: BoundInputs) -> float:
+    if inputs.sample.largest_output == 0:
+        raise outside("does not apply: every output is 0")
+    return math.log(inputs.sample.largest_output)
+
+
+def _factor(inputs: BoundInputs, found: Stability) -> float:
+    """``ln(c^2 d^2 max ||f||^2 / gamma^2)``."""
+    return 2 * (found.contraction + math.log(inputs.depth) + _log_output(inputs) - math.log(inputs.gamma))
+
+
+def _scale(inputs: BoundInputs) -> dict[str, Ingredient]:
+    return {
+        "gamma": inputs.gamma,
+        "largest_output": inputs.sample.largest_output,
+    }
+
+
+def _spread(inputs: BoundInputs, found: Stability) -> dict[str, Ingredient]:
+    return {
+        "betas": tuple(math.exp(layer.beta) for layer in found.layers),
+        "windows": tuple(float(layer.window) for layer in inputs.layers),
+    }
+
+
+def _row(
+    inputs: BoundInputs,
+    variant: Variant,
+    found: Stability,
+    logs: list[float],
+    content: Mapping[str, Ingredient],
+    *,
+    spread: bool = False,
+) -> BoundValue:
+    """The sum of these terms of the layers; ``spread`` for the rows with ``beta`` and any kind of layers."""
+    value = log_sum(logs)
+    ingredients = {**content, **stability_ingredients(inputs, variant, found)}
+    notes: tuple[str, ...] = ()
+    if variant is Variant.ZETA:
+        outliers = outlier_ingredients(inputs, spread)
+        gap = log_sum([(value - math.log(inputs.m)) / 2, log(inputs.zeta)])
+        ingredients |= {**outliers, "log_gap_with_zeta": gap}
+        notes = (outlier_note(outliers),)
+    rows = zip(inputs.layers, logs, strict=True)
+    return BoundValue(
+        log=value,
+        conditions=(*(() if spread else (inputs.fully_connected,)), *stability_conditions(inputs, variant)),
+        ingredients=ingredients,
+        layers=tuple(LayerValue(layer.name, own, layer.num_weights) for layer, own in rows),
+        notes=notes,
+    )

@@ -1,0 +1,227 @@
+"""From the files of a certificate to the classifier they describe, believing nothing: what verification starts with.
+
+Each statement that is looked at becomes a line of a :class:`Checker`; the first that is false stops the reading. What
+no file can show, and this does not check: that the architecture and the preprocessing were fixed before the sample was
+seen. The counts and the bound of the certificate are not looked at here; :mod:`bitcert.verify` recomputes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitcert.certify.certificate import DATA_KEYS, MAX_CERTIFICATE_BYTES, MESSAGE_FILE, Certificate
+from bitcert.coding import MAX_MESSAGE_BYTES
+from bitcert.data import Sample
+from bitcert.errors import BitcertError, DecodeError, InputError
+from bitcert.helper import Decoded, Helper, HelperWeights, Preprocessing, decode_message
+from bitcert.helper.weights import HELPER_FILE, MAX_HELPER_BYTES
+from bitcert.network import Architecture, OpaqueModel
+
+MAX_ARCHITECTURE_BYTES = 1 << 22
+
+MakeModel = Callable[[Sample], OpaqueModel]
+"""Builds the user's own Python network for a sample; called only for a certificate that needs it."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One statement of the certificate and whether it holds; ``checked`` is false where it is taken on trust."""
+
+    name: str
+    holds: bool
+    detail: str
+    checked: bool = True
+
+
+class CannotCheckError(Exception):
+    """Something needed for checking is missing."""
+
+
+class InvalidError(Exception):
+    """A line failed; the rest need not be computed."""
+
+
+class Checker:
+    """Collects lines and stops at the first that fails."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+
+    def trust(self, name: str, detail: str) -> None:
+        """A statement that no file can show."""
+        self.lines.append(Line(name, True, detail, checked=False))
+
+    def line(self, name: str, holds: bool, detail: str) -> None:
+        """A statement that was checked.
+
+        Raises:
+            InvalidError: it does not hold.
+        """
+        self.lines.append(Line(name, holds, detail))
+        if not holds:
+            raise InvalidError(f"{name}: {detail}")
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """A file of at most ``limit`` bytes.
+
+    Raises:
+        CannotCheckError: it cannot be read.
+        InvalidError: it is longer.
+    """
+    try:
+        # A pipe or a device in place of the file would be waited for.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise CannotCheckError(f"{path} is not a file; name certificate.json, with message.bin beside it")
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CannotCheckError(
+            f"{path} cannot be read ({reason}); name certificate.json, with message.bin beside it"
+        ) from None
+    if len(content) > limit:
+        raise InvalidError(f"{path.name}: more than {limit} bytes")
+    return content
+
+
+def read_certificate(path: Path, check: Checker) -> Certificate:
+    """The certificate in a file."""
+    raw = read_bytes(path, MAX_CERTIFICATE_BYTES)
+    try:
+        certificate = Certificate.from_json(raw.decode("ascii"))
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise InvalidError(f"certificate file: {error}") from None
+    check.line("certificate file", True, "canonical form, checksum matches")
+    return certificate
+
+
+def read_message(path: Path) -> bytes:
+    """The message beside the certificate at ``path``."""
+    return read_bytes(path.parent / MESSAGE_FILE, MAX_MESSAGE_BYTES)
+
+
+def check_sample(certificate: Certificate, sample: Sample, check: Checker) -> None:
+    """Whether the certificate is one of this sample."""
+    if sample.content_hash != certificate.data.get("hash"):
+        raise CannotCheckError(
+            f"the data given ({sample.name}) are not those of the certificate ({certificate.data.get('name')!r}): "
+            "their content hashes differ; pass the original training data with --data"
+        )
+    check.line("data", True, f"content hash {sample.content_hash[:16]}… matches")
+    described = (certificate.data.get("num_classes"), certificate.data.get("input_shape"))
+    known = set(certificate.data) == DATA_KEYS and isinstance(certificate.data["name"], str)
+    same = described == (sample.num_classes, list(sample.input_shape))
+    check.line("data description", known and same, f"{sample.num_classes} classes, shape {list(sample.input_shape)}")
+    check.line("samples", certificate.samples == len(sample), f"{certificate.samples} claimed, {len(sample)} counted")
+
+
+def read_helper(
+    certificate: Certificate,
+    folder: Path,
+    sample: Sample,
+    check: Checker,
+    model: OpaqueModel | MakeModel | None = None,
+) -> Helper:
+    """The helper string, from the certificate and the files beside it."""
+    predictor = _read_predictor(certificate, folder, lambda name: _make_model(name, model, sample), check)
+    weights = _read_weights(certificate, folder, predictor, check)
+    return _build_helper(certificate, sample, predictor, weights, check)
+
+
+def decode(certificate: Certificate, message: bytes, helper: Helper, check: Checker) -> Decoded:
+    """The classifier that the message is."""
+    digest, claimed_digest = hashlib.sha256(message).hexdigest(), str(certificate.message.get("sha256"))
+    detail = f"SHA-256 {claimed_digest[:16]}… claimed, {digest[:16]}… found"
+    check.line("message file", claimed_digest == digest, detail)
+    bits = 8 * len(message)
+    check.line("message bits", certificate.message_bits == bits, f"{certificate.message_bits} claimed, {bits} counted")
+    try:
+        decoded = decode_message(message, helper)
+    except DecodeError as error:
+        raise InvalidError(f"message: {error}") from None
+    sections = certificate.sections
+    check.line("sections", sections == decoded.ledger.sections, f"{len(sections)} sections sum to {bits} bits")
+    check.line("description", certificate.description == decoded.description, decoded.description)
+    return decoded
+
+
+def _numbers(value: object) -> tuple[float, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+        raise InvalidError("helper: malformed preprocessing")
+    return tuple(float(v) for v in value)
+
+
+def _make_model(factory: object, model: OpaqueModel | MakeModel | None, sample: Sample) -> OpaqueModel:
+    if isinstance(model, OpaqueModel):
+        return model
+    if model is None:
+        raise CannotCheckError(f"the network is the Python code {factory!r}; to run it, pass it with --model")
+    try:
+        return model(sample)
+    except BitcertError as error:
+        raise CannotCheckError(f"the network: {error}") from None
+
+
+def _read_predictor(
+    certificate: Certificate, folder: Path, make: Callable[[object], OpaqueModel], check: Checker
+) -> Architecture | OpaqueModel | None:
+    claimed = certificate.helper.get("architecture")
+    if claimed is None:
+        return None
+    if certificate.helper.get("factory") is not None:
+        predictor: Architecture | OpaqueModel = make(certificate.helper["factory"])
+    else:
+        text = read_bytes(folder / "architecture.json", MAX_ARCHITECTURE_BYTES)
+        try:
+            predictor = Architecture.from_json(text.decode("utf-8"))
+        except (DecodeError, UnicodeDecodeError) as error:
+            raise InvalidError(f"architecture.json: {error}") from None
+    check.line("architecture", predictor.content_hash == claimed, "content hash against the certificate's")
+    return predictor
+
+
+def _read_weights(
+    certificate: Certificate, folder: Path, predictor: Architecture | OpaqueModel | None, check: Checker
+) -> HelperWeights | None:
+    """The public weights that the message refers to, from the file beside the certificate."""
+    if "weights" not in certificate.helper:
+        return None
+    claimed = certificate.helper["weights"]
+    if not isinstance(predictor, Architecture):
+        raise InvalidError("helper weights: without an architecture that they belong to")
+    try:
+        weights = HelperWeights.from_bytes(read_bytes(folder / HELPER_FILE, MAX_HELPER_BYTES), predictor)
+    except DecodeError as error:
+        raise InvalidError(f"{HELPER_FILE}: {error}") from None
+    check.line("helper weights", weights.content_hash == claimed, "content hash against the certificate's")
+    return weights
+
+
+def _build_helper(
+    certificate: Certificate,
+    sample: Sample,
+    predictor: Architecture | OpaqueModel | None,
+    weights: HelperWeights | None,
+    check: Checker,
+) -> Helper:
+    described = certificate.helper
+    inferred = described.get("classes_inferred") is True
+    try:
+        scale = _numbers([described.get("scale")])[0]
+        preprocessing = Preprocessing(scale, _numbers(described.get("mean")), _numbers(described.get("std")))
+        helper = Helper(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, inferred, weights)
+    except InputError as error:
+        raise InvalidError(f"helper: {error}") from None
+    same = {**helper.describe(), "hash": helper.content_hash} == dict(described)
+    check.line("helper", same, "shape, preprocessing and hash against the certificate's")
+    trusted = "the user's Python code, and " if isinstance(predictor, OpaqueModel) else ""
+    if weights is not None:
+        trusted += f"{sum(v.size for v in weights.values.values()):,} helper weights, and "
+    detail = f"{trusted}{helper.num_constants} unusual constants; assumed fixed before the data were seen, not checked"
+    check.trust("helper's origin", detail)
+    return helper
