@@ -24,8 +24,8 @@ from networks import trained_network
 
 from bitcert import Role, load_sample
 from bitcert.bounds.gathering import bounds
+from bitcert.bounds.ingredients.stability import measured_profile
 from bitcert.bounds.settings import BoundSettings
-from bitcert.bounds.stability import measured_profile
 from bitcert.certification import versions
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results-bounds.jsonl"

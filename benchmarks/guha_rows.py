@@ -20,9 +20,9 @@ from guha import Training, build
 from safetensors.torch import load_file
 
 from bitcert import Network, Preprocessing, Role, Sample, capture, load_sample
+from bitcert.bounds.formulas.pruning_setting import Setting, at_gamma, stated
 from bitcert.bounds.gathering import gather
 from bitcert.bounds.inputs import BoundInputs
-from bitcert.bounds.pruning_setting import Setting, at_gamma, stated
 from bitcert.bounds.registry import all_bounds, get_bound
 from bitcert.bounds.settings import BoundSettings
 from bitcert.bounds.value import BoundValue

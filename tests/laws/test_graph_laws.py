@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitcert.bounds.lipschitz import lipschitz
-from bitcert.bounds.path_norms import path_norms
+from bitcert.bounds.ingredients.lipschitz import lipschitz
+from bitcert.bounds.ingredients.path_norms import path_norms
 from bitcert.measure.layers import Structure
 
 

@@ -19,20 +19,26 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bitcert.bounds.conditions import graph_conditions, listed
-from bitcert.bounds.flatness import flatness
+from bitcert.bounds.ingredients.conditions import graph_conditions, listed
+from bitcert.bounds.ingredients.flatness import flatness
+from bitcert.bounds.ingredients.lipschitz import lipschitz
+from bitcert.bounds.ingredients.margin import choose_gamma
+from bitcert.bounds.ingredients.messages import open_messages
+from bitcert.bounds.ingredients.path_norms import path_norms
+from bitcert.bounds.ingredients.sample_pass import check_sample, count_holdout, pass_over
+from bitcert.bounds.ingredients.stability import (
+    StabilityFacts,
+    check_norms,
+    check_profile,
+    measured_profile,
+    stability_facts,
+)
+from bitcert.bounds.ingredients.weights import weigh_layers
 from bitcert.bounds.inputs import NO_HOLDOUT, NO_INIT, BoundInputs, Flatness, HoldoutFacts, SampleFacts
-from bitcert.bounds.lipschitz import lipschitz
-from bitcert.bounds.margin import choose_gamma
-from bitcert.bounds.messages import open_messages
-from bitcert.bounds.path_norms import path_norms
 from bitcert.bounds.registry import all_bounds
-from bitcert.bounds.sample_pass import check_sample, count_holdout, pass_over
 from bitcert.bounds.settings import BoundSettings
-from bitcert.bounds.stability import StabilityFacts, check_norms, check_profile, measured_profile, stability_facts
 from bitcert.bounds.table import BoundRow, BoundTable
 from bitcert.bounds.value import Absent, Condition, Status
-from bitcert.bounds.weights import weigh_layers
 from bitcert.certification import check_holdout, versions
 from bitcert.data import Role, Sample
 from bitcert.errors import InputError

@@ -31,7 +31,7 @@ MODULES = (
     "jiang2020_flatness",
     "galanti2023",
 )
-"""Modules of :mod:`bitcert.bounds`, one for each paper."""
+"""Modules of :mod:`bitcert.bounds.papers`, one for each paper."""
 
 Function = Callable[[BoundInputs], BoundValue]
 
@@ -84,7 +84,7 @@ def all_bounds() -> tuple[Bound, ...]:
     """Every bound, in order."""
     found: list[Bound] = []
     for name in MODULES:
-        module = importlib.import_module(f"bitcert.bounds.{name}")
+        module = importlib.import_module(f"bitcert.bounds.papers.{name}")
         found += [value for value in vars(module).values() if isinstance(value, Bound)]
     names = [b.name for b in found]
     if len(set(names)) != len(names):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 
@@ -25,9 +24,9 @@ from bitcert.data import Role, Sample, load_sample
 from bitcert.errors import InputError
 from bitcert.helper import Preprocessing
 from bitcert.measure import MeasureSettings, StabilityProfile, Structure, measure, plan_measure
+from bitcert.measure.subset import drawn
 from bitcert.network import Network
 from bitcert.output import MEASURE_FILES, check_output_folder, remove_folder, write_output
-from bitcert.random import stream
 from bitcert.report import stability_files, stability_summary
 
 PROFILE_FILE = "profile.json"
@@ -100,7 +99,7 @@ def measure_command(
         preprocessing = preprocessing_for(whole, scale, mean, std)
         network = visible_network(load_network(model, weights, whole, preprocessing))
         initial = None if init is None else load_initial(model, init, whole, preprocessing)
-        sample = _subset(whole, samples, seed)
+        sample = whole if samples is None else drawn(whole, samples, seed)
         if weights is None and not model.endswith(".pt2"):
             note = "Note: no --weights given; the weights that the factory itself sets are measured."
             Console(stderr=True, highlight=False).print(note)
@@ -131,16 +130,6 @@ def _tolerance(exact: bool, tolerance: float | None) -> float:
     if exact and tolerance is not None:
         raise InputError("--exact or --tolerance", "both", "leave out one of them")
     return TOLERANCE if tolerance is None else tolerance
-
-
-def _subset(sample: Sample, count: int | None, seed: int) -> Sample:
-    """``count`` examples drawn without replacement, in the order of the data; all of them when there are no more."""
-    if count is None or count >= len(sample):
-        return sample
-    chosen = np.sort(stream(seed, "measure/subset").choice(len(sample), count, replace=False))
-    name = f"{sample.name} (drawn from {len(sample):,} with seed {seed})"
-    # Nothing is proved from it, so it may be of one class only, which a training sample may not.
-    return sample.with_role(Role.UNLABELLED).take(chosen, name)
 
 
 def _print_plan(request: _Request, whole: int) -> None:

@@ -93,7 +93,9 @@ def sample(margins: Sequence[float] = (0.5, 1.0, 2.0, 4.0), **changes: Any) -> S
     return SampleFacts(**settings)
 
 
-def inputs(matrices: Sequence[Any], *, gamma: float = 1.0, init: Sequence[Any] | None = None, **changes: Any) -> BoundInputs:
+def inputs(
+    matrices: Sequence[Any], *, gamma: float = 1.0, init: Sequence[Any] | None = None, **changes: Any
+) -> BoundInputs:
     """Ingredients of a bias-free chain of dense ReLU layers; ``changes`` replace fields of :class:`BoundInputs`."""
     starts: Sequence[Any] = [None] * len(matrices) if init is None else init
     layers = tuple(

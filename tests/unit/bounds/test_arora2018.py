@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert.bounds.arora2018 import (
+from bitcert.bounds.inputs import NO_PROFILE, LayerStability, MessageFacts
+from bitcert.bounds.papers.arora2018 import (
     LEMMA_3,
     LEMMA_3_INIT,
     LEMMA_3_ZETA,
@@ -29,10 +30,9 @@ from bitcert.bounds.arora2018 import (
     thm22_constants,
     thm22_original,
 )
-from bitcert.bounds.inputs import NO_PROFILE, LayerStability, MessageFacts
+from bitcert.bounds.papers.zhang2020 import theorem_5_1, theorem_5_7
 from bitcert.bounds.table import BoundRow
 from bitcert.bounds.value import Absent, Condition, Kind, Status
-from bitcert.bounds.zhang2020 import theorem_5_1, theorem_5_7
 from bitcert.codecs.projection_tail import num_projections
 
 
@@ -310,7 +310,7 @@ def test_no_margin_is_lost_on_the_sample_and_none_of_the_original_on_any_input(s
 
 
 def load_message(inputs, found):
-    from bitcert.bounds.low_rank_network import network_message
+    from bitcert.bounds.formulas.low_rank_network import network_message
 
     return network_message(inputs, found.ingredients["log_relative_error"]).forms
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitcert.bounds.bartlett2002 import l1inf, l1inf_collection
+from bitcert.bounds.papers.bartlett2002 import l1inf, l1inf_collection
 from bitcert.bounds.value import Condition, Status
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitcert.bounds.bartlett2017 import spec_l12, spec_l12_collection, spec_l12_init
+from bitcert.bounds.papers.bartlett2017 import spec_l12, spec_l12_collection, spec_l12_init
 from bitcert.bounds.value import Status
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitcert.bounds.counting import parameters, vc_dimension
+from bitcert.bounds.papers.counting import parameters, vc_dimension
 from bitcert.bounds.value import Condition, Status
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from bitcert.bounds.flatness import PRECISION, affordable_examples, flatness, spread
+from bitcert.bounds.ingredients.flatness import PRECISION, affordable_examples, flatness, spread
 from bitcert.bounds.inputs import Flatness
 from bitcert.bounds.value import Absent, Status
 from bitcert.data import Role, Sample

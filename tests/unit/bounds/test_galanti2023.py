@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from bitcert import capture
-from bitcert.bounds.galanti2023 import PLAIN, norm_bound, norm_bound_with_biases, plain_chain
 from bitcert.bounds.gathering import gather
+from bitcert.bounds.papers.galanti2023 import PLAIN, norm_bound, norm_bound_with_biases, plain_chain
 from bitcert.bounds.settings import BoundSettings
 from bitcert.bounds.table import BoundRow
 from bitcert.bounds.value import Condition, Status

@@ -13,9 +13,9 @@ from torch import nn
 
 from bitcert import Compressed, Helper, Preprocessing, Role, Sample, capture, certify
 from bitcert.bounds import gathering
-from bitcert.bounds.galanti2023 import PLAIN
+from bitcert.bounds.formulas.low_rank_network import OFFSETS_IN_LAYERS
 from bitcert.bounds.gathering import bounds, gather
-from bitcert.bounds.low_rank_network import OFFSETS_IN_LAYERS
+from bitcert.bounds.papers.galanti2023 import PLAIN
 from bitcert.bounds.registry import Bound, all_bounds
 from bitcert.bounds.settings import BoundSettings
 from bitcert.bounds.table import BoundTable

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitcert.bounds.guarantees import holdout, log_up, occam_binomial, occam_hoeffding, occam_kl
 from bitcert.bounds.inputs import HoldoutFacts, MessageFacts
+from bitcert.bounds.papers.guarantees import holdout, log_up, occam_binomial, occam_hoeffding, occam_kl
 from bitcert.bounds.table import BoundRow
 from bitcert.bounds.value import Status
 from bitcert.certify import holdout_bound, occam_bound

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert.bounds import guha2023
-from bitcert.bounds.pruning import all_weights, claim_kept, log_ratio, prune, strongest
-from bitcert.bounds.pruning_setting import at_gamma, claim, log_kappas, printed_claim, stated
+from bitcert.bounds.formulas.pruning import all_weights, claim_kept, log_ratio, prune, strongest
+from bitcert.bounds.formulas.pruning_setting import at_gamma, claim, log_kappas, printed_claim, stated
+from bitcert.bounds.papers import guha2023
 from bitcert.bounds.registry import Bound
 from bitcert.bounds.value import Condition, Status
 from bitcert.codecs.pruning_theory import spectral_bound

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitcert.bounds import jiang2020 as norms
-from bitcert.bounds import jiang2020_flatness as flat
 from bitcert.bounds.inputs import Flatness
+from bitcert.bounds.papers import jiang2020 as norms
+from bitcert.bounds.papers import jiang2020_flatness as flat
 from bitcert.bounds.value import Status
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from bitcert.bounds.ingredients.lipschitz import lipschitz
 from bitcert.bounds.inputs import Lipschitz
-from bitcert.bounds.lipschitz import lipschitz
 from bitcert.bounds.value import Absent, Status
 from bitcert.linear import LayerMap, operator_norm
 from bitcert.measure.layers import Structure

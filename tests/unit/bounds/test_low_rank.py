@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from bitcert.bounds.arora2018 import thm22_constants, thm22_original
-from bitcert.bounds.gathering import gather
-from bitcert.bounds.inputs import Lipschitz
-from bitcert.bounds.low_rank_code import delta_bits, gamma_bits, shortest_form, signed_bits
-from bitcert.bounds.low_rank_network import (
+from bitcert.bounds.formulas.low_rank_code import delta_bits, gamma_bits, shortest_form, signed_bits
+from bitcert.bounds.formulas.low_rank_network import (
     OFFSETS_IN_LAYERS,
     class_conditions,
     log_relative_error,
     network_message,
     threshold_ranks,
 )
+from bitcert.bounds.gathering import gather
+from bitcert.bounds.inputs import Lipschitz
+from bitcert.bounds.papers.arora2018 import thm22_constants, thm22_original
 from bitcert.bounds.settings import BoundSettings
 from bitcert.bounds.value import Condition, NotComputed, Status
 from bitcert.coding import BitWriter

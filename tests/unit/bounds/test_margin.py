@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from bitcert.bounds.margin import choose_gamma
+from bitcert.bounds.ingredients.margin import choose_gamma
 from bitcert.bounds.settings import BoundSettings
 from bitcert.errors import InputError
 

@@ -9,9 +9,16 @@ import pytest
 import torch
 
 from bitcert import Role, Sample, capture
-from bitcert.bounds import bartlett2002, bartlett2017, jiang2020, jiang2020_flatness, neyshabur2015, neyshabur2018
 from bitcert.bounds.gathering import gather
 from bitcert.bounds.inputs import Flatness
+from bitcert.bounds.papers import (
+    bartlett2002,
+    bartlett2017,
+    jiang2020,
+    jiang2020_flatness,
+    neyshabur2015,
+    neyshabur2018,
+)
 from bitcert.bounds.registry import Bound
 from bitcert.bounds.settings import BoundSettings
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bitcert import Role, Sample
-from bitcert.bounds.messages import open_messages
+from bitcert.bounds.ingredients.messages import open_messages
 from bitcert.errors import DecodeError, InputError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitcert.bounds import neyshabur2018 as module
+from bitcert.bounds.papers import neyshabur2018 as module
 from bitcert.bounds.value import Condition, Status
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bitcert.bounds.arora2018 import THEOREM_41
 from bitcert.bounds.inputs import NO_PROFILE, LayerStability
-from bitcert.bounds.notes2019 import capacity, capacity_zeta
+from bitcert.bounds.papers.arora2018 import THEOREM_41
+from bitcert.bounds.papers.notes2019 import capacity, capacity_zeta
 from bitcert.bounds.value import Status
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from bitcert.bounds.path_norms import EXPONENTS, path_norms
+from bitcert.bounds.ingredients.path_norms import EXPONENTS, path_norms
 from bitcert.bounds.value import Absent, Status
 from bitcert.network import Architecture, Node, ParameterSpec
 

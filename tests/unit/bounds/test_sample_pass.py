@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from bitcert import Preprocessing, Role, Sample
-from bitcert.bounds import sample_pass
-from bitcert.bounds.messages import OpenedMessage
-from bitcert.bounds.sample_pass import check_sample, count_holdout, pass_over
+from bitcert.bounds.ingredients import sample_pass
+from bitcert.bounds.ingredients.messages import OpenedMessage
+from bitcert.bounds.ingredients.sample_pass import check_sample, count_holdout, pass_over
 from bitcert.errors import InputError
 from bitcert.evaluate import count_errors
 

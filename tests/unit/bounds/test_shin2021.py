@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitcert.bounds import shin2021
+from bitcert.bounds.papers import shin2021
 from bitcert.bounds.registry import Bound
 from bitcert.bounds.value import Absent, Condition, Status
 from bitcert.codecs.heavy_tail_theory import Reading, replacement_error, sparsity_bound

@@ -9,18 +9,16 @@ import numpy as np
 import pytest
 
 from bitcert import Preprocessing, Sample
-from bitcert.bounds.sample_pass import pass_over
-from bitcert.bounds.settings import BoundSettings
-from bitcert.bounds.stability import (
+from bitcert.bounds.ingredients.sample_pass import pass_over
+from bitcert.bounds.ingredients.stability import (
     StabilityFacts,
     check_norms,
     check_profile,
-    drawn,
     measured_profile,
     stability_facts,
 )
+from bitcert.bounds.settings import BoundSettings
 from bitcert.bounds.value import Absent, Status
-from bitcert.cli.measure import _subset
 from bitcert.errors import InputError
 from bitcert.measure import MeasureSettings, measure
 
@@ -90,12 +88,6 @@ def test_a_profile_of_drawn_examples_belongs_to_the_sample(network, sample):
     check_profile(profile, network, sample)
     check_norms(profile, pass_over(network, sample, Preprocessing())[0])
     assert stability_facts(profile).measured_samples == 15
-
-
-def test_examples_are_drawn_as_the_command_measure_does(sample):
-    ours, theirs = drawn(sample, 15, 4), _subset(sample, 15, 4)
-    assert ours.content_hash == theirs.content_hash
-    assert drawn(sample, 40, 4) is sample
 
 
 def test_another_preprocessing_is_noticed_by_the_norms_of_the_inputs(network, sample):

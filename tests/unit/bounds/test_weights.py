@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from bitcert.bounds.ingredients.weights import norm_3_15, weigh_layers
 from bitcert.bounds.value import Absent, Status
-from bitcert.bounds.weights import norm_3_15, weigh_layers
 from bitcert.errors import InputError
 from bitcert.measure import Structure
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from bitcert.bounds import zhang2020
+from bitcert.bounds.ingredients.lipschitz import lipschitz
 from bitcert.bounds.inputs import Lipschitz, MessageFacts
-from bitcert.bounds.lipschitz import lipschitz
+from bitcert.bounds.papers import zhang2020
 from bitcert.bounds.value import Absent, Condition, Kind, Status
 from bitcert.measure import Reduced
 from bitcert.measure.hypotheses import structural_hypotheses

@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import math
 
-from bitcert.bounds.inputs import BoundInputs
-from bitcert.bounds.logs import log, log_sum
-from bitcert.bounds.products import (
+from bitcert.bounds.formulas.products import (
     Norm,
     distances,
     frobenius,
@@ -32,6 +30,8 @@ from bitcert.bounds.products import (
     trace,
     values,
 )
+from bitcert.bounds.inputs import BoundInputs
+from bitcert.bounds.logs import log, log_sum
 from bitcert.bounds.registry import bound
 from bitcert.bounds.value import BoundValue, Condition, Kind, LayerValue, Unit
 

@@ -15,9 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from bitcert.bounds.inputs import BoundInputs
-from bitcert.bounds.logs import log, log_sum
-from bitcert.bounds.noise_stability import (
+from bitcert.bounds.formulas.noise_stability import (
     Stability,
     Variant,
     outlier_ingredients,
@@ -26,6 +24,8 @@ from bitcert.bounds.noise_stability import (
     stability_ingredients,
     stability_of,
 )
+from bitcert.bounds.inputs import BoundInputs
+from bitcert.bounds.logs import log, log_sum
 from bitcert.bounds.value import BoundValue, Ingredient, LayerValue, outside
 from bitcert.codecs.projection_tail import num_projections, tail_constant
 

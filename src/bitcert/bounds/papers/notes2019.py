@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 
-from bitcert.bounds.inputs import BoundInputs
-from bitcert.bounds.noise_stability import (
+from bitcert.bounds.formulas.noise_stability import (
     Variant,
     outlier_ingredients,
     outlier_note,
@@ -22,6 +21,7 @@ from bitcert.bounds.noise_stability import (
     stability_ingredients,
     stability_of,
 )
+from bitcert.bounds.inputs import BoundInputs
 from bitcert.bounds.registry import bound
 from bitcert.bounds.value import BoundValue, Kind, Unit
 

@@ -3,14 +3,14 @@
 * **2.4**, corrected (THEORY erratum 1): ``L_0(g) <= L_hat_gamma(f) + sqrt((ln|A| + ln(1/delta)) / (2 m))``; the
   paper multiplies the two logarithms. Erratum 4: the step to ``L_hat_gamma(f)`` needs ``|f - g| <= gamma / 2`` in every
   entry or ``||f - g||_2 <= gamma / sqrt(2)``; here ``gamma`` is what the message's own deviation asks for. So it is
-  Theorem 2.1 of :mod:`bitcert.bounds.arora2018`, computed there; these rows show the printed form beside it.
+  Theorem 2.1 of :mod:`bitcert.bounds.papers.arora2018`, computed there; these rows show the printed form beside it.
 * **3.2**: a linear separator with normalised margin ``gamma``: ``L(c_hat) <= O~((gamma^2 m)^(-1/3))`` by coins at
   ``epsilon`` = the rate; with fixed random projections (Arora 2018, appendix A.2) ``O~((gamma^2 m)^(-1/2))``.
 * **5.1** (= Arora 2018, Thm 2.2): ``(1/gamma^2) h d^2 max||x||^2 prod ||A^i||_2^2 sum ||A^i||_F^2 / ||A^i||_2^2``;
   erratum 3: the square of ``max||x||`` is missing in print.
 * **5.7** (= Arora 2018, Thm 4.1) with the definitions of THEORY section 3.1 (erratum 2).
-* **6.1**: residual networks: the Lipschitz recursion (:mod:`bitcert.bounds.lipschitz`) in place of the product, here on
-  any graph of linear, 1-Lipschitz and addition nodes. Let ``d`` layers lie on the longest path and every layer change
+* **6.1**: residual networks: the Lipschitz recursion (:mod:`bitcert.bounds.ingredients.lipschitz`) in place of the product,
+  here on any graph of linear, 1-Lipschitz and addition nodes. Let ``d`` layers lie on the longest path and every layer change
   by at most ``t ||A||_2``. By induction over the nodes the output changes by at most ``||x|| L ((1 + t)^d - 1) <= e d t
   ||x|| L`` for ``t <= 1/d``, so ``t = gamma / (e d ||x|| L)`` is enough (no margin exceeds ``sqrt(2) ||x|| L``, so it
   is below ``1/d``) and a layer keeps at most ``||A||_F^2 / (t ||A||_2)^2`` singular values. A convolution's map changes
@@ -28,11 +28,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitcert.bounds import arora2018
+from bitcert.bounds.formulas.noise_stability import Variant, stability_conditions, stability_ingredients, stability_of
+from bitcert.bounds.formulas.products import frobenius, log_of_product, log_ratios, network_conditions, operator, values
 from bitcert.bounds.inputs import BoundInputs, LayerInputs
 from bitcert.bounds.logs import log, log_sum
-from bitcert.bounds.noise_stability import Variant, stability_conditions, stability_ingredients, stability_of
-from bitcert.bounds.products import frobenius, log_of_product, log_ratios, network_conditions, operator, values
+from bitcert.bounds.papers import arora2018
 from bitcert.bounds.registry import bound
 from bitcert.bounds.value import BoundValue, Condition, Kind, LayerValue, Unit, need, outside
 

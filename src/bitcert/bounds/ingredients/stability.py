@@ -12,19 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from bitcert.bounds.inputs import NO_PROFILE, LayerInputs, LayerStability, SampleFacts
 from bitcert.bounds.settings import QUANTITIES, BoundSettings
 from bitcert.bounds.value import Absent, Condition, Status
-from bitcert.data import Role, Sample
+from bitcert.data import Sample
 from bitcert.errors import InputError
 from bitcert.evaluate import Progress
 from bitcert.helper import Preprocessing
 from bitcert.measure import LayerRow, StabilityProfile, Structure, measure, network_hash
 from bitcert.measure.hypotheses import smoothness_hypothesis
+from bitcert.measure.subset import drawn
 from bitcert.network import Network
-from bitcert.random import stream
 
 _ROUNDING = 1e-3
 """Relative difference of two computations of one norm in float32, and more."""
@@ -54,16 +52,6 @@ class StabilityFacts:
     def into(self, layers: Sequence[LayerInputs]) -> tuple[LayerInputs, ...]:
         """The layers with their stability."""
         return tuple(replace(layer, stability=own) for layer, own in zip(layers, self.stability, strict=True))
-
-
-def drawn(sample: Sample, count: int, seed: int) -> Sample:
-    """The examples that ``bitcert measure --samples COUNT --seed SEED`` draws; the sample itself if it has no more."""
-    if count >= len(sample):
-        return sample
-    chosen = np.sort(stream(seed, "measure/subset").choice(len(sample), count, replace=False))
-    name = f"{sample.name} (drawn from {len(sample):,} with seed {seed})"
-    # nothing is proved from it, so it may be of one class only, which a training sample may not
-    return sample.with_role(Role.UNLABELLED).take(chosen, name)
 
 
 def check_profile(profile: StabilityProfile, network: Network, sample: Sample) -> None:

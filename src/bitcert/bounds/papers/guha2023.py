@@ -5,8 +5,8 @@
     Theorem 6.2   (n d_0 + L n^2) ln^2(D_G) ln(1 / rho)
 
 ``j_l`` (most non-zeros in a row or column) and ``J_l`` (entries kept) come from really pruning every layer
-(:mod:`bitcert.bounds.pruning`), ``p_l`` is the longer side. Rows come at the stated strength ``d = 1``, which keeps
-about 42 % of a Gaussian layer and meets the paper's condition on the margin next to never, and *at gamma*: with the
+(:mod:`bitcert.bounds.formulas.pruning`), ``p_l`` is the longer side. Rows come at the stated strength ``d = 1``, which
+keeps about 42 % of a Gaussian layer and meets the paper's condition on the margin next to never, and *at gamma*: with the
 strongest ``d`` that meets it. ``r_l`` counts the multiples of ``rho_l`` within the layer's range. The paper writes
 ``1 / rho_l``, which supposes weights of size 1 and changes when layers are rescaled by ``a`` and ``1 / a``.
 
@@ -33,10 +33,8 @@ from dataclasses import replace
 
 import torch
 
-from bitcert.bounds.inputs import BoundInputs
-from bitcert.bounds.logs import log, log_sum
-from bitcert.bounds.pruning import Pruned, claim_kept, epsilon, log_alphabet, log_step
-from bitcert.bounds.pruning_setting import (
+from bitcert.bounds.formulas.pruning import Pruned, claim_kept, epsilon, log_alphabet, log_step
+from bitcert.bounds.formulas.pruning_setting import (
     SPREAD,
     Setting,
     at_gamma,
@@ -50,6 +48,8 @@ from bitcert.bounds.pruning_setting import (
     stated,
     structure,
 )
+from bitcert.bounds.inputs import BoundInputs
+from bitcert.bounds.logs import log, log_sum
 from bitcert.bounds.registry import bound
 from bitcert.bounds.value import BoundValue, Condition, Kind, LayerValue, Unit, outside
 from bitcert.codecs.pruning_theory import keep_probability, naive_bits

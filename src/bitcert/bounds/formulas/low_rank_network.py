@@ -26,9 +26,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bitcert.bounds.formulas.low_rank_code import LayerForm, shortest_form
 from bitcert.bounds.inputs import BoundInputs, LayerInputs, Lipschitz
 from bitcert.bounds.logs import log, log_sum
-from bitcert.bounds.low_rank_code import LayerForm, shortest_form
 from bitcert.bounds.value import Condition, need, outside
 
 OFFSETS_IN_LAYERS = "every offset is a bias of a weight layer"

@@ -14,9 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bitcert.bounds.inputs import BoundInputs
-from bitcert.bounds.logs import log
-from bitcert.bounds.pruning import (
+from bitcert.bounds.formulas.pruning import (
     Pruned,
     Weights,
     all_weights,
@@ -28,6 +26,8 @@ from bitcert.bounds.pruning import (
     strength,
     strongest,
 )
+from bitcert.bounds.inputs import BoundInputs
+from bitcert.bounds.logs import log
 from bitcert.bounds.value import Condition, Ingredient
 
 STRENGTH = 1.0

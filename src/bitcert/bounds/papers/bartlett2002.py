@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 
+from bitcert.bounds.formulas.products import log_golowich, log_of_product, network_conditions, norm_1inf, values
 from bitcert.bounds.inputs import BoundInputs
-from bitcert.bounds.products import log_golowich, log_of_product, network_conditions, norm_1inf, values
 from bitcert.bounds.registry import bound
 from bitcert.bounds.value import BoundValue, Kind, Unit
 

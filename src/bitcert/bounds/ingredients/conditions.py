@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from bitcert.bounds.galanti2023 import plain_chain
-from bitcert.bounds.low_rank_network import OFFSETS_IN_LAYERS
+from bitcert.bounds.formulas.low_rank_network import OFFSETS_IN_LAYERS
+from bitcert.bounds.papers.galanti2023 import plain_chain
 from bitcert.bounds.value import Condition
 from bitcert.measure import Structure
 from bitcert.measure.hypotheses import offsets, structural_hypotheses

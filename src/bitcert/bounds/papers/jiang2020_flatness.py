@@ -25,9 +25,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from bitcert.bounds.formulas.products import distances, frobenius, values
 from bitcert.bounds.inputs import BoundInputs
 from bitcert.bounds.logs import log, log_sum
-from bitcert.bounds.products import distances, frobenius, values
 from bitcert.bounds.registry import bound
 from bitcert.bounds.value import BoundValue, Ingredient, Kind, Unit, need, outside
 

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bitcert.bounds.ingredients.messages import OpenedMessage
 from bitcert.bounds.inputs import HoldoutFacts, MessageFacts, SampleFacts
-from bitcert.bounds.messages import OpenedMessage
 from bitcert.data import Sample
 from bitcert.errors import InputError
 from bitcert.evaluate import DecisionRule, Progress, count_batch

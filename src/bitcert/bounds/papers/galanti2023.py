@@ -56,10 +56,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bitcert.bounds.guarantees import INDEPENDENT
+from bitcert.bounds.formulas.products import network_conditions
 from bitcert.bounds.inputs import BoundInputs, LayerInputs
 from bitcert.bounds.logs import log, log_product, log_sum
-from bitcert.bounds.products import network_conditions
+from bitcert.bounds.papers.guarantees import INDEPENDENT
 from bitcert.bounds.registry import bound
 from bitcert.bounds.value import BoundValue, Condition, Ingredient, Kind, Unit, needs, outside
 from bitcert.network import Architecture

@@ -14,14 +14,19 @@ from __future__ import annotations
 
 import math
 
-from bitcert.bounds.guarantees import HELPER_FIXED, INDEPENDENT
+from bitcert.bounds.formulas.low_rank_network import (
+    class_conditions,
+    log_relative_error,
+    network_message,
+    threshold_ranks,
+)
+from bitcert.bounds.formulas.noise_stability import Variant
+from bitcert.bounds.formulas.products import frobenius, log_of_product, log_ratios, network_conditions, operator, values
+from bitcert.bounds.formulas.stability_sums import StabilitySum, lemma3, table1, theorem41, theorem51
 from bitcert.bounds.inputs import BoundInputs, MessageFacts
 from bitcert.bounds.logs import log, log_sum
-from bitcert.bounds.low_rank_network import class_conditions, log_relative_error, network_message, threshold_ranks
-from bitcert.bounds.noise_stability import Variant
-from bitcert.bounds.products import frobenius, log_of_product, log_ratios, network_conditions, operator, values
+from bitcert.bounds.papers.guarantees import HELPER_FIXED, INDEPENDENT
 from bitcert.bounds.registry import Bound, bound
-from bitcert.bounds.stability_sums import StabilitySum, lemma3, table1, theorem41, theorem51
 from bitcert.bounds.value import BoundValue, Condition, Kind, LayerValue, Unit, need, needs, outside
 from bitcert.certify import complexity_nats
 from bitcert.evaluate import DecisionRule

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import math
 
-from bitcert.bounds.inputs import BoundInputs
-from bitcert.bounds.logs import log
-from bitcert.bounds.products import (
+from bitcert.bounds.formulas.products import (
     distances,
     log_of_product,
     log_power_sum,
@@ -31,6 +29,8 @@ from bitcert.bounds.products import (
     spectral,
     values,
 )
+from bitcert.bounds.inputs import BoundInputs
+from bitcert.bounds.logs import log
 from bitcert.bounds.registry import bound
 from bitcert.bounds.value import BoundValue, Condition, Kind, Unit
 

@@ -13,16 +13,14 @@ Frobenius norms are (the collection leaves them unsquared, so its products are t
 ``path-norm-over-margin`` divides that root by ``gamma^2``.
 
 Measures are compared across networks; no number of errors follows from any of them. Those of flatness are in
-:mod:`bitcert.bounds.jiang2020_flatness`.
+:mod:`bitcert.bounds.papers.jiang2020_flatness`.
 """
 
 from __future__ import annotations
 
 import math
 
-from bitcert.bounds.inputs import BoundInputs
-from bitcert.bounds.logs import log
-from bitcert.bounds.products import (
+from bitcert.bounds.formulas.products import (
     Norm,
     distances,
     frobenius,
@@ -32,6 +30,8 @@ from bitcert.bounds.products import (
     spectral,
     values,
 )
+from bitcert.bounds.inputs import BoundInputs
+from bitcert.bounds.logs import log
 from bitcert.bounds.registry import bound
 from bitcert.bounds.value import BoundValue, Ingredient, Kind, Unit, need, outside
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bitcert.bounds.graph import Graph, number, refusal
+from bitcert.bounds.ingredients.graph import Graph, number, refusal
 from bitcert.bounds.logs import log
 from bitcert.bounds.value import Absent
 from bitcert.measure.layers import ACTIVATIONS

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bitcert.bounds.graph import Graph, number, refusal
+from bitcert.bounds.ingredients.graph import Graph, number, refusal
 from bitcert.bounds.inputs import Lipschitz
 from bitcert.bounds.logs import log, log_sum
 from bitcert.bounds.value import Absent

@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import math
 
-from bitcert.bounds.inputs import BoundInputs
-from bitcert.bounds.products import (
+from bitcert.bounds.formulas.products import (
     Norm,
     frobenius,
     log_golowich,
@@ -29,6 +28,7 @@ from bitcert.bounds.products import (
     norm_3_15,
     values,
 )
+from bitcert.bounds.inputs import BoundInputs
 from bitcert.bounds.registry import bound
 from bitcert.bounds.value import Absent, BoundValue, Condition, Ingredient, Kind, Unit, need, outside
 
