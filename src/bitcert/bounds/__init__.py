@@ -6,7 +6,7 @@
     table.row("arora2018-thm4.1").value         # a capacity, in samples
 
 Reading order: ``value`` (what a bound says), ``inputs`` (what it is computed from), ``papers`` (one module each, over
-the arithmetic in ``formulas``), ``registry`` (the table), ``gathering`` and ``ingredients`` (inputs from a network and a
-sample), ``table`` (rows and their file). The capacities are *measures*; a row is a *guarantee* only where every constant
-is present and every condition holds.
+the arithmetic in ``formulas``), ``registry`` (the table), ``gathering`` and ``ingredients`` (inputs from a network
+and a sample), ``table`` (rows and their file). The capacities are *measures*; a row is a *guarantee* only where every
+constant is present and every condition holds.
 """

@@ -3,7 +3,8 @@
 Nothing that a certificate claims is taken over: the bits are the length of ``message.bin``, the classifier is what the
 program decodes from it, and errors and deviations are counted by :mod:`bitcert.bounds.ingredients.sample_pass`. A
 certificate of other data is left out with a sentence, because its message has seen other examples. What no file can
-show stands as in :mod:`bitcert.verify`: that architecture, preprocessing and public weights were fixed before the data were seen.
+show stands as in :mod:`bitcert.verify`: that architecture, preprocessing and public weights were fixed before the
+data were seen.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@
 * **5.1** (= Arora 2018, Thm 2.2): ``(1/gamma^2) h d^2 max||x||^2 prod ||A^i||_2^2 sum ||A^i||_F^2 / ||A^i||_2^2``;
   erratum 3: the square of ``max||x||`` is missing in print.
 * **5.7** (= Arora 2018, Thm 4.1) with the definitions of THEORY section 3.1 (erratum 2).
-* **6.1**: residual networks: the Lipschitz recursion (:mod:`bitcert.bounds.ingredients.lipschitz`) in place of the product,
-  here on any graph of linear, 1-Lipschitz and addition nodes. Let ``d`` layers lie on the longest path and every layer change
+* **6.1**: residual networks: the Lipschitz recursion (:mod:`bitcert.bounds.ingredients.lipschitz`) in place of the
+  product, here on any graph of linear, 1-Lipschitz and addition nodes. Let ``d`` layers lie on the longest path and
+  every layer change
   by at most ``t ||A||_2``. By induction over the nodes the output changes by at most ``||x|| L ((1 + t)^d - 1) <= e d t
   ||x|| L`` for ``t <= 1/d``, so ``t = gamma / (e d ||x|| L)`` is enough (no margin exceeds ``sqrt(2) ||x|| L``, so it
   is below ``1/d``) and a layer keeps at most ``||A||_F^2 / (t ||A||_2)^2`` singular values. A convolution's map changes
