@@ -163,7 +163,7 @@ def _gather(run: _Run) -> BoundInputs:
     network, sample = run.network, run.sample
     initial = _check(run)
     with run.stage("messages"):
-        opened, note = open_messages(run.extras.messages, sample)
+        opened, note = open_messages(run.extras.messages, sample, run.network)
     with run.stage("sample"):
         facts, messages = pass_over(
             network,

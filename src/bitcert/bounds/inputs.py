@@ -232,6 +232,8 @@ class MessageFacts:
         errors: of the decoded network on this sample.
         deviation: largest entrywise ``|f(x)[y] - g(x)[y]|`` over the sample.
         deviation_l2: largest ``||f(x) - g(x)||_2``.
+        disagreements: examples that the decoded network labels otherwise than this one.
+        basis: the public weights that the message refers to, in words; empty if there are none.
     """
 
     name: str
@@ -239,6 +241,8 @@ class MessageFacts:
     errors: int
     deviation: float
     deviation_l2: float
+    disagreements: int = 0
+    basis: str = ""
 
 
 @dataclass(frozen=True)

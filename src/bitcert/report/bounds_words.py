@@ -205,13 +205,19 @@ def headline(table: BoundTable) -> str:
     computed = sum(row.log10 is not None or row.value is not None for row in table.rows)
     best = best_guarantee(table)
     told = (
-        f"at most {value_text(best)} errors are proved ({clean(best.name, 60)})"
+        f"at most {value_text(best)} errors are proved{_of_what(best)} ({clean(best.name, 60)})"
         if best
         else "no guarantee is below 100 %"
     )
     gap = "" if table.gap is None else f", the real gap is {percent(table.gap)}"
     name = clean(table.network["name"], 80)
     return f"{number(computed)} of {number(len(table.rows))} bounds on {name}: {told}{gap}"
+
+
+def _of_what(row: BoundRow) -> str:
+    """A message's bound is on the network that it decodes to, not on the one of the table."""
+    message = row.ingredients.get("message")
+    return f" of the network decoded from {clean(message, 60)}" if isinstance(message, str) else ""
 
 
 def facts(table: BoundTable) -> list[tuple[str, str]]:

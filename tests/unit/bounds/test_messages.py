@@ -1,15 +1,30 @@
 """Messages beside a network: what is read, counted again, left out with a sentence, or refused."""
 
+import importlib.util
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from bitcert import Role, Sample
+from bitcert import Helper, Network, Role, Sample, capture, certify
 from bitcert.bounds.ingredients.messages import open_messages
+from bitcert.bounds.inputs import MessageFacts
+from bitcert.bounds.papers import arora2018, guarantees
+from bitcert.codecs.base import Rest, Selection
+from bitcert.codecs.quantise import Quantise
+from bitcert.codecs.quantiser import Uniform
 from bitcert.errors import DecodeError, InputError
+from bitcert.helper import HelperWeights
+from bitcert.helper.composed import Base
+
+spec = importlib.util.spec_from_file_location("bounds_hand", Path(__file__).with_name("hand.py"))
+hand = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(hand)
 
 
 def test_a_folder_or_a_file_is_read(toy, toy_certificate, toy_compressed):
@@ -113,3 +128,37 @@ def test_names_are_short(toy, toy_certificate, tmp_path):
     (found,), note = open_messages([deep], toy)
     assert len(found.name) <= 200
     assert json.dumps(note)
+
+
+def test_public_weights_are_named_and_those_of_this_network_left_out(digits, tmp_path):
+    torch.manual_seed(0)
+    network = capture(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.zeros(2, 1, 8, 8))
+    public = HelperWeights.of(network.architecture, {n: v + 0.1 for n, v in network.parameters.items()})
+    helper = replace(Helper.for_sample(digits, network.architecture), weights=public)
+    codec = Quantise(selection=Selection(base=Base.FILE, rest=Rest.HELPER), quantiser=Uniform(2.0))
+    compressed = codec.encode(network, helper=helper)
+    (tmp_path / "message.bin").write_bytes(compressed.message)
+    (tmp_path / "architecture.json").write_text(network.architecture.to_json())
+    (tmp_path / "helper.safetensors").write_bytes(public.to_bytes())
+    (tmp_path / "certificate.json").write_text(certify(compressed, digits).to_json())
+
+    (found,), _ = open_messages([tmp_path], digits, network)
+    assert public.content_hash[:16] in found.basis
+    trained = Network(
+        network.architecture, {n: torch.from_numpy(v.copy()) for n, v in public.values.items()}, network.report
+    )
+    left, note = open_messages([tmp_path], digits, trained)
+    assert left == ()
+    assert "its public weights are those of this network" in note
+
+
+def test_rows_of_a_message_say_what_they_rest_on_and_speak_of():
+    basis = "a refers to public weights 0123"
+    facts = (MessageFacts("a", 100, 2, 0.1, 0.1, 3, basis), MessageFacts("b", 900, 9, 0, 0))
+    for row in (guarantees.occam_binomial, arora2018.thm21_message):
+        found = row(
+            hand.inputs([[[1.0, 0.0], [0.0, 1.0]]], sample=hand.sample([0.5] * 1000), messages=facts, gamma=0.1)
+        )
+        trust = next(c for c in found.conditions if c.name.startswith("architecture and helper fixed"))
+        assert "public weights 0123" in trust.detail
+        assert any("decoded from a, which gives another label than this one on 3 of 1,000" in n for n in found.notes)

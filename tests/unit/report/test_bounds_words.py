@@ -130,6 +130,13 @@ def test_the_headline_names_the_tightest_guarantee(table):
     assert "no guarantee is below 100 %" in words.headline(failed), "a condition fails"
 
 
+def test_the_headline_says_whose_error_a_message_limits(table):
+    row = replace(table.row("occam"), ingredients={"message": "out/lenet"})
+    assert "errors are proved of the network decoded from out/lenet (occam)" in words.headline(
+        replace(table, rows=(row,))
+    )
+
+
 def test_facts_say_margin_gap_and_delta(table):
     told = dict(words.facts(table))
     assert told["Margin"].startswith("γ = 1.25 (5 % quantile of the training margins); 5.00 % of the training margins")

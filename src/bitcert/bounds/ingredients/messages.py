@@ -16,6 +16,8 @@ from pathlib import Path
 from bitcert.data import Sample
 from bitcert.errors import DecodeError, InputError
 from bitcert.evaluate import Classifier
+from bitcert.helper import Helper, HelperWeights
+from bitcert.network import Architecture, Network
 from bitcert.opening import (
     CannotCheckError,
     Checker,
@@ -40,20 +42,25 @@ class OpenedMessage:
         bits: its length.
         classifier: raw inputs to logits.
         batch_size: examples that fit the memory at a time.
+        basis: the public weights that the message refers to, in words; empty if there are none.
     """
 
     name: str
     bits: int
     classifier: Classifier
     batch_size: int
+    basis: str = ""
 
 
-def open_messages(paths: Sequence[Path | str], sample: Sample) -> tuple[tuple[OpenedMessage, ...], str]:
+def open_messages(
+    paths: Sequence[Path | str], sample: Sample, network: Network | None = None
+) -> tuple[tuple[OpenedMessage, ...], str]:
     """The messages of this sample among the certificates named, and a note on where it was looked.
 
     Args:
         paths: ``certificate.json`` files, or folders with one in it.
         sample: the training data; certificates of other data are left out.
+        network: the trained network; a message whose public weights are just these has seen the data, and is left out.
 
     Raises:
         InputError: a file that cannot be read.
@@ -72,7 +79,7 @@ def open_messages(paths: Sequence[Path | str], sample: Sample) -> tuple[tuple[Op
             continue
         seen.add(file.resolve())
         try:
-            found = _open(file, _name(path), sample)
+            found = _open(file, _name(path), sample, network)
         except CannotCheckError as missing:
             raise InputError("a certificate.json that can be read", str(missing), "correct the path") from None
         except InvalidError as failure:
@@ -96,7 +103,7 @@ def _note(count: int, left_out: Sequence[str]) -> str:
     return "; ".join([read, *(f"left out {text}" for text in left_out)])[:1000]
 
 
-def _open(file: Path, name: str, sample: Sample) -> OpenedMessage | str:
+def _open(file: Path, name: str, sample: Sample, network: Network | None) -> OpenedMessage | str:
     """The message, or why it is left out."""
     check = Checker()
     certificate = read_certificate(file, check)
@@ -108,5 +115,17 @@ def _open(file: Path, name: str, sample: Sample) -> OpenedMessage | str:
     if certificate.helper.get("factory") is not None:
         return "its network is Python code, which is not run here"
     helper = read_helper(certificate, file.parent, sample, check)
+    if network is not None and _holds(helper, network):
+        return "its public weights are those of this network, which has seen the data"
     decoded = decode(certificate, message, helper, check)
-    return OpenedMessage(name, 8 * len(message), decoded.classifier, helper.batch_size)
+    basis = "" if helper.weights is None else f"{name} refers to public weights {helper.weights.content_hash[:16]}"
+    return OpenedMessage(name, 8 * len(message), decoded.classifier, helper.batch_size, basis)
+
+
+def _holds(helper: Helper, network: Network) -> bool:
+    """Whether the helper's public weights are the network's."""
+    if helper.weights is None or not isinstance(helper.predictor, Architecture):
+        return False
+    if helper.predictor.content_hash != network.architecture.content_hash:
+        return False
+    return helper.weights.content_hash == HelperWeights.of(network.architecture, network.parameters).content_hash

@@ -197,7 +197,8 @@ class _Message:
 
     def __init__(self, message: OpenedMessage) -> None:
         self.message = message
-        self.errors, self.deviation, self.deviation_l2 = 0, 0.0, 0.0
+        self.errors, self.disagreements = 0, 0
+        self.deviation, self.deviation_l2 = 0.0, 0.0
 
     def add(self, f: Tensor, inputs: NDArray[np.generic], labels: NDArray[np.int64], tolerance: float) -> None:
         """A batch: logits ``[batch, classes]`` of the network, and raw inputs."""
@@ -206,6 +207,7 @@ class _Message:
             got = f"shape {list(g.shape)} from {self.message.name}"
             raise InputError(f"logits of shape {list(f.shape)}", got, "name certificates of the same problem")
         self.errors += count_batch(g, labels, tolerance).errors
+        self.disagreements += int((f.argmax(1) != g.argmax(1)).sum())
         difference = f.double() - g.double()
         # a decoded network may overflow: its distance is then infinite, and never NaN
         difference = torch.where(torch.isfinite(difference), difference.abs(), torch.full_like(difference, math.inf))
@@ -214,4 +216,12 @@ class _Message:
 
     def result(self) -> MessageFacts:
         """The frozen result."""
-        return MessageFacts(self.message.name, self.message.bits, self.errors, self.deviation, self.deviation_l2)
+        return MessageFacts(
+            name=self.message.name,
+            bits=self.message.bits,
+            errors=self.errors,
+            deviation=self.deviation,
+            deviation_l2=self.deviation_l2,
+            disagreements=self.disagreements,
+            basis=self.message.basis,
+        )

@@ -25,7 +25,7 @@ from bitcert.bounds.formulas.products import frobenius, log_of_product, log_rati
 from bitcert.bounds.formulas.stability_sums import StabilitySum, lemma3, table1, theorem41, theorem51
 from bitcert.bounds.inputs import BoundInputs, MessageFacts
 from bitcert.bounds.logs import log, log_sum
-from bitcert.bounds.papers.guarantees import HELPER_FIXED, INDEPENDENT
+from bitcert.bounds.papers.guarantees import HELPER_FIXED, INDEPENDENT, helpers_fixed, speaks_of
 from bitcert.bounds.registry import Bound, bound
 from bitcert.bounds.value import BoundValue, Condition, Kind, LayerValue, Unit, need, needs, outside
 from bitcert.certify import complexity_nats
@@ -106,7 +106,7 @@ def thm21_message(inputs: BoundInputs) -> BoundValue:
     return BoundValue(
         log=logs[best],
         log_printed=_hoeffding_log(printed, chosen.bits, share, inputs.m),
-        conditions=(HELPER_FIXED, INDEPENDENT),
+        conditions=(helpers_fixed(messages), INDEPENDENT),
         ingredients={
             "m": inputs.m,
             "delta": inputs.delta,
@@ -123,7 +123,10 @@ def thm21_message(inputs: BoundInputs) -> BoundValue:
             "all_margin_losses": tuple(losses),
             "all_logs": tuple(logs),
         },
-        notes=("the paper prints the margin loss at one entrywise deviation, which does not follow (erratum 4)",),
+        notes=(
+            speaks_of(chosen, inputs.m),
+            "the paper prints the margin loss at one entrywise deviation, which does not follow (erratum 4)",
+        ),
     )
 
 

@@ -18,7 +18,8 @@ labels held out really unused.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from bitcert.bounds.inputs import BoundInputs, MessageFacts
 from bitcert.bounds.registry import bound
@@ -31,6 +32,22 @@ INDEPENDENT = Condition(
 HELPER_FIXED = Condition(
     "architecture and helper fixed before the sample was seen", True, "taken on trust: no program can check it"
 )
+
+
+def helpers_fixed(messages: Sequence[MessageFacts]) -> Condition:
+    """:data:`HELPER_FIXED` of messages, naming the public weights that they refer to."""
+    found = [message.basis for message in messages if message.basis]
+    if not found:
+        return HELPER_FIXED
+    return replace(HELPER_FIXED, detail=f"taken on trust: {'; '.join(found)}, and their bits are not counted"[:1000])
+
+
+def speaks_of(message: MessageFacts, m: int) -> str:
+    """Whose error a message's bound limits."""
+    others = f"another label than this one on {message.disagreements:,} of {m:,} training examples"
+    return f"It speaks of the network decoded from {message.name}, which gives {others}."
+
+
 _NEVER_USED = Condition("held-out labels never used", True, "taken on trust from whoever passed --holdout")
 
 Form = Callable[[MessageFacts, int, float], float]
@@ -79,7 +96,7 @@ def _best(inputs: BoundInputs, form: Form) -> BoundValue:
     split = f"delta is shared by the {count} messages found, so that the best of them may be quoted."
     return BoundValue(
         log_up(min(found)),
-        conditions=(HELPER_FIXED, INDEPENDENT),
+        conditions=(helpers_fixed(messages), INDEPENDENT),
         ingredients={
             "message": best.name,
             "bits": best.bits,
@@ -91,7 +108,7 @@ def _best(inputs: BoundInputs, form: Form) -> BoundValue:
             "all_errors": tuple(float(message.errors) for message in messages),
             "all_bounds": tuple(found),
         },
-        notes=("It speaks of the decoded network.", *((split,) if count > 1 else ())),
+        notes=(speaks_of(best, inputs.m), *((split,) if count > 1 else ())),
     )
 
 
