@@ -165,6 +165,8 @@ def main() -> None:
     if arguments.stage == "train":
         train(training, load_sample("mnist", Role.TRAIN), lambda line: print(line, flush=True))
         return
+    if not training.file("weights").exists():
+        raise SystemExit(f"expected trained weights, got none at {training.file('weights')}; run the stage train first")
     from guha_rows import rows, show  # gathering bounds needs far more of the package than training does
 
     result = rows(training, arguments.quantile)

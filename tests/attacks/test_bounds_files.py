@@ -29,7 +29,7 @@ SECONDS = 5.0
 """Far more than reading takes, far less than a hang."""
 
 
-@bound("hand-error", "nobody", "an error", kind=Kind.GUARANTEE, unit=Unit.ERROR, sentence="One.")
+@bound("occam-binomial", "nobody", "an error", kind=Kind.GUARANTEE, unit=Unit.ERROR, sentence="One.")
 def error(inputs):
     return BoundValue(
         -1.0,
@@ -135,9 +135,22 @@ CHANGES = {
     "an unknown status": lambda c: row(0)(c).update(status="perhaps"),
     "a status that contradicts itself": lambda c: row(0)(c).update(applies=False),
     "an unknown status that applies": lambda c: row(1)(c).update(applies=True),
-    "a row twice": lambda c: row(1)(c).update(name="hand-error"),
+    "a row twice": lambda c: row(1)(c).update(name="occam-binomial"),
     "an infinite value": lambda c: row(0)(c).update(value="inf"),
     "an infinite logarithm": lambda c: row(0)(c).update(log10="-inf"),
+    "a measure that poses as a guarantee": lambda c: row(1)(c).update(
+        name="arora2018-thm4.1",
+        theorem_kind="guarantee",
+        kind="guarantee",
+        conditions=[],
+        status="applies",
+        applies=True,
+    ),
+    "a guarantee that nobody knows": lambda c: row(0)(c).update(name="mine-alone"),
+    "another unit": lambda c: row(0)(c).update(unit="plain"),
+    "a negative depth": lambda c: c["network"].update(depth=-5),
+    "a layer of negative size": lambda c: row(0)(c)["layers"][0].update(actual=-3),
+    "a single class": lambda c: c["sample"].update(num_classes=1),
     "an infinite part": lambda c: row(0)(c)["layers"][0].update(log="inf"),
     "an infinite gap": lambda c: row(1)(c).update(gap_log10="inf"),
     "a condition of another type": lambda c: row(0)(c).update(conditions=[["true", True, "by hand"]]),
@@ -206,5 +219,5 @@ def test_any_change_of_a_few_characters_is_refused_or_canonical(position, charac
 
 
 def test_an_unknown_row_is_named():
-    with pytest.raises(InputError, match="hand-error"):
+    with pytest.raises(InputError, match="occam-binomial"):
         read(TEXT).row("hand-eror")

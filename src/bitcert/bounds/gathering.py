@@ -40,10 +40,11 @@ from bitcert.bounds.settings import BoundSettings
 from bitcert.bounds.table import BoundRow, BoundTable
 from bitcert.bounds.value import Absent, Condition, Status
 from bitcert.certification import check_holdout, versions
-from bitcert.data import Role, Sample
-from bitcert.errors import InputError
+from bitcert.data import Role, Sample, count_shared_examples
+from bitcert.errors import InputError, SampleReuseError
 from bitcert.evaluate import Progress
 from bitcert.helper import Preprocessing
+from bitcert.helper.problem import count_unusual_scalars, is_unusual
 from bitcert.measure import StabilityProfile, Structure, initial_network, network_hash
 from bitcert.measure.settings import check_available
 from bitcert.network import Network
@@ -125,7 +126,8 @@ def bounds(
         InputError: data that do not fit the network or have no positive margin at the quantile, a profile of another
             network, initial weights of another network, weights or outputs that are not finite, unreadable files.
         DecodeError: files of a certificate that contradict each other.
-        SampleReuseError: held-out data that share their examples with the training data.
+        SampleReuseError: held-out data of another role, or that share more examples with the training data than
+            chance repeats (any that are shared leave the hold-out row a measure).
     """
     extras = Extras(preprocessing, init, profile, holdout, messages, folder)
     run = _Run(network, sample, settings or BoundSettings(), extras, progress)
@@ -188,6 +190,7 @@ def _gather(run: _Run) -> BoundInputs:
         delta=run.settings.delta,
         structure=_conditions(run, facts, stability.dead, weighed.converged),
         num_parameters=network.num_parameters,
+        constants=_constants(run),
         smoothness=stability.smoothness,
         zeta=stability.zeta,
         measured_samples=stability.measured_samples,
@@ -221,8 +224,28 @@ def _check(run: _Run) -> Mapping[str, Tensor] | None:
     if extras.holdout is not None:
         if not extras.holdout.has_labels:
             raise InputError("held-out data with labels", f"none in {extras.holdout.name}", "pass labelled data")
-        check_holdout(sample.with_role(Role.TRAIN), extras.holdout.with_role(Role.HOLDOUT))
+        _check_role(sample, extras.holdout)
+        check_holdout(sample.with_role(Role.TRAIN), extras.holdout)
     return None if extras.init is None else initial_network(network, extras.init).parameters
+
+
+def _check_role(sample: Sample, holdout: Sample) -> None:
+    """Refuse labels that were meant for something else: what was used once is not held out."""
+    if holdout is sample:
+        raise SampleReuseError("held-out data", f"the training data {sample.name} themselves", "pass unused data")
+    if holdout.role is not Role.HOLDOUT:
+        got = f"{holdout.name} of role {holdout.role}"
+        raise SampleReuseError("held-out data of role holdout", got, "pass data that were never used, with that role")
+
+
+def _constants(run: _Run) -> int:
+    """Numbers of graph and preprocessing that are neither parameters nor customary; the usual scale is the program's.
+
+    Of a mean or deviation only the unusual entries count: here each costs 64 bits, it is not merely reported.
+    """
+    given, usual = run.preprocessing, Preprocessing.usual(run.sample)
+    numbers = (*given.mean, *given.std, *(() if given.scale == usual.scale else (given.scale,)))
+    return count_unusual_scalars(run.network.architecture) + sum(map(is_unusual, numbers))
 
 
 def _stability(run: _Run) -> StabilityFacts:
@@ -256,7 +279,8 @@ def _holdout(run: _Run) -> HoldoutFacts | Absent:
     if run.extras.holdout is None:
         return NO_HOLDOUT
     with run.stage("holdout"):
-        return count_holdout(run.network, run.extras.holdout, run.preprocessing, run.settings.device, run.progress)
+        facts = count_holdout(run.network, run.extras.holdout, run.preprocessing, run.settings.device, run.progress)
+        return replace(facts, shared=count_shared_examples(run.extras.holdout, run.sample))
 
 
 def _with_graph(run: _Run, inputs: BoundInputs) -> BoundInputs:

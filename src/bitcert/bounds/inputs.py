@@ -247,11 +247,19 @@ class MessageFacts:
 
 @dataclass(frozen=True)
 class HoldoutFacts:
-    """Errors of the network on held-out labels."""
+    """Errors of the network on held-out labels.
+
+    Attributes:
+        name: of the held-out data.
+        errors: of the network on them.
+        samples: how many there are.
+        shared: of them, those whose input occurs in the training sample too, byte by byte.
+    """
 
     name: str
     errors: int
     samples: int
+    shared: int = 0
 
     @property
     def rate(self) -> float:
@@ -274,6 +282,7 @@ class BoundInputs:
         delta: failure probability of guarantees, in (0, 1).
         structure: hypotheses on the graph by name, as :mod:`bitcert.measure.hypotheses` states them.
         num_parameters: entries of all parameters, biases and shifts included.
+        constants: unusual numbers outside the parameters: scalars of the graph, and of the preprocessing.
         smoothness: ``rho_delta >= 3 d``, from a profile.
         zeta: fraction of outliers of the profile's ``zeta`` values; 0 where there is no profile.
         measured_samples: examples that the profile was measured on.
@@ -296,6 +305,7 @@ class BoundInputs:
     delta: float = 0.05
     structure: Mapping[str, Condition] = field(default_factory=dict)
     num_parameters: int = 0
+    constants: int = 0
     smoothness: Condition | Absent = NO_PROFILE
     zeta: float = 0.0
     measured_samples: int | None = None

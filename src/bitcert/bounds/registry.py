@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from bitcert.bounds.inputs import BoundInputs
-from bitcert.bounds.value import BoundValue, Kind, NotComputed, Unit
+from bitcert.bounds.value import Absent, BoundValue, Kind, NotComputed, Status, Unit
 from bitcert.errors import unknown_name
 
 MODULES = (
@@ -49,6 +50,7 @@ class Bound:
         sentence: what the number says, for a reader who is no theorist.
         dropped: constants and logarithms left out; empty for a guarantee.
         function: pure.
+        formula: the formula in words and symbols, as the function documents it.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Bound:
     sentence: str
     dropped: str
     function: Function
+    formula: str = ""
 
     def __call__(self, inputs: BoundInputs) -> BoundValue:
         """The bound on this network; one that cannot be computed says why."""
@@ -66,6 +69,10 @@ class Bound:
             return self.function(inputs)
         except NotComputed as problem:
             return BoundValue(log=None, absent=problem.absent)
+        except (ArithmeticError, ValueError) as error:
+            # one row that leaves the range of a float must not take the table with it, and must say so
+            why = f"does not apply: it cannot be computed in float64 ({error})"
+            return BoundValue(log=None, absent=Absent(Status.OUTSIDE, why[:300]))
 
 
 def bound(
@@ -74,7 +81,8 @@ def bound(
     """Decorator that makes a function ``BoundInputs -> BoundValue`` a row; attributes as in :class:`Bound`."""
 
     def make(function: Function) -> Bound:
-        return Bound(name, source, title, kind, unit, sentence, dropped, function)
+        formula = " ".join((inspect.getdoc(function) or "").replace("``", "").split())
+        return Bound(name, source, title, kind, unit, sentence, dropped, function, formula)
 
     return make
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bitcert.bounds.registry import Bound
+from bitcert.bounds.registry import Bound, all_bounds
 from bitcert.bounds.value import BoundValue, Condition, Ingredient, Kind, LayerValue, Status, Unit
 from bitcert.errors import DecodeError, unknown_name
 from bitcert.measure.codec import FormatProblem, decode, encode, encode_text, parse
@@ -42,6 +42,7 @@ class BoundRow:
         vacuous: a bound on an error of 1 or more, or a capacity of ``m`` or more.
         printed_log10: as the paper prints it, where an erratum changes the value.
         probability: with which the claim holds where the paper states one.
+        formula: what was computed, in the symbols of the paper.
         conditions, ingredients, layers, notes: as in :class:`bitcert.bounds.value.BoundValue`; layers' logs natural.
     """
 
@@ -67,6 +68,7 @@ class BoundRow:
     notes: tuple[str, ...]
     sentence: str
     dropped: str
+    formula: str
 
     @classmethod
     def of(cls, bound: Bound, found: BoundValue, num_samples: int) -> BoundRow:
@@ -92,7 +94,7 @@ class BoundRow:
             gap_log10=gap.log10,
             status=str(found.status),
             applies=found.status.applies,
-            why=found.why,
+            why=f"exactly 0; {found.why}" if found.log == -math.inf else found.why,
             vacuous=limited and size.log is not None and size.log >= 0,
             printed_log10=None if printed is None or math.isinf(printed) else printed / math.log(10),
             probability=found.probability,
@@ -102,6 +104,7 @@ class BoundRow:
             notes=found.notes,
             sentence=bound.sentence,
             dropped=bound.dropped,
+            formula=bound.formula,
         )
 
 
@@ -223,6 +226,10 @@ def _check(table: BoundTable) -> None:
         raise FormatProblem("impossible counts")
     if not 0 < table.gamma < math.inf or not 0 <= table.margin_loss <= 1:
         raise FormatProblem("an impossible margin")
+    sizes = [*(table.network[key] for key in ("num_parameters", "depth", "width")), *(size for _, size in table.layers)]
+    sizes += [layer.actual for row in table.rows for layer in row.layers]
+    if min(sizes) < 0 or table.sample["num_classes"] < 2:
+        raise FormatProblem("a negative size, or fewer than two classes")
     names = [row.name for row in table.rows]
     if len(set(names)) != len(names):
         raise FormatProblem("a row given twice")
@@ -235,8 +242,17 @@ def _check(table: BoundTable) -> None:
         allowed = (Kind(row.kind), Kind(row.theorem_kind), Unit(row.unit), Status(row.status))  # ValueError otherwise
         if allowed[3].applies is not row.applies:
             raise FormatProblem(f"a status that contradicts itself, of {row.name[:60]}")
+        if not _fits_registry(row):
+            raise FormatProblem(f"another kind or unit of statement than {row.name[:60]} is")
         if not (_fits_status(row) and _fits_value(row, table.sample["num_samples"])):
             raise FormatProblem(f"a row that contradicts itself, {row.name[:60]}")
+
+
+def _fits_registry(row: BoundRow) -> bool:
+    """Whether a row makes the kind of statement that its bound makes; no stranger's bound is a guarantee."""
+    known = {bound.name: (str(bound.kind), str(bound.unit)) for bound in all_bounds()}
+    said = (row.theorem_kind, row.unit)
+    return known.get(row.name, (str(Kind.MEASURE), row.unit)) == said
 
 
 def _fits_status(row: BoundRow) -> bool:

@@ -74,6 +74,10 @@ class Absent:
     why: str
 
 
+TRUST = "taken on trust"
+"""How the detail of a condition begins that no program can check."""
+
+
 class NotComputed(Exception):
     """A bound met an ingredient that is not there; :class:`~bitcert.bounds.registry.Bound` turns it into a row."""
 
@@ -158,7 +162,13 @@ class BoundValue:
             found = [f"{c.name} ({c.detail})" for c in self.conditions if c.holds is verdict]
             if found:
                 return f"{words}: {'; '.join(found)}"
-        return "every condition holds on this network and sample" if self.conditions else "needs no condition"
+        if not self.conditions:
+            return "needs no condition"
+        assumed = [c.name for c in self.conditions if c.detail.startswith(TRUST)]
+        if len(assumed) == len(self.conditions):
+            return f"{TRUST}: {'; '.join(assumed)}"
+        told = "every condition holds on this network and sample"
+        return f"{told}, as far as it can be checked; {TRUST}: {'; '.join(assumed)}" if assumed else told
 
     @property
     def value(self) -> float | None:

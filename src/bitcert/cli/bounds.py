@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from bitcert.bounds.gathering import bounds
+from bitcert.bounds.ingredients.messages import open_messages
 from bitcert.bounds.settings import BoundSettings
 from bitcert.bounds.table import BoundTable
 from bitcert.certify.certificate import Certificate
@@ -35,12 +36,14 @@ from bitcert.measure import StabilityProfile, plan_measure
 from bitcert.network import Network
 from bitcert.output import BOUNDS_FILES, SERIES_FILES, check_output_folder, remove_folder, write_output
 from bitcert.report import bounds_files, bounds_summary, series_files
+from bitcert.report.bounds_series import differences
 
 BOUNDS_FILE = "bounds.json"
 SERIES_FILE = "series.json"
 REPORT_FILE = "report.html"
 CERTIFICATE_FILE = "certificate.json"
 OUT, SERIES_OUT = "bounds-out", "series-out"
+WIDTH_OF_FILES = 120
 MOST_CERTIFICATES = 20
 MOST_CERTIFICATE_BYTES = 1 << 20
 
@@ -135,6 +138,9 @@ def bounds_command(
         print(table.rows_json(), end="")
         return
     console = Console(highlight=False)
+    if not console.is_terminal:
+        # in a file or a pipe names of rows are looked for: none is folded
+        console = Console(highlight=False, width=WIDTH_OF_FILES)
     console.print(bounds_summary(table))
     console.print(f"Results: {folder / REPORT_FILE}, {folder / BOUNDS_FILE}", markup=False)
 
@@ -168,7 +174,14 @@ def _certificates(named: str, model: str, weights: str | None, sample: Sample) -
         return ()
     home = Path(beside).parent
     candidates = [home / CERTIFICATE_FILE, *sorted(home.glob(f"*/{CERTIFICATE_FILE}"))]
-    return tuple(path for path in candidates if _is_of(path, sample))[:MOST_CERTIFICATES]
+    found = tuple(path for path in candidates if _is_of(path, sample) and _opens(path, sample))
+    if len(found) > MOST_CERTIFICATES:
+        note = (
+            f"Note: {len(found)} certificates of this sample beside the weights; the first {MOST_CERTIFICATES} by name "
+            f"are taken, {len(found) - MOST_CERTIFICATES} left out. Name others with --certificates."
+        )
+        Console(stderr=True, highlight=False).print(note, markup=False, soft_wrap=True)
+    return found[:MOST_CERTIFICATES]
 
 
 def _is_of(path: Path, sample: Sample) -> bool:
@@ -179,6 +192,17 @@ def _is_of(path: Path, sample: Sample) -> bool:
         return bool(Certificate.from_json(path.read_text(encoding="ascii")).data.get("hash") == sample.content_hash)
     except (BitcertError, OSError, UnicodeDecodeError):
         return False
+
+
+def _opens(path: Path, sample: Sample) -> bool:
+    """Whether the files beside a certificate that nobody named are whole; if not, it is left out with a note."""
+    try:
+        open_messages((path,), sample)
+    except BitcertError as error:
+        note = f"Note: left out {path}, which lies beside the weights: {error.got[:200]}."
+        Console(stderr=True, highlight=False).print(note, markup=False, soft_wrap=True)
+        return False
+    return True
 
 
 def _note_weights(model: str, weights: str | None) -> None:
@@ -224,5 +248,5 @@ def _series(named: str, over: str, at: str, out: Path, json_output: bool) -> Non
         print(files[SERIES_FILE].decode(), end="")
         return
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{len(tables)} networks against {over}.", markup=False)
+    console.print(f"{len(tables)} networks against {over}. {differences(tables)}".strip(), markup=False)
     console.print(f"Results: {out / REPORT_FILE}, {out / SERIES_FILE}", markup=False)

@@ -36,10 +36,19 @@ _USUAL_SCALARS = frozenset(
 )
 
 
+def is_unusual(value: float) -> bool:
+    """Whether a number is other than the customary ones (slopes, epsilons, 0, 1, ...).
+
+    >>> is_unusual(-0.5), is_unusual(0.1307)
+    (False, True)
+    """
+    return abs(value) not in _USUAL_SCALARS
+
+
 def count_unusual_scalars(architecture: Architecture) -> int:
-    """Scalar attributes of the graph other than the customary ones (slopes, epsilons, 0, 1, ...)."""
+    """Scalar attributes of the graph other than the customary ones."""
     values = [value for node in architecture.nodes for value in node.attributes.values() if isinstance(value, float)]
-    return sum(abs(value) not in _USUAL_SCALARS for value in values)
+    return sum(map(is_unusual, values))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from bitcert.report.bounds_figures import (
     rows_with_layers,
     size_log10,
 )
-from bitcert.report.bounds_series import plot_series, series_json, series_rows, sort_series
+from bitcert.report.bounds_series import differences, plot_series, series_json, series_rows, sort_series
 from bitcert.report.drawing import draw, for_file, for_page
 from bitcert.report.templating import Picture, get_template
 
@@ -82,8 +82,9 @@ def series_files(
     caption = (
         "Above: bounds on a logarithmic axis; a capacity is drawn as the gap that follows from it. Below, where "
         "held-out labels are known: the real gap, and one bound moved and stretched to the same range, so that only "
-        "its shape can be compared."
+        "its shape can be compared. Solid lines are guarantees of every network, broken lines measures. "
     )
+    caption = (caption + differences(tables)).strip()
     drawn = draw(plot_series(tables, over, at)[0])
     rows = series_rows(placed)
     picture = Picture(title, Markup(for_page(drawn, "series", f"{title}. {caption}")), caption)
@@ -174,6 +175,7 @@ def _cells(row: BoundRow) -> dict[str, Any]:
         "sentence": row.sentence,
         "verdict": bounds_words.verdict(row),
         "dropped": row.dropped,
+        "formula": words.clean(row.formula, 1000),
         "printed": "" if printed is None else bounds_words.power(printed),
         "probability": "" if row.probability is None else words.number(row.probability),
         "conditions": bounds_words.condition_lines(row),

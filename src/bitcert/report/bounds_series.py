@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from matplotlib.artist import Artist
@@ -156,7 +156,11 @@ def plot_series(
         height = 4.0 + (2.4 if with_gaps else 0.0) + 0.2 * len(chosen)
         figure, axes = new_figure(height=height, rows=2 if with_gaps else 1)
         for k, name in enumerate(chosen):
-            _draw(axes[0], places, rows[name], ramp(k, len(chosen)), MARKS[k % len(MARKS)], label_text(name, 44))
+            proved = all(table.row(name).kind == Kind.GUARANTEE for _, table in placed if _has(table, name))
+            look = {"color": ramp(k, len(chosen)), "marker": MARKS[k % len(MARKS)]}
+            # a measure is no bound: its line is thin and broken
+            look |= {"linewidth": 2.2} if proved else {"linewidth": 1.1, "linestyle": (0, (6, 2))}
+            _draw(axes[0], places, rows[name], look, label_text(f"{name}{' (guarantee)' if proved else ''}", 56))
         _bound_axis(axes[0], places, gaps)
         if with_gaps:
             _draw_gaps(axes[1], places, gaps, {name: rows[name] for name in chosen})
@@ -169,9 +173,31 @@ def plot_series(
     return figure, axes
 
 
-def _draw(axes: Axes, places: list[float], logs: Sequence[float | None], colour: str, mark: str, label: str) -> None:
+def _has(table: BoundTable, name: str) -> bool:
+    return any(row.name == name for row in table.rows)
+
+
+def differences(tables: Sequence[BoundTable]) -> str:
+    """One sentence about what else differs between the networks of a series; empty if nothing does.
+
+    A curve over the width says little if the data change with it.
+    """
+    parts = {
+        "training samples": {table.sample["content_hash"] for table in tables},
+        "numbers of training examples": {table.sample["num_samples"] for table in tables},
+        "numbers of classes": {table.sample["num_classes"] for table in tables},
+        "rules for the margin": {table.gamma_rule for table in tables},
+        "deltas": {table.delta for table in tables},
+    }
+    told = [name for name, values in parts.items() if len(values) > 1]
+    same = len({table.network["content_hash"] for table in tables}) < len(tables)
+    sentences = [f"The networks have different {', '.join(told)}."] if told else []
+    return " ".join(sentences + (["One network occurs more than once."] if same else []))
+
+
+def _draw(axes: Axes, places: list[float], logs: Sequence[float | None], look: Mapping[str, Any], label: str) -> None:
     heights = [math.nan if value is None else max(-_FARTHEST, min(_FARTHEST, value)) for value in logs]
-    axes.plot(places, heights, color=colour, marker=mark, markersize=5.5, linewidth=1.3, label=label)
+    axes.plot(places, heights, markersize=5.5, label=label, **look)
 
 
 def _bound_axis(axes: Axes, places: list[float], gaps: Sequence[float | None]) -> None:

@@ -37,7 +37,7 @@ WIDTHS = (9, 6, 9, 20)
 PADDING, MIN_NAME = 2, 12
 MOST_ROWS = 300
 MOST_REASONS = 60
-MOST_NAMES = 6
+MOST_NAMES = 100
 MAX_NAME = 44
 MAX_REASON = 200
 
@@ -59,7 +59,7 @@ def bounds_summary(table: BoundTable) -> Group:
         Text(
             "* guarantee: proved, with every constant. All else are measures: constants and logarithms are left out. "
             "Value: a capacity in samples (as a gap sqrt(value / m)), a bound on error or gap, or, without a gap, a "
-            "quantity that only compares networks. Vacuous: 1 or more, true of every network.",
+            "quantity that only compares networks. Vacuous: 1 or more, which says nothing of any network.",
             style="dim",
         )
     )

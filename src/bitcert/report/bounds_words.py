@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bitcert.bounds.value import Kind, Status, Unit
+from bitcert.bounds.value import TRUST, Kind, Status, Unit
 from bitcert.report.words import UNKNOWN, clean, delta_text, number, percent, percent_up, share
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def order_text(row: BoundRow) -> str:
     """The order of magnitude: the base-10 logarithm with one decimal, ``"-inf"`` for exactly 0."""
     if row.log10 is None:
         return UNKNOWN if row.value is None else "-inf"
-    return f"{row.log10:.1f}" if abs(row.log10) < _LARGEST_EXPONENT else power(row.log10)
+    rounded = round(row.log10, 1) + 0.0  # no "-0.0"
+    return f"{rounded:.1f}" if abs(row.log10) < _LARGEST_EXPONENT else power(row.log10)
 
 
 def gap_text(row: BoundRow) -> str:
@@ -240,7 +241,12 @@ def facts(table: BoundTable) -> list[tuple[str, str]]:
             f"γ = {table.gamma:.4g} ({clean(table.gamma_rule, 120)}); {percent(table.margin_loss)} of the training "
             "margins are at most γ.",
         ),
-        ("Guarantees", f"fail with probability at most δ = {delta_text(table.delta)} over the draw of the sample."),
+        (
+            "Guarantees",
+            f"Each by itself fails with probability at most δ = {delta_text(table.delta)} over the draw of the sample; "
+            "they do not all hold at once with that probability. Rows of messages share δ among the certificates named "
+            "here: others that were made of this sample are not counted.",
+        ),
     ]
     if held is not None:
         told.insert(
@@ -257,7 +263,11 @@ def facts(table: BoundTable) -> list[tuple[str, str]]:
 def condition_lines(row: BoundRow) -> list[str]:
     """Every hypothesis, whether it holds here, and the numbers behind it."""
     words = {True: "holds", False: "fails", None: "unknown"}
-    return [f"{clean(c.name, 200)}: {words[c.holds]} ({clean(c.detail, 300)})" for c in row.conditions[:MOST_ENTRIES]]
+    return [
+        f"{clean(c.name, 200)}: {'assumed' if c.holds and c.detail.startswith(TRUST) else words[c.holds]} "
+        f"({clean(c.detail, 300)})"
+        for c in row.conditions[:MOST_ENTRIES]
+    ]
 
 
 def ingredient_lines(row: BoundRow) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ HYPOTHESES = (
     "positively homogeneous apart from biases",
     "chain of layers",
     "every weight layer measured",
+    "only weight layers, ReLU and flattening",
 )
 
 
@@ -127,3 +128,16 @@ def inputs(
             sum(own.distance.frobenius**2 for own in layers if isinstance(own.distance, WeightNorms))
         )
     return BoundInputs(**settings)
+
+
+def rounding(matrices: Sequence[Any], radius: float) -> float:
+    """How far float32 logits of a bias-free chain can be from the exact ones on ``||x|| <= radius``, written out."""
+    size, error = radius, 0.0
+    for matrix in matrices:
+        rows = np.asarray(matrix, np.float64)
+        terms = (rows.shape[1] + 1) * 2.0**-24
+        spectral = np.linalg.norm(rows, 2)
+        change = terms / (1 - terms) * np.linalg.norm(rows)
+        error = (spectral + change) * error + change * size
+        size *= spectral
+    return float(error)

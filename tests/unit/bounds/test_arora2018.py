@@ -30,7 +30,7 @@ from bitcert.bounds.papers.arora2018 import (
     thm22_constants,
     thm22_original,
 )
-from bitcert.bounds.papers.zhang2020 import theorem_5_1, theorem_5_7
+from bitcert.bounds.papers.zhang2020 import theorem_2_4, theorem_5_1, theorem_5_7
 from bitcert.bounds.table import BoundRow
 from bitcert.bounds.value import Absent, Condition, Kind, Status
 from bitcert.codecs.projection_tail import num_projections
@@ -86,6 +86,20 @@ def test_theorem_21_is_no_guarantee_for_weights_that_are_not_float32():
     assert found.status is Status.FAILS
     assert BoundRow.of(thm21, found, 4).kind == Kind.MEASURE
     assert thm21(two(parameters={"w": torch.tensor([0.1])})).status is Status.HOLDS
+
+
+def test_numbers_outside_the_parameters_cost_64_bits_each():
+    """Thresholds written into the code may have been learnt as well."""
+    for bound in (thm21, theorem_2_4, thm22_constants, thm22_original):
+        inputs = hand.inputs([[[4.0]]], gamma=1.0, sample=many_margins(norm_limit=6.0))
+        free, charged = bound(inputs), bound(replace(inputs, constants=306))
+        assert charged.ingredients["constants"] == 306
+        assert charged.ingredients["bits"] == free.ingredients["bits"] + 64 * 306
+        loss = charged.ingredients["training_loss" if "training_loss" in charged.ingredients else "margin_loss"]
+        gap = math.sqrt((charged.ingredients["bits"] * math.log(2) + math.log(20)) / 2000)
+        assert charged.value == pytest.approx(loss + gap, rel=1e-9)
+        assert any(note.startswith("306 unusual numbers") for note in charged.notes)
+        assert not any("unusual numbers" in note for note in free.notes)
 
 
 def test_theorem_21_counts_near_ties_as_errors():
@@ -186,6 +200,8 @@ def test_sixty_layers_of_norm_1e30():
     assert thm22(deep).value is None
     for bound in (thm22_constants, thm22_original, *STABLE):
         assert math.isfinite(bound(deep).log)
+    for bound in (thm22_constants, thm22_original):
+        assert bound(deep).why.startswith("fails: float32 logits within a known distance of the exact ones (up to")
     # each layer needs log2(1e30^60) digits and a few more
     assert thm22_constants(deep).ingredients["entry_bits"][0] == pytest.approx(1800 * math.log2(10), abs=20)
 
@@ -548,3 +564,20 @@ def test_no_row_is_nan_or_without_a_sentence(bound):
     assert row.why
     assert row.sentence.endswith(".")
     assert (row.dropped == "") == (row.theorem_kind == "guarantee")
+
+
+def test_dead_inputs_are_told_beside_the_extremes():
+    dead = Condition("no dead inputs", False, "150 of layer_cushion skipped")
+    inputs = hand.inputs(TWO, smoothness=SMOOTH)
+    told = hand.inputs(TWO, smoothness=SMOOTH, structure={**inputs.structure, dead.name: dead})
+    for bound in STABLE:
+        assert any("150 of layer_cushion skipped" in note for note in bound(told).notes)
+        assert bound(told).status is bound(inputs).status
+
+
+def test_a_norm_that_did_not_converge_fails_the_row():
+    broken = Condition("operator norms converged", False, "one known to 1e-3 only")
+    inputs = hand.inputs(TWO)
+    found = thm22(hand.inputs(TWO, structure={**inputs.structure, broken.name: broken}))
+    assert found.status is Status.FAILS
+    assert "known to 1e-3 only" in found.why

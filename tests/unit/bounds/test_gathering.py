@@ -15,7 +15,7 @@ from bitcert import Compressed, Helper, Preprocessing, Role, Sample, capture, ce
 from bitcert.bounds import gathering
 from bitcert.bounds.formulas.low_rank_network import OFFSETS_IN_LAYERS
 from bitcert.bounds.gathering import bounds, gather
-from bitcert.bounds.papers.galanti2023 import PLAIN
+from bitcert.bounds.ingredients.conditions import PLAIN
 from bitcert.bounds.registry import Bound, all_bounds
 from bitcert.bounds.settings import BoundSettings
 from bitcert.bounds.table import BoundTable
@@ -35,6 +35,7 @@ def load(name):
 nets, hand = load("nets"), load("hand")
 QUICK = BoundSettings(margin_quantile=0.3, flatness=False)
 BARE = BoundSettings(margin_quantile=0.3, flatness=False, profile=False)
+POSITIVE = BoundSettings(margin_quantile=0.95, flatness=False, profile=False)
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +279,59 @@ def test_the_training_data_are_no_held_out_data(network, sample):
         gather(network, sample, BARE, holdout=sample)
     with pytest.raises(BitcertError, match=r"^expected .* got .*; "):
         gather(network, sample, BARE, holdout=sample.with_role(Role.HOLDOUT))
+
+
+def test_labels_meant_for_something_else_are_no_held_out_data(network, sample, holdout):
+    for role in (Role.PRIOR, Role.TRAIN, Role.UNLABELLED):
+        with pytest.raises(
+            SampleReuseError, match=rf"^expected held-out data of role holdout, got held of role {role}"
+        ):
+            gather(network, sample, BARE, holdout=holdout.with_role(role))
+    with pytest.raises(SampleReuseError, match="the training data toy themselves"):
+        gather(network, sample, BARE, holdout=sample)
+
+
+def test_held_out_examples_that_are_training_examples_are_counted(network, sample, holdout):
+    """Few enough to pass as chance repeats, and with other labels: the inputs decide."""
+    inputs = np.concatenate([sample.inputs[:7], sample.inputs[:1], holdout.inputs])
+    labels = np.concatenate([(sample.labels[:7] + 1) % 3, sample.labels[:1], holdout.labels])
+    mixed = Sample(inputs, labels, 3, Role.HOLDOUT, "mixed")
+    table = bounds(network, sample, BARE, holdout=mixed)
+    row = table.row("holdout")
+    assert row.kind == Kind.MEASURE
+    assert row.ingredients["shared_with_training"] == 8
+    assert row.why == "fails: held-out labels never used (8 of 33 are also training examples)"
+    clean = bounds(network, sample, BARE, holdout=holdout).row("holdout")
+    assert (clean.kind, clean.ingredients["shared_with_training"]) == (Kind.GUARANTEE, 0)
+
+
+class Thresholds(nn.Module):
+    """Thresholds written into the code."""
+
+    def __init__(self, *thresholds):
+        super().__init__()
+        self.thresholds, self.out = thresholds, nn.Linear(5, 3, bias=False)
+
+    def forward(self, x):
+        steps = [torch.clamp(x - t, -0.5, 0.5) for t in self.thresholds]
+        return self.out(torch.stack(steps).sum(0) if len(steps) > 1 else steps[0])
+
+
+def test_numbers_outside_the_parameters_are_counted(network, sample):
+    def constants(module, **given):
+        return gather(nets.captured(module, 5), sample, POSITIVE, **given).constants
+
+    assert constants(Thresholds(0.25)) == 0
+    assert constants(Thresholds(0.26)) == 1
+    plain = Thresholds(1.0)
+    assert constants(plain, preprocessing=Preprocessing(3.7)) == 1
+    assert constants(plain, preprocessing=Preprocessing(1.0)) == 0
+    many = constants(
+        Thresholds(0.137), preprocessing=Preprocessing(2.0, (0.0, 0.1, 0.13, 0.5, 0.31), (1.0, 0.5, 0.7, 2, 3))
+    )
+    assert many == 1 + 2 + 1
+    charged = bounds(nets.captured(Thresholds(0.26), 5), sample, POSITIVE).row("zhang2020-thm2.4")
+    assert charged.ingredients["bits"] == 32 * 15 + 64
 
 
 def test_a_bad_file_is_found_before_any_measurement(network, sample, monkeypatch, tmp_path):

@@ -15,12 +15,16 @@ from bitcert import Helper, Network, Role, Sample, capture, certify
 from bitcert.bounds.ingredients.messages import open_messages
 from bitcert.bounds.inputs import MessageFacts
 from bitcert.bounds.papers import arora2018, guarantees
+from bitcert.bounds.papers.zhang2020 import theorem_2_4_message
+from bitcert.bounds.table import BoundRow, BoundTable
+from bitcert.bounds.value import Kind, Status
 from bitcert.codecs.base import Rest, Selection
 from bitcert.codecs.quantise import Quantise
 from bitcert.codecs.quantiser import Uniform
 from bitcert.errors import DecodeError, InputError
 from bitcert.helper import HelperWeights
 from bitcert.helper.composed import Base
+from bitcert.report.bounds_words import best_guarantee, verdict
 
 spec = importlib.util.spec_from_file_location("bounds_hand", Path(__file__).with_name("hand.py"))
 hand = importlib.util.module_from_spec(spec)
@@ -152,13 +156,55 @@ def test_public_weights_are_named_and_those_of_this_network_left_out(digits, tmp
     assert "its public weights are those of this network" in note
 
 
-def test_rows_of_a_message_say_what_they_rest_on_and_speak_of():
-    basis = "a refers to public weights 0123"
-    facts = (MessageFacts("a", 100, 2, 0.1, 0.1, 3, basis), MessageFacts("b", 900, 9, 0, 0))
-    for row in (guarantees.occam_binomial, arora2018.thm21_message):
-        found = row(
-            hand.inputs([[[1.0, 0.0], [0.0, 1.0]]], sample=hand.sample([0.5] * 1000), messages=facts, gamma=0.1)
-        )
-        trust = next(c for c in found.conditions if c.name.startswith("architecture and helper fixed"))
-        assert "public weights 0123" in trust.detail
-        assert any("decoded from a, which gives another label than this one on 3 of 1,000" in n for n in found.notes)
+ROWS = (
+    guarantees.occam_binomial,
+    guarantees.occam_kl,
+    guarantees.occam_hoeffding,
+    arora2018.thm21_message,
+    theorem_2_4_message,
+)
+RESTING = MessageFacts("a", 100, 2, 0.01, 0.01, 3, "a refers to public weights 0123")
+BARE = MessageFacts("b", 300, 9, 0.01, 0.01, 4)
+
+
+def given(*messages):
+    return hand.inputs([np.eye(2)], sample=hand.sample([0.5] * 1000), messages=messages, gamma=0.1)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_message_that_refers_to_public_weights_proves_nothing(row):
+    found = row(given(RESTING))
+    assert found.status is Status.UNKNOWN
+    assert found.why.startswith("unknown: architecture and helper fixed before the sample was seen")
+    assert "public weights 0123" in found.why
+    assert any("decoded from a, which gives another label than this one on 3 of 1,000" in n for n in found.notes)
+    line = BoundRow.of(row, found, 1000)
+    assert (line.kind, line.applies) == (Kind.MEASURE, None)
+    assert not line.vacuous
+    assert "proved" not in verdict(line).lower()
+    table = BoundTable({}, {}, None, 1.0, "by hand", 0.0, 0.05, (line,), (), {}, {}, {})
+    assert best_guarantee(table) is None, "the headline must not quote it"
+    free = BoundRow.of(row, row(given(BARE)), 1000)
+    assert best_guarantee(replace(table, rows=(line, free))) is free
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_messages_without_public_weights_still_prove_something_beside_those_with(row):
+    """The one with weights would be the smaller bound; delta is shared by both all the same."""
+    alone, found = row(given(BARE)), row(given(RESTING, BARE))
+    assert row(given(RESTING)).log < alone.log
+    assert found.status is Status.HOLDS
+    assert found.ingredients["message"] == "b"
+    assert found.ingredients["delta_of_each"] == pytest.approx(0.05 / 2)
+    assert found.ingredients["all_bits"] == (300.0,)
+    assert found.log > alone.log, "sharing delta is not free"
+    assert any(note.startswith("1 of 2 messages refers to public weights") for note in found.notes)
+    both = row(given(RESTING, replace(RESTING, name="c", basis="c refers to public weights 4567")))
+    assert both.status is Status.UNKNOWN
+    assert "0123" in both.why
+    assert "4567" in both.why
+
+
+def test_many_public_weights_are_one_short_sentence():
+    many = [replace(RESTING, name="x" * 150, basis=f"{'x' * 150} refers to public weights {k}") for k in range(9)]
+    assert len(guarantees.occam_binomial(given(*many)).why) < 400

@@ -137,3 +137,19 @@ def test_one_layer_has_no_pairs_to_be_smooth():
     facts = stability_facts(measure(network, nets.sample_of(network), BoundSettings().measure))
     assert facts.smoothness.holds is True
     assert facts.smoothness.detail == "no pair of layers"
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "holds"), [(0.0, 3, None), (0.0, None, True), (0.0, 40, True), (9.0, 3, False)]
+)
+def test_smoothness_of_a_part_of_the_sample_shows_no_more_than_a_failure(network, sample, value, limit, holds):
+    """1/rho of a few examples is not that of all; that they break the condition is enough."""
+    profile = measure(network, sample, MeasureSettings(zeta=0.1))
+    part = dataclasses.replace(
+        profile,
+        smoothness=dataclasses.replace(profile.smoothness, value=value),
+        settings={**profile.settings, "smoothness_samples": limit},
+    )
+    condition = stability_facts(part).smoothness
+    assert condition.holds is holds
+    assert ("on 3 of 40 examples" in condition.detail) is (limit == 3)

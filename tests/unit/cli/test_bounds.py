@@ -162,6 +162,22 @@ def test_certificates_of_this_sample_beside_the_weights_are_found(bitcert, netwo
     assert [str(path) for path in faked["messages"]] == ["run/broken", "run/proved"], "as named"
 
 
+def test_certificates_that_are_left_out_are_counted(bitcert, network, faked, monkeypatch):
+    state = {"0.weight": torch.ones(6, 2), "0.bias": torch.zeros(6), "2.weight": torch.ones(5, 6)}
+    state |= {"2.bias": torch.zeros(5), "4.weight": torch.ones(2, 5), "4.bias": torch.zeros(2)}
+    save_file(state, network / "w.safetensors")
+    arguments = ("bounds", "nets:mlp", *QUICK, "--weights", "w.safetensors")
+    for name in ("a", "b", "c"):
+        assert bitcert("certify", "--data", "toy.npz", "--budget", "0.01", "--out", name).code == 0
+    assert "certificates of this sample beside" not in bitcert(*arguments).err
+    assert len(faked["messages"]) == 3
+    monkeypatch.setattr("bitcert.cli.bounds.MOST_CERTIFICATES", 1)
+    outcome = bitcert(*arguments)
+    assert [str(path) for path in faked["messages"]] == ["a/certificate.json"]
+    assert "3 certificates of this sample" in outcome.err
+    assert "the first 1 by name are taken, 2 left out" in outcome.err.replace("\n", " ")
+
+
 def test_a_message_gets_its_row(bitcert, network, unpictured):
     assert bitcert("certify", "--data", "toy.npz", "--budget", "0.01", "--out", "proved").code == 0
     outcome = bitcert("bounds", "nets:mlp", *QUICK, "--certificates", "proved", "--json")

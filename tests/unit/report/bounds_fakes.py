@@ -88,7 +88,7 @@ def make_usual(**changes: Any) -> BoundTable:
     error = {"unit": Unit.ERROR, "kind": Kind.GUARANTEE}
     return make_table(
         make_row("holdout", math.log10(0.03312345), **error, conditions=(), title="held-out labels"),
-        make_row("occam", math.log10(0.41), **error, title="message of the certificate"),
+        make_row("occam-binomial", math.log10(0.41), **error, title="message of the certificate"),
         make_row("occam-hoeffding", math.log10(1.5), **error),
         make_row("arora2018-thm2.1", math.log10(0.2), Unit.ERROR, Kind.GUARANTEE, (HOLDS, FAILS)),
         make_row(

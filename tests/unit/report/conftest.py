@@ -25,7 +25,7 @@ def _make(errors: int = 7920, samples: int = 60000, delta: float = 0.05, **chang
         "theorem": "Arora, Ge, Neyshabur & Zhang 2018, Theorem 2.1",
         "bounds": {"hoeffding": bound.hoeffding, "binomial": bound.binomial, "kl_chernoff": bound.kl_chernoff},
         "sections": sections,
-        "delta_ledger": (("occam", delta),),
+        "delta_ledger": (("occam-binomial", delta),),
         "decision_rule": {"dtype": "float32", "batch_size": 1000, "tolerance": 1e-5},
         "data": {"name": "leaves", "hash": "ab" * 32, "num_classes": 10, "shape": [1, 28, 28]},
         "helper": {"input_shape": [1, 28, 28], "architecture": None, "hash": "cd" * 32},

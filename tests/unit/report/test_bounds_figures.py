@@ -17,7 +17,7 @@ from bitcert.report.bounds_figures import (
     plot_effective_parameters,
     power_tick,
 )
-from bitcert.report.bounds_series import plot_series, rescaled, series_json, series_rows, sort_series
+from bitcert.report.bounds_series import differences, plot_series, rescaled, series_json, series_rows, sort_series
 from bitcert.report.drawing import draw, for_file
 
 from .bounds_fakes import LN10, SAMPLES, make_absent, make_layers, make_row, make_table, make_usual
@@ -56,9 +56,9 @@ def test_every_row_with_a_size_has_a_bar_the_tightest_on_top():
 
 
 def test_a_capacity_is_drawn_as_the_gap_that_follows():
-    _, axes = plot_bars(make_table(make_row("arora2018-thm4.1", 10.0), make_row("occam", -1.0, Unit.ERROR)))
+    _, axes = plot_bars(make_table(make_row("arora2018-thm4.1", 10.0), make_row("occam-binomial", -1.0, Unit.ERROR)))
     assert ends_of(axes) == pytest.approx([-1.0, (10.0 - math.log10(SAMPLES)) / 2])
-    assert labels_in(axes) == ["occam: 10.00 %", "arora2018-thm4.1: 1.0e+10 samples"]
+    assert labels_in(axes) == ["occam-binomial: 10.00 %", "arora2018-thm4.1: 1.0e+10 samples"]
 
 
 def test_the_axis_above_counts_samples():
@@ -71,12 +71,12 @@ def test_the_axis_above_counts_samples():
 
 
 def test_guarantee_measure_and_failed_differ_without_colour():
-    proved = make_row("occam", -0.5, Unit.ERROR, Kind.GUARANTEE)
+    proved = make_row("occam-binomial", -0.5, Unit.ERROR, Kind.GUARANTEE)
     failed = make_table(make_usual().row("arora2018-thm2.1"), make_row("bartlett2017-x", 3.0), proved)
     figure, axes = plot_bars(failed)
     drawn = dict(zip((t.partition(":")[0] for t in labels_in(axes)), axes.patches, strict=True))
-    assert drawn["occam"].get_facecolor()[3] == 1
-    assert drawn["occam"].get_hatch() is None
+    assert drawn["occam-binomial"].get_facecolor()[3] == 1
+    assert drawn["occam-binomial"].get_hatch() is None
     assert drawn["bartlett2017-x"].get_facecolor()[3] == 0
     assert drawn["bartlett2017-x"].get_hatch()
     assert drawn["arora2018-thm2.1"].get_facecolor()[3] == 0
@@ -168,9 +168,9 @@ def test_layers_of_chosen_rows_only():
     with pytest.raises(InputError, match="did you mean"):
         plot_effective_parameters(make_usual(), ["guha2023-thm5"])
     with pytest.raises(InputError, match="no layers"):
-        plot_effective_parameters(make_usual(), ["occam"])
+        plot_effective_parameters(make_usual(), ["occam-binomial"])
     with pytest.raises(InputError, match="sums over layers"):
-        plot_effective_parameters(make_table(make_row("occam", 1.0)))
+        plot_effective_parameters(make_table(make_row("occam-binomial", 1.0)))
 
 
 def test_deep_networks_are_cut_and_say_so():
@@ -258,11 +258,11 @@ def test_chosen_rows_and_missing_values():
 
 def test_the_usual_rows_are_one_of_each_paper_and_the_guarantees():
     extra = tuple(make_row(f"jiang2020-r{k}", 3.0, Unit.GAP) for k in range(30))
-    proved = make_row("occam", -0.5, Unit.ERROR, Kind.GUARANTEE)
+    proved = make_row("occam-binomial", -0.5, Unit.ERROR, Kind.GUARANTEE)
     tables = [of_width(100, 5.0, extra=(*extra, proved)), of_width(200, 6.0, extra=(*extra, proved))]
     _, axes = plot_series(tables)
-    drawn = {line.get_label() for line in axes[0].lines}
-    assert drawn >= {"arora2018-thm4.1", "bartlett2017-spectral", "jiang2020-r0", "occam"}, "one of each paper"
+    drawn = {str(line.get_label()).removesuffix(" (guarantee)") for line in axes[0].lines}
+    assert drawn >= {"arora2018-thm4.1", "bartlett2017-spectral", "jiang2020-r0", "occam-binomial"}, "one of each paper"
     assert "jiang2020-r1" not in drawn
 
 
@@ -276,3 +276,22 @@ def test_the_file_of_a_series_has_no_infinity():
 
 def test_layers_of_make_layers_are_those_of_the_table():
     assert [part.layer for part in make_layers(1.0, 2.0, 3.0)] == [name for name, _ in make_table().layers]
+
+
+def test_a_series_says_what_else_differs():
+    names = [replace(table, network={**table.network, "content_hash": str(k) * 64}) for k, table in enumerate(three())]
+    assert differences(names) == ""
+    other = replace(names[1], sample={**names[1].sample, "content_hash": "f" * 64, "num_samples": 7})
+    said = differences([names[0], other, other])
+    assert said.startswith("The networks have different training samples, numbers of training examples.")
+    assert said.endswith("One network occurs more than once.")
+
+
+def test_guarantees_and_measures_have_lines_of_their_own():
+    _, axes = plot_series(three(), "width")
+    lines = {str(line.get_label()): line for line in axes[0].get_lines()}
+    proved = [line for label, line in lines.items() if label.endswith("(guarantee)")]
+    measures = [line for label, line in lines.items() if label.startswith("arora")]
+    assert all(line.get_linestyle() == "-" and line.get_linewidth() > 2 for line in proved)
+    assert measures
+    assert all(line.get_linestyle() == "--" for line in measures)

@@ -94,7 +94,7 @@ def test_every_row_is_there_with_its_sentence(text):
         assert [cells for cells in page.rows if cells[0] == row.name], row.name
     (found,) = [cells for cells in page.rows if cells[0] == "arora2018-thm4.1"]
     assert found == ["arora2018-thm4.1", "177,828 samples", "5.2", "4.22", "conditions fail, vacuous"]
-    (proved,) = [cells for cells in page.rows if cells[0] == "occam"]
+    (proved,) = [cells for cells in page.rows if cells[0] == "occam-binomial"]
     assert proved[1:] == ["41.00 %", "-0.4", "41.00 %", "conditions hold"]
     assert page.text.count("So many examples would do.") == 12
 
@@ -186,7 +186,7 @@ def test_files_of_a_series():
     assert_self_contained(page)
     assert ["epoch", "1", "5"] in page.rows
     assert ["real gap", "1.50 %", "1.50 %"] in page.rows
-    assert ["occam", "0.41", "0.41"] in page.rows
+    assert ["occam-binomial", "0.41", "0.41"] in page.rows
     ElementTree.fromstring(files["series.svg"])
 
 
@@ -203,7 +203,7 @@ def test_the_summary_for_a_terminal():
     shown = show(bounds_summary(make_usual()))
     assert "at most 3.32 % errors are proved (holdout), the real gap is 1.50 %." in shown
     assert re.search(r"  arora2018-thm4\.1\s+177,828\s+5\.2\s+4\.22\s+fail, vacuous", shown)
-    assert re.search(r"\* occam\s+41\.00 %\s+-0\.4\s+41\.00 %\s+hold\s", shown)
+    assert re.search(r"\* occam-binomial\s+41\.00 %\s+-0\.4\s+41\.00 %\s+hold\s", shown)
     assert re.search(r"  arora2018-thm2\.1\s+20\.00 %", shown), "a condition fails: no guarantee"
     assert re.search(r"bartlett2017-distance\s+–\s+–\s+–\s+needs --init", shown)
     assert re.search(r"jiang2020-log-prod-of-fro\s+31\.6\s+1\.5\s+hold", shown)

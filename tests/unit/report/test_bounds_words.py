@@ -37,7 +37,7 @@ def test_numbers_of_any_size(log10, shown):
 
 
 def test_a_guarantee_is_rounded_up_and_a_measure_is_not():
-    proved = make_row("occam", math.log10(0.24101), Unit.ERROR, Kind.GUARANTEE)
+    proved = make_row("occam-binomial", math.log10(0.24101), Unit.ERROR, Kind.GUARANTEE)
     measured = make_row("jiang2020-gap", math.log10(0.24101), Unit.GAP)
     assert words.value_text(proved) == "24.11 %"
     assert words.value_text(measured) == "24.10 %"
@@ -68,7 +68,7 @@ def test_a_row_without_a_value_has_dashes():
     ("name", "status"),
     [
         ("holdout", "no conditions"),
-        ("occam", "conditions hold"),
+        ("occam-binomial", "conditions hold"),
         ("occam-hoeffding", "conditions hold, vacuous"),
         ("arora2018-thm4.1", "conditions fail, vacuous"),
         ("arora2018-thm4.1-zeta", "conditions not all known"),
@@ -83,7 +83,7 @@ def test_statuses_in_words(table, name, status):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("occam", "Proved. Every condition holds on this network and sample."),
+        ("occam-binomial", "Proved. Every condition holds on this network and sample."),
         ("occam-hoeffding", "Proved, but vacuous: 100 % or more holds of every network. Every condition holds"),
         ("arora2018-thm2.1", "Fails: rho >= 3d (rho = 0.8, 3d = 9)."),
         ("bartlett2017-spectral", "Vacuous: as a bound on the gap 1.3e+07, where 1 already says nothing."),
@@ -98,13 +98,13 @@ def test_what_may_be_concluded(table, name, said):
 
 def test_a_theorem_whose_condition_fails_is_called_a_measure(table):
     assert words.kind_text(table.row("arora2018-thm2.1")) == "measure (a guarantee where its conditions hold)"
-    assert words.kind_text(table.row("occam")) == "guarantee"
+    assert words.kind_text(table.row("occam-binomial")) == "guarantee"
     assert words.kind_text(table.row("arora2018-thm4.1")) == "measure"
 
 
 def test_rows_stand_under_their_paper_in_order(table):
     groups = [(heading, [row.name for row in rows]) for heading, rows in words.papers(table.rows)]
-    assert groups[0] == ("Guarantees", ["holdout", "occam", "occam-hoeffding"])
+    assert groups[0] == ("Guarantees", ["holdout", "occam-binomial", "occam-hoeffding"])
     assert groups[1][0] == "Arora, Ge, Neyshabur & Zhang 2018"
     assert sum(len(names) for _, names in groups) == len(table.rows), "no row disappears"
     ((heading, _),) = words.papers([make_row("someone2030-thm1", 1.0)])
@@ -124,15 +124,15 @@ def test_the_headline_names_the_tightest_guarantee(table):
         words.headline(table)
         == "12 of 15 bounds on nets:mlp: at most 3.32 % errors are proved (holdout), the real gap is 1.50 %"
     )
-    bare = make_table(make_row("occam", 0.5, Unit.ERROR, Kind.GUARANTEE), held=False)
+    bare = make_table(make_row("occam-binomial", 0.5, Unit.ERROR, Kind.GUARANTEE), held=False)
     assert words.headline(bare) == "1 of 1 bounds on nets:mlp: no guarantee is below 100 %"
-    failed = make_table(make_row("occam", -1.0, Unit.ERROR, Kind.GUARANTEE, (HOLDS, FAILS)), held=False)
+    failed = make_table(make_row("occam-binomial", -1.0, Unit.ERROR, Kind.GUARANTEE, (HOLDS, FAILS)), held=False)
     assert "no guarantee is below 100 %" in words.headline(failed), "a condition fails"
 
 
 def test_the_headline_says_whose_error_a_message_limits(table):
-    row = replace(table.row("occam"), ingredients={"message": "out/lenet"})
-    assert "errors are proved of the network decoded from out/lenet (occam)" in words.headline(
+    row = replace(table.row("occam-binomial"), ingredients={"message": "out/lenet"})
+    assert "errors are proved of the network decoded from out/lenet (occam-binomial)" in words.headline(
         replace(table, rows=(row,))
     )
 
@@ -142,7 +142,9 @@ def test_facts_say_margin_gap_and_delta(table):
     assert told["Margin"].startswith("γ = 1.25 (5 % quantile of the training margins); 5.00 % of the training margins")
     assert told["Real gap"].startswith("1.50 %: 2.50 % errors on 2,000 held-out examples of toy test")
     assert "100 errors (1.00 %)" in told["Training sample"]
-    assert "δ = 0.05" in told["Guarantees"]
+    assert "Each by itself fails with probability at most δ = 0.05" in told["Guarantees"]
+    assert "do not all hold at once" in told["Guarantees"]
+    assert "others that were made of this sample are not counted" in told["Guarantees"]
     assert "Real gap" not in dict(words.facts(make_table(held=False)))
 
 

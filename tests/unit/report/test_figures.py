@@ -64,7 +64,7 @@ def test_bound_curves_rise_with_bits_and_errors(make_certificate):
 
 
 def test_bound_figure_of_the_original_marks_the_compressed_part(make_certificate):
-    ledger = (("occam", 0.04), ("disagreement", 0.01))
+    ledger = (("occam-binomial", 0.04), ("disagreement", 0.01))
     certificate = make_certificate(certifies="original", delta_ledger=ledger, bound=0.5)
     _, axes = plot_bound_surface(certificate)
     assert marked_point(axes)[1] == 100 * occam_bound(7920, 60000, 3224, 0.04).binomial

@@ -172,7 +172,7 @@ def test_sentence_stands_first_and_promises_are_limited(make_certificate):
 
 
 def test_original_network_is_not_called_compressed(make_certificate):
-    ledger = (("occam", 0.04), ("disagreement", 0.01))
+    ledger = (("occam-binomial", 0.04), ("disagreement", 0.01))
     text = Page(render_report(make_certificate(certifies="original", delta_ledger=ledger))).text
     assert "about the original network" in text
     assert "about the compressed network" not in text

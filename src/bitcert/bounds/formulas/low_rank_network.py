@@ -17,7 +17,15 @@ from ``u_0 = ||x||`` and ``e_0 = 0`` (times the factors of the nodes between lay
 A convolution's map changes by at most ``sqrt(taps)`` times its matrix ``[out, in * kernel]``, as no input lies in more
 patches than the kernel has taps.
 
-What this needs of the network is listed as conditions by :func:`class_conditions`; in exact arithmetic.
+**Rounding.** The logits that are measured are those of float32. In a chain of dense layers, ReLU and flattening every
+float32 value is the exact value of a network whose weights and biases are changed by relative amounts of at most ``g =
+(n + 1) u / (1 - (n + 1) u)``, ``u = 2^-24``, ``n`` the fan-in, in whatever order sums are taken, with or without fused
+multiplication (Higham 2002, section 3.1). A layer so changes by at most ``g ||A^i||_F``, and ``e_i = (1 + t_i) ||A^i||
+e_(i-1) + t_i (||A^i|| u_(i-1) + ||b^i||)`` with ``t_i = g ||A^i||_F / ||A^i||`` limits the distance between the float32
+and the exact logits: :func:`log_rounding`. Underflow is left out. Other graphs have no such limit here, which is a
+condition that is then unknown.
+
+What else this needs of the network is listed as conditions by :func:`class_conditions`.
 """
 
 from __future__ import annotations
@@ -27,15 +35,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bitcert.bounds.formulas.low_rank_code import LayerForm, shortest_form
+from bitcert.bounds.ingredients.conditions import OFFSETS_IN_LAYERS, PLAIN
 from bitcert.bounds.inputs import BoundInputs, LayerInputs, Lipschitz
 from bitcert.bounds.logs import log, log_sum
 from bitcert.bounds.value import Condition, need, outside
 
-OFFSETS_IN_LAYERS = "every offset is a bias of a weight layer"
-"""Name of the fact on the graph that networks with biases need."""
-
 EXACT_BITS = 32
 """Of a bias or any other parameter that is sent as it is; captured networks are float32."""
+
+ROUNDING = "float32 logits within a known distance of the exact ones"
+"""Name of a condition."""
+
+_UNIT = 2.0**-24
+"""Unit roundoff of float32."""
 
 _ALLOWANCE = 1e-9
 """Relative, for each layer: rounding of norms in float64."""
@@ -98,6 +110,42 @@ def log_relative_error(inputs: BoundInputs, log_radius: float, log_allowed: floa
         middle = (low + high) / 2
         low, high = (middle, high) if _log_change(links, log_radius, middle) <= allowed else (low, middle)
     return low
+
+
+def rounding_condition(inputs: BoundInputs) -> Condition:
+    """Whether :func:`log_rounding` speaks of this network."""
+    name = ROUNDING
+    for fact in (inputs.hypothesis(PLAIN), inputs.hypothesis("chain of layers")):
+        if fact.holds is not True:
+            return Condition(name, None, f"known for a chain of {PLAIN.removeprefix('only ')} only; {fact.detail}")
+    convolutions = [layer.name for layer in inputs.layers if layer.op != "linear"]
+    if convolutions:
+        return Condition(name, None, f"not known of convolutions: {convolutions[0]}")
+    return Condition(name, True, "a limit on rounding is taken off the margin")
+
+
+def log_rounding(inputs: BoundInputs, log_radius: float) -> float:
+    """``ln`` of the largest distance between float32 and exact logits over ``||x|| <= exp(log_radius)``.
+
+    ``-inf`` where :func:`rounding_condition` does not hold, or a network without biases has a layer of zeros; above
+    any margin for sums of 2^23 terms and more, or where a layer of zeros comes before biases.
+    """
+    if rounding_condition(inputs).holds is not True:
+        return -math.inf
+    if any(layer.norms.operator == 0 for layer in inputs.layers):
+        return math.inf if any(layer.has_bias for layer in inputs.layers) else -math.inf
+    links = _chain(inputs, need(inputs.lipschitz))
+    size, change = log_radius + links[0].after, -math.inf
+    for layer, link in zip(inputs.layers, links[1:], strict=True):
+        terms = (layer.fan_in + 1) * _UNIT
+        if terms >= 0.5:
+            return math.inf
+        part = log(terms / (1 - terms)) + log(layer.norms.frobenius) - link.operator
+        grown = link.operator + math.log1p(math.exp(min(part, 700.0)))
+        exact = log_sum([link.operator + size, link.bias])
+        change = log_sum([grown + change, part + exact]) + link.after
+        size = exact + link.after
+    return change
 
 
 def _closed_form(log_ratio: float, depth: int) -> float:

@@ -142,6 +142,12 @@ def _whole_sample(inputs: BoundInputs) -> Condition:
     return Condition(name, measured == inputs.m, f"{measured} of {inputs.m} examples")
 
 
+def dead_notes(inputs: BoundInputs) -> tuple[str, ...]:
+    """Examples whose ratio is 0/0 are in no extreme (THEORY section 3.1); how many there are, if any."""
+    dead = inputs.structure.get("no dead inputs")
+    return () if dead is None or dead.holds is not False else (f"dead inputs are in no extreme: {dead.detail}",)
+
+
 def stability_ingredients(inputs: BoundInputs, variant: Variant, found: Stability) -> dict[str, Ingredient]:
     """What the rows are computed from; cushions as the profile has them, the distance beside them."""
     pick = "zeta" if variant is Variant.ZETA else "worst"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from bitcert.bounds.ingredients.weights import CONVERGED
 from bitcert.bounds.inputs import BoundInputs, WeightNorms
 from bitcert.bounds.logs import log, log_product, log_sum
 from bitcert.bounds.value import Condition, need, outside
@@ -60,6 +61,12 @@ def log_power_sum(logs: Sequence[float], power: float) -> float:
 def network_conditions(inputs: BoundInputs, *names: str) -> tuple[Condition, ...]:
     """Hypotheses on the graph by name, each as it was gathered; one that was not is unknown."""
     return tuple(inputs.hypothesis(name) for name in names)
+
+
+def norm_conditions(inputs: BoundInputs) -> tuple[Condition, ...]:
+    """That the operator norms are what they should be, where the iteration did not settle; nothing where it did."""
+    found = inputs.structure.get(CONVERGED)
+    return () if found is None or found.holds else (found,)
 
 
 def frobenius(norms: WeightNorms) -> float:

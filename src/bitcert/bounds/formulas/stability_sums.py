@@ -18,6 +18,7 @@ from dataclasses import replace
 from bitcert.bounds.formulas.noise_stability import (
     Stability,
     Variant,
+    dead_notes,
     outlier_ingredients,
     outlier_note,
     stability_conditions,
@@ -67,7 +68,7 @@ def lemma3(inputs: BoundInputs, variant: Variant) -> BoundValue:
     found = stability_of(inputs, variant)
     epsilon = min(0.0, math.log(inputs.gamma) - math.log(2) / 2 - _log_output(inputs))
     divisor = math.log(6) + found.contraction + math.log(inputs.depth)
-    log_inverse_eta = 2 * math.log(inputs.m * inputs.depth * inputs.width / inputs.delta)
+    log_inverse_eta = 2 * (math.log(inputs.m * inputs.depth * inputs.width) - math.log(inputs.delta))
     epsilons = [epsilon - layer.inverse / 2 - divisor for layer in found.layers]
     content: dict[str, Ingredient] = {
         **_scale(inputs),
@@ -130,12 +131,12 @@ def _row(
     """The sum of these terms of the layers; ``spread`` for the rows with ``beta`` and any kind of layers."""
     value = log_sum(logs)
     ingredients = {**content, **stability_ingredients(inputs, variant, found)}
-    notes: tuple[str, ...] = ()
+    notes = dead_notes(inputs)
     if variant is Variant.ZETA:
         outliers = outlier_ingredients(inputs, spread)
         gap = log_sum([(value - math.log(inputs.m)) / 2, log(inputs.zeta)])
         ingredients |= {**outliers, "log_gap_with_zeta": gap}
-        notes = (outlier_note(outliers),)
+        notes = (outlier_note(outliers), *notes)
     rows = zip(inputs.layers, logs, strict=True)
     return BoundValue(
         log=value,

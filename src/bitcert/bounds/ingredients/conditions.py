@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from bitcert.bounds.formulas.low_rank_network import OFFSETS_IN_LAYERS
-from bitcert.bounds.papers.galanti2023 import plain_chain
 from bitcert.bounds.value import Condition
 from bitcert.measure import Structure
 from bitcert.measure.hypotheses import offsets, structural_hypotheses
 from bitcert.network import Architecture, Node
 
 EVERY_LAYER = "every weight layer measured"
+OFFSETS_IN_LAYERS = "every offset is a bias of a weight layer"
+PLAIN = "only weight layers, ReLU and flattening"
 _MAX_NAMED = 3
 
 _NO_FACTORS = frozenset(["add", "sub", "prelu"])
@@ -82,3 +82,20 @@ def _offsets(architecture: Architecture, parameters: Mapping[str, Tensor], struc
     if others:
         return Condition(OFFSETS_IN_LAYERS, False, f"also {listed(others)}")
     return Condition(OFFSETS_IN_LAYERS, True, f"{len(biases)} biases" if biases else "no offset at all")
+
+
+def plain_chain(architecture: Architecture) -> Condition:
+    """Whether a graph has weight layers, ReLU and flattening to a vector, and nothing else.
+
+    A reshape to anything but one axis could move entries between places, pooling takes a maximum or mean over them: the
+    theorem speaks of neither.
+    """
+    layers = {layer.node for layer in architecture.weight_layers}
+    strange = []
+    for node in architecture.nodes:
+        flat = node.op == "reshape" and len(architecture.propagation.values[node.name].shape) == 2
+        if node.name not in layers and node.op != "relu" and not flat:
+            strange.append(f"{node.name} ({node.op})")
+    more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+    detail = f"also {', '.join(strange[:3])}{more}" if strange else f"{len(architecture.nodes)} nodes"
+    return Condition(PLAIN, not strange, detail)

@@ -1,9 +1,11 @@
 """Arora, Ge, Neyshabur & Zhang 2018, "Stronger generalization bounds for deep nets via a compression approach".
 
 Guarantees, with every constant (THEORY section 2): Theorem 2.1 for the network itself at 32 bits a weight, and for each
-message found; Theorem 2.2 with a real code length, for the cut and rounded network and for the original one. Measures:
-Theorem 2.2 as printed, with noise stability Theorems 4.1 and 5.1, Table 1 and the number of parameters of Lemma 3; each
-of the latter also with outliers left out (``-zeta``) and for the difference from initialisation (``-init``).
+message found; Theorem 2.2 with a real code length, for the cut and rounded network and for the original one. Unusual
+numbers of graph and preprocessing may have been learnt as well, so that each costs 64 bits in the rows of a network
+without a message. Measures: Theorem 2.2 as printed, with noise stability Theorems 4.1 and 5.1, Table 1 and the number
+of parameters of Lemma 3; each of the latter also with outliers left out (``-zeta``) and for the difference from
+initialisation (``-init``).
 
 Errata honoured (THEORY section 4): 3 (``max ||x||^2``), 4 (an entrywise error of ``gamma`` costs ``2 gamma`` of margin;
 an l2 error of ``gamma / sqrt 2`` costs ``gamma``). Constant of Lemma 3: :mod:`bitcert.codecs.projection_tail`.
@@ -13,19 +15,31 @@ an l2 error of ``gamma / sqrt 2`` costs ``gamma``). Constant of Lemma 3: :mod:`b
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from bitcert.bounds.formulas.low_rank_network import (
+    ROUNDING,
     class_conditions,
     log_relative_error,
+    log_rounding,
     network_message,
+    rounding_condition,
     threshold_ranks,
 )
 from bitcert.bounds.formulas.noise_stability import Variant
-from bitcert.bounds.formulas.products import frobenius, log_of_product, log_ratios, network_conditions, operator, values
+from bitcert.bounds.formulas.products import (
+    frobenius,
+    log_of_product,
+    log_ratios,
+    network_conditions,
+    norm_conditions,
+    operator,
+    values,
+)
 from bitcert.bounds.formulas.stability_sums import StabilitySum, lemma3, table1, theorem41, theorem51
 from bitcert.bounds.inputs import BoundInputs, MessageFacts
 from bitcert.bounds.logs import log, log_sum
-from bitcert.bounds.papers.guarantees import HELPER_FIXED, INDEPENDENT, helpers_fixed, speaks_of
+from bitcert.bounds.papers.guarantees import HELPER_FIXED, INDEPENDENT, citable, helpers_fixed, speaks_of
 from bitcert.bounds.registry import Bound, bound
 from bitcert.bounds.value import BoundValue, Condition, Kind, LayerValue, Unit, need, needs, outside
 from bitcert.certify import complexity_nats
@@ -35,6 +49,7 @@ _PAPER = "Arora et al. 2018"
 _DROPPED = "constants, logarithms, training margin loss"
 _WEIGHT_BITS = 32
 _THRESHOLD_BITS = 64
+_CONSTANT_BITS = 64
 _OUTWARD = 2.0**-40
 """A bound on an error is rounded up by this fraction, for the rounding of logarithms."""
 
@@ -54,11 +69,12 @@ def _hoeffding_log(loss: float, bits: int, delta: float, m: int) -> float:
     sentence="What the training data alone prove about the network's error when it is described weight by weight.",
 )
 def thm21(inputs: BoundInputs) -> BoundValue:
-    """``L_0(f) <= hat L_0(f) + sqrt((32 q ln 2 + ln(1/delta)) / (2 m))`` with ``q`` parameters.
+    """``L_0(f) <= hat L_0(f) + sqrt(((32 q + 64 k) ln 2 + ln(1/delta)) / (2 m))``: ``q`` parameters, ``k`` constants.
 
-    The network is its own compression: ``2^32`` values for each parameter, deviation 0, so no margin is lost.
+    The network is its own compression: ``2^32`` values for each parameter and ``2^64`` for each unusual number outside
+    them, which may have been learnt as well; deviation 0, so no margin is lost.
     """
-    bits = _WEIGHT_BITS * inputs.num_parameters
+    bits = _WEIGHT_BITS * inputs.num_parameters + _constant_bits(inputs)
     loss = max(inputs.sample.errors / inputs.m, inputs.sample.margin_loss(0.0))
     return BoundValue(
         log=_hoeffding_log(loss, bits, inputs.delta, inputs.m),
@@ -66,11 +82,32 @@ def thm21(inputs: BoundInputs) -> BoundValue:
         ingredients={
             "m": inputs.m,
             "parameters": inputs.num_parameters,
+            "constants": inputs.constants,
             "bits": bits,
             "delta": inputs.delta,
             "training_loss": loss,
         },
+        notes=_constant_notes(inputs),
     )
+
+
+def _constant_bits(inputs: BoundInputs) -> int:
+    return _CONSTANT_BITS * inputs.constants
+
+
+def _constant_notes(inputs: BoundInputs) -> tuple[str, ...]:
+    if not inputs.constants:
+        return ()
+    return (
+        f"{inputs.constants:,} unusual numbers in graph and preprocessing count {_CONSTANT_BITS} bits each: no program "
+        "can tell whether they were learnt",
+    )
+
+
+def _with_constants(inputs: BoundInputs, found: BoundValue) -> BoundValue:
+    """A row whose bits hold the constants, saying so."""
+    ingredients = {**found.ingredients, "constants": inputs.constants}
+    return replace(found, ingredients=ingredients, notes=(*found.notes, *_constant_notes(inputs)))
 
 
 def _float32(inputs: BoundInputs) -> Condition:
@@ -95,10 +132,9 @@ def thm21_message(inputs: BoundInputs) -> BoundValue:
     ``t`` is twice the largest entrywise deviation on the sample, or ``sqrt 2`` times the largest l2 deviation if that
     is smaller. The ``K`` messages may have different helpers, so they share ``delta``.
     """
-    messages = inputs.require_message()
+    messages, share, notes = citable(inputs)
     losses = [_message_loss(inputs, message, _threshold(message)) for message in messages]
     pairs = zip(messages, losses, strict=True)
-    share = inputs.delta / len(messages)
     logs = [_hoeffding_log(loss, message.bits, share, inputs.m) for message, loss in pairs]
     best = min(range(len(messages)), key=lambda k: logs[k])
     chosen = messages[best]
@@ -126,6 +162,7 @@ def thm21_message(inputs: BoundInputs) -> BoundValue:
         notes=(
             speaks_of(chosen, inputs.m),
             "the paper prints the margin loss at one entrywise deviation, which does not follow (erratum 4)",
+            *notes,
         ),
     )
 
@@ -168,7 +205,7 @@ def thm22(inputs: BoundInputs) -> BoundValue:
     return BoundValue(
         log=size,
         log_printed=size - math.log(largest),
-        conditions=(inputs.fully_connected, *network_conditions(inputs, *names)),
+        conditions=(inputs.fully_connected, *network_conditions(inputs, *names), *norm_conditions(inputs)),
         ingredients={
             "m": inputs.m,
             "d": inputs.depth,
@@ -203,7 +240,8 @@ def thm22_constants(inputs: BoundInputs) -> BoundValue:
 
     The largest ``||x||`` of the sample suffices, and gamma may be chosen on it: both steer the encoder only.
     """
-    return _low_rank(inputs, inputs.sample.largest_input, inputs.gamma, 0, ())
+    found = _low_rank(inputs, inputs.sample.largest_input, inputs.gamma, _constant_bits(inputs), ())
+    return _with_constants(inputs, found)
 
 
 @bound(
@@ -226,7 +264,8 @@ def thm22_original(inputs: BoundInputs) -> BoundValue:
         raise needs("needs inputs of 8-bit pixels: no limit on ||x|| is known without the data")
     largest = inputs.sample.largest_input
     inside = Condition("inputs within the limit", largest <= limit, f"max ||x|| = {largest:.6g}, limit {limit:.6g}")
-    return _low_rank(inputs, limit, inputs.gamma / 2, _THRESHOLD_BITS, (inside,))
+    found = _low_rank(inputs, limit, inputs.gamma / 2, _THRESHOLD_BITS + _constant_bits(inputs), (inside,))
+    return _with_constants(inputs, found)
 
 
 def _low_rank(
@@ -236,7 +275,12 @@ def _low_rank(
 
     A change of ``t`` in l2 changes a margin by at most ``sqrt(2) t``.
     """
-    reserve = DecisionRule().tolerance * inputs.sample.largest_output
+    rounding = math.sqrt(2) * math.exp(min(log_rounding(inputs, log(radius)), 700.0))
+    rounded, reserve = rounding_condition(inputs), DecisionRule().tolerance * inputs.sample.largest_output
+    if rounding >= margin:
+        rounded = Condition(ROUNDING, False, f"up to {rounding:.3g}, where {margin:.3g} is left of the margin")
+    else:
+        reserve = max(rounding, reserve)
     if not margin > reserve:
         raise outside(f"does not apply: a margin of {margin:.3g} is within the rounding of outputs, {reserve:.3g}")
     allowed = (margin - reserve) / math.sqrt(2)
@@ -246,7 +290,7 @@ def _low_rank(
     loss = inputs.sample.margin_loss(inputs.gamma)
     return BoundValue(
         log=_hoeffding_log(loss, bits, inputs.delta, inputs.m),
-        conditions=(*class_conditions(inputs), *conditions, HELPER_FIXED, INDEPENDENT),
+        conditions=(*class_conditions(inputs), *conditions, rounded, HELPER_FIXED, INDEPENDENT),
         ingredients={
             "m": inputs.m,
             "d": inputs.depth,
@@ -268,7 +312,7 @@ def _low_rank(
         },
         layers=_parts(inputs, [log(form.numbers) for form in message.forms]),
         notes=(
-            "of the networks in exact arithmetic: a margin of 1e-4 of the largest output is left to float32",
+            "of the decoded network in exact arithmetic; what rounding can do to logits is taken off the margin",
             "a rank of null: the layer is sent whole, which is shorter than its factors",
         ),
     )
@@ -305,7 +349,12 @@ def _variants(
             sentence=sentence + more,
             dropped=dropped,
         )
-        return make(lambda inputs: function(inputs, variant))
+
+        def computed(inputs: BoundInputs) -> BoundValue:
+            return function(inputs, variant)
+
+        computed.__doc__ = function.__doc__
+        return make(computed)
 
     return row(Variant.WORST), row(Variant.ZETA), row(Variant.INIT)
 

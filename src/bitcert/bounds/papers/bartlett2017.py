@@ -25,6 +25,7 @@ from bitcert.bounds.formulas.products import (
     log_ratios,
     network_conditions,
     norm_21,
+    norm_conditions,
     operator,
     spectral,
     values,
@@ -39,7 +40,7 @@ _DROPPED = "constants, ||X||_F^2 / m, ln h, logarithms of m, and the price of ch
 
 def _conditions(inputs: BoundInputs) -> tuple[Condition, ...]:
     names = ("chain of layers", "bias-free", "activations 1-Lipschitz", "every weight layer measured")
-    return (*network_conditions(inputs, *names), inputs.fully_connected)
+    return (*network_conditions(inputs, *names), inputs.fully_connected, *norm_conditions(inputs))
 
 
 def _capacity(inputs: BoundInputs, above: tuple[float, ...], name: str) -> BoundValue:

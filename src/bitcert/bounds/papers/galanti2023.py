@@ -44,8 +44,10 @@ one more node, ``deg + 1``, and the norm is ``max(1, sqrt(||A||_F^2 + ||b||^2))`
 b]||_{2,1}``.
 
 NOT covered: pooling (also where it is all that is not ReLU), batch norm that is not folded, residual connections,
-other activations. Examples must be independent, and the graph and the preprocessing fixed beforehand. The network is
-taken in exact arithmetic; the margins are those of its float32 logits.
+other activations. Examples must be independent, and the graph and the preprocessing fixed beforehand. The bound is of
+the network in exact arithmetic. The margins are those of float32 logits, which are within ``t`` of the exact ones on
+the sample (:func:`~bitcert.bounds.formulas.low_rank_network.log_rounding`; not known of convolutions): margins above
+gamma are really above ``gamma - sqrt(2) t``, which takes the place of gamma in ``r``.
 """
 
 from __future__ import annotations
@@ -56,16 +58,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bitcert.bounds.formulas.low_rank_network import ROUNDING, log_rounding, rounding_condition
 from bitcert.bounds.formulas.products import network_conditions
+from bitcert.bounds.ingredients.conditions import PLAIN
 from bitcert.bounds.inputs import BoundInputs, LayerInputs
 from bitcert.bounds.logs import log, log_product, log_sum
 from bitcert.bounds.papers.guarantees import INDEPENDENT
 from bitcert.bounds.registry import bound
 from bitcert.bounds.value import BoundValue, Condition, Ingredient, Kind, Unit, needs, outside
-from bitcert.network import Architecture
-
-PLAIN = "only weight layers, ReLU and flattening"
-"""Name of the condition of :func:`plain_chain` among the facts on the graph."""
 
 _SOURCE = "Galanti, Xu, Galanti & Poggio 2023, the margin bound for sparse networks (THEORY section 3.3)"
 _ROUNDING = 1e-9
@@ -90,23 +90,6 @@ class Terms:
     degrees: tuple[int, ...]
     norms: tuple[float, ...]
     pixel_sum: float
-
-
-def plain_chain(architecture: Architecture) -> Condition:
-    """Whether a graph has weight layers, ReLU and flattening to a vector, and nothing else.
-
-    A reshape to anything but one axis could move entries between places, pooling takes a maximum or mean over them: the
-    theorem speaks of neither.
-    """
-    layers = {layer.node for layer in architecture.weight_layers}
-    strange = []
-    for node in architecture.nodes:
-        flat = node.op == "reshape" and len(architecture.propagation.values[node.name].shape) == 2
-        if node.name not in layers and node.op != "relu" and not flat:
-            strange.append(f"{node.name} ({node.op})")
-    more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
-    detail = f"also {', '.join(strange[:3])}{more}" if strange else f"{len(architecture.nodes)} nodes"
-    return Condition(PLAIN, not strange, detail)
 
 
 def _taps(layer: LayerInputs) -> int:
@@ -220,9 +203,17 @@ def log_bound(inputs: BoundInputs, terms: Terms, log_rho: float, log_margin: flo
     return log_sum((log(inputs.sample.margin_loss(inputs.gamma)), capacity, confidence))
 
 
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
+
+
 def _value(inputs: BoundInputs, terms: Terms, conditions: tuple[Condition, ...], printed: float | None) -> BoundValue:
-    log_gamma = math.log(inputs.gamma)
-    log_ratio = log_product(terms.norms) - log_gamma
+    rounding = math.sqrt(2) * _exp(log_rounding(inputs, log(inputs.sample.largest_input)))
+    rounded = rounding_condition(inputs)
+    gamma = inputs.gamma - rounding
+    if not gamma > 0:
+        rounded, gamma = Condition(ROUNDING, False, f"up to {rounding:.3g}, gamma = {inputs.gamma:.3g}"), inputs.gamma
+    log_ratio = log_product(terms.norms) - math.log(gamma)
     ingredients: dict[str, Ingredient] = {
         "norms": terms.norms,
         "degrees": tuple(float(degree) for degree in terms.degrees),
@@ -230,6 +221,7 @@ def _value(inputs: BoundInputs, terms: Terms, conditions: tuple[Condition, ...],
         "log_r": log_ratio if math.isfinite(log_ratio) else None,
         "margin_loss": inputs.sample.margin_loss(inputs.gamma),
         "gamma": inputs.gamma,
+        "rounding_of_margins": rounding if math.isfinite(rounding) else None,
         "m": inputs.m,
         "d": inputs.depth,
         "C": inputs.sample.num_classes,
@@ -237,7 +229,7 @@ def _value(inputs: BoundInputs, terms: Terms, conditions: tuple[Condition, ...],
     }
     return BoundValue(
         log_bound(inputs, terms, log_ratio, 0.0, 4.0) + _ROUNDING,
-        conditions=conditions,
+        conditions=(*conditions, rounded),
         ingredients=ingredients,
         log_printed=printed,
         notes=("norms: Frobenius, of the last layer l2,1.",),

@@ -8,11 +8,14 @@
   1.
 
 With ``n`` messages each gets ``delta' = delta / n``, so that all hold at once with probability ``1 - delta`` and the
-best may be quoted, whatever helper each of them was made with. No margin enters, so gamma plays no part here.
+best may be quoted, whatever helper each of them was made with; only messages that were named are counted. Those that
+refer to public weights prove nothing here, as no program can tell when weights were made: a row is computed from the
+others where there are any. No margin enters, so gamma plays no part here.
 
 An Occam row speaks of the DECODED network, not of the one it was made from. What no program can check is taken on
 trust and listed as such: examples drawn independently from one distribution, helper fixed before the sample was seen,
-labels held out really unused.
+labels held out really unused. A held-out input that is also a training input, byte by byte, is noticed: then the
+hold-out row is no guarantee. Training data that were changed a little before they were held out are not.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from bitcert.bounds.inputs import BoundInputs, MessageFacts
+from bitcert.bounds.inputs import BoundInputs, HoldoutFacts, MessageFacts
 from bitcert.bounds.registry import bound
 from bitcert.bounds.value import BoundValue, Condition, Kind, Unit, need
 from bitcert.certify import CITATION_HOLDOUT, CITATION_OCCAM, complexity_nats, holdout_bound, occam_bound
@@ -35,11 +38,41 @@ HELPER_FIXED = Condition(
 
 
 def helpers_fixed(messages: Sequence[MessageFacts]) -> Condition:
-    """:data:`HELPER_FIXED` of messages, naming the public weights that they refer to."""
+    """:data:`HELPER_FIXED` of messages; not known where they refer to public weights, which it then names.
+
+    Weights can hold anything that was learnt from the sample, and no file shows when they were made.
+    """
     found = [message.basis for message in messages if message.basis]
     if not found:
         return HELPER_FIXED
-    return replace(HELPER_FIXED, detail=f"taken on trust: {'; '.join(found)}, and their bits are not counted"[:1000])
+    detail = f"{'; '.join(found)}"[:250]
+    return replace(HELPER_FIXED, holds=None, detail=f"{detail}: their bits are not counted, their age is not known")
+
+
+def citable(inputs: BoundInputs) -> tuple[tuple[MessageFacts, ...], float, tuple[str, ...]]:
+    """The messages that a row is computed from, delta of each, and notes on the choice.
+
+    Messages that need no public weights where there are any, else all. Delta is shared by all that were named, so that
+    the choice costs nothing.
+
+    Raises:
+        NotComputed: there is no message.
+    """
+    messages = inputs.require_message()
+    bare = tuple(message for message in messages if not message.basis)
+    count, notes = len(messages), []
+    if count > 1:
+        notes.append(
+            f"delta is shared by the {count} messages named, so that the best of them may be quoted; others that were "
+            "made of the same sample are not counted."
+        )
+    if bare and len(bare) < count:
+        left = count - len(bare)
+        notes.append(
+            f"{left} of {count} messages {'refers' if left == 1 else 'refer'} to public weights of unknown age; the "
+            "row is computed from the others."
+        )
+    return bare or messages, inputs.delta / count, tuple(notes)
 
 
 def speaks_of(message: MessageFacts, m: int) -> str:
@@ -48,7 +81,12 @@ def speaks_of(message: MessageFacts, m: int) -> str:
     return f"It speaks of the network decoded from {message.name}, which gives {others}."
 
 
-_NEVER_USED = Condition("held-out labels never used", True, "taken on trust from whoever passed --holdout")
+def _never_used(facts: HoldoutFacts) -> Condition:
+    name = "held-out labels never used"
+    if facts.shared:
+        return Condition(name, False, f"{facts.shared:,} of {facts.samples:,} are also training examples")
+    return Condition(name, True, "taken on trust from whoever passed --holdout; none is a training example")
+
 
 Form = Callable[[MessageFacts, int, float], float]
 """Upper limit on the error of a decoded message: ``(message, m, delta) -> bound``."""
@@ -81,19 +119,21 @@ def holdout(inputs: BoundInputs) -> BoundValue:
     facts = need(inputs.holdout)
     return BoundValue(
         log_up(holdout_bound(facts.errors, facts.samples, inputs.delta)),
-        conditions=(_NEVER_USED, INDEPENDENT),
-        ingredients={"errors": facts.errors, "samples": facts.samples, "delta": inputs.delta},
+        conditions=(_never_used(facts), INDEPENDENT),
+        ingredients={
+            "errors": facts.errors,
+            "samples": facts.samples,
+            "shared_with_training": facts.shared,
+            "delta": inputs.delta,
+        },
     )
 
 
 def _best(inputs: BoundInputs, form: Form) -> BoundValue:
     """The smallest of the messages' bounds, each at its share of delta."""
-    messages = inputs.require_message()
-    share = inputs.delta / len(messages)
+    messages, share, notes = citable(inputs)
     found = [form(message, inputs.m, share) for message in messages]
     best = messages[found.index(min(found))]
-    count = len(messages)
-    split = f"delta is shared by the {count} messages found, so that the best of them may be quoted."
     return BoundValue(
         log_up(min(found)),
         conditions=(helpers_fixed(messages), INDEPENDENT),
@@ -108,7 +148,7 @@ def _best(inputs: BoundInputs, form: Form) -> BoundValue:
             "all_errors": tuple(float(message.errors) for message in messages),
             "all_bounds": tuple(found),
         },
-        notes=(speaks_of(best, inputs.m), *((split,) if count > 1 else ())),
+        notes=(speaks_of(best, inputs.m), *notes),
     )
 
 

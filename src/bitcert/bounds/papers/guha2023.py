@@ -352,7 +352,7 @@ def winning_ticket(inputs: BoundInputs) -> BoundValue:
         raise outside("does not apply: every input of the sample is 0")
     log_epsilon = math.log(inputs.gamma) - math.log(4) - shrink
     log_rho = log_epsilon - 1 - math.log(depth * width)
-    log_side = math.log(incoming * width * depth) - log_epsilon + math.log(-math.log(inputs.delta))
+    log_side = math.log(incoming * width * depth) - log_epsilon + log(-math.log(inputs.delta))
     if log_epsilon >= 0:
         raise outside("does not apply: the margin is larger than the layers without biases could make it")
     value = log_sum([math.log(width * incoming), math.log(depth) + 2 * math.log(width)])

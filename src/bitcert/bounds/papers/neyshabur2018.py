@@ -24,6 +24,7 @@ from bitcert.bounds.formulas.products import (
     log_of_product,
     log_ratios,
     network_conditions,
+    norm_conditions,
     operator,
     schatten_15,
     spectral,
@@ -42,7 +43,7 @@ _MEASURE_DROPPED = "everything: it is a measure of size, not a bound"
 
 def _conditions(inputs: BoundInputs) -> tuple[Condition, ...]:
     names = ("chain of layers", "bias-free", "ReLU activations only", "every weight layer measured")
-    return (*network_conditions(inputs, *names), inputs.fully_connected)
+    return (*network_conditions(inputs, *names), inputs.fully_connected, *norm_conditions(inputs))
 
 
 def _capacity(inputs: BoundInputs, above: tuple[float, ...], name: str) -> BoundValue:

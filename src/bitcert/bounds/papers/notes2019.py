@@ -15,6 +15,7 @@ import math
 
 from bitcert.bounds.formulas.noise_stability import (
     Variant,
+    dead_notes,
     outlier_ingredients,
     outlier_note,
     stability_conditions,
@@ -39,11 +40,11 @@ def _capacity(inputs: BoundInputs, variant: Variant) -> BoundValue:
     cushion = min(layer.cushion for layer in found.layers)
     minimal = min(layer.minimal for layer in found.layers)
     content = stability_ingredients(inputs, variant, found)
-    notes: tuple[str, ...] = ()
+    notes = dead_notes(inputs)
     if variant is Variant.ZETA:
         outliers = outlier_ingredients(inputs, spread=False)
         content |= outliers
-        notes = (outlier_note(outliers),)
+        notes = (outlier_note(outliers), *notes)
     return BoundValue(
         log=2 * (math.log(inputs.depth) + found.contraction - cushion - minimal),
         conditions=stability_conditions(inputs, variant),

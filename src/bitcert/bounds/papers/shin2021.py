@@ -368,7 +368,7 @@ def _cushion_limit(inputs: BoundInputs) -> Condition:
     broken = [
         layer.name
         for layer, inverse in known
-        if log(layer.norms.frobenius) - log(layer.norms.operator) > math.log(inverse) + 1e-3
+        if log(layer.norms.frobenius) - log(layer.norms.operator) > log(inverse) + 1e-3
     ]
     return Condition(name, not broken, f"not in {', '.join(broken[:3])}" if broken else f"in {len(known)} layers")
 

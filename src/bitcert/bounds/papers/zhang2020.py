@@ -29,8 +29,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitcert.bounds.formulas.noise_stability import Variant, stability_conditions, stability_ingredients, stability_of
-from bitcert.bounds.formulas.products import frobenius, log_of_product, log_ratios, network_conditions, operator, values
+from bitcert.bounds.formulas.noise_stability import (
+    Variant,
+    dead_notes,
+    stability_conditions,
+    stability_ingredients,
+    stability_of,
+)
+from bitcert.bounds.formulas.products import (
+    frobenius,
+    log_of_product,
+    log_ratios,
+    network_conditions,
+    norm_conditions,
+    operator,
+    values,
+)
 from bitcert.bounds.inputs import BoundInputs, LayerInputs
 from bitcert.bounds.logs import log, log_sum
 from bitcert.bounds.papers import arora2018
@@ -61,7 +75,7 @@ def _printed_2_4(inputs: BoundInputs, loss: float, found: BoundValue) -> float:
     sentence="An upper limit on the error that follows from writing down every weight; above 1 it says nothing.",
 )
 def theorem_2_4(inputs: BoundInputs) -> BoundValue:
-    """``L_hat_0(f) + sqrt((32 P ln 2 + ln(1/delta)) / (2 m))`` for ``P`` parameters: Arora's Theorem 2.1."""
+    """``L_hat_0(f) + sqrt(((32 P + 64 k) ln 2 + ln(1/delta)) / (2 m))``, ``P`` parameters: Arora's Theorem 2.1."""
     found = arora2018.thm21.function(inputs)
     loss = max(inputs.sample.margin_loss(0.0), inputs.sample.errors / inputs.m)
     notes = (*found.notes, _2_4_NOTE, "g is f itself, so that the margin may be 0")
@@ -178,7 +192,7 @@ def theorem_5_1(inputs: BoundInputs) -> BoundValue:
     total = log_sum(layer.log for layer in layers)
     return BoundValue(
         total,
-        conditions=(inputs.fully_connected, *conditions),
+        conditions=(inputs.fully_connected, *conditions, *norm_conditions(inputs)),
         ingredients={**_ingredients(inputs), "d": inputs.depth},
         layers=layers,
         log_printed=total - log(inputs.sample.largest_input),
@@ -248,6 +262,7 @@ def theorem_5_7(inputs: BoundInputs) -> BoundValue:
         notes=(
             "the paper defines c as the smallest ||phi(x)|| / ||x||, the inverse (erratum 2): printed is the value so",
             "it also takes the largest cushion of the sample and mu_{i,i} = sqrt(h), which a profile does not hold",
+            *dead_notes(inputs),
         ),
     )
 
@@ -276,6 +291,7 @@ def theorem_6_1(inputs: BoundInputs) -> BoundValue:
             Condition("linear, 1-Lipschitz and addition nodes only", True, f"{depth} layers on the longest path"),
             Condition("nodes map 0 to 0 apart from biases", homogeneous.holds or None, homogeneous.detail),
             *network_conditions(inputs, "bias-free", "every weight layer measured"),
+            *norm_conditions(inputs),
         ),
         ingredients={
             **_ingredients(inputs),
