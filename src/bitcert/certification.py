@@ -14,7 +14,7 @@ from importlib.metadata import version
 from bitcert.certify import CITATION_BINOMIAL_TAIL, CITATION_OCCAM, ConfidenceBudget, holdout_bound, occam_bound
 from bitcert.certify.certificate import MESSAGE_FILE, PURPOSE, VERSIONED, Certificate
 from bitcert.compress.run import Compressed
-from bitcert.data import Sample, check_independent
+from bitcert.data import Role, Sample, check_independent
 from bitcert.errors import InputError
 from bitcert.evaluate import Classifier, DecisionRule, Progress, count_errors
 from bitcert.helper import Helper, decode_message
@@ -73,7 +73,8 @@ def check_holdout(sample: Sample, holdout: Sample) -> None:
         expected = f"held-out data of shape {list(sample.input_shape)} with {sample.num_classes} classes"
         got = f"{holdout.name} of shape {list(holdout.input_shape)} with {holdout.num_classes}"
         raise InputError(expected, got, "hold out examples of the same problem")
-    check_independent(sample, holdout)
+    # whatever role they came in, held-out labels is what they are used as
+    check_independent(sample, holdout.with_role(Role.HOLDOUT) if holdout.role is sample.role else holdout)
 
 
 def _check_classes(helper: Helper, sample: Sample) -> None:

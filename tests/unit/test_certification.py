@@ -240,3 +240,9 @@ def test_the_rule_is_written_down(certificate):
 def _bare(**values):
     defaults = {field.name: None for field in dataclasses.fields(Certificate)}
     return Certificate(**{**defaults, "delta": 0.05, "certifies": "compressed", **values})
+
+
+def test_a_hold_out_in_the_role_of_training_data_is_checked_all_the_same(toy, toy_compressed):
+    """Roles are the caller's words; that the examples are those trained on shows anyway."""
+    with pytest.raises(SampleReuseError, match="the same"):
+        certify(toy_compressed, toy, holdout=toy.take(slice(0, len(toy)), "the same data"))

@@ -324,7 +324,7 @@ def _table(run: _Run, inputs: BoundInputs, rows: Sequence[BoundRow]) -> BoundTab
         },
         holdout=None
         if isinstance(holdout, Absent)
-        else {"name": holdout.name, "errors": holdout.errors, "samples": holdout.samples},
+        else {key: getattr(holdout, key) for key in ("name", "errors", "samples", "shared")},
         gamma=inputs.gamma,
         gamma_rule=inputs.gamma_rule,
         margin_loss=inputs.sample.margin_loss(inputs.gamma),
