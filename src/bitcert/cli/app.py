@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         sys.exit(_tell(_NO_MEMORY))
     if code == INTERRUPTED:
-        _tell("interrupted; run the same command again to go on from the last checkpoint")
+        _tell("interrupted; run the same command again to go on from what is finished")
     sys.exit(code or 0)
 
 

@@ -223,7 +223,7 @@ def _print_plan(request: _Request) -> None:
         seconds = plan_measure(request.network, request.sample, settings.measure).seconds * measured / count
         stability = f"measured on {measured:,} of them in about {max(seconds, 1):,.0f} s on two cores"
     found = ", ".join(str(path) for path in request.certificates) or "none"
-    flatness = "searched" if settings.flatness else "left out"
+    flatness = "searched, 3 to 60 s, anew after an interruption" if settings.flatness else "left out"
     text = (
         f"Plan: {count:,} samples; noise stability {stability}; flatness {flatness}; "
         f"initial weights {'given' if request.init is not None else 'not given'}; certificates: {found}."
