@@ -212,7 +212,7 @@ def headline(table: BoundTable) -> str:
     )
     gap = "" if table.gap is None else f", the real gap is {percent(table.gap)}"
     name = clean(table.network["name"], 80)
-    return f"{number(computed)} of {number(len(table.rows))} bounds on {name}: {told}{gap}"
+    return f"{number(computed)} of {number(len(table.rows))} bounds computed for {name}: {told}{gap}"
 
 
 def _of_what(row: BoundRow) -> str:

@@ -142,7 +142,7 @@ def test_hostile_names_can_be_drawn():
 def test_a_table_without_values_has_a_page():
     files = bounds_files(make_table(make_absent("a", "needs --init: the initial weights of the network")))
     assert set(files) == {"report.html"}
-    assert "0 of 1 bounds on nets:mlp: no guarantee is below 100 %" in files["report.html"].decode()
+    assert "0 of 1 bounds computed for nets:mlp: no guarantee is below 100 %" in files["report.html"].decode()
 
 
 def test_rows_beyond_the_limit_are_counted(undrawn, monkeypatch):

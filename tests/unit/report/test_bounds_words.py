@@ -122,10 +122,10 @@ def test_each_reason_is_told_once_with_all_its_rows(table):
 def test_the_headline_names_the_tightest_guarantee(table):
     assert (
         words.headline(table)
-        == "12 of 15 bounds on nets:mlp: at most 3.32 % errors are proved (holdout), the real gap is 1.50 %"
+        == "12 of 15 bounds computed for nets:mlp: at most 3.32 % errors are proved (holdout), the real gap is 1.50 %"
     )
     bare = make_table(make_row("occam-binomial", 0.5, Unit.ERROR, Kind.GUARANTEE), held=False)
-    assert words.headline(bare) == "1 of 1 bounds on nets:mlp: no guarantee is below 100 %"
+    assert words.headline(bare) == "1 of 1 bounds computed for nets:mlp: no guarantee is below 100 %"
     failed = make_table(make_row("occam-binomial", -1.0, Unit.ERROR, Kind.GUARANTEE, (HOLDS, FAILS)), held=False)
     assert "no guarantee is below 100 %" in words.headline(failed), "a condition fails"
 
