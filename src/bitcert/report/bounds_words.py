@@ -207,12 +207,21 @@ def headline(table: BoundTable) -> str:
     best = best_guarantee(table)
     told = (
         f"at most {value_text(best)} errors are proved{_of_what(best)} ({clean(best.name, 60)})"
+        f"{_beside_guessing(table, best)}"
         if best
         else "no guarantee is below 100 %"
     )
     gap = "" if table.gap is None else f", the real gap is {percent(table.gap)}"
     name = clean(table.network["name"], 80)
     return f"{number(computed)} of {number(len(table.rows))} bounds computed for {name}: {told}{gap}"
+
+
+def _beside_guessing(table: BoundTable, best: BoundRow) -> str:
+    """A bound that naming a class at random meets is below 100 %, but says nothing of use."""
+    guessing = 1 - 1 / int(table.sample["num_classes"])
+    return (
+        "" if best.value is None or best.value < guessing else f", where guessing a class errs on {percent(guessing)}"
+    )
 
 
 def _of_what(row: BoundRow) -> str:

@@ -137,6 +137,13 @@ def test_the_headline_says_whose_error_a_message_limits(table):
     )
 
 
+def test_the_headline_sets_a_useless_bound_beside_guessing(table):
+    row = make_row("occam-binomial", math.log(0.97), Unit.ERROR, Kind.GUARANTEE)
+    said = words.headline(replace(table, rows=(row,), sample={**table.sample, "num_classes": 10}))
+    assert ", where guessing a class errs on 90.00 %" in said
+    assert "guessing" not in words.headline(table)
+
+
 def test_facts_tell_of_held_out_examples_that_were_trained_on(table):
     shared = replace(table, holdout={**table.holdout, "shared": 12})
     assert dict(words.facts(shared))["Real gap"].endswith(" 12 of them are training examples too.")
