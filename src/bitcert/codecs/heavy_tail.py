@@ -252,6 +252,8 @@ class HeavyTail(LayerCodec):
         rule, found = DecisionRule(helper.batch_size), []
         for k in range(self.draws):
             run.progress("trying draws", k / self.draws)
+            if run.stopped and found:
+                break
             one = replace(self, draw=self.draw + k, draws=1)
             compressed = one.encode(network, helper=helper)
             count = count_errors(decode_message(compressed.message, helper).classifier, sample, rule)

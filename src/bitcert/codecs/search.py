@@ -46,6 +46,8 @@ def encode_best(codecs: Sequence[Codec], network: Network, sample: Sample, helpe
     ordered = sorted(codecs, key=is_trained)
     for k, codec in enumerate(ordered):
         run.progress("trying codecs", k / len(ordered))
+        if run.stopped and best is not None:
+            break
         try:
             compressed = codec.encode(network, sample, helper=helper, run=_share(run, len(ordered) - k))
             candidate = _book(codec, compressed, sample, run)
@@ -72,9 +74,8 @@ def without_unused_weights(compressed: Compressed) -> Compressed:
 
 
 def _share(run: Run, num_left: int) -> Run:
-    """An equal share of the time that is left, without a checkpoint."""
-    seconds = max(1.0, (run.budget_seconds - run.seconds) / num_left)
-    return Run(run.seed, seconds, run.delta, run.device, run.progress)
+    """An equal share of the time that is left, without a checkpoint; it stops when ``run`` does."""
+    return run.share(max(1.0, (run.budget_seconds - run.seconds) / num_left))
 
 
 def _book(codec: Codec, compressed: Compressed, sample: Sample, run: Run) -> Candidate:

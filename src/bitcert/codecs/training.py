@@ -303,7 +303,7 @@ class Trainer:
             self.started = seconds
         while True:
             end = until - COUNTS_KEPT_FREE * self.search.seconds_of_a_count
-            late = seconds >= end
+            late = seconds >= end or run.stopped
             fraction = min(1.0, max(0.0, seconds - self.started) / max(end - self.started, 1e-9))
             if schedule.num_steps is not None:
                 fraction = self.num_steps / schedule.num_steps

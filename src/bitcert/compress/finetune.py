@@ -302,7 +302,7 @@ def _train(tuner: Tuner, started: float) -> None:
     # the last candidates are counted within the budget
     end = max(started + 1e-3, run.budget_seconds - 1.3 * problem.seconds_of_a_count)
     next_look, last_save = tuner.schedule.snap_at, run.seconds
-    while run.seconds < end:
+    while run.seconds < end and not run.stopped:
         t = max(0.0, (run.seconds - started) / (end - started))
         if not math.isfinite(tuner.step(t)):
             return

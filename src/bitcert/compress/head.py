@@ -219,10 +219,10 @@ def compress_head(sample: Sample, helper: Helper, run: Run) -> Compressed:
         if _label(settings) in search.done:
             continue
         search.refine(settings)
-        search.done.append(_label(settings))
-        search.save()
         if search.out_of_time():
             break
+        search.done.append(_label(settings))
+        search.save()
     assert search.best.weights is not None
     message, ledger = linear_head.write(search.best.settings, search.best.weights, helper)
     return Compressed(message, ledger, helper, tuple(run.candidates))

@@ -115,12 +115,12 @@ def refine_steps(problem: Problem, settings: dict[str, Setting], estimate: float
     """
     end = until * problem.run.budget_seconds - 1.2 * problem.seconds_of_a_count
     improved = True
-    while improved and problem.run.seconds < end:
+    while improved and problem.run.seconds < end and not problem.run.stopped:
         improved = False
         for k, spec in enumerate(problem.searched):
             problem.run.progress("refining quantisation steps", k / len(problem.searched))
             for change in _changes(settings[spec.name]):
-                if problem.run.seconds > end:
+                if problem.run.seconds > end or problem.run.stopped:
                     break
                 trial = {**settings, spec.name: change}
                 trial_estimate = problem.estimate(problem.quantise(trial))
