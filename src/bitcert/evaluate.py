@@ -74,6 +74,19 @@ def count_batch(logits: torch.Tensor, labels: NDArray[np.int64], tolerance: floa
     return ErrorCount(int((~correct).sum()), int(near_tie.sum()), len(labels))
 
 
+def check_logits(logits: torch.Tensor, labels: NDArray[np.int64], sample: Sample) -> torch.Tensor:
+    """The logits, if there is one for each class of ``sample`` and each of ``labels``.
+
+    Raises:
+        InputError: they have another shape.
+    """
+    if logits.shape != (len(labels), sample.num_classes):
+        expected = f"{sample.num_classes} logits for each example of {sample.name}"
+        do = "use a network whose output width is the number of classes"
+        raise InputError(expected, f"an output of shape {list(logits.shape)}", do)
+    return logits
+
+
 def count_errors(
     classifier: Classifier,
     sample: Sample,
@@ -101,10 +114,7 @@ def count_errors_at(
     for inputs, labels in sample.batches(batch_size):
         with torch.no_grad():
             logits = classifier(inputs)
-        if logits.shape != (len(labels), sample.num_classes):
-            expected = f"{sample.num_classes} logits for each example of {sample.name}"
-            do = "use a network whose output width is the number of classes"
-            raise InputError(expected, f"an output of shape {list(logits.shape)}", do)
+        check_logits(logits, labels, sample)
         totals = tuple(t + count_batch(logits, labels, tol) for t, tol in zip(totals, tolerances, strict=True))
         if progress is not None:
             progress("counting errors", totals[0].samples / len(sample))

@@ -12,20 +12,23 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from decimal import ROUND_DOWN, ROUND_UP, Context, Decimal
 from typing import Any
 
 from bitcert.errors import DecodeError
 
-FORMAT = "bitcert-certificate-1"
+FORMAT = "bitcert-certificate-2"
+FORMAT_1 = "bitcert-certificate-1"
+"""Written before there were prior splits, further losses and original networks; still read and verified."""
 MAX_CERTIFICATE_BYTES = 1 << 20
 MESSAGE_FILE = "message.bin"
 PURPOSE = "occam bound of the compressed network"
-"""The one entry of the delta ledger of a certificate of a compressed network."""
+"""The first entry of every delta ledger: what the 0/1 error of the compressed network is bounded at."""
 
 DATA_KEYS = frozenset({"name", "hash", "num_classes", "input_shape"})
 HOLDOUT_KEYS = frozenset({"name", "hash", "samples", "errors", "bound"})
+REST_KEYS = frozenset({"samples", "errors", "bound", "in_helper"})
 MESSAGE_KEYS = frozenset({"file", "sha256"})
 VERSIONED = ("bitcert", "torch", "numpy", "scipy", "constriction")
 """Distributions whose versions a certificate names, besides Python."""
@@ -44,9 +47,10 @@ class Certificate:
         delta: probability, over the draw of the sample, that the bound fails.
         errors: errors on the training sample, near-ties included.
         near_ties: examples whose two largest logits are closer than the decision rule's tolerance.
-        samples: size m of the training sample.
+        samples: size m of the training sample, with a prior split of the rest only.
         message_bits: length of the message file in bits.
-        certifies: ``"compressed"`` or ``"original"``: whose error the bound limits.
+        certifies: ``"compressed"`` or ``"original"``: whose error the bound limits. For ``"original"`` the compressed
+            network's own bounds, at its part of delta, are in ``bounds``.
         theorem: the theorem used, with its citation.
         bounds: the bound in its three forms, ``binomial <= kl_chernoff <= hoeffding``.
         sections: bits of the message by section; they sum to ``message_bits``.
@@ -58,6 +62,12 @@ class Certificate:
         description: what the certified classifier is, in words.
         holdout: counts and bound of held-out labels, for comparison only, or ``None``.
         versions: of the program and of the libraries that made the file.
+        prior: the declared split: fraction, seed, size and hash of the prior part, hash of the rest; or ``None``.
+        rest: errors on the rest of the network trained on the prior part, and what holding out would have said;
+            ``None`` without a split.
+        losses: further losses that are bounded, each at its part of delta.
+        original: the original network, the unlabelled sample and the disagreements, or ``None``.
+        format: of the file it was read from; new ones are written in the newest.
     """
 
     bound: float
@@ -78,6 +88,11 @@ class Certificate:
     description: str
     holdout: Mapping[str, Any] | None
     versions: Mapping[str, str]
+    prior: Mapping[str, Any] | None = None
+    rest: Mapping[str, Any] | None = None
+    losses: tuple[Mapping[str, Any], ...] = ()
+    original: Mapping[str, Any] | None = None
+    format: str = field(default=FORMAT, compare=False)
 
     @property
     def vacuous(self) -> bool:
@@ -96,7 +111,7 @@ class Certificate:
 
     def to_json(self) -> str:
         """The canonical file text, with its checksum."""
-        content = {"format": FORMAT, **{f.name: getattr(self, f.name) for f in fields(self)}}
+        content = {name: getattr(self, name) for name in _keys(self.format)}
         content["checksum"] = _checksum(content)
         return _canonical(content)
 
@@ -108,21 +123,30 @@ class Certificate:
             DecodeError: unless the text is exactly what :meth:`to_json` writes for some certificate.
         """
         content = parse_strict(text)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise _bad(f"no format {FORMAT!r}")
+        if not isinstance(content, dict) or content.get("format") not in (FORMAT_1, FORMAT):
+            raise _bad(f"no format {FORMAT_1!r} or {FORMAT!r}")
         checksum = content.pop("checksum", None)
         if checksum != _checksum(content):
             raise _bad("a checksum that does not match the content")
-        del content["format"]
-        if set(content) != {f.name for f in fields(cls)}:
+        if set(content) != _keys(content["format"]):
             raise _bad("missing or unknown keys")
         _check_types(content)
         for name in ("sections", "delta_ledger"):
             content[name] = tuple((str(key), value) for key, value in content[name])
+        content["losses"] = tuple(content.get("losses", ()))
         certificate = cls(**content)
         if certificate.to_json() != text:
             raise _bad("a text that is not in canonical form")
         return certificate
+
+
+_SINCE_2 = frozenset({"prior", "rest", "losses", "original"})
+
+
+def _keys(format_name: str) -> set[str]:
+    """The keys of a file of that format, its checksum aside."""
+    names = {f.name for f in fields(Certificate)}
+    return names if format_name == FORMAT else names - _SINCE_2
 
 
 def _percent_down(delta: float) -> str:
@@ -223,8 +247,9 @@ def _check_types(content: Mapping[str, Any]) -> None:
         "delta_ledger": lambda v: _is_pairs(v, _is_probability),
         "message": lambda v: isinstance(v, dict) and all(isinstance(item, str) for item in v.values()),
         "versions": lambda v: isinstance(v, dict) and all(isinstance(item, str) for item in v.values()),
-        "holdout": lambda v: v is None or isinstance(v, dict),
+        **dict.fromkeys(("holdout", "prior", "rest", "original"), lambda v: v is None or isinstance(v, dict)),
+        "losses": lambda v: isinstance(v, list) and all(isinstance(item, dict) for item in v),
     }
-    wrong = [name for name, check in checks.items() if not check(content[name])]
+    wrong = [name for name, check in checks.items() if name in content and not check(content[name])]
     if wrong:
         raise _bad(f"unusable values of {', '.join(sorted(wrong))}")

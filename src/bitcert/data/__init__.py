@@ -7,10 +7,12 @@ from bitcert.data.download import Progress, download_openml
 from bitcert.data.load import load_sample, to_sample
 from bitcert.data.names import NAMES, is_original
 from bitcert.data.sample import Role, Sample, check_independent, count_shared_examples
+from bitcert.data.split import PriorSplit, split_prior
 from bitcert.data.torch_data import sample_from_torch
 
 __all__ = [
     "NAMES",
+    "PriorSplit",
     "Progress",
     "Role",
     "Sample",
@@ -20,5 +22,6 @@ __all__ = [
     "is_original",
     "load_sample",
     "sample_from_torch",
+    "split_prior",
     "to_sample",
 ]

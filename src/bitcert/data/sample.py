@@ -246,7 +246,7 @@ def check_independent(*samples: Sample) -> None:
         small, large = (a, b) if len(a) <= len(b) else (b, a)
         shared = count_shared_examples(small, large)
         slack = 3 / np.sqrt(len(a)) + 3 / np.sqrt(len(b))
-        if shared and shared / len(small) > _repeated_fraction(large) + slack:
+        if shared and shared / len(small) > repeated_fraction(large) + slack:
             got = f"{shared} of the {len(small)} examples of {small.name!r} ({small.role.value}) inside {large.name!r}"
             raise SampleReuseError(what, got, advice)
 
@@ -260,7 +260,8 @@ def _as_integers(sample: Sample) -> NDArray[np.uint64]:
     return sample.example_hashes.view("<u8").reshape(-1, 2)[:, 0]
 
 
-def _repeated_fraction(sample: Sample) -> float:
+def repeated_fraction(sample: Sample) -> float:
+    """Fraction of the examples whose input occurs more than once: how often a new draw repeats an old one."""
     _, counts = np.unique(_as_integers(sample), return_counts=True)
     return 1.0 - float(np.count_nonzero(counts == 1)) / len(sample)
 

@@ -1,0 +1,136 @@
+"""What a certificate claims, and how one failure probability is divided among the claims, fixed beforehand.
+
+The 0/1 error of the compressed network is always claimed. Each further loss is a claim of its own, and so that all
+hold together they get equal parts of ``delta`` (union bound). For the original network the part of the 0/1 error is
+divided again: one fifth to the message, four fifths to the disagreement. The message pays ``|c| ln 2 + ln(1/delta_1)``
+with thousands of bits in the first term, where a factor of five costs 1.6 nats of a thousand; the disagreement has no
+message, and nearly all of its term is ``ln(1/delta_2)``. The division is part of the program and depends on no count.
+
+For a loss with values in [0, 1] the bound is KL-Chernoff; for one with values 0 and 1 the exact binomial tail.
+
+Does NOT check that the claims were chosen before the data were seen: a loss left out after a look at its bound is a
+choice that nothing pays for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+from bitcert.certify.binomial import binomial_tail_inverse
+from bitcert.certify.budget import Withdrawal, check_count, check_delta, complexity_nats
+from bitcert.certify.certificate import PURPOSE
+from bitcert.certify.chernoff import kl_chernoff
+from bitcert.certify.holdout import CITATION_BINOMIAL_TAIL, CITATION_HOLDOUT, CITATION_OCCAM
+from bitcert.errors import InputError
+
+__all__ = [
+    "DISAGREEMENT",
+    "LOSS_UNITS",
+    "MESSAGE_SHARE",
+    "bounded_loss_bound",
+    "delta_plan",
+    "loss_purpose",
+    "occam_delta",
+    "theorem_text",
+    "zero_one_loss_bound",
+]
+
+DISAGREEMENT = "disagreement of the original and the compressed network"
+MESSAGE_SHARE = Fraction(1, 5)
+"""Part of the failure probability of a claim about the original network that goes to its message."""
+
+LOSS_UNITS = 1 << 20
+"""Losses are counted in whole units of ``1 / LOSS_UNITS``, each example's rounded up: their sum is exact."""
+
+MOST_LOSSES = 64
+
+_TRANSFER = "L(original) <= L(compressed) + P[they disagree], the second by"
+_CHERNOFF = "losses with values in [0, 1]: relative-entropy Chernoff bound of Langford 2005"
+_SPLIT = "helper from the declared prior part, errors counted on the rest only"
+
+
+def loss_purpose(name: str) -> str:
+    """The entry of the delta ledger that a further loss pays."""
+    return f"occam bound of the loss {name}"
+
+
+def delta_plan(delta: float, losses: Sequence[str] = (), original: bool = False) -> tuple[Withdrawal, ...]:
+    """How ``delta`` is divided; the amounts add up to at most ``delta`` as decimals.
+
+    Args:
+        delta: the whole failure probability, in (0, 1).
+        losses: names of the losses claimed beside the 0/1 error, each once.
+        original: whether the 0/1 error of the original network is claimed.
+
+    Raises:
+        InputError: ``delta`` out of range, a name given twice, or too many.
+
+    >>> [(entry.name[:12], entry.amount) for entry in delta_plan(0.05, original=True)]
+    [('occam bound ', 0.01), ('disagreement', 0.04)]
+    >>> [entry.amount for entry in delta_plan(0.05, ["top-3", "brier"])]
+    [0.016666666666666666, 0.016666666666666666, 0.016666666666666666]
+    """
+    if len(set(losses)) != len(losses) or len(losses) > MOST_LOSSES:
+        got = ", ".join(losses)[:200]
+        raise InputError(f"at most {MOST_LOSSES} different losses", got, "name each loss once")
+    part = Fraction(repr(check_delta(delta))) / (1 + len(losses))
+    first = part * MESSAGE_SHARE if original else part
+    plan = [Withdrawal(PURPOSE, _round_down(first))]
+    if original:
+        plan.append(Withdrawal(DISAGREEMENT, _round_down(part - first)))
+    return (*plan, *(Withdrawal(loss_purpose(name), _round_down(part)) for name in losses))
+
+
+def occam_delta(delta: float, losses: Sequence[str] = (), original: bool = False) -> float:
+    """The part that the 0/1 bound of the message gets: at which a search should compare its candidates."""
+    return delta_plan(delta, losses, original)[0].amount
+
+
+def _round_down(amount: Fraction) -> float:
+    value = float(amount)
+    return value if Fraction(repr(value)) <= amount else math.nextafter(value, 0.0)
+
+
+def zero_one_loss_bound(num_errors: int, num_samples: int, message_bits: int, delta: float) -> float:
+    """Bound on a loss with values 0 and 1: the exact binomial tail at ``delta 2^-bits``, rounded up.
+
+    Raises:
+        InputError: an argument is outside its range.
+    """
+    return binomial_tail_inverse(num_errors, num_samples, -complexity_nats(message_bits, delta))
+
+
+def bounded_loss_bound(total_units: int, num_samples: int, message_bits: int, delta: float) -> float:
+    """KL-Chernoff bound on a loss in [0, 1] whose sum is ``total_units / LOSS_UNITS``, rounded up.
+
+    Raises:
+        InputError: an argument is outside its range.
+
+    >>> round(bounded_loss_bound(600 * LOSS_UNITS, 60000, 800, 0.05), 5)
+    0.03011
+    """
+    nats = complexity_nats(message_bits, delta)
+    samples = check_count("num_samples", num_samples, 1)
+    whole = samples * LOSS_UNITS
+    total = check_count("total_units", total_units, 0, whole)
+    mean = total / whole
+    if Fraction(mean) < Fraction(total, whole):
+        mean = math.nextafter(mean, 1.0)
+    return kl_chernoff(mean, samples, nats)
+
+
+def theorem_text(*, prior: bool, bounded: bool, original: bool) -> str:
+    """The theorems a certificate rests on.
+
+    Args:
+        prior: whether the helper depends on a declared prior part.
+        bounded: whether a loss with values between 0 and 1 is claimed.
+        original: whether the claim is about the original network.
+    """
+    parts = [CITATION_OCCAM, CITATION_BINOMIAL_TAIL]
+    parts += [_SPLIT] if prior else []
+    parts += [_CHERNOFF] if bounded else []
+    parts += [f"{_TRANSFER} {CITATION_HOLDOUT}"] if original else []
+    return "; ".join(parts)

@@ -1,0 +1,252 @@
+"""Losses that are certified beside the 0/1 error, all counted in one pass over the sample.
+
+- ``top-K``: 1 unless the label is among the K largest logits; a logit that the label does not exceed by more than the
+  decision rule's tolerance counts as larger, so ties and near-ties are errors. ``top-1`` is the 0/1 error.
+- ``margin:GAMMA``: 1 unless the label's logit exceeds every other by more than GAMMA (THEORY section 1, ``L_gamma``).
+- ``brier``: half the squared distance between the softmax of the logits and the label's unit vector (Brier 1950,
+  halved so that it lies in [0, 1]).
+- ``package.module:function``: the user's own; it maps logits ``[batch, classes]`` (float64) and labels ``[batch]``
+  (int64) to values ``[batch]`` in [0, 1].
+
+Where logits are not finite every loss is 1. A loss with values between 0 and 1 is counted in whole units of
+``2^-20``, each example's rounded up after a tenth of the tolerance was added: the sum is an exact integer, whatever
+the order, and another machine's rounding of the logits, which moves the mean far less, cannot lift the true value
+above it. The values are those of the decoded classifier in float32; NOT guaranteed is anything for a user's function
+that depends on the rest of the batch, on time or on chance.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, zero_one_loss_bound
+from bitcert.data import Sample
+from bitcert.errors import InputError, unknown_name
+from bitcert.evaluate import Classifier, ErrorCount, Progress, check_logits, count_batch
+
+ZERO_ONE = "zero-one"
+BRIER = "brier"
+LOSS_KEYS = frozenset({"name", "values", "total", "mean", "bound"})
+"""What a certificate says of a further loss."""
+
+SLACK_SHARE = 0.1
+"""Part of the near-tie tolerance that is added to every value of a loss between 0 and 1."""
+
+_TOP, _MARGIN = re.compile(r"top-([1-9]\d{0,6})"), re.compile(r"margin:(\d{1,6}(?:\.\d{1,6})?)")
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_MAX_NAME = 200
+
+Evaluate = Callable[[Tensor, Tensor, float], Tensor]
+"""Float64 logits ``[batch, classes]``, labels ``[batch]`` and the tolerance -> values ``[batch]``."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss with values in [0, 1].
+
+    Args:
+        name: as a certificate states it.
+        evaluate: the values of a batch.
+        zero_one: whether they are 0 or 1 only; the bound is then the exact binomial tail.
+    """
+
+    name: str
+    evaluate: Evaluate
+    zero_one: bool
+
+    @property
+    def most_per_example(self) -> int:
+        """What one example adds to the total at most."""
+        return 1 if self.zero_one else LOSS_UNITS
+
+    def total(self, logits: Tensor, labels: Tensor, tolerance: float) -> int:
+        """Sum over a batch: errors of a 0/1 loss, units of ``1 / LOSS_UNITS`` rounded up otherwise.
+
+        Raises:
+            InputError: values of the wrong shape or outside [0, 1].
+        """
+        finite = torch.isfinite(logits).all(1)
+        unusable = int((~finite).sum()) * self.most_per_example
+        if not finite.any():
+            return unusable
+        # the user's function may be vectorised over the batch: it never sees a logit that is not finite
+        values = self._checked(self.evaluate(logits[finite], labels[finite], tolerance), int(finite.sum()))
+        if self.zero_one:
+            return unusable + int(values.sum())
+        units = torch.ceil((values + SLACK_SHARE * tolerance).clamp(max=1.0) * LOSS_UNITS)
+        return unusable + int(units.long().sum())
+
+    def bound(self, total: int, samples: int, message_bits: int, delta: float) -> float:
+        """The upper limit on the expected loss, rounded up.
+
+        Raises:
+            InputError: impossible counts.
+        """
+        bound = zero_one_loss_bound if self.zero_one else bounded_loss_bound
+        return bound(total, samples, message_bits, delta)
+
+    def _checked(self, values: object, count: int) -> Tensor:
+        try:
+            found = torch.as_tensor(values).detach().cpu().double()
+        except (TypeError, ValueError, RuntimeError):
+            raise self._refused(f"a {type(values).__name__}") from None
+        if found.shape != (count,):
+            raise self._refused(f"shape {list(found.shape)} for {count} examples")
+        outside = ~((found >= 0.0) & (found <= 1.0))
+        if outside.any():
+            raise self._refused(f"the value {float(found[outside][0]):g}")
+        return found
+
+    def _refused(self, got: str) -> InputError:
+        return InputError(f"one value in [0, 1] for each example from the loss {self.name}", got, "rescale or clip it")
+
+
+def _top(k: int) -> Evaluate:
+    def evaluate(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
+        own = logits.gather(1, labels[:, None])
+        rivals = own - logits <= tolerance * logits.abs().amax(1, keepdim=True)
+        return (rivals.sum(1) - 1 >= k).double()  # the label is its own rival
+
+    return evaluate
+
+
+def _margin(gamma: float) -> Evaluate:
+    def evaluate(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
+        own = logits.gather(1, labels[:, None])[:, 0]
+        others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+        return (own - others <= gamma + tolerance * logits.abs().amax(1)).double()
+
+    return evaluate
+
+
+def _brier(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
+    del tolerance
+    gap = torch.softmax(logits, 1)
+    gap[torch.arange(len(labels)), labels] -= 1.0
+    return (0.5 * gap.square().sum(1)).clamp(0.0, 1.0)
+
+
+def _users(name: str) -> Evaluate:
+    """The user's own function, imported because the user named it.
+
+    Raises:
+        InputError: it cannot be imported or called.
+    """
+    package, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        function: object = importlib.import_module(package)
+        for part in attribute.split("."):
+            function = getattr(function, part)
+    except Exception as error:  # the user's module may raise anything
+        got = f"{type(error).__name__}: {error}"[:200]
+        raise InputError(f"a loss function {name}", got, "check module, name and its requirements") from error
+    finally:
+        if added and here in sys.path:
+            sys.path.remove(here)
+    if not callable(function):
+        raise InputError(f"a function {name}", type(function).__name__, "name a function")
+    call: Callable[[Tensor, Tensor], Tensor] = function
+
+    def evaluate(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
+        del tolerance
+        try:
+            return call(logits.clone(), labels.clone())
+        except Exception as error:
+            got = f"{type(error).__name__}: {error}"[:200]
+            raise InputError(f"values from the loss {name}", got, "check it on a small batch") from error
+
+    return evaluate
+
+
+def is_users(name: str) -> bool:
+    """Whether the name is one of Python code outside the program."""
+    return _FACTORY.fullmatch(name) is not None
+
+
+def parse_loss(name: str, num_classes: int) -> Loss:
+    """The loss of that name for a problem of ``num_classes`` classes; a user's own is imported.
+
+    Raises:
+        InputError: an unknown name, a K that is not below the number of classes, or a function that cannot be had.
+
+    >>> parse_loss("top-3", 10).zero_one, parse_loss("brier", 10).zero_one
+    (True, False)
+    """
+    if not isinstance(name, str) or len(name) > _MAX_NAME:
+        raise InputError("the name of a loss", repr(name)[:100], "use e.g. top-3, brier or package.module:function")
+    if name == BRIER:
+        return Loss(name, _brier, zero_one=False)
+    if found := _TOP.fullmatch(name):
+        k = int(found[1])
+        if k >= num_classes:
+            got = f"{name} with {num_classes} classes"
+            raise InputError(
+                "fewer places than classes in top-K", got, "every answer would be right; choose a smaller K"
+            )
+        return Loss(name, _top(k), zero_one=True)
+    if found := _MARGIN.fullmatch(name):
+        return Loss(name, _margin(float(found[1])), zero_one=True)
+    if is_users(name):
+        return Loss(name, _users(name), zero_one=False)
+    raise unknown_name("loss", name, [ZERO_ONE, "top-3", "top-5", BRIER, "margin:1.0", "package.module:function"])
+
+
+def parse_losses(names: Sequence[str], num_classes: int) -> tuple[Loss, ...]:
+    """The losses beside the 0/1 error, which is always claimed: ``zero-one`` and ``top-1`` add nothing.
+
+    Raises:
+        InputError: as :func:`parse_loss`, and for a loss named twice.
+    """
+    further = [name for name in names if name not in (ZERO_ONE, "top-1")]
+    twice = {name for name in further if further.count(name) > 1}
+    if twice:
+        raise InputError("each loss once", ", ".join(sorted(twice))[:200], "leave out the second")
+    return tuple(parse_loss(name, num_classes) for name in further)
+
+
+@dataclass(frozen=True)
+class LossCount:
+    """Errors of the classifier and the totals of further losses, in the order they were asked for."""
+
+    errors: ErrorCount
+    totals: tuple[int, ...]
+
+
+def count_losses_at(
+    classifier: Classifier,
+    sample: Sample,
+    batch_size: int,
+    tolerances: tuple[float, ...],
+    losses: Sequence[Loss] = (),
+    progress: Progress | None = None,
+) -> tuple[LossCount, ...]:
+    """Errors and losses on the whole sample as given, at several tolerances, in one pass.
+
+    Raises:
+        InputError: the classifier does not return one logit per class, or a loss is outside [0, 1].
+    """
+    counts = [ErrorCount(0, 0, 0) for _ in tolerances]
+    totals = [[0] * len(losses) for _ in tolerances]
+    for inputs, labels in sample.batches(batch_size):
+        with torch.no_grad():
+            logits = check_logits(classifier(inputs), labels, sample)
+            exact, target = logits.double(), torch.tensor(labels)
+            for index, tolerance in enumerate(tolerances):
+                counts[index] += count_batch(logits, labels, tolerance)
+                for place, loss in enumerate(losses):
+                    totals[index][place] += loss.total(exact, target, tolerance)
+        if progress is not None:
+            progress("counting errors", counts[0].samples / len(sample))
+    return tuple(LossCount(count, tuple(total)) for count, total in zip(counts, totals, strict=True))

@@ -1,0 +1,216 @@
+"""The step from the compressed network to the original one, and the networks it needs, run as they are.
+
+Let a classifier be right on ``(x, y)`` if the logit of ``y`` exceeds every other by more than ``tolerance * max |logit|``
+and all are finite: near-ties are errors, for the original network f as for the compressed one g. Say that the two
+*disagree* on x if their largest logits are at different places, or the two largest logits of EITHER are a near-tie, or
+any logit is not finite. Where they do not disagree, both have the same clear first place, so f is right there exactly
+when g is. Hence ``1[f wrong] <= 1[g wrong] + 1[disagree]`` for every example, and ``L(f) <= L(g) + P[disagree]``
+(THEORY section 2). The first is bounded by the Occam certificate at ``delta_1``; the second, as whether they disagree
+needs no label, by the exact binomial limit ``p_bar(a, n, delta_2)`` of ``a`` disagreements on ``n`` unlabelled
+examples. Near-ties are counted as disagreements although a near-tie of g is an error already: they are rare, and so
+the count only rises with the tolerance, which is what lets another machine check it.
+
+The unlabelled examples must be drawn independently of f, of g and of everything g was made from. What is seen of that
+is refused: an example of them that is also in the training sample, in the prior part or among held-out ones, byte by
+byte. NOT seen are changed copies, and whether f was trained on them or g chosen by them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitcert.data import Role, Sample, count_shared_examples
+from bitcert.data.sample import repeated_fraction
+from bitcert.errors import InputError, SampleReuseError
+from bitcert.evaluate import Classifier, Progress, check_logits
+from bitcert.helper import Helper, HelperWeights, Preprocessing
+from bitcert.helper.problem import MAX_BATCH_ELEMENTS, MAX_BATCH_SIZE
+from bitcert.network import Network, OpaqueModel
+from bitcert.network.architecture import Architecture
+
+ORIGINAL_KEYS = frozenset(
+    {"name", "hash", "architecture", "weights", "factory", "scale", "mean", "std", "unlabelled"}
+    | {"disagreements", "disagreement_bound"}
+)
+UNLABELLED_KEYS = frozenset({"name", "hash", "samples"})
+
+
+@dataclass(frozen=True, eq=False)
+class RawClassifier:
+    """A network with its preprocessing: raw inputs ``[batch, ...]`` -> logits ``[batch, classes]``."""
+
+    predictor: Architecture | OpaqueModel
+    values: Mapping[str, torch.Tensor]
+    preprocessing: Preprocessing
+
+    def __call__(self, inputs: NDArray[np.generic]) -> torch.Tensor:
+        """Logits of a batch of raw inputs."""
+        if getattr(self.predictor, "input_dtype", "float32") == "int64":
+            x = torch.from_numpy(inputs.astype(np.int64))
+        else:
+            x = self.preprocessing(inputs)
+        with torch.no_grad():
+            return self.predictor.forward(x, self.values)
+
+
+@dataclass(frozen=True, eq=False)
+class Original:
+    """The original network f, unmodified, and the unlabelled sample its disagreements are counted on.
+
+    Args:
+        predictor: its architecture, or its Python code where that could not be captured.
+        values: its tensors by name.
+        preprocessing: what it was trained with.
+        unlabelled: drawn independently of the training sample and of both networks; see :func:`unlabelled_sample`.
+        name: for people.
+
+    >>> original = Original.of(network, Preprocessing(scale=255.0), unlabelled)  # doctest: +SKIP
+    """
+
+    predictor: Architecture | OpaqueModel
+    values: Mapping[str, torch.Tensor]
+    preprocessing: Preprocessing
+    unlabelled: Sample
+    name: str = "original network"
+
+    @classmethod
+    def of(
+        cls, network: Network, preprocessing: Preprocessing, unlabelled: Sample, name: str = "original network"
+    ) -> Original:
+        """From a captured network."""
+        return cls(network.architecture, network.parameters, preprocessing, unlabelled, name)
+
+    @property
+    def classifier(self) -> Classifier:
+        """Raw inputs -> logits of the original network."""
+        return RawClassifier(self.predictor, self.values, self.preprocessing)
+
+    @property
+    def batch_size(self) -> int:
+        """Examples evaluated at a time: a fixed function of the network, as for a helper."""
+        unlabelled = self.unlabelled
+        largest = max(math.prod(unlabelled.input_shape), 8 * unlabelled.num_classes)
+        if isinstance(self.predictor, Architecture):
+            largest = max(largest, *self.predictor.propagation.elements.values())
+        return max(1, min(MAX_BATCH_SIZE, MAX_BATCH_ELEMENTS // largest))
+
+    @cached_property
+    def _identity(self) -> dict[str, object]:
+        return {
+            "architecture": self.predictor.content_hash,
+            "weights": HelperWeights.of(self.predictor, self.values).content_hash,  # type: ignore[arg-type]
+            "factory": self.predictor.factory if isinstance(self.predictor, OpaqueModel) else None,
+            "scale": self.preprocessing.scale,
+            "mean": list(self.preprocessing.mean),
+            "std": list(self.preprocessing.std),
+        }
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of architecture, weights and preprocessing."""
+        return hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
+
+    def describe(self) -> dict[str, object]:
+        """What a certificate says of the original network and of the unlabelled sample, as JSON values."""
+        sample = self.unlabelled
+        data = {"name": sample.name, "hash": sample.content_hash, "samples": len(sample)}
+        return {"name": self.name[:200], "hash": self.content_hash, **self._identity, "unlabelled": data}
+
+
+def unlabelled_sample(sample: Sample) -> Sample:
+    """The inputs of ``sample`` alone, in the role ``UNLABELLED``: whatever labels it had are gone."""
+    if sample.role is Role.UNLABELLED and not sample.has_labels:
+        return sample
+    return Sample(sample.inputs, None, sample.num_classes, Role.UNLABELLED, sample.name)  # type: ignore[arg-type]
+
+
+def check_unlabelled(unlabelled: Sample, *used: Sample) -> None:
+    """Refuse unlabelled examples of another problem, or that are also in a sample used for anything else.
+
+    Where inputs are all different, one shared example is refused. Data of few distinct values repeat themselves, and
+    independent draws share examples then: as many are let pass as the repeats within the other sample explain (the
+    Good-Turing estimate ``r`` of how often a new draw repeats an old one: ``r n + 3 sqrt(r n)``).
+
+    Raises:
+        InputError: another shape.
+        SampleReuseError: shared examples, with their number.
+    """
+    for sample in used:
+        if unlabelled.input_shape != sample.input_shape:
+            got = f"{unlabelled.name} of shape {list(unlabelled.input_shape)}"
+            expected = f"unlabelled examples of shape {list(sample.input_shape)}"
+            raise InputError(expected, got, "pass examples of the same problem")
+        shared = count_shared_examples(unlabelled, sample)
+        expected_repeats = repeated_fraction(sample) * len(unlabelled)
+        if shared > expected_repeats + 3.0 * math.sqrt(expected_repeats):
+            what = f"unlabelled examples that were used for nothing else ({sample.role.value})"
+            got = f"{shared} of the {len(unlabelled)} of {unlabelled.name!r} inside {sample.name!r}"
+            raise SampleReuseError(what, got, "pass examples of the same source that were kept apart")
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """On how many of how many unlabelled examples two networks disagree, near-ties of either included."""
+
+    disagreements: int
+    samples: int
+
+
+def count_disagreements_at(
+    original: Classifier,
+    compressed: Classifier,
+    unlabelled: Sample,
+    batch_size: int,
+    tolerances: tuple[float, ...],
+    progress: Progress | None = None,
+) -> tuple[Disagreement, ...]:
+    """Disagreements of two classifiers at several tolerances in one pass; more with a larger tolerance.
+
+    Raises:
+        InputError: a classifier does not return one logit per class.
+    """
+    totals, done = [0] * len(tolerances), 0
+    for inputs, _ in unlabelled.batches(batch_size):
+        rows = np.empty(len(inputs), np.int64)
+        with torch.no_grad():
+            pair = [check_logits(each(inputs), rows, unlabelled).double() for each in (original, compressed)]
+        first = [logits.argmax(1) for logits in pair]
+        for index, tolerance in enumerate(tolerances):
+            clear = _clear(pair[0], tolerance) & _clear(pair[1], tolerance) & (first[0] == first[1])
+            totals[index] += int((~clear).sum())
+        done += len(inputs)
+        if progress is not None:
+            progress("counting disagreements", done / len(unlabelled))
+    return tuple(Disagreement(total, done) for total in totals)
+
+
+def _clear(logits: torch.Tensor, tolerance: float) -> torch.Tensor:
+    """Whether the first place is taken by more than the tolerance, all logits being finite, ``[batch]``."""
+    top = logits.topk(2, dim=1).values
+    gap, size = top[:, 0] - top[:, 1], logits.abs().amax(1)
+    return torch.isfinite(logits).all(1) & (gap > tolerance * size)
+
+
+def helper_network(helper: Helper) -> Classifier | None:
+    """The network that the helper string itself holds, as a classifier; ``None`` where it holds none for these classes.
+
+    With a prior part it is the network trained on that part, whose errors on the rest say what holding out the rest
+    would have told.
+    """
+    predictor: Any = helper.predictor
+    if not isinstance(predictor, Architecture) or helper.weights is None:
+        return None
+    if predictor.num_outputs != helper.num_classes:
+        return None
+    values = {name: torch.from_numpy(np.array(value)) for name, value in helper.weights.values.items()}
+    return RawClassifier(predictor, values, helper.preprocessing)
