@@ -157,9 +157,9 @@ def _original_facts(
 def _loss_facts(loss: Loss, total: int, samples: int, message_bits: int, delta: float) -> dict[str, object]:
     return {
         "name": loss.name,
-        "values": "0 or 1" if loss.zero_one else "0 to 1",
+        "values": loss.values,
         "total": total,
-        "mean": total / (samples * loss.most_per_example),
+        "mean": loss.mean(total, samples),
         "bound": loss.bound(total, samples, message_bits, delta),
     }
 

@@ -67,6 +67,15 @@ class Loss:
         """What one example adds to the total at most."""
         return 1 if self.zero_one else LOSS_UNITS
 
+    @property
+    def values(self) -> str:
+        """Its values in words, as a certificate states them."""
+        return "0 or 1" if self.zero_one else "0 to 1"
+
+    def mean(self, total: int, samples: int) -> float:
+        """The total as a mean over the examples."""
+        return total / max(1, samples * self.most_per_example)
+
     def total(self, logits: Tensor, labels: Tensor, tolerance: float) -> int:
         """Sum over a batch: errors of a 0/1 loss, units of ``1 / LOSS_UNITS`` rounded up otherwise.
 
@@ -242,11 +251,13 @@ def count_losses_at(
     for inputs, labels in sample.batches(batch_size):
         with torch.no_grad():
             logits = check_logits(classifier(inputs), labels, sample)
-            exact, target = logits.double(), torch.tensor(labels)
             for index, tolerance in enumerate(tolerances):
                 counts[index] += count_batch(logits, labels, tolerance)
-                for place, loss in enumerate(losses):
-                    totals[index][place] += loss.total(exact, target, tolerance)
+            if losses:
+                exact, target = logits.double(), torch.tensor(labels)
+                for index, tolerance in enumerate(tolerances):
+                    for place, loss in enumerate(losses):
+                        totals[index][place] += loss.total(exact, target, tolerance)
         if progress is not None:
             progress("counting errors", counts[0].samples / len(sample))
     return tuple(LossCount(count, tuple(total)) for count, total in zip(counts, totals, strict=True))

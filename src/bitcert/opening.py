@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bitcert.certify.certificate import DATA_KEYS, MAX_CERTIFICATE_BYTES, MESSAGE_FILE, Certificate
 from bitcert.coding import MAX_MESSAGE_BYTES
-from bitcert.data import Sample
+from bitcert.data import PriorSplit, Sample
+from bitcert.data.split import PRIOR_KEYS
 from bitcert.errors import BitcertError, DecodeError, InputError
 from bitcert.helper import Decoded, Helper, HelperWeights, Preprocessing, decode_message
 from bitcert.helper.weights import HELPER_FILE, MAX_HELPER_BYTES
@@ -105,8 +106,8 @@ def read_message(path: Path) -> bytes:
     return read_bytes(path.parent / MESSAGE_FILE, MAX_MESSAGE_BYTES)
 
 
-def check_sample(certificate: Certificate, sample: Sample, check: Checker) -> None:
-    """Whether the certificate is one of this sample."""
+def check_sample(certificate: Certificate, sample: Sample, check: Checker) -> Sample:
+    """Whether the certificate is one of this sample; returns the part of it that errors are counted on."""
     if sample.content_hash != certificate.data.get("hash"):
         raise CannotCheckError(
             f"the data given ({sample.name}) are not those of the certificate ({certificate.data.get('name')!r}): "
@@ -117,7 +118,31 @@ def check_sample(certificate: Certificate, sample: Sample, check: Checker) -> No
     known = set(certificate.data) == DATA_KEYS and isinstance(certificate.data["name"], str)
     same = described == (sample.num_classes, list(sample.input_shape))
     check.line("data description", known and same, f"{sample.num_classes} classes, shape {list(sample.input_shape)}")
-    check.line("samples", certificate.samples == len(sample), f"{certificate.samples} claimed, {len(sample)} counted")
+    counted = _divide(certificate, sample, check)
+    detail = f"{certificate.samples} claimed, {len(counted)} counted"
+    check.line("samples", certificate.samples == len(counted), detail)
+    return counted
+
+
+def _divide(certificate: Certificate, sample: Sample, check: Checker) -> Sample:
+    """The rest of the declared split, made again; the whole sample without one."""
+    claimed = certificate.prior
+    if claimed is None:
+        return sample
+    usable = set(claimed) == PRIOR_KEYS and type(claimed["seed"]) is int and type(claimed["fraction"]) is float
+    if not usable:
+        check.line("prior split", False, f"{', '.join(sorted(PRIOR_KEYS))} were expected")
+    try:
+        split = PriorSplit.of(sample, claimed["fraction"], claimed["seed"])
+    except InputError as error:
+        raise InvalidError(f"prior split: {error}") from None
+    fraction, seed = split.fraction, split.seed
+    detail = f"{len(split.prior)} of {len(sample)} for the helper, fraction {fraction:g}, seed {seed}; made again"
+    check.line("prior split", dict(claimed) == split.describe(), detail)
+    odd = "" if seed == 0 else f", and the seed is {seed}, not 0"
+    detail = f"assumed declared before the data were looked at, not checked{odd}"
+    check.trust("choice of the split", detail)
+    return split.rest
 
 
 def read_helper(
@@ -150,7 +175,12 @@ def decode(certificate: Certificate, message: bytes, helper: Helper, check: Chec
     return decoded
 
 
-def _numbers(value: object) -> tuple[float, ...]:
+def read_numbers(value: object) -> tuple[float, ...]:
+    """A list of a stranger's file as numbers.
+
+    Raises:
+        InvalidError: it is none.
+    """
     if not isinstance(value, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
         raise InvalidError("helper: malformed preprocessing")
     return tuple(float(v) for v in value)
@@ -212,8 +242,8 @@ def _build_helper(
     described = certificate.helper
     inferred = described.get("classes_inferred") is True
     try:
-        scale = _numbers([described.get("scale")])[0]
-        preprocessing = Preprocessing(scale, _numbers(described.get("mean")), _numbers(described.get("std")))
+        scale = read_numbers([described.get("scale")])[0]
+        preprocessing = Preprocessing(scale, read_numbers(described.get("mean")), read_numbers(described.get("std")))
         helper = Helper(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, inferred, weights)
     except InputError as error:
         raise InvalidError(f"helper: {error}") from None
@@ -222,6 +252,7 @@ def _build_helper(
     trusted = "the user's Python code, and " if isinstance(predictor, OpaqueModel) else ""
     if weights is not None:
         trusted += f"{sum(v.size for v in weights.values.values()):,} helper weights, and "
-    detail = f"{trusted}{helper.num_constants} unusual constants; assumed fixed before the data were seen, not checked"
+    seen = "before the data were seen" if certificate.prior is None else "before the rest was seen"
+    detail = f"{trusted}{helper.num_constants} unusual constants; assumed fixed {seen}, not checked"
     check.trust("helper's origin", detail)
     return helper

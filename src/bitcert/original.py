@@ -1,14 +1,16 @@
 """The step from the compressed network to the original one, and the networks it needs, run as they are.
 
-Let a classifier be right on ``(x, y)`` if the logit of ``y`` exceeds every other by more than ``tolerance * max |logit|``
-and all are finite: near-ties are errors, for the original network f as for the compressed one g. Say that the two
-*disagree* on x if their largest logits are at different places, or the two largest logits of EITHER are a near-tie, or
-any logit is not finite. Where they do not disagree, both have the same clear first place, so f is right there exactly
-when g is. Hence ``1[f wrong] <= 1[g wrong] + 1[disagree]`` for every example, and ``L(f) <= L(g) + P[disagree]``
-(THEORY section 2). The first is bounded by the Occam certificate at ``delta_1``; the second, as whether they disagree
-needs no label, by the exact binomial limit ``p_bar(a, n, delta_2)`` of ``a`` disagreements on ``n`` unlabelled
-examples. Near-ties are counted as disagreements although a near-tie of g is an error already: they are rare, and so
-the count only rises with the tolerance, which is what lets another machine check it.
+Let a classifier be right on ``(x, y)`` if the logit of ``y`` exceeds every other by more than
+``tolerance * max |logit|`` and all are finite: near-ties are errors, for the original network f as for the compressed
+one g. (A network that breaks them somehow is wrong on no more.) Say that the two *disagree* on x if their largest
+logits are at different places, or the two largest logits of EITHER are a near-tie, or any logit is not finite. Where
+they do not disagree, both have the same clear first place, so f is right there exactly when g is. Hence
+``1[f wrong] <= 1[g wrong] + 1[disagree]`` for every example, and ``L(f) <= L(g) + P[disagree]`` (THEORY section 2).
+The first is bounded by the Occam certificate at ``delta_1``; the second, as whether they disagree needs no label, by
+the exact binomial limit ``p_bar(a, n, delta_2)`` of ``a`` disagreements on ``n`` unlabelled examples. Near-ties of g
+count as disagreements although they are errors already: they are rare, and so the count only rises with the
+tolerance, which is what lets another machine check it. Other losses are NOT carried over: two networks with the same
+first place may differ in all else.
 
 The unlabelled examples must be drawn independently of f, of g and of everything g was made from. What is seen of that
 is refused: an example of them that is also in the training sample, in the prior part or among held-out ones, byte by
@@ -20,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -38,10 +40,8 @@ from bitcert.helper.problem import MAX_BATCH_ELEMENTS, MAX_BATCH_SIZE
 from bitcert.network import Network, OpaqueModel
 from bitcert.network.architecture import Architecture
 
-ORIGINAL_KEYS = frozenset(
-    {"name", "hash", "architecture", "weights", "factory", "scale", "mean", "std", "unlabelled"}
-    | {"disagreements", "disagreement_bound"}
-)
+_IDENTITY = ("architecture", "weights", "factory", "scale", "mean", "std")
+ORIGINAL_KEYS = frozenset({"name", "hash", *_IDENTITY, "unlabelled", "disagreements", "disagreement_bound"})
 UNLABELLED_KEYS = frozenset({"name", "hash", "samples"})
 
 
@@ -118,13 +118,23 @@ class Original:
     @property
     def content_hash(self) -> str:
         """SHA-256 (hex) of architecture, weights and preprocessing."""
-        return hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
+        return identity_hash(self._identity)
 
     def describe(self) -> dict[str, object]:
         """What a certificate says of the original network and of the unlabelled sample, as JSON values."""
         sample = self.unlabelled
         data = {"name": sample.name, "hash": sample.content_hash, "samples": len(sample)}
         return {"name": self.name[:200], "hash": self.content_hash, **self._identity, "unlabelled": data}
+
+
+def identity_hash(described: Mapping[str, object]) -> str:
+    """SHA-256 (hex) of those entries of a description that make up the network."""
+    entries = {key: described[key] for key in _IDENTITY}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+MakeOriginal = Callable[[Sample, Preprocessing], Original]
+"""Loads the original network for an unlabelled sample and a preprocessing; called only for a certificate of one."""
 
 
 def unlabelled_sample(sample: Sample) -> Sample:

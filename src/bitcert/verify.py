@@ -1,8 +1,9 @@
 """A stranger's check of a certificate: decode the message, count errors again, recompute the bound, compare.
 
 Nothing in the certificate is believed: each statement is a line that is recomputed from the message, the data and the
-program. Errors are recounted with half and with twice the near-tie tolerance, so that another machine's rounding,
-which is far smaller, cannot make an honest certificate fail.
+program (further losses, the original network and the split in :mod:`bitcert.recount`). Errors are recounted with half
+and with twice the near-tie tolerance, so that another machine's rounding, which is far smaller, cannot make an honest
+certificate fail.
 
 What no file can show, and this does not check: that the sample was drawn independently, and that the architecture and
 the preprocessing were fixed before it was seen.
@@ -10,17 +11,19 @@ the preprocessing were fixed before it was seen.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from bitcert.certify import CITATION_BINOMIAL_TAIL, CITATION_OCCAM, holdout_bound, occam_bound
-from bitcert.certify.certificate import HOLDOUT_KEYS, MESSAGE_FILE, MESSAGE_KEYS, PURPOSE, VERSIONED, Certificate
+from bitcert.certify import ConfidenceBudget, OccamBound, holdout_bound, occam_bound
+from bitcert.certify.certificate import HOLDOUT_KEYS, MESSAGE_FILE, MESSAGE_KEYS, VERSIONED, Certificate
+from bitcert.certify.claims import delta_plan, theorem_text
 from bitcert.data import NAMES, Role, Sample, load_sample
-from bitcert.errors import BitcertError, InputError
-from bitcert.evaluate import DecisionRule, ErrorCount, Progress, count_errors_at
+from bitcert.errors import BitcertError, BudgetError, InputError
+from bitcert.evaluate import DecisionRule, ErrorCount, Progress
 from bitcert.helper import Decoded, Helper
+from bitcert.losses import Loss, LossCount, count_losses_at, is_users
 from bitcert.network import OpaqueModel
 from bitcert.opening import (
     CannotCheckError,
@@ -34,8 +37,18 @@ from bitcert.opening import (
     read_helper,
     read_message,
 )
-
-RELATIVE_TOLERANCE = 1e-12
+from bitcert.original import MakeOriginal, Original
+from bitcert.recount import (
+    Given,
+    bracket,
+    check_losses,
+    check_original,
+    check_rest,
+    check_transfer,
+    close,
+    load_losses,
+    loss_names,
+)
 
 
 class Status(IntEnum):
@@ -57,10 +70,6 @@ class Verification:
 
     def __bool__(self) -> bool:
         return self.status is Status.VALID
-
-
-def _close(claimed: float, recomputed: float) -> bool:
-    return math.isclose(claimed, recomputed, rel_tol=RELATIVE_TOLERANCE, abs_tol=0.0)
 
 
 def _find_sample(certificate: Certificate, data: Sample | str | Path | None) -> Sample:
@@ -99,22 +108,37 @@ def _check_counts(certificate: Certificate, low: ErrorCount, high: ErrorCount, c
     check.line("near-ties", fits, detail)
 
 
-def _check_bounds(certificate: Certificate, check: Checker) -> None:
+def _check_delta(certificate: Certificate, check: Checker) -> tuple[OccamBound, tuple[float, ...]]:
+    """The Occam bound at its part of delta, and all parts: exactly those of the claims made, in the fixed division."""
+    names = loss_names(certificate)
     try:
-        bound = occam_bound(certificate.errors, certificate.samples, certificate.message_bits, certificate.delta)
-    except InputError as error:
+        plan = delta_plan(certificate.delta, names, certificate.original is not None)
+        budget = ConfidenceBudget(certificate.delta)
+        parts = tuple(budget.withdraw(entry.name, entry.amount) for entry in plan)
+        bound = occam_bound(certificate.errors, certificate.samples, certificate.message_bits, parts[0])
+    except (InputError, BudgetError) as error:
         raise InvalidError(f"bound: {error}") from None
-    spent_once = certificate.delta_ledger == ((PURPOSE, certificate.delta),)
-    check.line("delta", spent_once, f"{certificate.delta:g} spent once")
+    spent = certificate.delta_ledger == tuple((entry.name, entry.amount) for entry in plan)
+    each = "spent once" if len(parts) == 1 else "in parts of " + ", ".join(f"{part:g}" for part in parts)
+    check.line("delta", spent, f"{certificate.delta:g} {each}")
+    return bound, parts
+
+
+def _check_bounds(certificate: Certificate, check: Checker) -> None:
+    bound, parts = _check_delta(certificate, check)
     recomputed = {"binomial": bound.binomial, "kl_chernoff": bound.kl_chernoff, "hoeffding": bound.hoeffding}
     same = set(recomputed) == set(certificate.bounds) and all(
-        _close(certificate.bounds[name], value) for name, value in recomputed.items()
+        close(certificate.bounds[name], value) for name, value in recomputed.items()
     )
     check.line("bounds", same, ", ".join(f"{name} {value:.6f}" for name, value in recomputed.items()))
-    check.line("bound", _close(certificate.bound, bound.binomial), f"{bound.binomial:.6f} recomputed")
-    theorem = f"{CITATION_OCCAM}; {CITATION_BINOMIAL_TAIL}"
-    stated = certificate.theorem == theorem and certificate.certifies == "compressed"
-    check.line("theorem", stated, "Occam bound of the compressed network")
+    transferred = certificate.original is not None
+    whole = check_transfer(certificate, parts[1], check) if transferred else bound.binomial
+    check.line("bound", close(certificate.bound, whole), f"{whole:.6f} recomputed")
+    bounded = any(entry["values"] != "0 or 1" for entry in certificate.losses)
+    theorem = theorem_text(prior=certificate.prior is not None, bounded=bounded, original=transferred)
+    whose = "original" if transferred else "compressed"
+    stated = certificate.theorem == theorem and certificate.certifies == whose
+    check.line("theorem", stated, f"{'disagreement' if transferred else 'Occam'} bound of the {whose} network")
 
 
 def _check_holdout(certificate: Certificate, check: Checker) -> None:
@@ -126,7 +150,7 @@ def _check_holdout(certificate: Certificate, check: Checker) -> None:
     if same:
         try:
             bound = holdout_bound(claimed["errors"], claimed["samples"], certificate.delta)
-            same = _close(claimed["bound"], bound)
+            same = close(claimed["bound"], bound)
         except InputError:
             same = False
     check.line("hold-out line", same, "agrees with its own counts (comparison only; its data were not read)")
@@ -144,44 +168,59 @@ def _check_form(certificate: Certificate, check: Checker) -> None:
 
 
 def _count(
-    decoded: Decoded, sample: Sample, rule: DecisionRule, progress: Progress | None
-) -> tuple[ErrorCount, ErrorCount]:
-    tolerances = (0.5 * rule.tolerance, 2.0 * rule.tolerance)
-    low, high = count_errors_at(decoded.classifier, sample, rule.batch_size, tolerances, progress)
+    decoded: Decoded, sample: Sample, rule: DecisionRule, losses: Sequence[Loss], progress: Progress | None
+) -> tuple[LossCount, LossCount]:
+    tolerances = bracket(rule)
+    low, high = count_losses_at(decoded.classifier, sample, rule.batch_size, tolerances, losses, progress)
     return low, high
 
 
 def _count_with_users_code(
-    decoded: Decoded, sample: Sample, rule: DecisionRule, progress: Progress | None
-) -> tuple[ErrorCount, ErrorCount]:
+    decoded: Decoded, sample: Sample, rule: DecisionRule, losses: Sequence[Loss], progress: Progress | None
+) -> tuple[LossCount, LossCount]:
     try:
-        return _count(decoded, sample, rule, progress)
+        return _count(decoded, sample, rule, losses, progress)
     except BitcertError:
         raise
     except Exception as error:  # the user's own module may raise anything
         raise CannotCheckError(f"the network's own code failed with {type(error).__name__}: {error}") from None
 
 
-def _verify(
-    path: Path,
-    data: Sample | str | Path | None,
-    model: OpaqueModel | MakeModel | None,
-    progress: Progress | None,
-    check: Checker,
-) -> Certificate:
+@dataclass(frozen=True)
+class _Passed:
+    """What the stranger passed beside the certificate."""
+
+    data: Sample | str | Path | None
+    model: OpaqueModel | MakeModel | None
+    given: Given
+    losses: tuple[str, ...]
+    progress: Progress | None
+
+
+def _verify(path: Path, passed: _Passed, check: Checker) -> Certificate:
     certificate = read_certificate(path, check)
     _check_bounds(certificate, check)
     _check_holdout(certificate, check)
     _check_form(certificate, check)
     message = read_message(path)
-    sample = _find_sample(certificate, data)
-    check_sample(certificate, sample, check)
-    helper = read_helper(certificate, path.parent, sample, check, model)
+    sample = _find_sample(certificate, passed.data)
+    counted = check_sample(certificate, sample, check)
+    helper = read_helper(certificate, path.parent, sample, check, passed.model)
     rule = _check_rule(certificate, helper, check)
     decoded = decode(certificate, message, helper, check)
+    losses, left_open = load_losses(certificate, sample.num_classes, passed.losses)
     count = _count_with_users_code if isinstance(helper.predictor, OpaqueModel) else _count
-    low, high = count(decoded, sample, rule, progress)
-    _check_counts(certificate, low, high, check)
+    low, high = count(decoded, counted, rule, losses, passed.progress)
+    _check_counts(certificate, low.errors, high.errors, check)
+    check_losses(certificate, losses, (low, high), check)
+    check_rest(certificate, helper, counted, rule, check)
+    for name in loss_names(certificate):
+        if is_users(name) and name not in left_open:
+            check.trust(f"loss {name}, code", "the code that was run here; the certificate names it only")
+    missing = [f"the loss {name} is Python code; to run it, pass --loss {name}" for name in left_open]
+    missing += [check_original(certificate, decoded.classifier, rule, sample, passed.given, check, passed.progress)]
+    if any(missing):
+        raise CannotCheckError("; ".join(filter(None, missing)) + "; all other lines were checked and hold")
     return certificate
 
 
@@ -190,6 +229,9 @@ def verify(
     data: Sample | str | Path | None = None,
     *,
     model: OpaqueModel | MakeModel | None = None,
+    original: Original | MakeOriginal | None = None,
+    unlabelled: Sample | str | Path | None = None,
+    losses: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Verification:
     """Check the certificate file against its message and the training data.
@@ -197,18 +239,23 @@ def verify(
     Args:
         certificate: path of ``certificate.json``; the message (and architecture) lie beside it.
         data: the training data as a sample, name or path; found when ``None`` if the certificate gives a built-in
-            name (a path in the certificate is not followed).
+            name (a path in the certificate is not followed). With a prior split the whole data; it is split again.
         model: the user's own Python network, or a function that makes it for the sample, for certificates of one
             that could not be captured.
+        original: the original network, or a function that loads it for the unlabelled sample and the preprocessing,
+            for a certificate of that network.
+        unlabelled: the unlabelled data as a sample, name (its test part) or path; found like ``data`` when ``None``.
+        losses: names of the user's own losses whose code may be run.
         progress: called with the task and the fraction done.
 
     Returns:
-        The outcome: valid, invalid (a line fails), or cannot be checked (something is missing). Never raises for
-        the content of the files.
+        The outcome: valid, invalid (a line fails), or cannot be checked (something is missing; what can be checked
+        without it is). Never raises for the content of the files.
     """
     check = Checker()
+    passed = _Passed(data, model, Given(original, unlabelled), tuple(losses), progress)
     try:
-        found = _verify(Path(certificate), data, model, progress, check)
+        found = _verify(Path(certificate), passed, check)
     except CannotCheckError as missing:
         return Verification(Status.CANNOT_CHECK, tuple(check.lines), str(missing))
     except InvalidError as failure:

@@ -112,6 +112,8 @@ def _open(file: Path, name: str, sample: Sample, network: Network | None) -> Ope
         check_sample(certificate, sample, check)
     except CannotCheckError:
         return "its certificate is of other data (the content hashes differ)"
+    if certificate.prior is not None:
+        return "its helper has seen a part of these data (prior split), so they are no sample for it"
     if certificate.helper.get("factory") is not None:
         return "its network is Python code, which is not run here"
     helper = read_helper(certificate, file.parent, sample, check)

@@ -1,0 +1,286 @@
+"""The further claims of a certificate, counted again: losses, the original network, the hold-out line of a split.
+
+Everything that is a count is counted at half and at twice the near-tie tolerance, as :mod:`bitcert.verify` does with
+the errors. Whatever needs something the stranger did not pass (the original network, a user's loss) is left open and
+named; all else is still checked.
+
+Not checked, because no file can show it: that the unlabelled examples were drawn independently of both networks, and
+that the claims were chosen before their bounds were seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitcert.certify import disagreement_bound, holdout_bound
+from bitcert.certify.certificate import REST_KEYS, Certificate
+from bitcert.data import NAMES, Role, Sample, load_sample
+from bitcert.errors import BitcertError, InputError, SampleReuseError
+from bitcert.evaluate import Classifier, DecisionRule, Progress, count_errors_at
+from bitcert.helper import Helper, Preprocessing
+from bitcert.losses import LOSS_KEYS, Loss, LossCount, is_users, parse_loss
+from bitcert.network import OpaqueModel
+from bitcert.opening import CannotCheckError, Checker, InvalidError, read_numbers
+from bitcert.original import (
+    ORIGINAL_KEYS,
+    UNLABELLED_KEYS,
+    MakeOriginal,
+    Original,
+    check_unlabelled,
+    count_disagreements_at,
+    helper_network,
+    identity_hash,
+    unlabelled_sample,
+)
+
+RELATIVE_TOLERANCE = 1e-12
+BRACKET = (0.5, 2.0)
+"""Multiples of the near-tie tolerance between which a claimed count must lie."""
+
+
+def close(claimed: object, recomputed: float) -> bool:
+    """Whether a claimed number is the recomputed one, up to the last digits of a float."""
+    return type(claimed) is float and math.isclose(claimed, recomputed, rel_tol=RELATIVE_TOLERANCE, abs_tol=0.0)
+
+
+def bracket(rule: DecisionRule) -> tuple[float, float]:
+    """The two tolerances that are counted at."""
+    return BRACKET[0] * rule.tolerance, BRACKET[1] * rule.tolerance
+
+
+# Losses
+
+
+def loss_names(certificate: Certificate) -> tuple[str, ...]:
+    """Names of the further losses, of entries whose form is right.
+
+    Raises:
+        InvalidError: an entry has another form.
+    """
+    for entry in certificate.losses:
+        texts = [entry.get("name"), entry.get("values")]
+        numbers = [entry.get("mean"), entry.get("bound")]
+        known = set(entry) == LOSS_KEYS and all(isinstance(text, str) for text in texts)
+        if not known or type(entry["total"]) is not int or not all(type(number) is float for number in numbers):
+            raise InvalidError(f"losses: entries of {', '.join(sorted(LOSS_KEYS))} were expected")
+    return tuple(entry["name"] for entry in certificate.losses)
+
+
+def load_losses(
+    certificate: Certificate, num_classes: int, allowed: Collection[str]
+) -> tuple[tuple[Loss, ...], tuple[str, ...]]:
+    """The losses that can be counted again, and the names of the user's own that were not allowed to run.
+
+    Raises:
+        CannotCheckError: an allowed one cannot be loaded.
+        InvalidError: an unknown one.
+    """
+    known, left_open = [], []
+    for name in loss_names(certificate):
+        if is_users(name) and name not in allowed:
+            left_open.append(name)
+            continue
+        try:
+            known.append(parse_loss(name, num_classes))
+        except InputError as error:
+            if is_users(name):
+                raise CannotCheckError(f"the loss {name}: {error}") from None
+            raise InvalidError(f"losses: {error}") from None
+    return tuple(known), tuple(left_open)
+
+
+def check_losses(
+    certificate: Certificate, losses: tuple[Loss, ...], counts: tuple[LossCount, LossCount], check: Checker
+) -> None:
+    """Totals against the counts, means and bounds against the totals; of losses that were not run only the latter."""
+    low, high = counts
+    run = {loss.name: index for index, loss in enumerate(losses)}
+    paid = [amount for _, amount in certificate.delta_ledger[len(certificate.delta_ledger) - len(certificate.losses) :]]
+    for entry, delta in zip(certificate.losses, paid, strict=True):
+        name, total = entry["name"], entry["total"]
+        loss = losses[run[name]] if name in run else Loss(name, _never, zero_one=False)
+        line = f"loss {name}"
+        check.line(line, entry["values"] == loss.values, f"values {loss.values}")
+        if name in run:
+            least, most = low.totals[run[name]], high.totals[run[name]]
+            check.line(f"{line}, sum", least <= total <= most, f"{total} claimed, between {least} and {most} counted")
+        try:
+            bound = loss.bound(total, certificate.samples, certificate.message_bits, delta)
+        except InputError as error:
+            raise InvalidError(f"{line}: {error}") from None
+        same = close(entry["mean"], loss.mean(total, certificate.samples)) and close(entry["bound"], bound)
+        check.line(f"{line}, bound", same, f"{bound:.6f} recomputed at {delta:g}")
+
+
+def _never(*_: object) -> object:
+    raise AssertionError("a loss that was not allowed to run")
+
+
+# The hold-out line of a prior split
+
+
+def check_rest(certificate: Certificate, helper: Helper, rest: Sample, rule: DecisionRule, check: Checker) -> None:
+    """What holding out the rest would have said; counted again where the helper holds the network.
+
+    Raises:
+        InvalidError: the line is missing, or does not hold.
+    """
+    claimed = certificate.rest
+    if certificate.prior is None:
+        if claimed is not None:
+            check.line("hold-out on the rest", False, "a certificate without a prior split has no rest")
+        return
+    network = helper_network(helper)
+    usable = claimed is not None and set(claimed) == REST_KEYS
+    usable = usable and type(claimed["errors"]) is int and claimed["in_helper"] is (network is not None)
+    if claimed is None or not usable or claimed["samples"] != len(rest):
+        check.line("hold-out on the rest", False, f"{', '.join(sorted(REST_KEYS))} of {len(rest)} examples expected")
+        return
+    try:
+        bound = holdout_bound(claimed["errors"], len(rest), certificate.delta)
+    except InputError as error:
+        raise InvalidError(f"hold-out on the rest: {error}") from None
+    found = "comparison only; its network is not in the files"
+    holds = close(claimed["bound"], bound)
+    if network is not None:
+        low, high = count_errors_at(network, rest, rule.batch_size, bracket(rule))
+        holds = holds and low.errors <= claimed["errors"] <= high.errors
+        found = f"{claimed['errors']} errors claimed, between {low.errors} and {high.errors} counted"
+    check.line("hold-out on the rest", holds, f"{bound:.6f} recomputed; {found}")
+
+
+# The original network
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a stranger passed for the original network: how to load it, and the unlabelled data."""
+
+    original: Original | MakeOriginal | None = None
+    unlabelled: Sample | str | Path | None = None
+
+
+def check_transfer(certificate: Certificate, delta: float, check: Checker) -> float:
+    """The arithmetic of the step to the original network, paid with ``delta``; returns the bound on its error."""
+    claimed = certificate.original
+    assert claimed is not None
+    data = claimed.get("unlabelled")
+    usable = set(claimed) == ORIGINAL_KEYS and isinstance(data, dict) and set(data) == UNLABELLED_KEYS
+    usable = usable and all(isinstance(text, str) for text in (claimed["name"], data["name"], data["hash"]))
+    usable = usable and identity_hash(claimed) == claimed["hash"]
+    check.line("original network's description", usable, "form and hash")
+    try:
+        apart = holdout_bound(claimed["disagreements"], data["samples"], delta)
+        bound = disagreement_bound(certificate.bounds["binomial"], claimed["disagreements"], data["samples"], delta)
+    except (InputError, KeyError) as error:
+        raise InvalidError(f"disagreement: {error}") from None
+    check.line("disagreement", close(claimed["disagreement_bound"], apart), f"{apart:.6f} recomputed at {delta:g}")
+    return bound
+
+
+def check_original(
+    certificate: Certificate,
+    compressed: Classifier,
+    rule: DecisionRule,
+    sample: Sample,
+    given: Given,
+    check: Checker,
+    progress: Progress | None = None,
+) -> str:
+    """Count the disagreements again; returns what is missing for that, or an empty text.
+
+    Raises:
+        CannotCheckError: what was passed cannot be loaded, or is not what the certificate names.
+        InvalidError: a line does not hold.
+    """
+    claimed = certificate.original
+    if claimed is None:
+        return ""
+    if given.original is None:
+        network = claimed["factory"] or claimed["name"]
+        return f"the original network ({network!r}) is not in the files; pass it with --original and --weights"
+    unlabelled = _find_unlabelled(certificate, sample, given)
+    _check_unlabelled_data(claimed["unlabelled"], unlabelled, sample, check)
+    original = _load_original(claimed, unlabelled, given)
+    size = min(rule.batch_size, original.batch_size)
+    try:
+        low, high = count_disagreements_at(original.classifier, compressed, unlabelled, size, bracket(rule), progress)
+    except BitcertError as error:
+        raise CannotCheckError(f"the original network: {error}") from None
+    except Exception as error:
+        if not isinstance(original.predictor, OpaqueModel):
+            raise
+        # the user's own module may raise anything
+        raise CannotCheckError(f"the network's own code failed with {type(error).__name__}: {error}") from None
+    found = claimed["disagreements"]
+    detail = f"{found} claimed, between {low.disagreements} and {high.disagreements} counted on {len(unlabelled)}"
+    check.line("disagreements", low.disagreements <= found <= high.disagreements, detail)
+    return ""
+
+
+def _find_unlabelled(certificate: Certificate, sample: Sample, given: Given) -> Sample:
+    if isinstance(given.unlabelled, Sample):
+        return unlabelled_sample(given.unlabelled)
+    if given.unlabelled is None and isinstance(given.original, Original):
+        return given.original.unlabelled
+    assert certificate.original is not None
+    name = str(certificate.original["unlabelled"]["name"])
+    built_in = name.removesuffix(" (test)")
+    if given.unlabelled is None and built_in not in NAMES:
+        # A stranger's file must not choose which paths of this machine are read.
+        raise CannotCheckError(f"the unlabelled data {name!r} are not built in; name them with --unlabelled")
+    source = built_in if given.unlabelled is None else given.unlabelled
+    try:
+        return load_unlabelled(source, sample.num_classes)
+    except BitcertError as error:
+        raise CannotCheckError(f"the unlabelled data: {error}") from None
+
+
+def load_unlabelled(source: str | Path, num_classes: int, download: bool = False) -> Sample:
+    """Unlabelled examples by name or path: the test part where there are two, its labels dropped.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    found = load_sample(source, Role.UNLABELLED, split="test", num_classes=num_classes, download=download)
+    return unlabelled_sample(found)
+
+
+def _check_unlabelled_data(claimed: dict[str, object], unlabelled: Sample, sample: Sample, check: Checker) -> None:
+    if unlabelled.content_hash != claimed["hash"]:
+        raise CannotCheckError(
+            f"the unlabelled data given ({unlabelled.name}) are not those of the certificate ({claimed['name']!r}): "
+            "their content hashes differ; pass them with --unlabelled"
+        )
+    same = claimed["samples"] == len(unlabelled)
+    check.line("unlabelled data", same, f"{claimed['samples']} claimed, {len(unlabelled)} found, hash matches")
+    try:
+        check_unlabelled(unlabelled, sample)
+    except (SampleReuseError, InputError) as error:
+        raise InvalidError(f"unlabelled data: {error}") from None
+    check.line("unlabelled data apart", True, "none of them is in the training data, byte by byte")
+    detail = "assumed independent of the training of both networks, not checked; held-out data were not read"
+    check.trust("unlabelled data's origin", detail)
+
+
+def _load_original(claimed: dict[str, object], unlabelled: Sample, given: Given) -> Original:
+    if isinstance(given.original, Original):
+        original = given.original
+    else:
+        assert given.original is not None
+        try:
+            numbers = read_numbers([claimed["scale"]])[0], read_numbers(claimed["mean"]), read_numbers(claimed["std"])
+            original = given.original(unlabelled, Preprocessing(*numbers))
+        except BitcertError as error:
+            raise CannotCheckError(f"the original network: {error}") from None
+    if original.content_hash != claimed["hash"]:
+        same_graph = original.predictor.content_hash == claimed["architecture"]
+        what = "weights or preprocessing" if same_graph else "architecture"
+        raise CannotCheckError(
+            f"the network given is not the original of the certificate ({claimed['name']!r}): its {what} differ; "
+            "pass the same one with --original and --weights"
+        )
+    return original
