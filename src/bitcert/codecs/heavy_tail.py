@@ -249,7 +249,8 @@ class HeavyTail(LayerCodec):
         if sample is None:
             raise InputError("a sample to choose among draws", "none", "pass one, or draws=1")
         helper, run = network_helper(network, sample, helper), run or Run()
-        rule, found = DecisionRule(helper.batch_size), []
+        rule = DecisionRule(helper.batch_size)
+        found: list[tuple[tuple[float, int, int, int], Compressed]] = []
         for k in range(self.draws):
             run.progress("trying draws", k / self.draws)
             if run.stopped and found:
