@@ -22,6 +22,7 @@ from bitcert.evaluate import Progress as Report
 from bitcert.helper import Preprocessing
 from bitcert.measure import StabilityProfile
 from bitcert.network import Network, OpaqueModel, capture, capture_opaque, load_model
+from bitcert.original import Original, check_unlabelled, unlabelled_sample
 
 MAX_FILE_BYTES = 1 << 28
 MAX_REASON = 300
@@ -179,6 +180,45 @@ def load_holdout(name: str | None, sample: Sample, download: bool, progress: Rep
     held = load_sample(name, Role.HOLDOUT, split="test", num_classes=classes, download=download, progress=progress)
     check_holdout(sample, held)
     return held
+
+
+def load_unlabelled_for(
+    name: str, sample: Sample, download: bool, progress: Report, holdout: Sample | None = None
+) -> Sample:
+    """Unlabelled data for ``--unlabelled``: the test part of a source that has one, its labels dropped.
+
+    Args:
+        name: of a built-in data set, or a path.
+        sample: the whole training sample, of which none may be among them.
+        download: fetch built-in data that are not found.
+        progress: while downloading.
+        holdout: held-out labels, of which none may be among them either.
+
+    Raises:
+        InputError: they cannot be read or do not fit.
+        SampleReuseError: they share examples with another sample, with their number.
+    """
+    classes = sample.num_classes
+    found = load_sample(name, Role.UNLABELLED, split="test", num_classes=classes, download=download, progress=progress)
+    unlabelled = unlabelled_sample(found)
+    check_unlabelled(unlabelled, sample, *([] if holdout is None else [holdout]))
+    return unlabelled
+
+
+def original_of(network: LoadedNetwork, preprocessing: Preprocessing, unlabelled: Sample, spec: str) -> Original:
+    """The original network of a certificate from what the user named; of a path only the last part is told."""
+    predictor = network.predictor.architecture if isinstance(network.predictor, Network) else network.predictor
+    name = spec if ":" in spec else Path(spec).name
+    return Original(predictor, network.values, preprocessing, unlabelled, name)
+
+
+def load_original(spec: str, weights: str | None, unlabelled: Sample, preprocessing: Preprocessing) -> Original:
+    """The original network named by ``--original`` and ``--weights``, for the unlabelled sample.
+
+    Raises:
+        InputError: it cannot be read, or does not fit the sample.
+    """
+    return original_of(load_network(spec, weights, unlabelled, preprocessing), preprocessing, unlabelled, spec)
 
 
 def _check_width(num_outputs: int, sample: Sample) -> None:

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from bitcert.cli.common import load_opaque, progress_bar
+from bitcert.cli.common import load_opaque, load_original, progress_bar
+from bitcert.errors import InputError
 from bitcert.verify import Status, Verification, verify
 
 
@@ -23,13 +24,35 @@ def verify_command(
     model: Annotated[
         str | None, typer.Option(help="package.module:factory of an opaque network; runs that code.")
     ] = None,
+    original: Annotated[
+        str | None,
+        typer.Option(help="The original network, where it is certified: FILE.pt2 or package.module:factory."),
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights of --original: .safetensors or state dict.")] = None,
+    unlabelled: Annotated[
+        str | None, typer.Option(help="The unlabelled data: name (its test part) or path; found by name if left out.")
+    ] = None,
+    loss: Annotated[
+        list[str] | None, typer.Option(help="package.module:function of the certificate to run; may repeat.")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Check a certificate: exit 0 valid, 1 invalid (says which line fails), 2 cannot be checked (says why)."""
+    if weights is not None and original is None:
+        raise InputError("an original network for --weights", "weights alone", "name it first, with --original")
     console = Console(highlight=False, soft_wrap=True)
     with progress_bar(Console(stderr=True)) as progress:
         make = None if model is None else partial(load_opaque, model)
-        outcome = verify(certificate, data, model=make, progress=progress)
+        load = None if original is None else partial(load_original, original, weights)
+        outcome = verify(
+            certificate,
+            data,
+            model=make,
+            original=load,
+            unlabelled=unlabelled,
+            losses=tuple(loss or ()),
+            progress=progress,
+        )
     if json_output:
         lines = [{"name": line.name, "holds": line.holds, "detail": line.detail} for line in outcome.lines]
         print(json.dumps({"status": outcome.status.name.lower(), "reason": outcome.reason, "lines": lines}, indent=1))
@@ -44,7 +67,8 @@ def _show(console: Console, outcome: Verification) -> None:
         console.print(Text(f"{mark} {line.name}: {line.detail}", style="" if line.holds else "bold red"))
     if outcome.status is Status.VALID:
         assert outcome.certificate is not None
-        condition = "This holds if delta and all that the helper states were fixed before the data were seen."
+        seen = "data were" if outcome.certificate.prior is None else "rest of the data was"
+        condition = f"This holds if delta and all that the helper states were fixed before the {seen} seen."
         console.print(Text(f"VALID. {outcome.certificate.sentence}", style="bold green"))
         console.print(Text(condition))
     elif outcome.status is Status.INVALID:

@@ -1,0 +1,86 @@
+"""One failure probability for several claims: the division and the bounds, against exact arithmetic and mpmath."""
+
+import math
+from fractions import Fraction
+
+import mpmath
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitcert.certify import ConfidenceBudget
+from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, occam_delta, zero_one_loss_bound
+from bitcert.errors import InputError
+
+
+@given(delta=st.floats(1e-300, 1, exclude_max=True), losses=st.integers(0, 12), original=st.booleans())
+def test_the_parts_are_never_more_than_the_whole_and_nearly_all_of_it(delta, losses, original):
+    names = [f"top-{k}" for k in range(losses)]
+    plan = delta_plan(delta, names, original)
+    spent = sum(Fraction(repr(entry.amount)) for entry in plan)
+    assert spent <= Fraction(repr(delta))
+    assert spent >= Fraction(repr(delta)) * (1 - Fraction(1, 10**14))
+    budget = ConfidenceBudget(delta)
+    for entry in plan:
+        budget.withdraw(entry.name, entry.amount)
+    assert len({entry.name for entry in plan}) == len(plan) == 1 + losses + original
+
+
+def test_the_division_is_the_fixed_one():
+    assert [entry.amount for entry in delta_plan(0.05)] == [0.05]
+    assert [entry.amount for entry in delta_plan(0.05, original=True)] == [0.01, 0.04]
+    assert [entry.amount for entry in delta_plan(0.05, ["brier"], original=True)] == [0.005, 0.02, 0.025]
+    assert occam_delta(0.05, ["brier"], True) == 0.005
+    assert "message" not in delta_plan(0.05, ["brier"])[1].name
+    assert delta_plan(0.05, ["brier"])[1].name.endswith("brier")
+
+
+@pytest.mark.parametrize("losses", [["brier", "brier"], [f"top-{k}" for k in range(65)]])
+def test_losses_that_are_not_different_are_refused(losses):
+    with pytest.raises(InputError, match="different losses"):
+        delta_plan(0.05, losses)
+
+
+def exact_kl_root(mean, budget):
+    """Largest L with kl(mean || L) <= budget, in 50 digits, by bisection."""
+    with mpmath.workdps(50):
+        q, low, high = mpmath.mpf(mean.numerator) / mean.denominator, mpmath.mpf(0), mpmath.mpf(1)
+        low = q
+        for _ in range(160):
+            middle = (low + high) / 2
+            kl = (q * mpmath.log(q / middle) if q else 0) + (1 - q) * mpmath.log((1 - q) / (1 - middle))
+            low, high = (middle, high) if kl <= budget else (low, middle)
+        return low
+
+
+@pytest.mark.parametrize(
+    ("total", "samples", "bits", "delta"),
+    [(0, 100, 0, 0.05), (12345678, 300, 160, 0.01), (600 * LOSS_UNITS + 1, 60000, 800, 0.025), (3, 7, 1, 0.9)],
+)
+def test_bounded_losses_against_fifty_digits(total, samples, bits, delta):
+    with mpmath.workdps(50):
+        nats = bits * mpmath.log(2) - mpmath.log(mpmath.mpf(repr(delta)))
+        truth = exact_kl_root(Fraction(total, samples * LOSS_UNITS), nats / samples)
+        ours = bounded_loss_bound(total, samples, bits, delta)
+        assert truth <= ours <= truth * (1 + mpmath.mpf(10) ** -9)
+
+
+def test_zero_one_losses_against_the_exact_tail():
+    with mpmath.workdps(60):
+        for errors, samples, bits, delta in [(0, 50, 8, 0.05), (7, 200, 40, 0.01), (60, 400, 300, 0.0125)]:
+            p = mpmath.mpf(zero_one_loss_bound(errors, samples, bits, delta))
+            tail = mpmath.fsum(mpmath.binomial(samples, k) * p**k * (1 - p) ** (samples - k) for k in range(errors + 1))
+            eta = mpmath.mpf(repr(delta)) * mpmath.mpf(2) ** -bits
+            assert tail <= eta
+            assert tail >= eta * (1 - mpmath.mpf(10) ** -6)
+
+
+@pytest.mark.parametrize("total", [-1, 100 * LOSS_UNITS + 1, 0.5, True, None])
+def test_impossible_totals_are_refused(total):
+    with pytest.raises(InputError):
+        bounded_loss_bound(total, 100, 8, 0.05)
+
+
+def test_all_lost_is_vacuous():
+    assert bounded_loss_bound(100 * LOSS_UNITS, 100, 8, 0.05) == 1.0
+    assert math.isclose(bounded_loss_bound(0, 100, 0, 0.05), 1 - 0.05 ** (1 / 100), rel_tol=1e-9)

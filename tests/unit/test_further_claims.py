@@ -1,0 +1,299 @@
+"""Certificates with a prior split, further losses or the original network: made, counted again, and refused."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import beta
+
+from bitcert import (
+    Certificate,
+    Compressed,
+    Helper,
+    HelperWeights,
+    Preprocessing,
+    Role,
+    Sample,
+    Status,
+    capture,
+    certify,
+    count_errors,
+    decode_message,
+    verify,
+)
+from bitcert.certification import check_samples
+from bitcert.certify import occam_bound
+from bitcert.certify.certificate import FORMAT_1
+from bitcert.data import PriorSplit
+from bitcert.errors import InputError, SampleReuseError
+from bitcert.helper import linear_head
+from bitcert.original import Original
+
+OLD = Path(__file__).parents[1] / "golden" / "certificate-1" / "certificate.json"
+
+
+@pytest.fixture(scope="module")
+def whole():
+    rng = np.random.default_rng(3)
+    inputs = rng.normal(size=(600, 2)).astype(np.float32)
+    labels = (inputs[:, 0] + 0.3 * rng.normal(size=600) > 0).astype(np.int64)
+    return Sample(inputs, labels, 2, Role.TRAIN, "half planes")
+
+
+@pytest.fixture(scope="module")
+def unlabelled():
+    inputs = np.random.default_rng(4).normal(size=(500, 2)).astype(np.float32)
+    return Sample(inputs, None, 2, Role.UNLABELLED, "more half planes")
+
+
+@pytest.fixture(scope="module")
+def network():
+    module = torch.nn.Linear(2, 2)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[-3.0, 0.6], [3.0, 0.0]]))
+        module.bias.zero_()
+    return capture(module, torch.zeros(2, 2))
+
+
+@pytest.fixture(scope="module")
+def original(network, unlabelled):
+    return Original.of(network, Preprocessing(), unlabelled, "my network")
+
+
+@pytest.fixture(scope="module")
+def compressed(whole):
+    helper = Helper.for_sample(whole)
+    message, ledger = linear_head.write(None, np.array([[-3, 2], [0, 1], [0, 0]]), helper)
+    return Compressed(message, ledger, helper)
+
+
+@pytest.fixture(scope="module")
+def split(whole, network):
+    return PriorSplit.of(whole, 0.4, 5).with_helper(lambda x: network(torch.tensor(x)))
+
+
+@pytest.fixture
+def write(tmp_path, compressed):
+    """Files of a certificate; returns its path."""
+
+    def to_files(certificate, message=compressed.message):
+        (tmp_path / "message.bin").write_bytes(message)
+        path = tmp_path / "certificate.json"
+        path.write_text(certificate.to_json())
+        return path
+
+    return to_files
+
+
+def classifier_of(compressed):
+    return decode_message(compressed.message, compressed.helper).classifier
+
+
+def clopper_pearson(errors, samples, delta):
+    """The upper limit by scipy's beta distribution, an independent road."""
+    return beta.ppf(1 - delta, errors + 1, samples - errors)
+
+
+# Format 1
+
+
+def test_certificates_of_the_first_format_still_verify():
+    certificate = Certificate.from_json(OLD.read_text())
+    assert certificate.format == FORMAT_1
+    assert certificate.to_json() == OLD.read_text()
+    outcome = verify(OLD)
+    assert outcome.status is Status.VALID, outcome.reason
+
+
+def test_an_old_file_with_new_keys_or_a_new_one_without_is_refused(write, compressed, whole, forge):
+    path = write(certify(compressed, whole))
+    for change in (
+        lambda content: content.update(format=FORMAT_1),
+        lambda content: content.pop("original"),
+        lambda content: content.update(format="bitcert-certificate-3"),
+    ):
+        text = path.read_text()
+        forge(path, change)
+        assert verify(path, whole).status is Status.INVALID
+        path.write_text(text)
+    assert verify(path, whole)
+
+
+# The prior split
+
+
+def test_only_the_rest_is_counted(compressed, whole, split, write):
+    certificate = certify(compressed, split.rest, prior=split)
+    assert certificate.samples == len(split.rest) == 360
+    assert certificate.errors == count_errors(classifier_of(compressed), split.rest).errors
+    assert certificate.data["hash"] == whole.content_hash
+    assert certificate.prior == split.describe()
+    assert "prior part" in certificate.theorem
+    outcome = verify(write(certificate), whole)
+    assert outcome.status is Status.VALID, outcome.reason
+    lines = {line.name: line for line in outcome.lines}
+    assert lines["prior split"].checked
+    assert not lines["choice of the split"].checked
+    assert "seed is 5" in lines["choice of the split"].detail
+
+
+def test_the_line_of_holding_out_the_rest_stands_beside_it(compressed, split, network):
+    line = certify(compressed, split.rest, prior=split, delta=0.1).rest
+    errors = count_errors(lambda x: network(torch.tensor(x)), split.rest).errors
+    assert line is not None
+    assert (line["errors"], line["samples"], line["in_helper"]) == (errors, 360, False)
+    assert line["bound"] == pytest.approx(clopper_pearson(errors, 360, 0.1), rel=1e-9)
+
+
+def test_without_the_helper_network_there_is_no_certificate_with_a_split(compressed, whole):
+    split = PriorSplit.of(whole, 0.5)
+    with pytest.raises(InputError, match="hold-out line"):
+        certify(compressed, split.rest, prior=split)
+
+
+@pytest.mark.parametrize("part", ["full", "prior"])
+def test_the_prior_part_may_not_be_counted(compressed, split, part):
+    sample = getattr(split, part).with_role(Role.TRAIN)
+    with pytest.raises(SampleReuseError, match="rest of the prior split"):
+        certify(compressed, sample, prior=split)
+
+
+def test_held_out_labels_may_not_come_from_the_prior_part(compressed, split):
+    held = split.prior.with_role(Role.HOLDOUT)
+    with pytest.raises(SampleReuseError):
+        certify(compressed, split.rest, prior=split, holdout=held)
+
+
+@pytest.fixture(scope="module")
+def helper_files(whole, network):
+    """A message with the helper network's weights in the helper: the head takes them as they are."""
+    from bitcert.helper import quantised
+
+    split = PriorSplit.of(whole, 0.5)
+    weights = HelperWeights.of(network.architecture, network.parameters)
+    helper = dataclasses.replace(Helper.for_sample(whole, network.architecture), weights=weights)
+    integers = {"weight": np.array([[-3, 0], [3, 0]]), "bias": np.zeros(2, int)}
+    message, ledger = quantised.write(network.architecture, integers, {"weight": 0, "bias": 0})
+    return split, Compressed(message, ledger, helper)
+
+
+def test_a_helper_network_in_the_files_is_counted_again(helper_files, whole, write, forge):
+    split, message = helper_files
+    certificate = certify(message, split.rest, prior=split)
+    assert certificate.rest is not None
+    assert certificate.rest["in_helper"] is True
+    path = write(certificate, message.message)
+    (path.parent / "architecture.json").write_text(message.helper.predictor.to_json())
+    (path.parent / "helper.safetensors").write_bytes(message.helper.weights.to_bytes())
+    outcome = verify(path, whole)
+    assert outcome.status is Status.VALID, outcome.reason
+    errors = certificate.rest["errors"] - 1
+    forge(path, lambda c: c["rest"].update(errors=errors, bound=occam_bound(errors, 300, 0, 0.05).binomial))
+    assert verify(path, whole).reason.startswith("hold-out on the rest:")
+
+
+# Further losses
+
+
+def test_losses_share_delta_and_are_counted_again(compressed, whole, write):
+    names = ("brier", "margin:0.5")
+    certificate = certify(compressed, whole, losses=names, delta=0.06)
+    assert [amount for _, amount in certificate.delta_ledger] == [0.02, 0.02, 0.02]
+    assert [entry["name"] for entry in certificate.losses] == list(names)
+    assert certificate.bound == occam_bound(certificate.errors, 600, certificate.message_bits, 0.02).binomial
+    margin = certificate.losses[1]
+    assert margin["total"] > certificate.errors
+    assert margin["bound"] == occam_bound(margin["total"], 600, certificate.message_bits, 0.02).binomial
+    logits = classifier_of(compressed)(whole.inputs).double()
+    softmax = torch.softmax(logits, 1).numpy()
+    exact = 0.5 * ((softmax - np.eye(2)[whole.labels]) ** 2).sum(1).mean()
+    assert exact <= certificate.losses[0]["mean"] <= exact + 2e-5
+    assert verify(write(certificate), whole).status is Status.VALID
+
+
+def test_a_users_loss_runs_only_where_it_is_named(compressed, whole, write, tmp_path, monkeypatch):
+    (tmp_path / "own_loss.py").write_text("def half(logits, labels):\n    return 0.5 * (logits.argmax(1) != labels)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    certificate = certify(compressed, whole, losses=("own_loss:half",))
+    assert 0.5 * certificate.errors / 600 <= certificate.losses[0]["mean"] + 1e-12
+    path = write(certificate)
+    outcome = verify(path, whole)
+    assert outcome.status is Status.CANNOT_CHECK
+    assert "--loss own_loss:half" in outcome.reason
+    assert "errors" in {line.name for line in outcome.lines}, "all else was checked"
+    assert verify(path, whole, losses=("own_loss:half",)).status is Status.VALID
+
+
+# The original network
+
+
+def test_the_original_gets_both_bounds(compressed, whole, original, network, write):
+    certificate = certify(compressed, whole, original=original)
+    first = classifier_of(compressed)(original.unlabelled.inputs).argmax(1)
+    second = network(torch.tensor(original.unlabelled.inputs)).argmax(1)
+    apart = int((first != second).sum())
+    facts = certificate.original
+    assert facts is not None
+    assert facts["disagreements"] == apart > 5
+    occam = occam_bound(certificate.errors, 600, certificate.message_bits, 0.01).binomial
+    assert certificate.bounds["binomial"] == occam
+    assert certificate.bound == pytest.approx(occam + clopper_pearson(apart, 500, 0.04), rel=1e-9)
+    assert certificate.bound >= occam + facts["disagreement_bound"]
+    assert certificate.certifies == "original"
+    assert "original network" in certificate.sentence
+    assert verify(write(certificate), whole, original=original).status is Status.VALID
+    assert (
+        verify(
+            write(certificate),
+            whole,
+            original=lambda sample, how: Original.of(network, how, sample),
+            unlabelled=original.unlabelled,
+        ).status
+        is Status.VALID
+    )
+
+
+def test_without_the_original_the_rest_is_checked_and_the_reader_told_what_to_pass(compressed, whole, original, write):
+    path = write(certify(compressed, whole, original=original))
+    outcome = verify(path, whole)
+    assert outcome.status is Status.CANNOT_CHECK
+    assert "--original" in outcome.reason
+    assert {"errors", "bound", "disagreement", "message file"} <= {line.name for line in outcome.lines}
+    assert all(line.holds for line in outcome.lines)
+    no_data = verify(path, whole, original=lambda sample, how: original)
+    assert no_data.status is Status.CANNOT_CHECK
+    assert "--unlabelled" in no_data.reason
+
+
+def test_everything_at_once(compressed, whole, split, original, write):
+    certificate = certify(
+        compressed, split.rest, prior=split, original=original, losses=("brier",), delta=0.1, holdout=None
+    )
+    assert [amount for _, amount in certificate.delta_ledger] == [0.01, 0.04, 0.05]
+    again = Certificate.from_json(certificate.to_json())
+    assert again == certificate
+    assert verify(write(certificate), whole, original=original).status is Status.VALID
+
+
+@pytest.mark.parametrize("where", ["training", "prior", "held out"])
+def test_unlabelled_examples_may_be_nowhere_else(compressed, whole, split, original, where):
+    rng = np.random.default_rng(8)
+    labels = np.arange(50) % 2
+    held = Sample(rng.normal(size=(50, 2)).astype(np.float32), labels, 2, Role.HOLDOUT, "held")
+    source = {"training": split.rest, "prior": split.prior, "held out": held}[where]
+    inputs = np.concatenate([original.unlabelled.inputs, source.inputs[:1]])
+    mixed = dataclasses.replace(original, unlabelled=Sample(inputs, None, 2, Role.UNLABELLED, "mixed"))
+    with pytest.raises(SampleReuseError, match="1 of the 501"):
+        certify(compressed, split.rest, prior=split, original=mixed, holdout=held)
+    with pytest.raises(SampleReuseError, match="1 of the 501"):
+        check_samples(split.rest, held, split, mixed)
+
+
+def test_the_file_is_small_and_plain(compressed, split, original):
+    text = certify(compressed, split.rest, prior=split, original=original, losses=("brier",)).to_json()
+    assert text.isascii()
+    assert list(json.loads(text)) == sorted(json.loads(text))
+    assert len(text) < 6000
