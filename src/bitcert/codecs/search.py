@@ -16,7 +16,7 @@ from bitcert.compress.run import Candidate, Compressed, Run
 from bitcert.data import Sample
 from bitcert.errors import BitcertError
 from bitcert.evaluate import DecisionRule, count_errors
-from bitcert.helper import Helper, decode_message
+from bitcert.helper import Helper, decode_message, network_head
 from bitcert.helper.composed import FAMILY, Base, read_codes
 from bitcert.network import Network
 
@@ -67,6 +67,8 @@ def without_unused_weights(compressed: Compressed) -> Compressed:
     if compressed.helper.weights is None:
         return compressed
     reader = MessageReader(compressed.message)
+    if reader.family == network_head.FAMILY:
+        return compressed
     codes = read_codes(reader, compressed.helper).codes.values() if reader.family == FAMILY else ()
     if any(code.base is Base.FILE for code in codes):
         return compressed

@@ -120,12 +120,16 @@ class HeadObjective:
         hessian = (chosen * spread[matter]) @ chosen.T
         return hessian.numpy() * np.float32(self.scale**2 * self.loss_weight)
 
+    def _own(self, label: int, u: Tensor) -> float:
+        """Sum of ``u [m]`` over the examples of a class."""
+        return float(u[self._is_label[label]].double().sum())
+
     def attempt(self, label: int, moves: tuple[Move, ...]) -> bool:
         """Change weights of one class if the objective really falls; returns whether it did."""
         u = sum(self.features_t[row] * (self.scale * step) for row, step in moves)
         assert isinstance(u, Tensor)
         growth = torch.log1p(self._probabilities_t[label] * torch.expm1(u))
-        change = float(growth.double().sum()) - float(u[self._is_label[label]].double().sum())
+        change = float(growth.double().sum()) - self._own(label, u)
         rows = np.array([row for row, _ in moves])
         steps = np.array([step for _, step in moves])
         price = float(self.price(self.weights[rows, label], steps).sum())

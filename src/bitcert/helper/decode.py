@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bitcert.coding import Ledger, MessageReader
 from bitcert.errors import DecodeError
 from bitcert.evaluate import Classifier
-from bitcert.helper import composed, linear_head, quantised, separable
+from bitcert.helper import bank_head, compact, composed, linear_head, network_head, quantised, separable
 from bitcert.helper.problem import Helper
 
 Reader = Callable[[MessageReader, Helper], tuple[Classifier, str]]
@@ -21,6 +21,9 @@ FAMILIES: dict[int, Reader] = {
     separable.FAMILY: separable.read,
     quantised.FAMILY: quantised.read,
     composed.FAMILY: composed.read,
+    bank_head.FAMILY: bank_head.read,
+    network_head.FAMILY: network_head.read,
+    compact.FAMILY: compact.read,
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -90,7 +90,8 @@ class Preprocessing:
         """Pixels of 8 bits become 0..1 (``digits`` has 17 grey levels); floats stay as they are."""
         if sample.inputs.dtype != np.uint8:
             return cls()
-        built_in_digits = (sample.name, sample.input_shape) == ("digits", (1, 8, 8))
+        # also a part of them, as a prior split names it: "digits (rest)"
+        built_in_digits = (sample.name.partition(" (")[0], sample.input_shape) == ("digits", (1, 8, 8))
         return cls(scale=16.0 if built_in_digits else 255.0)
 
 
@@ -103,8 +104,10 @@ class Helper:
         num_classes: number of labels.
         preprocessing: fixed before the data were seen.
         predictor: the architecture without weights, or ``None`` for a built-in family, which is part of the program.
+            With ``weights`` it may be a network for other classes, of which messages use the features.
         classes_inferred: whether ``num_classes`` was read off the training labels; messages then begin with it.
-        weights: public weights that messages may refer to, fixed before the data were seen.
+        weights: public weights that messages may refer to, fixed before the data were seen; for every tensor of
+            ``predictor``.
     """
 
     input_shape: tuple[int, ...]
@@ -119,9 +122,19 @@ class Helper:
             got = f"{self.num_constants}"
             do = "make them parameters of the network, so that they are coded"
             raise InputError(f"at most {MAX_CONSTANTS} unusual constants in architecture and preprocessing", got, do)
-        if self.classes_inferred and self.predictor is not None:
+        if self.classes_inferred and self.fixes_classes:
             expected, got = "a network whose width was fixed beforehand", "a number of classes read off the labels"
             raise InputError(expected, got, "state the number of classes")
+
+    @property
+    def fixes_classes(self) -> bool:
+        """Whether a network of the helper has one output for each class: its width was fixed beforehand.
+
+        A helper network that was made for other classes has another width, and says nothing of their number.
+        """
+        if isinstance(self.predictor, Architecture) and self.weights is not None:
+            return self.predictor.num_outputs == self.num_classes
+        return self.predictor is not None
 
     @property
     def batch_size(self) -> int:
@@ -169,12 +182,15 @@ class Helper:
         sample: Sample,
         predictor: Architecture | OpaqueModel | None = None,
         preprocessing: Preprocessing | None = None,
+        weights: HelperWeights | None = None,
     ) -> Helper:
         """The helper for a sample's problem, with the usual preprocessing unless one is given."""
         preprocessing = preprocessing or Preprocessing.usual(sample)
+        helper = cls(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, False, weights)
         # A network's width was fixed before the data were seen, so it needs no bits.
-        inferred = sample.classes_inferred and predictor is None
-        return cls(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, inferred)
+        return (
+            replace(helper, classes_inferred=True) if sample.classes_inferred and not helper.fixes_classes else helper
+        )
 
 
 def write_classes(writer: MessageWriter, helper: Helper) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -157,25 +157,35 @@ class Architecture:
         Raises:
             InputError: shape or dtype of ``x`` is wrong, or a parameter is missing or has another shape.
         """
-        return self._evaluate(x, parameters, keep=False)[self.output]
+        return self._evaluate(x, parameters, (self.output,))[self.output]
+
+    def values_of(self, x: Tensor, parameters: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+        """Results of the named nodes, the others freed as soon as they can be; else as :meth:`forward`.
+
+        Raises:
+            KeyError: a name that is no node's.
+        """
+        values = self._evaluate(x, parameters, names)
+        return {name: values[name] for name in names}
 
     def activations(self, x: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Results of every node by name, for measures; arguments and errors as in :meth:`forward`."""
-        values = self._evaluate(x, parameters, keep=True)
-        return {node.name: values[node.name] for node in self.nodes}
+        names = [node.name for node in self.nodes]
+        values = self._evaluate(x, parameters, names)
+        return {name: values[name] for name in names}
 
-    def _evaluate(self, x: Tensor, parameters: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    def _evaluate(self, x: Tensor, parameters: Mapping[str, Tensor], keep: Sequence[str]) -> dict[str, Tensor]:
         self._check_inputs(x, parameters)
+        kept = set(keep)
         values = {spec.name: parameters[spec.name] for spec in self.parameters}
         values[INPUT] = x
         with torch.device(x.device):
             for k, node in enumerate(self.nodes):
                 tensors = [values[name] for name in node.inputs]
                 values[node.name] = self._compute(node, tensors, x.shape[0])
-                if not keep:
-                    for name in set(node.inputs):
-                        if self._last_use[name] == k:
-                            del values[name]
+                for name in set(node.inputs) - kept:
+                    if self._last_use[name] == k:
+                        del values[name]
         return values
 
     @staticmethod

@@ -1,0 +1,81 @@
+"""Soft labels from an original network, for a surrogate that is to agree with it.
+
+``target = weight * softmax(logits / temperature) + (1 - weight) * label`` (Hinton et al. 2015). The certificate of the
+original network is ``errors of the surrogate + disagreements on unlabelled data`` (THEORY section 2), so a surrogate is
+judged by both. The unlabelled examples may not be looked at while one is chosen: disagreements are estimated on the
+training sample, :func:`estimate_disagreement`. Not promised: that the estimate is unbiased; the original network has
+fitted the training sample, and on new data the two may disagree more often.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitcert.certify import occam_bound
+from bitcert.data import Role, Sample
+from bitcert.errors import InputError
+from bitcert.evaluate import Classifier
+
+BATCH_SIZE = 500
+
+
+def _refuse_unlabelled(sample: Sample) -> None:
+    if sample.role in (Role.UNLABELLED, Role.HOLDOUT):
+        do = "estimate on the training sample, or on what the prior part left of it"
+        raise InputError("examples that may be looked at while a surrogate is chosen", f"role {sample.role.value}", do)
+
+
+def network_logits(network: Classifier, sample: Sample) -> NDArray[np.float32]:
+    """Logits ``[m, outputs]`` of raw inputs, in batches.
+
+    Raises:
+        InputError: a sample that may not be looked at.
+    """
+    _refuse_unlabelled(sample)
+    with torch.no_grad():
+        parts = [network(inputs).detach().float().cpu().numpy() for inputs, _ in sample.batches(BATCH_SIZE)]
+    return np.concatenate(parts)
+
+
+def distillation_targets(
+    network: Classifier, sample: Sample, temperature: float = 2.0, weight: float = 0.7
+) -> NDArray[np.float32]:
+    """Soft labels ``[m, classes]`` whose rows sum to 1.
+
+    Args:
+        network: raw inputs ``[batch, ...]`` -> logits ``[batch, classes]``, e.g. the decoder's view of the original.
+        sample: labelled training examples.
+        temperature: above 1 softens.
+        weight: of the network's probabilities, the rest is the label's; 1 copies the network.
+
+    Raises:
+        InputError: settings out of range, logits of another width, or a sample that may not be looked at.
+    """
+    if not (np.isfinite(temperature) and temperature > 0 and 0 <= weight <= 1):
+        got = f"temperature {temperature}, weight {weight}"
+        raise InputError("a positive temperature and a weight in [0, 1]", got, "correct them")
+    logits = network_logits(network, sample)
+    if logits.shape != (len(sample), sample.num_classes):
+        got = f"shape {list(logits.shape)}"
+        raise InputError(f"logits for {sample.num_classes} classes", got, "use the network of this problem")
+    soft = torch.softmax(torch.from_numpy(logits).double() / temperature, 1).numpy()
+    labels = np.eye(sample.num_classes)[sample.labels]
+    return np.asarray(weight * soft + (1 - weight) * labels, dtype=np.float32)
+
+
+def estimate_disagreement(original: NDArray[np.floating], surrogate: NDArray[np.floating]) -> float:
+    """Fraction of examples on which the largest of two arrays of logits ``[m, classes]`` are of different classes."""
+    return float(np.mean(original.argmax(1) != surrogate.argmax(1)))
+
+
+def predicted_bound(errors: int, samples: int, message_bits: int, disagreement: float, unlabelled: int) -> float:
+    """What the certificate of the original network would be if that fraction of the unlabelled examples disagreed.
+
+    A prediction for choosing among surrogates: ``bound(errors) + bound(disagreements)``, half of delta = 0.05 for each.
+    The choice costs nothing, because it looks at nothing but the training sample and the messages.
+    """
+    half = 0.025
+    own = occam_bound(errors, samples, message_bits, half).binomial
+    return min(1.0, own + occam_bound(min(unlabelled, round(disagreement * unlabelled)), unlabelled, 0, half).binomial)

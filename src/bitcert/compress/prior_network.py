@@ -1,0 +1,188 @@
+"""The built-in network of a prior part, fresh initial values for any network, and augmentation of its training.
+
+Nothing here sees data other than the batch that is passed in. Initial values come from named streams (He et al. 2015:
+weights normal with variance 2 / fan-in), so that no value of a network that was trained before can reach a helper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bitcert.errors import InputError
+from bitcert.network import Network
+from bitcert.random import torch_stream
+
+MAX_KEPT_CONSTANTS = 256
+"""Entries of buffers (normalisation constants and the like) that fresh initial values leave as they are, at most."""
+
+_WIDTHS = (32, 64, 128)
+_GREY_WIDTHS = (24, 48, 96, 96)
+_SMALLEST_MAP = 7
+_HIDDEN = 256
+_GREY_HIDDEN = 128
+
+
+class Unit(nn.Module):
+    """3 x 3 convolution, batch norm, ReLU; with a shortcut around them where the shape stays."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.shortcut = inputs == outputs and stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[batch, outputs, height, width]``."""
+        y = F.relu(self.norm(self.convolution(x)))
+        return x + y if self.shortcut else y
+
+
+def _dense(size: int, num_classes: int) -> nn.Module:
+    layers = [nn.Flatten(), nn.BatchNorm1d(size), nn.Linear(size, _HIDDEN), nn.BatchNorm1d(_HIDDEN), nn.ReLU()]
+    layers += [nn.Linear(_HIDDEN, _HIDDEN), nn.BatchNorm1d(_HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, num_classes)]
+    return nn.Sequential(*layers)
+
+
+def _grey(height: int, width: int, num_classes: int) -> nn.Module:
+    """Convolution, pooling, batch norm and ReLU until maps are small, then two linear layers (after LeNet-5)."""
+    layers: list[nn.Module] = []
+    channels = 1
+    for stage, outputs in enumerate(_GREY_WIDTHS):
+        if stage >= 2 and min(height, width) <= _SMALLEST_MAP:
+            break
+        large = min(height, width) >= 12
+        layers += [nn.Conv2d(channels, outputs, 5 if large else 3, 1, 0 if large else 1, bias=False), nn.MaxPool2d(2)]
+        layers += [nn.BatchNorm2d(outputs), nn.ReLU()]
+        height, width = ((side - 4 if large else side) // 2 for side in (height, width))
+        channels = outputs
+    layers += [nn.Flatten(), nn.Linear(channels * height * width, _GREY_HIDDEN, bias=False)]
+    layers += [nn.BatchNorm1d(_GREY_HIDDEN), nn.ReLU(), nn.Linear(_GREY_HIDDEN, num_classes)]
+    return nn.Sequential(*layers)
+
+
+def built_in_network(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """A convolutional network for images (for colour a residual one), a dense one for vectors.
+
+    Sizes follow from the shape alone: maps are halved until they are about 7 pixels wide.
+    """
+    if len(input_shape) != 3 or min(input_shape[1:]) < 4:
+        return _dense(math.prod(input_shape), num_classes)
+    channels, side = input_shape[0], min(input_shape[1:])
+    if channels == 1:
+        return _grey(*input_shape[1:], num_classes)
+    units: list[nn.Module] = [Unit(channels, _WIDTHS[0], 1), Unit(_WIDTHS[0], _WIDTHS[0], 1)]
+    for before, width in pairwise(_WIDTHS):
+        stride = 2 if side > _SMALLEST_MAP else 1
+        side = -(-side // stride)
+        units += [Unit(before, width, stride), Unit(width, width, 1)]
+    return nn.Sequential(*units, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * _WIDTHS[-1], num_classes))
+
+
+def _he(shape: torch.Size | tuple[int, ...], seed: int, name: str) -> Tensor:
+    fan_in = max(1, math.prod(shape[1:]))
+    return torch.randn(tuple(shape), generator=torch_stream(seed, f"prior/init/{name}")) * math.sqrt(2.0 / fan_in)
+
+
+def _refuse_constants(count: int) -> None:
+    if count > MAX_KEPT_CONSTANTS:
+        do = "make them parameters, so that they are trained on the prior part alone"
+        raise InputError(f"at most {MAX_KEPT_CONSTANTS} constants in a network for a prior part", f"{count}", do)
+
+
+@torch.no_grad()
+def initialise_module(module: nn.Module, seed: int) -> None:
+    """Fresh values for every parameter and every running statistic, whatever the module held before.
+
+    Raises:
+        InputError: more constants in other buffers than could be left as they are.
+    """
+    norms = {
+        f"{name}.{key}" if name else key
+        for name, part in module.named_modules()
+        if isinstance(part, _BatchNorm)
+        for key, _ in part.named_buffers(recurse=False)
+    }
+    _refuse_constants(sum(value.numel() for name, value in module.named_buffers() if name not in norms))
+    for name, value in module.named_parameters():
+        if value.dim() >= 2:
+            value.copy_(_he(value.shape, seed, name))
+        else:
+            value.fill_(1.0 if name.rpartition(".")[2] == "weight" else 0.0)
+    for part in module.modules():
+        if isinstance(part, _BatchNorm):
+            part.reset_running_stats()
+
+
+def initial_values(network: Network, seed: int) -> dict[str, Tensor]:
+    """Fresh values for every tensor of a captured network, of which only the architecture is used.
+
+    Raises:
+        InputError: more constants in its buffers than could be left as they are.
+    """
+    specs = network.architecture.parameters
+    _refuse_constants(sum(spec.num_entries for spec in specs if spec.kind == "buffer"))
+    values = {}
+    for spec in specs:
+        if spec.kind == "buffer":
+            values[spec.name] = network.parameters[spec.name].detach().clone()
+        elif spec.kind in ("weight", "table"):
+            values[spec.name] = _he(spec.shape, seed, spec.name)
+        else:
+            values[spec.name] = torch.full(spec.shape, 1.0 if spec.kind == "scale" else 0.0)
+    return values
+
+
+def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+    """A batch of images ``[batch, channels, height, width]`` changed at random; other inputs stay as they are.
+
+    Grey images are shifted, turned, sheared, scaled and bent a little, colour images flipped, shifted and partly
+    covered.
+    """
+    if x.dim() != 4 or min(x.shape[2:]) < 4:
+        return x
+    return _bend(x, generator) if x.shape[1] == 1 else _flip_and_crop(x, generator)
+
+
+def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return 2 * torch.rand(shape, generator=generator) - 1
+
+
+def _bend(x: Tensor, generator: torch.Generator) -> Tensor:
+    count, _, height, width = x.shape
+    angle = 0.21 * _uniform((count,), generator)
+    shear, stretch = 0.15 * _uniform((count,), generator), 1 + 0.1 * _uniform((2, count), generator)
+    shift = 0.14 * _uniform((2, count), generator)
+    cosine, sine = torch.cos(angle), torch.sin(angle)
+    top = torch.stack([stretch[0] * cosine, stretch[0] * (shear * cosine - sine), shift[0]], 1)
+    bottom = torch.stack([stretch[1] * sine, stretch[1] * (shear * sine + cosine), shift[1]], 1)
+    grid = F.affine_grid(torch.stack([top, bottom], 1), list(x.shape), align_corners=False)
+    waves = 0.055 * torch.randn((count, 2, 5, 5), generator=generator)
+    waves = F.interpolate(waves, (height, width), mode="bicubic", align_corners=True)
+    return F.grid_sample(x, grid + waves.permute(0, 2, 3, 1), align_corners=False)
+
+
+def _flip_and_crop(x: Tensor, generator: torch.Generator) -> Tensor:
+    count, _, height, width = x.shape
+    reach = max(1, min(height, width) // 8)
+    padded = F.pad(x, (reach,) * 4, mode="reflect")
+    flipped = torch.where(torch.rand(count, generator=generator)[:, None, None, None] < 0.5, padded.flip(3), padded)
+    top, left = torch.randint(0, 2 * reach + 1, (2, count), generator=generator)
+    rows, columns = top[:, None] + torch.arange(height), left[:, None] + torch.arange(width)
+    which = torch.arange(count)[:, None, None]
+    moved = flipped.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    centre = torch.rand((2, count), generator=generator) * torch.tensor([[height], [width]])
+    far_y = (torch.arange(height) - centre[0][:, None]).abs() > reach
+    far_x = (torch.arange(width) - centre[1][:, None]).abs() > reach
+    return moved * (far_y[:, :, None] | far_x[:, None, :])[:, None]
+
+
+def detached(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that training does not change."""
+    return {name: value.detach().clone() for name, value in values.items()}
