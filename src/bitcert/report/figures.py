@@ -70,15 +70,16 @@ def _name_bar(axes: Axes, row: int, name: str) -> None:
 def plot_bound_surface(certificate: Certificate) -> tuple[Figure, Axes]:
     """The bound against message length for several error rates, with this certificate on it.
 
-    Where the certificate is about the original network, the point is that of its compressed form, at the share of
-    delta that this part was given.
+    Where the certificate is about the original network, the point is that of its compressed form; where it makes
+    several claims, all is at the share of delta that this one was given.
 
     Raises:
         InputError: the certificate's counts are impossible.
     """
     delta, here = certificate.delta, certificate.bound
+    if (certificate.certifies == "original" or certificate.losses) and certificate.delta_ledger:
+        delta = certificate.delta_ledger[0][1]
     if certificate.certifies == "original":
-        delta = certificate.delta_ledger[0][1] if certificate.delta_ledger else delta
         here = occam_bound(certificate.errors, certificate.samples, certificate.message_bits, delta).binomial
     with style():
         figure, (axes,) = new_figure(height=4.6)

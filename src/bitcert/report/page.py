@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from bitcert.certify.certificate import Certificate
 from bitcert.compress.run import Candidate
-from bitcert.report import words
+from bitcert.report import claims_words, words
 from bitcert.report.bounds_page import bounds_section
 from bitcert.report.drawing import to_svg
 from bitcert.report.figures import MAX_POINTS, plot_bound_surface, plot_history, plot_sections
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["render_report"]
 
 MOST_ROWS = 12
+MOST_CANDIDATES = 20
 MOST_LISTED = 300
 MOST_LINES = 100
 
@@ -63,10 +64,18 @@ def render_report(
         bounds=words.bound_rows(certificate.bounds)[:MOST_LINES],
         delta_ledger=certificate.delta_ledger[:MOST_LINES],
         holdout=words.holdout_facts(certificate),
+        original=claims_words.original_facts(certificate),
+        split=claims_words.split_facts(certificate),
+        rest=claims_words.rest_facts(certificate),
+        losses=claims_words.loss_rows(certificate),
+        counted_on=claims_words.counted_on(certificate),
         benchmark=words.is_benchmark(certificate),
         foundation=words.foundation(certificate),
         pictures=_pictures(certificate, candidates),
-        best_candidates=sorted(candidates, key=lambda candidate: candidate.bound)[:MOST_ROWS],
+        best_candidates=sorted(candidates, key=lambda candidate: candidate.bound)[:MOST_CANDIDATES],
+        all_candidates=sorted(candidates, key=lambda candidate: candidate.seconds)[:MOST_LISTED]
+        if len(candidates) > MOST_CANDIDATES
+        else [],
         num_candidates=len(candidates),
         verification_lines=list(verification_lines)[:MOST_LINES],
         details=_details(certificate),
@@ -119,6 +128,8 @@ def _details(certificate: Certificate) -> list[tuple[str, list[tuple[str, str]]]
         "Helper (known before the data)": certificate.helper,
         "Message": certificate.message,
         "Decision rule": certificate.decision_rule,
+        **({} if certificate.prior is None else {"Prior split": certificate.prior}),
+        **({} if certificate.original is None else {"Original network": certificate.original}),
         "Versions": certificate.versions,
     }
     return [

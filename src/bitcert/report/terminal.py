@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bitcert.certify.certificate import Certificate
+from bitcert.report.claims_words import counted_on, loss_rows, original_facts, rest_facts, split_facts
 from bitcert.report.words import (
     bound_rows,
     clean,
@@ -56,7 +57,11 @@ def _add_counts(table: Table, certificate: Certificate) -> None:
     counts = f"{number(certificate.errors)} of {number(certificate.samples)}"
     if certificate.near_ties:
         counts += f", {number(certificate.near_ties)} near-ties included"
-    _row(table, "errors on the training set", rate, counts)
+    _row(table, f"errors on {counted_on(certificate)}", rate, counts)
+    split = split_facts(certificate)
+    if split is not None:
+        note = f"spent on the helper: fraction {split['fraction']}, seed {split['seed']}, declared beforehand"
+        _row(table, "prior part", split["samples"], note)
 
 
 def _add_sections(table: Table, certificate: Certificate) -> None:
@@ -66,11 +71,40 @@ def _add_sections(table: Table, certificate: Certificate) -> None:
         _row(table, f"  {clean(name, MAX_NAME)}", f"{number(bits)} bits", share(bits, certificate.message_bits))
 
 
+def _add_original(table: Table, certificate: Certificate) -> bool:
+    """The two steps to the original network; whether there are any."""
+    facts = original_facts(certificate)
+    if facts is None:
+        return False
+    note = f"{facts['name']}, hash {facts['hash']}; delta = {delta_text(certificate.delta)}"
+    _row(table, "bound on the original network", facts["bound"], note, "bold")
+    note = f"{facts['disagreements']} of {facts['samples']} unlabelled examples of {facts['data']}"
+    _row(table, "  differs from the compressed one", facts["rate"], note)
+    _row(table, "  on new data at most", facts["disagreement"], f"delta = {facts['disagreement_delta']}")
+    note = f"the compressed network's own bound, delta = {facts['compressed_delta']}"
+    _row(table, "  errors of the compressed one", facts["compressed"], note)
+    return True
+
+
+def _add_losses(table: Table, certificate: Certificate) -> None:
+    for loss in loss_rows(certificate):
+        note = f"{loss['mean']} on {counted_on(certificate)}; {loss['form']}, delta = {loss['delta']}"
+        _row(table, f"bound, {loss['name']}", loss["bound"], note)
+
+
 def _add_bounds(table: Table, certificate: Certificate) -> None:
+    transferred = _add_original(table, certificate)
+    paid = certificate.delta_ledger[0][1] if certificate.delta_ledger else certificate.delta
     for index, (label, value) in enumerate(bound_rows(certificate.bounds)):
         number_, _, word = value.partition(" (")
-        note = word.rstrip(")") or ("" if index else f"the form that counts, delta = {delta_text(certificate.delta)}")
-        _row(table, f"bound, {clean(label, MAX_NAME)}", number_, note, "" if index else "bold")
+        counts = f"{'of the compressed network' if transferred else 'the form that counts'}, delta = {delta_text(paid)}"
+        note = word.rstrip(")") or ("" if index else counts)
+        _row(table, f"bound, {clean(label, MAX_NAME)}", number_, note, "" if index or transferred else "bold")
+    _add_losses(table, certificate)
+    rest = rest_facts(certificate)
+    if rest is not None:
+        note = f"the helper's network makes {rest['errors']} errors on {rest['samples']}"
+        _row(table, "holding out the rest would have said", rest["bound"], note)
     held = holdout_facts(certificate)
     if held is not None:
         name = clean(held["name"], MAX_NAME)

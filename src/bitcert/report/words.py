@@ -159,10 +159,15 @@ def is_benchmark(certificate: Certificate) -> bool:
 
 
 def foundation(certificate: Certificate) -> str:
-    """The sentence about public weights in the helper, empty without them: a certificate is worth what it rests on."""
+    """The sentence about weights in the helper, empty without them: a certificate is worth what it rests on."""
     if "weights" not in certificate.helper:
         return ""
     digest = clean(certificate.helper["weights"], 16)
+    if certificate.prior is not None:
+        return (
+            f"The message is relative to a helper network (hash {digest}), whose bits are not counted: "
+            "it holds only if that network was made without a look at the rest of these data."
+        )
     return (
         f"The message is relative to public weights (hash {digest}), whose bits are not counted: "
         "it holds only if they were fixed before these data were seen."
