@@ -7,6 +7,7 @@ torch: a message can be read without the network it describes.
 from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder, adaptive_code_bits
 from bitcert.coding.bitstream import BitReader, BitWriter
 from bitcert.coding.message import MAX_MESSAGE_BYTES, Ledger, MessageReader, MessageWriter
+from bitcert.coding.rows import RowModel, RowPrices, row_code_bits, row_prices
 from bitcert.coding.steps import step_size
 from bitcert.coding.tensors import (
     MAX_MAGNITUDE,
@@ -29,11 +30,15 @@ __all__ = [
     "Ledger",
     "MessageReader",
     "MessageWriter",
+    "RowModel",
+    "RowPrices",
     "adaptive_code_bits",
     "decode_integers",
     "encode_integers",
     "integer_code_bits",
     "marginal_bits",
     "max_flags",
+    "row_code_bits",
+    "row_prices",
     "step_size",
 ]

@@ -35,7 +35,8 @@ _MAX_FLAG_BYTES = 4
 _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
 
 
-def _blocks(num_flags: int) -> Iterator[slice]:
+def blocks(num_flags: int) -> Iterator[slice]:
+    """Slices of a list of flags within which probabilities stay as they were before."""
     start = 0
     while start < num_flags:
         stop = min(num_flags, start + max(1, start // _BLOCK_FRACTION))
@@ -82,7 +83,7 @@ class ArithmeticEncoder:
         """Append ``flags [n]``, adapting from scratch within each of the ``contexts [n]`` (small integers)."""
         contexts, num_contexts = _contexts_or_none(contexts, len(flags))
         counts = _Counts(num_contexts)
-        for block in _blocks(len(flags)):
+        for block in blocks(len(flags)):
             self.known(flags[block], counts.probabilities(contexts[block]))
             counts.update(flags[block], contexts[block])
 
@@ -149,7 +150,7 @@ class ArithmeticDecoder:
         contexts, num_contexts = _contexts_or_none(contexts, num_flags)
         counts = _Counts(num_contexts)
         flags = np.zeros(num_flags, dtype=bool)
-        for block in _blocks(num_flags):
+        for block in blocks(num_flags):
             flags[block] = self.known(counts.probabilities(contexts[block]))
             counts.update(flags[block], contexts[block])
         return flags

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Contexts
 from bitcert.coding.bitstream import BitReader, BitWriter
+from bitcert.coding.rows import RowModel, decode_rows, encode_rows
 from bitcert.coding.tensors import Integers, decode_integers, encode_integers, max_flags
 from bitcert.errors import DecodeError
 
@@ -69,6 +70,13 @@ class MessageWriter:
             encode_integers(encoder, values, contexts)
             writer.extend(encoder.bits())
 
+    def rows(self, name: str, matrix: Integers, model: RowModel) -> None:
+        """Write an integer matrix of which few rows are used as one arithmetic section."""
+        with self.section(name) as writer:
+            encoder = ArithmeticEncoder()
+            encode_rows(encoder, matrix, model)
+            writer.extend(encoder.bits())
+
     def finish(self) -> tuple[bytes, Ledger]:
         """The file and its ledger.
 
@@ -112,6 +120,15 @@ class MessageReader:
             values = decode_integers(decoder, num_values, contexts)
             decoder.finish()
         return values
+
+    def rows(self, name: str, model: RowModel) -> Integers:
+        """Read a matrix written by :meth:`MessageWriter.rows`."""
+        with self.section(name) as reader:
+            num_rows = len(model.groups)
+            decoder = ArithmeticDecoder(reader, num_rows + max_flags(num_rows * model.columns))
+            matrix = decode_rows(decoder, model)
+            decoder.finish()
+        return matrix
 
     def finish(self) -> Ledger:
         """Check that the message ends here and return the ledger."""

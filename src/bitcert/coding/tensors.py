@@ -41,13 +41,18 @@ def encode_integers(encoder: ArithmeticEncoder, values: Integers, contexts: Cont
         contexts: ``[n]`` small integers the decoder knows; zeros are counted apart in each.
     """
     values = values.ravel()
-    magnitudes = np.abs(values)
-    if magnitudes.max(initial=0) > MAX_MAGNITUDE:
+    if np.abs(values).max(initial=0) > MAX_MAGNITUDE:
         raise ValueError(f"magnitudes above {MAX_MAGNITUDE} are not coded")
-    encoder.flags(magnitudes > 0, contexts)
-    alive = values[magnitudes > 0]
-    encoder.flags(alive > 0)
+    encoder.flags(values != 0, contexts)
+    encode_nonzero(encoder, values[values != 0])
+
+
+def encode_nonzero(encoder: ArithmeticEncoder, alive: Integers) -> None:
+    """Append ``alive [n]``, integers that are known not to be zero: signs, then magnitudes."""
     left = np.abs(alive)
+    if left.max(initial=0) > MAX_MAGNITUDE:
+        raise ValueError(f"magnitudes above {MAX_MAGNITUDE} are not coded")
+    encoder.flags(alive > 0)
     for level in range(1, UNARY_MAGNITUDES + 1):
         encoder.flags(left > level)
         left = left[left > level]
@@ -82,7 +87,17 @@ def decode_integers(decoder: ArithmeticDecoder, num_values: int, contexts: Conte
         DecodeError: when a magnitude exceeds :data:`MAX_MAGNITUDE`.
     """
     support = decoder.flags(num_values, contexts)
-    num_alive = int(support.sum())
+    values = np.zeros(num_values, dtype=np.int64)
+    values[support] = decode_nonzero(decoder, int(support.sum()))
+    return values
+
+
+def decode_nonzero(decoder: ArithmeticDecoder, num_alive: int) -> Integers:
+    """The inverse of :func:`encode_nonzero`, ``[num_alive]`` int64.
+
+    Raises:
+        DecodeError: when a magnitude exceeds :data:`MAX_MAGNITUDE`.
+    """
     positive = decoder.flags(num_alive)
     magnitudes = np.ones(num_alive, dtype=np.int64)
     alive = np.arange(num_alive)
@@ -92,9 +107,7 @@ def decode_integers(decoder: ArithmeticDecoder, num_values: int, contexts: Conte
     magnitudes[alive] = UNARY_MAGNITUDES + _decode_excess(decoder, len(alive))
     if magnitudes.max(initial=0) > MAX_MAGNITUDE:
         raise DecodeError(f"weights of at most {MAX_MAGNITUDE} steps", "a larger one", "ask for the file again")
-    values = np.zeros(num_values, dtype=np.int64)
-    values[support] = np.where(positive, magnitudes, -magnitudes)
-    return values
+    return np.where(positive, magnitudes, -magnitudes)
 
 
 def _decode_excess(decoder: ArithmeticDecoder, num_values: int) -> Integers:
@@ -126,6 +139,19 @@ def integer_code_bits(values: Integers) -> float:
     above = np.append(reached[1:], 0)
     levels = adaptive_code_bits(reached[:-1] - above[:-1], above[:-1])
     return levels + adaptive_code_bits(int(reached[1]) - num_positive, num_positive)
+
+
+def nonzero_code_bits(alive: Integers) -> float:
+    """Ideal length in bits of :func:`encode_nonzero` (magnitudes at most ``UNARY_MAGNITUDES``)."""
+    return integer_code_bits(alive) - adaptive_code_bits(0, alive.size)
+
+
+def marginal_nonzero_bits(alive: Integers) -> NDArray[np.float64]:
+    """What one more entry of each size would cost after ``alive``, as :func:`marginal_bits`; 0 for zero."""
+    bits = marginal_bits(alive)
+    bits += np.log2((alive.size + 0.5) / (alive.size + 1.0))
+    bits[UNARY_MAGNITUDES] = 0.0
+    return bits
 
 
 def marginal_bits(values: Integers) -> NDArray[np.float64]:

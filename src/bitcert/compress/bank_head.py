@@ -1,0 +1,292 @@
+"""Banks of helper features and an integer head that selects rows of one, trained for the certificate itself (family 5).
+
+Banks are screened on a small part of the sample. The head then grows from nothing while the price of a bit falls, on
+cross-entropy; is polished by pairs, insertions and replacements of rows; and ends on a loss that comes close to the
+0/1 error (:mod:`bitcert.compress.bank_objective`), with a bit priced at what it costs the certificate: at an error rate
+``q`` and a bound ``p`` one bit is worth ``ln2 / ln(p (1 - q) / (q (1 - p)))`` errors. While time is left, a share of
+the rows is dropped and sought anew. Every stage's head is a candidate, and the best message is kept. Banks are fixed
+and the one used is in the message; prices, temperatures and orders are not, since decoding does not use them.
+Selecting among candidates costs nothing: all are words of one prefix code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitcert.compress.bank_moves import (
+    delete_rows,
+    descend,
+    descend_pairs,
+    insert_rows,
+    kick,
+    replace_rows,
+)
+from bitcert.compress.bank_objective import BankObjective, Examples
+from bitcert.compress.run import Compressed, Run
+from bitcert.data import Sample
+from bitcert.errors import InputError
+from bitcert.evaluate import DecisionRule, count_batch
+from bitcert.helper import Helper, bank_head
+from bitcert.helper.banks import BANKS, Bank, available_banks, bank_features, bank_groups
+from bitcert.random import stream
+
+FEATURE_MEMORY_BYTES = 3 << 29
+"""Training features beyond this are those of a random subset; errors are always counted on the whole sample."""
+
+_SCREENED = 3_000
+_SMALL_SAMPLE = 6_000
+_SHORT_SECONDS = 60.0
+_START_SCALE = 0.25
+_GROWTH = (8.0, 4.0, 2.0, 1.0)
+_CROSS_ENTROPY = 3.3
+_STAGES = ((0.3, 2.4), (0.6, 1.7), (1.0, 1.0))
+"""Powers ``q`` of the loss, and the price of a bit relative to that of the 0/1 error."""
+
+_KICKS = (0.1, 0.2, 0.05)
+_FIRST_UNIT = 0.9
+_CHUNK = 500
+
+Stop = Callable[[], bool]
+
+
+@dataclass(eq=False)
+class _Best:
+    """The best head so far."""
+
+    bound: float = np.inf
+    bank: Bank | None = None
+    weights: NDArray[np.int64] | None = None
+    scale: float = _START_SCALE
+    unit: float = _FIRST_UNIT
+
+
+def errors_per_bit(error_rate: float, bound: float) -> float:
+    """How many errors of a sample one bit of its message is worth, over ``ln 2``: ``1 / ln`` of the odds ratio.
+
+    The derivative of ``kl(q || p) = bits ln2 / m`` along a constant bound, at ``q = error_rate`` and ``p = bound``.
+
+    >>> round(errors_per_bit(0.0155, 0.0446), 3)
+    0.919
+    """
+    q = min(max(error_rate, 1e-6), 0.9)
+    p = min(max(bound, q * 1.01), 0.99)
+    return 1 / math.log(p * (1 - q) / (q * (1 - p)))
+
+
+def feature_examples(
+    sample: Sample, helper: Helper, bank: Bank | None, rows: NDArray[np.intp], targets: NDArray[np.float32] | None
+) -> Examples:
+    """Features and labels of ``rows`` of the sample, sorted by label."""
+    rows = rows[np.argsort(sample.labels[rows], kind="stable")]
+    matrix = torch.empty(len(bank_groups(bank, helper.input_shape)), len(rows))
+    for start in range(0, len(rows), _CHUNK):
+        chosen = rows[start : start + _CHUNK]
+        batch = helper.preprocessing(sample.inputs[chosen])
+        matrix[:, start : start + len(chosen)] = bank_features(bank, batch).T
+    counts = np.bincount(sample.labels[rows], minlength=helper.num_classes)
+    soft = None if targets is None else torch.from_numpy(np.ascontiguousarray(targets[rows].T, dtype=np.float32))
+    return Examples(matrix, counts, len(sample) / len(rows), soft)
+
+
+def bank_memory_bytes(helper: Helper, num_samples: int) -> int:
+    """Peak memory of a descent beside the program and the data: features and a dozen arrays of probabilities."""
+    widest = max(len(bank_groups(bank, helper.input_shape)) for bank in available_banks(helper.input_shape))
+    rows = min(num_samples, FEATURE_MEMORY_BYTES // (4 * widest))
+    return 4 * rows * (widest + 16 * helper.num_classes)
+
+
+def _label(bank: Bank | None) -> str:
+    return "inputs" if bank is None else f"bank {BANKS.index(bank)}"
+
+
+class _Search:
+    """One run over banks and prices."""
+
+    def __init__(self, sample: Sample, helper: Helper, run: Run, targets: NDArray[np.float32] | None) -> None:
+        self.sample, self.helper, self.run, self.targets = sample, helper, run, targets
+        self.best = _Best()
+        self.order = stream(run.seed, "bank head")
+
+    def out_of_time(self) -> bool:
+        self.run.progress("training", self.run.fraction)
+        return self.run.fraction >= 1.0
+
+    def some(self, bank: Bank | None, most: int) -> NDArray[np.intp]:
+        """All rows of the sample, or a random part of them."""
+        width = len(bank_groups(bank, self.helper.input_shape))
+        most = max(1, min(most, FEATURE_MEMORY_BYTES // (4 * width)))
+        if len(self.sample) <= most:
+            return np.arange(len(self.sample))
+        return np.sort(stream(self.run.seed, "training subset").permutation(len(self.sample))[:most])
+
+    def objective(self, bank: Bank | None, most: int) -> BankObjective:
+        examples = feature_examples(self.sample, self.helper, bank, self.some(bank, most), self.targets)
+        model = bank_head.row_model(bank, self.helper)
+        shape = (len(model.groups), self.helper.num_classes)
+        return BankObjective(examples, model, np.zeros(shape, dtype=np.int64), _START_SCALE)
+
+    def resumed(self, bank: Bank | None, most: int) -> BankObjective:
+        objective = self.objective(bank, most)
+        assert self.best.weights is not None
+        objective.weights[:] = self.best.weights
+        objective.scale = self.best.scale
+        objective.refresh()
+        return objective
+
+    def grow(self, objective: BankObjective, unit: float, should_stop: Stop) -> None:
+        """From nothing, on cross-entropy, with a falling price of a bit."""
+        objective.power, objective.soft = 0.0, True
+        for factor in _GROWTH:
+            objective.rate = _CROSS_ENTROPY * unit * factor
+            descend(objective, should_stop, rounds=40, tolerance=min(30.0, 5e-4 * len(self.sample)))
+            delete_rows(objective)
+            objective.fit_scale()
+
+    def book(self, name: str, bank: Bank | None, objective: BankObjective) -> None:
+        labels = objective.examples.labels.numpy()
+        count = count_batch(objective.logits_t().T, labels, DecisionRule().tolerance)
+        errors = round(count.errors * len(self.sample) / count.samples)
+        message, _ = bank_head.write(bank, objective.weights, self.helper)
+        candidate = self.run.consider(f"{_label(bank)}, {name}", errors, len(self.sample), 8 * len(message))
+        if candidate.bound < self.best.bound:
+            unit = errors_per_bit(errors / len(self.sample), candidate.bound)
+            self.best = _Best(candidate.bound, bank, objective.weights.copy(), objective.scale, unit)
+            self.save()
+
+    def save(self) -> None:
+        if self.run.checkpoint is None or self.best.weights is None:
+            return
+        banks = available_banks(self.helper.input_shape)
+        values = {
+            "bank": banks.index(self.best.bank),
+            "bound": self.best.bound,
+            "scale": self.best.scale,
+            "unit": self.best.unit,
+            "seconds": self.run.seconds,
+        }
+        self.run.checkpoint.save(values, {"weights": torch.from_numpy(self.best.weights)})
+
+    def resume(self) -> bool:
+        state = self.run.checkpoint.load() if self.run.checkpoint is not None else None
+        if state is None:
+            return False
+        values, tensors = state
+        bank = available_banks(self.helper.input_shape)[int(str(values["bank"]))]
+        bound, scale, unit = (float(str(values[name])) for name in ("bound", "scale", "unit"))
+        self.best = _Best(bound, bank, tensors["weights"].numpy(), scale, unit)
+        self.run.spent_before(float(str(values["seconds"])))
+        return True
+
+    def screen(self) -> list[Bank | None]:
+        """The banks, the best on a small part of the sample first."""
+        banks = available_banks(self.helper.input_shape)
+        if len(banks) == 1:
+            return list(banks)
+        if self.run.budget_seconds < _SHORT_SECONDS and len(self.sample) > _SMALL_SAMPLE:
+            return [BANKS[1] if self.helper.input_shape[0] == 1 else BANKS[0]]
+        values = []
+        for bank in banks:
+            if values and self.out_of_time():
+                break
+            objective = self.objective(bank, _SCREENED)
+            self.grow(objective, _FIRST_UNIT, self.out_of_time)
+            values.append(objective.value())
+            if len(objective.examples.labels) == len(self.sample):
+                self.book("screened", bank, objective)
+        return [banks[int(i)] for i in np.argsort(values)]
+
+    def stage(self, name: str, bank: Bank | None, objective: BankObjective, thorough: bool) -> None:
+        """Descend at the objective's price until it stalls; with replacements if ``thorough``."""
+        descend(objective, self.out_of_time, rounds=15, tolerance=min(3.0, 5e-5 * len(self.sample)))
+        descend_pairs(objective, self.out_of_time)
+        delete_rows(objective)
+        if not self.out_of_time():
+            insert_rows(objective)
+        self.book(name, bank, objective)
+        if thorough and not self.out_of_time():
+            replace_rows(objective, self.out_of_time, self.order)
+            descend(objective, self.out_of_time, rounds=15, tolerance=min(3.0, 5e-5 * len(self.sample)))
+            self.book(f"{name}, rows replaced", bank, objective)
+
+    def sharpen(self, name: str, bank: Bank | None, objective: BankObjective, first: int) -> None:
+        """From a smooth loss to the 0/1 error."""
+        for power, factor in _STAGES[first:]:
+            if self.out_of_time():
+                return
+            objective.power, objective.soft = power, power < 0.5
+            objective.rate = factor * self.best.unit
+            objective.refresh()
+            if power < 1:
+                objective.fit_scale()
+            self.stage(f"{name}, power {power}", bank, objective, thorough=True)
+
+    def refine(self, bank: Bank | None) -> None:
+        """Grow, polish and sharpen one head."""
+        objective = self.objective(bank, len(self.sample))
+        self.grow(objective, self.best.unit, self.out_of_time)
+        self.book("grown", bank, objective)
+        for cycle in range(3):
+            before = objective.value()
+            objective.rate = _CROSS_ENTROPY * self.best.unit
+            self.stage(f"polished {cycle + 1}", bank, objective, thorough=True)
+            objective.fit_scale()
+            if self.out_of_time() or before - objective.value() < 0.01 * before:
+                break
+        self.sharpen("sharpened", bank, objective, 0)
+
+    def kick(self) -> None:
+        """Drop some rows of the best head and seek others, until the time is over."""
+        bank = self.best.bank
+        objective = self.resumed(bank, len(self.sample))
+        cycle = 0
+        while not self.out_of_time():
+            assert self.best.weights is not None
+            objective.weights[:] = self.best.weights
+            objective.scale, objective.power, objective.soft = self.best.scale, _STAGES[0][0], True
+            objective.rate = _STAGES[0][1] * self.best.unit
+            objective.refresh()
+            kick(objective, _KICKS[cycle % len(_KICKS)], self.order)
+            objective.fit_scale()
+            cycle += 1
+            self.sharpen(f"kick {cycle}", bank, objective, 0)
+
+
+def compress_bank_head(
+    sample: Sample, helper: Helper, run: Run, *, targets: NDArray[np.float32] | None = None
+) -> Compressed:
+    """Train an integer head that selects from a bank of helper features, for the best certificate of ``sample``.
+
+    Args:
+        sample: labelled training sample of ``m`` examples.
+        helper: the problem; its ``predictor`` is not used.
+        run: seed, budget, progress and checkpoint.
+        targets: ``[m, classes]`` probabilities to learn from at first, e.g. those of a network this head stands for;
+            they are not coded and the errors counted are always those on the sample's labels.
+
+    Raises:
+        InputError: when the problem has too many inputs and classes for a built-in head.
+    """
+    widest = max(len(bank_groups(bank, helper.input_shape)) for bank in available_banks(helper.input_shape))
+    weights = widest * helper.num_classes
+    if weights > bank_head.MAX_WEIGHTS:
+        do = "give a network of your own to certify"
+        raise InputError(f"at most {bank_head.MAX_WEIGHTS} weights in a built-in head", str(weights), do)
+    if targets is not None and targets.shape != (len(sample), helper.num_classes):
+        expected = f"targets of shape {[len(sample), helper.num_classes]}"
+        raise InputError(expected, f"shape {list(targets.shape)}", "give one row of probabilities for each example")
+    search = _Search(sample, helper, run, targets)
+    if not search.resume():
+        banks = search.screen()
+        search.refine(banks[0])
+    if not search.out_of_time():
+        search.kick()
+    best = search.best
+    assert best.weights is not None
+    message, ledger = bank_head.write(best.bank, best.weights, helper)
+    return Compressed(message, ledger, helper, tuple(run.candidates))
