@@ -5,6 +5,7 @@ The verbs, in the order of the work::
     network = capture(model, example)                    # what is understood of a network, or a refusal
     compressed = compress(sample, network, run=Run())    # -> message, ledger, helper
     certificate = certify(compressed, sample)            # -> the bound, with everything it rests on
+    found = certify_best(CertifyRequest(sample))         # search for the best certificate in a given time
     verification = verify("out/certificate.json")        # a stranger's check from the files
     profile = measure(network, sample)                   # noise stability: why it could be compressed
     comparison = compare(network, sample)                # every codec at several strengths, theory beside practice
@@ -24,7 +25,7 @@ from bitcert.certify.certificate import Certificate
 from bitcert.comparison import CompareSettings, Comparison, compare
 from bitcert.compress.run import Candidate, Compressed, Run
 from bitcert.compression import compress as _compress
-from bitcert.data import Role, Sample, load_sample, to_sample
+from bitcert.data import PriorSplit, Role, Sample, load_sample, to_sample
 from bitcert.deviation import OutputDeviation, output_deviation
 from bitcert.errors import BitcertError
 from bitcert.evaluate import DecisionRule, ErrorCount, count_errors
@@ -33,6 +34,8 @@ from bitcert.measure import MeasureSettings, StabilityProfile
 from bitcert.measure import measure as _measure
 from bitcert.measure.tracker import Tracker
 from bitcert.network import Network, capture
+from bitcert.original import Original
+from bitcert.pipeline import BestCertificate, CertifyRequest, certify_best
 from bitcert.report import render_report
 from bitcert.verify import Status, Verification
 from bitcert.verify import verify as _verify
@@ -47,11 +50,13 @@ verify = _verify
 __version__ = "0.1.0"
 
 __all__ = [
+    "BestCertificate",
     "BitcertError",
     "BoundSettings",
     "BoundTable",
     "Candidate",
     "Certificate",
+    "CertifyRequest",
     "CompareSettings",
     "Comparison",
     "Compressed",
@@ -62,8 +67,10 @@ __all__ = [
     "HelperWeights",
     "MeasureSettings",
     "Network",
+    "Original",
     "OutputDeviation",
     "Preprocessing",
+    "PriorSplit",
     "Role",
     "Run",
     "Sample",
@@ -74,6 +81,7 @@ __all__ = [
     "bounds",
     "capture",
     "certify",
+    "certify_best",
     "compare",
     "compress",
     "count_errors",

@@ -10,7 +10,7 @@ from bitcert.codecs.registry import CODECS, codec_from, find_codec
 from bitcert.data import Sample
 from bitcert.errors import InputError
 from bitcert.helper import HelperWeights, Preprocessing
-from bitcert.network import Network
+from bitcert.network import Network, capture, load_model
 
 AUTO = "auto"
 
@@ -64,6 +64,29 @@ def captured(network: LoadedNetwork) -> Network:
         return network.predictor
     do = "leave out --codec to certify it as an opaque module"
     raise InputError("a network whose layers can be captured", network.refusal, do)
+
+
+def load_helper_network(model: str | None, helper: str, sample: Sample, preprocessing: Preprocessing) -> Network:
+    """A public network that messages may refer to, for these inputs; it may be one for other classes.
+
+    Args:
+        model: the factory that ``helper`` holds the weights of; not needed for a ``.pt2`` file.
+        helper: a ``.pt2`` file, or weights for the factory.
+        sample: the training sample, for its shape.
+        preprocessing: of the certificate.
+
+    Raises:
+        InputError: it cannot be read.
+        CaptureError: its layers cannot be seen, or it is not for these inputs.
+    """
+    if helper.endswith(".pt2"):
+        loaded = load_model(helper)
+    else:
+        if model is None or model.endswith(".pt2"):
+            got, do = repr(helper), "name a .pt2 file, or the model as package.module:factory"
+            raise InputError("--helper weights of a factory that is named", got, do)
+        loaded = load_model(model, helper)
+    return capture(loaded.model, preprocessing(sample.inputs[:2]))
 
 
 def load_helper_weights(

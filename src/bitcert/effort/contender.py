@@ -1,20 +1,23 @@
 """A contender of the search: a way to compress, with the helper string that its messages are decoded with.
 
-All contenders write words of one prefix code: a message opens with the number of its family, and which part of the
-helper a family reads was fixed with the program, before the data were seen. So ``decode`` is one fixed map from
-messages to classifiers, and the union bound is over messages alone: choosing the best message of all contenders after
-seeing every error count costs nothing (THEORY section 2). A contender may NOT have a helper that was chosen by the
-data: all helpers of one search are parts of what was declared at its beginning.
+All contenders write words of one prefix code: a message opens with the number of its family, and to each family belongs
+one helper string, declared before anything is tried. So ``decode`` is one fixed map from messages to classifiers, and
+the union bound is over messages alone: choosing the best message of all contenders after seeing every error count costs
+nothing (THEORY section 2). Two helpers for one family would be two codes, whose choice nobody pays for:
+:func:`check_helpers` refuses them. Public weights that a message does not refer to are left out of its helper; that too
+is a fixed function of the message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from bitcert.coding import MessageReader
 from bitcert.compress.run import Compressed, Run
 from bitcert.data import Sample
+from bitcert.errors import InputError
 from bitcert.helper import Helper
 
 
@@ -32,6 +35,7 @@ class Contender:
 
     Args:
         name: for tables; unique in a search.
+        family: number of the family of its messages.
         compress: the compressor.
         helper: what its messages are decoded with.
         continues: whether a longer budget goes on from the checkpoint of a shorter one. A training whose schedule
@@ -41,11 +45,43 @@ class Contender:
     """
 
     name: str
+    family: int
     compress: Compressor
     helper: Helper
     continues: bool = True
     weight: float = 1.0
     least_seconds: float = 0.0
+
+
+def check_helpers(contenders: Sequence[Contender]) -> None:
+    """Refuse contenders that would read messages of one family with different helper strings.
+
+    Raises:
+        InputError: naming the family, or a name that two contenders have.
+    """
+    names = [contender.name for contender in contenders]
+    if len(set(names)) < len(names):
+        raise InputError("contenders of different names", ", ".join(names)[:200], "rename one")
+    for family in {contender.family for contender in contenders}:
+        helpers = [contender.helper for contender in contenders if contender.family == family]
+        problems = {replace(helper, weights=None).content_hash for helper in helpers}
+        weights = {helper.weights.content_hash for helper in helpers if helper.weights is not None}
+        if len(problems) > 1 or len(weights) > 1:
+            expected = f"one helper string for all messages of family {family}"
+            raise InputError(expected, f"{max(len(problems), len(weights))}", "leave out one of the networks")
+
+
+def check_message(contender: Contender, compressed: Compressed) -> None:
+    """Refuse a message of another family, or for another helper string, than its contender declared.
+
+    Raises:
+        InputError: a helper that changed under way would be a choice that no bits pay for.
+    """
+    declared, used = contender.helper, compressed.helper
+    same = used.content_hash in (declared.content_hash, replace(declared, weights=None).content_hash)
+    if not same or MessageReader(compressed.message).family != contender.family:
+        got = f"another one from {contender.name}"
+        raise InputError("messages of the family and helper that were declared", got, "report this as a bug")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ leads after its share would have led in the end, nor the same message twice, bec
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,17 +20,19 @@ from pathlib import Path
 from bitcert.codecs.search import without_unused_weights
 from bitcert.compress.run import Candidate, Checkpoint, Compressed, Run
 from bitcert.data import Sample
-from bitcert.effort.contender import Board, Contender, Watch
+from bitcert.effort.contender import Board, Contender, Watch, check_helpers, check_message
 from bitcert.effort.judging import Judge
 from bitcert.effort.standing import Standing, restore_standings, save_standings
 from bitcert.errors import BitcertError, InputError
 
-EARLY_SHARE = 0.5
+EARLY_SHARE = 0.4
 """Part of the time that is spent before the last round."""
-KEPT = 0.4
-"""Part of the contenders that goes on from one round to the next, rounded up."""
+KEPT_OF = 3
+"""One in so many contenders goes on from one round to the next, at least one."""
 WORTHWHILE = 0.02
 """Less of the time than this is not shared out once more."""
+SAVE_SECONDS = 20.0
+"""Between two checkpoints of the list of candidates while a contender runs."""
 _SLACK_SECONDS = 0.05
 
 
@@ -46,13 +47,17 @@ class Share:
 def num_rounds(num_contenders: int) -> int:
     """Rounds until one is left.
 
-    >>> [num_rounds(n) for n in (1, 2, 3, 6, 12)]
-    [1, 2, 3, 4, 4]
+    >>> [num_rounds(n) for n in (1, 2, 5, 6, 12)]
+    [1, 2, 2, 3, 3]
     """
     rounds = 1
     while num_contenders > 1:
-        num_contenders, rounds = math.ceil(KEPT * num_contenders), rounds + 1
+        num_contenders, rounds = _num_kept(num_contenders), rounds + 1
     return rounds
+
+
+def _num_kept(num_contenders: int) -> int:
+    return max(1, num_contenders // KEPT_OF)
 
 
 def entrants(contenders: Sequence[Contender], budget_seconds: float) -> tuple[Contender, ...]:
@@ -86,7 +91,9 @@ class _Search:
     run: Run
     watch: Watch
     standings: dict[str, Standing]
+    total: float
     unfinished: tuple[str, float] | None = None
+    saved_at: float = 0.0
 
     def rounds(self, contenders: Sequence[Contender]) -> None:
         """Every round, until one contender is left or the time is over."""
@@ -94,7 +101,7 @@ class _Search:
             name, seconds = self.unfinished
             self.attempt(Share(self.standings[name].contender, seconds))
         left, rounds = list(contenders), num_rounds(len(contenders))
-        early = _first_round_seconds(contenders, self.run.budget_seconds)
+        early = _first_round_seconds(contenders, self.total)
         for number in range(1, rounds + 1):
             for contender in left:
                 if self.is_over():
@@ -102,13 +109,13 @@ class _Search:
                 seconds = self.time_left if number == rounds else _part(contender, left, early)
                 self.attempt(self.share(contender, seconds))
             if number < rounds:
-                left = self.best_of(left, math.ceil(KEPT * len(left)))
+                left = self.best_of(left, _num_kept(len(left)))
         self.spend(contenders)
 
     def spend(self, contenders: Sequence[Contender]) -> None:
         """Give what is left, where the last one ended early, to each in the order of their bounds."""
         for contender in self.best_of(contenders, len(contenders)):
-            if self.is_over() or self.time_left < WORTHWHILE * self.run.budget_seconds:
+            if self.is_over() or self.time_left < WORTHWHILE * self.total:
                 return
             self.attempt(self.share(contender, self.time_left))
 
@@ -145,7 +152,7 @@ class _Search:
         except BitcertError as error:
             standing.refuse(error)
         else:
-            _check_helper(share.contender, compressed)
+            check_message(share.contender, compressed)
             self.take(standing, compressed)
         if not self.run.stopped:
             self.unfinished = None
@@ -170,6 +177,8 @@ class _Search:
             self.run.candidates.append(self.listed(share.contender, candidate))
             if self.judge.original is None:
                 standing.glimpse(candidate)
+            if self.run.seconds - self.saved_at > SAVE_SECONDS:
+                self.save()
             self.show()
 
         part.watch = watch
@@ -199,6 +208,7 @@ class _Search:
         """Write the search's own checkpoint, if there is one."""
         if self.run.checkpoint is not None:
             save_standings(self.run, self.standings.values(), self.unfinished)
+            self.saved_at = self.run.seconds
 
     def show(self) -> None:
         """Tell the watcher how things stand."""
@@ -215,24 +225,14 @@ class _Search:
         return replace(without_unused_weights(compressed), candidates=candidates)
 
 
-def _check_helper(contender: Contender, compressed: Compressed) -> None:
-    """A helper that changed under way would be a choice that no bits pay for.
-
-    Raises:
-        InputError: the message was written for another helper string than the contender declared.
-    """
-    declared, used = contender.helper, compressed.helper
-    if used.content_hash not in (declared.content_hash, replace(declared, weights=None).content_hash):
-        got = f"another one from {contender.name}"
-        raise InputError("messages for the helper string that was declared", got, "report this as a bug")
-
-
-def _unseen(board: Board) -> None:
-    del board
-
-
 def search(
-    contenders: Sequence[Contender], sample: Sample, judge: Judge, run: Run, watch: Watch = _unseen
+    contenders: Sequence[Contender],
+    sample: Sample,
+    judge: Judge,
+    run: Run,
+    *,
+    watch: Watch | None = None,
+    before: float = 0.0,
 ) -> Compressed:
     """The message with the best certificate that the contenders find in the run's time.
 
@@ -243,14 +243,17 @@ def search(
         run: seed, seconds for all contenders together, delta, checkpoint of the search; stopping it ends the search
             with the best message so far.
         watch: called with the state of the search whenever it changes.
+        before: seconds of the run that were used before the search, for a prior network, say.
 
     Raises:
-        InputError: no contenders.
+        InputError: no contenders, or two that read one family with different helper strings.
         BitcertError: every contender refuses; the first refusal is told.
     """
     if not contenders:
         raise InputError("at least one way to compress", "none", "allow a family or a codec")
-    entered = entrants(contenders, run.budget_seconds)
+    check_helpers(contenders)
+    total = max(_SLACK_SECONDS, run.budget_seconds - before)
+    entered = entrants(contenders, total)
     standings = {c.name: Standing(c, "waiting" if c in entered else "too little time") for c in contenders}
     with tempfile.TemporaryDirectory() as folder:
         kept = run.checkpoint
@@ -259,8 +262,12 @@ def search(
             run.checkpoint = Checkpoint(Path(folder, "search.safetensors"), "this search")
         try:
             unfinished = restore_standings(run, standings)
-            running = _Search(sample, judge, run, watch, standings, unfinished)
+            running = _Search(sample, judge, run, watch or _unseen, standings, total, unfinished)
             running.rounds(entered)
             return running.best()
         finally:
             run.checkpoint = kept
+
+
+def _unseen(board: Board) -> None:
+    del board

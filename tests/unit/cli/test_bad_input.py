@@ -362,7 +362,7 @@ def test_out_of_memory(refused, toy_data, monkeypatch, error):
     def greedy(*arguments, **options):
         raise error
 
-    monkeypatch.setattr("bitcert.cli.certify.load_sample", greedy)
+    monkeypatch.setattr("bitcert.cli.certifying.load_sample", greedy)
     refused("certify", "--data", toy_data, says="enough memory")
 
 
@@ -370,7 +370,7 @@ def test_interrupted(bitcert, toy_data, here, monkeypatch):
     def stopped(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bitcert.cli.certify.compress_head", stopped)
+    monkeypatch.setattr("bitcert.cli.certifying.compress_head", stopped)
     outcome = bitcert("certify", "--data", toy_data)
     assert outcome.code == 130
     assert "run the same command again" in outcome.failures[0]
@@ -381,6 +381,6 @@ def test_a_bug_is_not_hidden(here, toy_data, monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("bitcert.cli.certify.compress_head", broken)
+    monkeypatch.setattr("bitcert.cli.certifying.compress_head", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["certify", "--data", toy_data])

@@ -84,7 +84,7 @@ class Fake:
             run.progress("training", run.fraction)
 
     def contender(self, name: str, sample: Sample, **options) -> Contender:
-        return Contender(name, self, Helper.for_sample(sample), self.continues, **options)
+        return Contender(name, linear_head.FAMILY, self, Helper.for_sample(sample), self.continues, **options)
 
 
 @pytest.fixture

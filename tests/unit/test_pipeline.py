@@ -1,0 +1,210 @@
+"""The whole road: what the search may see, what is certified, and that stopping and prolonging keep it valid."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bitcert import Role, Run, Sample, capture
+from bitcert.codecs.quantise import Quantise
+from bitcert.compress import Checkpoint
+from bitcert.data.split import PriorSplit, split_prior
+from bitcert.effort.contender import check_helpers
+from bitcert.effort.contenders import contenders
+from bitcert.errors import InputError, SampleReuseError
+from bitcert.pipeline import (
+    CertifyRequest,
+    certify_best,
+    check_early,
+    find_message,
+    given_for,
+    search_checkpoint,
+    train_helper,
+)
+
+SECONDS = 0.3
+
+
+def half_planes(num: int, seed: int, role: Role = Role.TRAIN) -> Sample:
+    """Points [4] whose class is the sign of the first two numbers' sum."""
+    inputs = np.random.default_rng(seed).normal(size=(num, 4)).astype(np.float32)
+    labels = (inputs[:, 0] + inputs[:, 1] > 0).astype(np.int64)
+    return Sample(inputs, None if role is Role.UNLABELLED else labels, 2, role, f"half planes {seed}")
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return half_planes(1500, 0)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A linear classifier that is right."""
+    net = nn.Sequential(nn.Linear(4, 2))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[-1.0, -1, 0.01, 0], [1, 1, 0, 0.01]]))
+        net[0].bias.zero_()
+    return capture(net, torch.zeros(2, 4))
+
+
+class Sealed(Sample):
+    """An unlabelled sample of which only the size may be asked."""
+
+    def __init__(self, size: int) -> None:
+        object.__setattr__(self, "size", size)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getattribute__(self, name: str):
+        if name not in ("size", "__len__", "__class__"):
+            raise AssertionError(f"the search looked at {name} of the unlabelled sample")
+        return super().__getattribute__(name)
+
+
+def test_a_sample_alone_is_certified(sample):
+    found = certify_best(CertifyRequest(sample), Run(budget_seconds=SECONDS))
+    assert found.certificate.bound < 0.2
+    assert found.certificate.certifies == "compressed"
+    assert not found.interrupted
+    assert {c.name.split(": ")[0] for c in found.compressed.candidates} <= {"bank head", "linear head"}
+
+
+def test_the_search_sees_the_size_of_the_unlabelled_sample_only(sample, network):
+    request = CertifyRequest(sample, network, unlabelled=half_planes(400, 1, Role.UNLABELLED))
+    sealed = replace(request)
+    object.__setattr__(sealed, "unlabelled", Sealed(400))
+    run = Run(budget_seconds=SECONDS, delta=sealed.search_delta)
+    _, message = find_message(sealed, run)
+    assert message.message, "found without a look at it"
+    with pytest.raises(AssertionError, match="looked at"):
+        check_early(sealed)
+
+
+def test_the_original_network_is_certified(sample, network):
+    unlabelled = half_planes(400, 1, Role.UNLABELLED)
+    request = CertifyRequest(sample, network, unlabelled=unlabelled, holdout=half_planes(300, 2, Role.HOLDOUT))
+    found = certify_best(request, run := Run(budget_seconds=SECONDS))
+    certificate = found.certificate
+    assert certificate.certifies == "original"
+    assert found.original is not None
+    amounts = [amount for _, amount in certificate.delta_ledger]
+    assert sum(amounts) <= 0.05
+    assert run.delta == amounts[0] < 0.05, "one delta, in two parts"
+    assert certificate.bounds["binomial"] < certificate.bound < 0.3
+    assert certificate.holdout["samples"] == 300
+
+
+def test_unlabelled_examples_from_the_training_set_are_refused_before_any_work(sample, network):
+    reused = Sample(sample.inputs[:200], None, 2, Role.UNLABELLED, "reused")
+    request = CertifyRequest(sample, network, unlabelled=reused)
+    run = Run(budget_seconds=1e9)
+    with pytest.raises(SampleReuseError):
+        certify_best(request, run)
+    assert not run.candidates
+
+
+def test_a_prior_part_is_split_off_first_and_only_the_rest_is_counted(sample):
+    request = CertifyRequest(sample, prior_fraction=0.4, prior_seed=3, prior_model=nn.Sequential(nn.Linear(4, 2)))
+    found = certify_best(request, Run(budget_seconds=1.0))
+    prior, rest = split_prior(sample, 0.4, 3)
+    assert found.certificate.samples == len(rest) == 900
+    assert found.sample.content_hash == rest.content_hash
+    assert found.certificate.prior["samples"] == len(prior)
+    assert found.certificate.rest is not None, "what holding out the rest would have said"
+    assert found.certificate.bound < 0.2
+
+
+def test_a_prior_network_is_trained_once(sample, tmp_path):
+    """Training it anew after its certificate was seen would be a choice of the helper that nobody pays for."""
+    request = CertifyRequest(sample, prior_fraction=0.5, prior_model=nn.Sequential(nn.Linear(4, 2)))
+    split = split_prior(sample, 0.5, 0)
+    assert len(split[0]) == 750
+    networks = []
+    for budget in (0.4, 30.0):
+        run = Run(budget_seconds=budget, checkpoint=search_checkpoint(tmp_path / "out", request, 0))
+        networks.append(train_helper(PriorSplit.of(sample, 0.5), request, run))
+    first, second = (net.parameters for net in networks)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_stopped_search_is_certified(sample):
+    run = Run(budget_seconds=1e6)
+    boards = []
+
+    def watch(board):
+        boards.append(board)
+        if board.best is not None:
+            run.stop()
+
+    found = certify_best(CertifyRequest(sample), run, watch=watch)
+    assert found.interrupted
+    assert found.certificate.bound <= boards[-1].best.bound * (1 + 1e-9)
+
+
+def test_random_labels_end_without_a_claim(sample):
+    labels = np.random.default_rng(5).integers(0, 2, len(sample))
+    noise = Sample(sample.inputs, labels, 2, Role.TRAIN, "noise")
+    certificate = certify_best(CertifyRequest(noise), Run(budget_seconds=SECONDS)).certificate
+    assert certificate.bound >= 0.5
+
+
+def test_all_contenders_of_a_search_read_their_family_with_one_helper(sample, network):
+    wide = capture(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.zeros(2, 4))
+    for request in (
+        CertifyRequest(sample),
+        CertifyRequest(sample, network),
+        CertifyRequest(sample, network, unlabelled=half_planes(50, 1, Role.UNLABELLED)),
+    ):
+        for public in (None, network, wide):
+            found = contenders(given_for(request, sample, public))
+            check_helpers(found)
+            assert found
+
+
+def test_effort_is_no_part_of_the_identity_but_everything_else_is(sample, network):
+    base = CertifyRequest(sample, network)
+    assert base.identity(0) == CertifyRequest(sample, network).identity(0)
+    shifted = replace(network, parameters={k: v + 1 for k, v in network.parameters.items()})
+    unlabelled = half_planes(50, 1, Role.UNLABELLED)
+    others = [
+        CertifyRequest(half_planes(1500, 9), network),
+        CertifyRequest(sample, shifted),
+        CertifyRequest(sample, network, delta=0.1),
+        CertifyRequest(sample, network, losses=("brier",)),
+        CertifyRequest(sample, network, unlabelled=unlabelled),
+        CertifyRequest(sample, network, helper_network=network),
+        CertifyRequest(sample, prior_fraction=0.5),
+        CertifyRequest(sample, prior_fraction=0.5, prior_seed=1),
+    ]
+    identities = {base.identity(0), base.identity(1), *(request.identity(0) for request in others)}
+    assert len(identities) == 2 + len(others)
+
+
+def test_combinations_that_make_no_sense_are_refused(sample, network):
+    with pytest.raises(InputError, match="original network"):
+        CertifyRequest(sample, unlabelled=half_planes(50, 1, Role.UNLABELLED))
+    with pytest.raises(InputError, match="prior part"):
+        CertifyRequest(sample, prior_fraction=0.5, helper_network=network)
+    with pytest.raises(InputError, match="codecs"):
+        CertifyRequest(sample, codecs=(Quantise(),))
+    with pytest.raises(InputError, match="families"):
+        CertifyRequest(sample, network, families=("head",))
+
+
+def test_further_losses_share_the_delta(sample):
+    request = CertifyRequest(sample, losses=("brier",))
+    found = certify_best(request, run := Run(budget_seconds=SECONDS))
+    assert run.delta == pytest.approx(0.025)
+    assert [loss["name"] for loss in found.certificate.losses] == ["brier"]
+    assert sum(amount for _, amount in found.certificate.delta_ledger) <= 0.05
+
+
+def test_a_checkpoint_lies_beside_the_output(sample, tmp_path):
+    checkpoint = search_checkpoint(tmp_path / "out", CertifyRequest(sample), 0)
+    assert isinstance(checkpoint, Checkpoint)
+    assert checkpoint.path.parent == tmp_path / ".out.search"
