@@ -87,8 +87,9 @@ def _add_original(table: Table, certificate: Certificate) -> bool:
 
 
 def _add_losses(table: Table, certificate: Certificate) -> None:
+    whose = "" if certificate.original is None else "of the compressed network only; "
     for loss in loss_rows(certificate):
-        note = f"{loss['mean']} on {counted_on(certificate)}; {loss['form']}, delta = {loss['delta']}"
+        note = f"{whose}{loss['mean']} on {counted_on(certificate)}; {loss['form']}, delta = {loss['delta']}"
         _row(table, f"bound, {loss['name']}", loss["bound"], note)
 
 
