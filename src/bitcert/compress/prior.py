@@ -41,7 +41,8 @@ class PriorRecipe:
         smoothing: of the labels.
         warm_up: fraction of the schedule in which the rate rises.
         averaging: steps over which weights are averaged.
-        max_steps: end after this many steps even if time is left; ``None`` for the time budget alone.
+        max_steps: the length of the schedule, if time allows: equal seeds then give equal weights, up to rounding in
+            convolutions. ``None`` for the time budget alone.
         checkpoint_seconds: seconds between checkpoints.
     """
 
@@ -99,9 +100,10 @@ class _Trainer:
         self.saved_at = run.seconds
 
     def done(self) -> float:
-        """Fraction of the schedule that is over."""
-        steps = 0.0 if self.recipe.max_steps is None else self.num_steps / self.recipe.max_steps
-        return max(self.run.fraction, steps)
+        """Fraction of the schedule that is over; with ``max_steps`` the clock can only end it."""
+        if self.recipe.max_steps is None or self.run.fraction >= 1:
+            return self.run.fraction
+        return self.num_steps / self.recipe.max_steps
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """The augmented examples of the present step, in the order of a named stream."""

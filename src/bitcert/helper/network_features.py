@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bitcert.network.architecture import Architecture
 from bitcert.network.layouts import Layout
+from bitcert.network.shapes import INPUT
 
 GRIDS = (1, 2, 4)
 MAX_STAGES = 6
@@ -36,7 +37,7 @@ class FeatureSource:
     """One entry of the list: values of the graph, in order of computation.
 
     Attributes:
-        nodes: names of nodes whose values ``[batch, ...]`` are the parts.
+        nodes: names of nodes whose values ``[batch, ...]`` are the parts, or the name of the network's input.
         grid: maps ``[batch, channels, height, width]`` are averaged on this many cells each way, or fewer if smaller.
     """
 
@@ -59,8 +60,10 @@ def _shape(architecture: Architecture, name: str) -> tuple[int, ...] | None:
 
 
 def _penultimate(architecture: Architecture) -> str:
-    """The input of the last linear layer, else the output."""
+    """The input of the last linear layer (for a single layer the network's own input), else the output."""
     known = {node.name for node in architecture.nodes}
+    if architecture.input_dtype == "float32":
+        known.add(INPUT)
     for layer in reversed(architecture.weight_layers):
         if layer.op == "linear" and layer.source in known and _shape(architecture, layer.source) is not None:
             return layer.source
