@@ -110,10 +110,10 @@ def split_prior(sample: Sample, fraction: float, seed: int = 0) -> tuple[Sample,
     Raises:
         InputError: a fraction or seed out of range, or a part without examples of two classes.
 
-    >>> whole = Sample(np.arange(20, dtype=np.float32).reshape(10, 2), np.arange(10) % 2, 2, Role.TRAIN, "toy")
+    >>> whole = Sample(np.eye(30, dtype=np.float32), np.arange(30) % 2, 2, Role.TRAIN, "toy")
     >>> prior, rest = split_prior(whole, 0.3)
     >>> len(prior), len(rest), prior.name, rest.role.value
-    (3, 7, 'toy (prior part)', 'train')
+    (9, 21, 'toy (prior part)', 'train')
     """
     mask = prior_mask(len(sample), fraction, seed)
     base = sample if sample.role is Role.TRAIN else sample.with_role(Role.TRAIN)

@@ -11,6 +11,7 @@ from bitcert.compress.run import Candidate
 from bitcert.report import render_report, terminal_summary
 from bitcert.report.claims_words import loss_rows, original_facts, rest_facts, split_facts
 
+OF_COMPRESSED, REST = "of the compressed network only", "the rest of the training set"
 HOSTILE = '"><script>alert(1)</script>\x1b[2J'
 
 
@@ -61,8 +62,8 @@ def test_every_claim_is_on_the_terminal(full):
         "differs from the compressed one 0.70 % 70 of 10,000 unlabelled examples of leaves of May",
         f"{original_facts(full)['disagreement']} delta = 0.02",
         "the compressed network's own bound, delta = 0.005",
-        "bound, brier 20.00 % of the compressed network only; 11.00 % on the rest of the training set; KL–Chernoff, delta = 0.0125",
-        "bound, top-3 7.71 % of the compressed network only; 0.10 % on the rest of the training set; exact binomial tail, delta = 0.0125",
+        f"bound, brier 20.00 % {OF_COMPRESSED}; 11.00 % on {REST}; KL–Chernoff, delta = 0.0125",
+        f"bound, top-3 7.71 % {OF_COMPRESSED}; 0.10 % on {REST}; exact binomial tail, delta = 0.0125",
         f"holding out the rest would have said {rest_facts(full)['bound']}",
     ):
         assert part in text, part
