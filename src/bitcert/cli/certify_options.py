@@ -120,6 +120,9 @@ def _check_prior(options: Options) -> None:
         if options.prior_seed is not None:
             raise InputError("--prior-split for --prior-seed", "none", "give e.g. --prior-split 0.5")
         return
+    if not 0 < options.prior_split < 1:
+        got, do = f"{options.prior_split:g}", "give e.g. 0.5"
+        raise InputError("a --prior-split strictly between 0 and 1", got, do)
     if options.helper is not None:
         got, do = "both", "leave out one: a message has one helper network"
         raise InputError("--helper or --prior-split", got, do)

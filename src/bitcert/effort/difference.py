@@ -30,7 +30,7 @@ from bitcert.helper.composed import Base
 from bitcert.network import Architecture, Network
 
 TRAINING_SHARE = 0.6
-RATE = 3e-4
+RATE = 5e-4
 
 
 class _Tuned:
@@ -78,9 +78,15 @@ def _menu(kind: Any) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, eq=False)
 class TunedDifference:
-    """The compressor: needs a helper with a captured network for these classes, and its weights."""
+    """The compressor: needs a helper with a captured network for these classes, and its weights.
+
+    Args:
+        network: the helper's.
+        rate: peak learning rate of the tuning.
+    """
 
     network: Network
+    rate: float = RATE
 
     def __call__(self, sample: Sample, helper: Helper, run: Run) -> Compressed:
         """The best message found in the run's time.
@@ -95,7 +101,7 @@ class TunedDifference:
         part = run.share(max(1e-9, TRAINING_SHARE * run.budget_seconds))
         part.checkpoint = None if run.checkpoint is None else run.checkpoint.part("tuning")
         search = Search(sample, helper, part)
-        trainer = Trainer(search, model, Schedule(rate=RATE, batch_size=128), purpose="difference")
+        trainer = Trainer(search, model, Schedule(rate=self.rate, batch_size=128), purpose="difference")
         state = search.resume()
         if state is not None:
             trainer.restore(state)
