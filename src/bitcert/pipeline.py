@@ -293,7 +293,7 @@ def train_helper(split: PriorSplit, request: CertifyRequest, run: Run) -> Networ
         run.spent_before(run.seconds + float(str(state[0]["seconds"])))
         return replace(_untrained(split.prior, request), parameters=state[1])
     part = run.share(PRIOR_SHARE * run.budget_seconds, "prior network")
-    network = train_prior(split.prior, part, request.prior_model, preprocessing=request.preprocessing)
+    network = train_prior(split.prior, part, request.prior_model, preprocessing=request.used_preprocessing)
     if kept is not None and not run.stopped:
         kept.save({"seconds": part.seconds}, dict(network.parameters))
         assert part.checkpoint is not None
