@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from bitcert.coding import ArithmeticEncoder, MessageWriter
 from bitcert.coding.tensors import UNARY_MAGNITUDES
 from bitcert.errors import DecodeError
-from bitcert.helper import Helper, decode_message, linear_head, separable
+from bitcert.helper import Helper, bank_head, compact, decode_message, linear_head, separable
+from bitcert.helper.banks import BANKS
 from bitcert.helper.features import FEATURE_GRID, num_features
 
 IMAGES = Helper(input_shape=(1, 8, 8), num_classes=4)
@@ -34,19 +35,40 @@ def separable_message() -> bytes:
     return separable.write(0, IMAGES, sparse_integers(num_weights, 9))[0]
 
 
+def compact_message() -> bytes:
+    return compact.write(0, IMAGES, sparse_integers(compact.num_weights(compact.SETTINGS_GRID[0], IMAGES), 13))[0]
+
+
+def bank_message() -> bytes:
+    model = bank_head.row_model(BANKS[0], IMAGES)
+    weights = sparse_integers(len(model.groups) * model.columns, 29).reshape(-1, model.columns)
+    return bank_head.write(BANKS[0], weights, IMAGES)[0]
+
+
 def contents(message: bytes) -> tuple[object, bytes]:
     """The hypothesis of a message, comparable, and the one message it is written as."""
     classifier = decode_message(message, IMAGES).classifier
     if isinstance(classifier, linear_head.LinearHead):
         again, _ = linear_head.write(classifier.settings, classifier.weights, IMAGES)
         return (classifier.settings, classifier.weights.tobytes()), again
-    assert isinstance(classifier, separable.SeparableNet)
+    if isinstance(classifier, bank_head.BankHead):
+        again, _ = bank_head.write(classifier.bank, classifier.weights, IMAGES)
+        return (classifier.bank, classifier.weights.tobytes()), again
+    assert isinstance(classifier, separable.SeparableNet | compact.CompactNet)
     flat = np.concatenate([tensor.numpy().ravel() for tensor in classifier.weights]).astype(np.int64)
+    if isinstance(classifier, compact.CompactNet):
+        index = compact.SETTINGS_GRID.index(classifier.settings)
+        return (index, flat.tobytes()), compact.write(index, IMAGES, flat)[0]
     index = separable.SETTINGS_GRID.index(classifier.settings)
     return (index, flat.tobytes()), separable.write(index, IMAGES, flat)[0]
 
 
-MESSAGES: dict[str, Callable[[], bytes]] = {"head": head_message, "separable": separable_message}
+MESSAGES: dict[str, Callable[[], bytes]] = {
+    "head": head_message,
+    "separable": separable_message,
+    "compact": compact_message,
+    "bank": bank_message,
+}
 
 
 def outcome(message: bytes) -> tuple[object, bytes] | None:

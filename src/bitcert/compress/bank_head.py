@@ -12,8 +12,8 @@ Selecting among candidates costs nothing: all are words of one prefix code.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,7 +43,11 @@ _SCREENED = 3_000
 _SMALL_SAMPLE = 6_000
 _SHORT_SECONDS = 60.0
 _START_SCALE = 0.25
-_GROWTH = (8.0, 4.0, 2.0, 1.0)
+_GROWTH = (8.0, 4.0, 2.0, 1.0, 0.5, 0.35, 0.5, 0.7, 1.0)
+"""Prices during the growth, relative to the final one: rows found while bits are cheap are given up only if useless."""
+
+_SCREENING = (8.0, 4.0, 2.0, 1.0)
+_GROWN_ON = 15_000
 _CROSS_ENTROPY = 3.3
 _STAGES = ((0.3, 2.4), (0.6, 1.7), (1.0, 1.0))
 """Powers ``q`` of the loss, and the price of a bit relative to that of the 0/1 error."""
@@ -94,11 +98,23 @@ def feature_examples(
     return Examples(matrix, counts, len(sample) / len(rows), soft)
 
 
+def part_of(examples: Examples, most: int, order: np.random.Generator) -> Examples:
+    """At most ``most`` of the examples, chosen at random."""
+    labels = examples.labels
+    if len(labels) <= most:
+        return examples
+    chosen = torch.from_numpy(np.sort(order.permutation(len(labels))[:most]))
+    targets = None if examples.targets_t is None else examples.targets_t[:, chosen]
+    counts = np.bincount(labels[chosen].numpy(), minlength=len(examples.counts))
+    weight = examples.loss_weight * len(labels) / most
+    return Examples(examples.features_t[:, chosen], counts, weight, targets)
+
+
 def bank_memory_bytes(helper: Helper, num_samples: int) -> int:
     """Peak memory of a descent beside the program and the data: features and a dozen arrays of probabilities."""
     widest = max(len(bank_groups(bank, helper.input_shape)) for bank in available_banks(helper.input_shape))
     rows = min(num_samples, FEATURE_MEMORY_BYTES // (4 * widest))
-    return 4 * rows * (widest + 16 * helper.num_classes)
+    return 4 * (rows + min(rows, _GROWN_ON)) * (widest + 16 * helper.num_classes)
 
 
 def _label(bank: Bank | None) -> str:
@@ -112,6 +128,9 @@ class _Search:
         self.sample, self.helper, self.run, self.targets = sample, helper, run, targets
         self.best = _Best()
         self.order = stream(run.seed, "bank head")
+        self.whole: BankObjective | None = None
+        self.first: dict[str, NDArray[np.int64]] = {}
+        self.tolerance = min(3.0, 5e-5 * len(sample))
 
     def out_of_time(self) -> bool:
         self.run.progress("training", self.run.fraction)
@@ -131,24 +150,22 @@ class _Search:
         shape = (len(model.groups), self.helper.num_classes)
         return BankObjective(examples, model, np.zeros(shape, dtype=np.int64), _START_SCALE)
 
-    def resumed(self, bank: Bank | None, most: int) -> BankObjective:
-        objective = self.objective(bank, most)
-        assert self.best.weights is not None
-        objective.weights[:] = self.best.weights
-        objective.scale = self.best.scale
-        objective.refresh()
-        return objective
-
-    def grow(self, objective: BankObjective, unit: float, should_stop: Stop) -> None:
-        """From nothing, on cross-entropy, with a falling price of a bit."""
+    def grow(self, objective: BankObjective, factors: tuple[float, ...], should_stop: Stop) -> None:
+        """From nothing, on cross-entropy, while the price of a bit falls and rises again."""
         objective.power, objective.soft = 0.0, True
-        for factor in _GROWTH:
-            objective.rate = _CROSS_ENTROPY * unit * factor
-            descend(objective, should_stop, rounds=40, tolerance=min(30.0, 5e-4 * len(self.sample)))
+        for factor in factors:
+            objective.rate = _CROSS_ENTROPY * self.best.unit * factor
+            descend(objective, should_stop, rounds=60, tolerance=self.tolerance)
+            if factor < 2:
+                descend_pairs(objective, should_stop)
             delete_rows(objective)
+            if should_stop():
+                break
+            insert_rows(objective)
             objective.fit_scale()
+        objective.refresh()
 
-    def book(self, name: str, bank: Bank | None, objective: BankObjective) -> None:
+    def book(self, name: str, bank: Bank | None, objective: BankObjective) -> float:
         labels = objective.examples.labels.numpy()
         count = count_batch(objective.logits_t().T, labels, DecisionRule().tolerance)
         errors = round(count.errors * len(self.sample) / count.samples)
@@ -158,6 +175,7 @@ class _Search:
             unit = errors_per_bit(errors / len(self.sample), candidate.bound)
             self.best = _Best(candidate.bound, bank, objective.weights.copy(), objective.scale, unit)
             self.save()
+        return candidate.bound
 
     def save(self) -> None:
         if self.run.checkpoint is None or self.best.weights is None:
@@ -190,20 +208,38 @@ class _Search:
             return list(banks)
         if self.run.budget_seconds < _SHORT_SECONDS and len(self.sample) > _SMALL_SAMPLE:
             return [BANKS[1] if self.helper.input_shape[0] == 1 else BANKS[0]]
-        values = []
-        for bank in banks:
+        values: list[float] = []
+        tried: list[Bank | None] = []
+        for bank, objective in self.screened(banks):
             if values and self.out_of_time():
                 break
-            objective = self.objective(bank, _SCREENED)
-            self.grow(objective, _FIRST_UNIT, self.out_of_time)
-            values.append(objective.value())
-            if len(objective.examples.labels) == len(self.sample):
-                self.book("screened", bank, objective)
-        return [banks[int(i)] for i in np.argsort(values)]
+            self.grow(objective, _SCREENING, self.out_of_time)
+            whole = len(objective.examples.labels) == len(self.sample)
+            values.append(self.book("screened", bank, objective) if whole else objective.value())
+            self.first[_label(bank)] = objective.weights
+            tried.append(bank)
+        return [tried[int(i)] for i in np.argsort(values)]
+
+    def screened(self, banks: tuple[Bank | None, ...]) -> Iterator[tuple[Bank, BankObjective]]:
+        """Objectives of all banks on a small part of the sample; what banks share is computed once."""
+        known = [bank for bank in banks if bank is not None]
+        for upright in (False, True):
+            alike = [bank for bank in known if bank.upright == upright]
+            union = Bank(upright, tuple(dict.fromkeys(part for bank in alike for part in bank.parts)))
+            whole = self.objective(union, _SCREENED)
+            for bank in alike:
+                numbers = [union.parts.index(part) for part in bank.parts]
+                columns = [np.flatnonzero(whole.model.groups == number) for number in numbers]
+                chosen = np.concatenate([*columns, np.flatnonzero(whole.model.groups < 0)])
+                features = whole.examples.features_t[torch.from_numpy(chosen)]
+                model = bank_head.row_model(bank, self.helper)
+                weights = np.zeros((len(chosen), self.helper.num_classes), dtype=np.int64)
+                examples = replace(whole.examples, features_t=features)
+                yield bank, BankObjective(examples, model, weights, _START_SCALE)
 
     def stage(self, name: str, bank: Bank | None, objective: BankObjective, thorough: bool) -> None:
         """Descend at the objective's price until it stalls; with replacements if ``thorough``."""
-        descend(objective, self.out_of_time, rounds=15, tolerance=min(3.0, 5e-5 * len(self.sample)))
+        descend(objective, self.out_of_time, rounds=100, tolerance=self.tolerance)
         descend_pairs(objective, self.out_of_time)
         delete_rows(objective)
         if not self.out_of_time():
@@ -211,12 +247,12 @@ class _Search:
         self.book(name, bank, objective)
         if thorough and not self.out_of_time():
             replace_rows(objective, self.out_of_time, self.order)
-            descend(objective, self.out_of_time, rounds=15, tolerance=min(3.0, 5e-5 * len(self.sample)))
+            descend(objective, self.out_of_time, rounds=100, tolerance=self.tolerance)
             self.book(f"{name}, rows replaced", bank, objective)
 
-    def sharpen(self, name: str, bank: Bank | None, objective: BankObjective, first: int) -> None:
+    def sharpen(self, name: str, bank: Bank | None, objective: BankObjective, thorough: bool) -> None:
         """From a smooth loss to the 0/1 error."""
-        for power, factor in _STAGES[first:]:
+        for power, factor in _STAGES:
             if self.out_of_time():
                 return
             objective.power, objective.soft = power, power < 0.5
@@ -224,26 +260,38 @@ class _Search:
             objective.refresh()
             if power < 1:
                 objective.fit_scale()
-            self.stage(f"{name}, power {power}", bank, objective, thorough=True)
+            self.stage(f"{name}, power {power}", bank, objective, thorough)
 
     def refine(self, bank: Bank | None) -> None:
-        """Grow, polish and sharpen one head."""
-        objective = self.objective(bank, len(self.sample))
-        self.grow(objective, self.best.unit, self.out_of_time)
+        """Grow a head on a part of the sample, polish and sharpen it on the whole."""
+        objective = self.whole = self.objective(bank, len(self.sample))
+        part = replace(objective, examples=part_of(objective.examples, _GROWN_ON, self.order))
+        known = len(self.sample) <= _SCREENED or self.growth_is_over()
+        if known and _label(bank) in self.first:
+            part.weights[:] = self.first[_label(bank)]
+            part.refresh()
+            self.grow(part, _GROWTH[len(_SCREENING) :], self.growth_is_over)
+        else:
+            self.grow(part, _GROWTH, self.growth_is_over)
+        objective.scale = part.scale
+        objective.fit_scale()
         self.book("grown", bank, objective)
-        for cycle in range(3):
-            before = objective.value()
+        for thorough in (False, True):
+            objective.power, objective.soft = 0.0, True
             objective.rate = _CROSS_ENTROPY * self.best.unit
-            self.stage(f"polished {cycle + 1}", bank, objective, thorough=True)
             objective.fit_scale()
-            if self.out_of_time() or before - objective.value() < 0.01 * before:
-                break
-        self.sharpen("sharpened", bank, objective, 0)
+            self.stage("polished", bank, objective, thorough)
+            self.sharpen("sharpened", bank, objective, thorough)
+            if self.out_of_time():
+                return
+
+    def growth_is_over(self) -> bool:
+        return self.out_of_time() or self.run.fraction > 0.6
 
     def kick(self) -> None:
         """Drop some rows of the best head and seek others, until the time is over."""
         bank = self.best.bank
-        objective = self.resumed(bank, len(self.sample))
+        objective = self.whole or self.objective(bank, len(self.sample))
         cycle = 0
         while not self.out_of_time():
             assert self.best.weights is not None
@@ -254,7 +302,7 @@ class _Search:
             kick(objective, _KICKS[cycle % len(_KICKS)], self.order)
             objective.fit_scale()
             cycle += 1
-            self.sharpen(f"kick {cycle}", bank, objective, 0)
+            self.sharpen(f"kick {cycle}", bank, objective, thorough=True)
 
 
 def compress_bank_head(

@@ -19,6 +19,7 @@ Stop = Callable[[], bool]
 _STEPS = (-3, -2, -1, 1, 2, 3)
 _PAIR_STEPS = (-2, -1, 1, 2)
 _PROPOSALS = 40
+_BEGINNINGS = 10
 _MIN_GAIN = 0.5
 _INSERTIONS = 12
 _INSERTION_SLACK = 60.0
@@ -78,7 +79,7 @@ def _proposals(objective: BankObjective) -> list[_Proposal]:
     gain, steps = _beginnings(objective, best, best_steps)
     found = [
         _Proposal(float(gain[row]), np.array([row]), steps[row][None])
-        for row in np.argsort(gain)[:_PROPOSALS]
+        for row in np.argsort(gain)[:_BEGINNINGS]
         if gain[row] < 0
     ]
     there = (objective.weights != 0).any(1) | (objective.model.groups < 0)

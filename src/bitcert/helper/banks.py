@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bitcert.helper.bank_maps import ORIENTATIONS, crossings, edges, holes, ink, rays, upright
-from bitcert.helper.features import _pooling, _smooth, is_image
+from bitcert.helper.features import _pooling, is_image
 
 CONSTANT_GROUP = -1
 _EPSILON = 1e-6
@@ -54,7 +54,7 @@ class Bank:
 _EDGES = (Part("edges", 7),)
 _STROKES = (*_EDGES, Part("rays", 3), Part("diagonal rays", 3), Part("holes", 3), Part("crossings", 6))
 _SURFACES = (*_STROKES, Part("edges", 4), Part("crossings", 3), Part("colour", 7), Part("colour", 4))
-_SMALL = (Part("sharp edges", 3), Part("colour", 3), Part("sharp edges", 5), Part("colour", 5))
+_SMALL = (Part("sharp edges", 3), Part("colour", 3))
 
 BANKS: tuple[Bank, ...] = (
     Bank(False, _EDGES),
@@ -117,7 +117,7 @@ class _Maps:
         if kind == "crossings":
             return crossings(self("edges"))
         if kind == "colour":
-            return _smooth(self._x)
+            return self._x
         if kind == "holes":
             return holes(ink(self._x))
         return rays(ink(self._x), kind == "diagonal rays")
