@@ -2,10 +2,10 @@
 
 The helper network's values are computed once (:mod:`bitcert.compress.network_matrix`). Candidates are the network as
 it is, integer heads on the entries of the fixed list of features, and integer corrections of its logits. The entries
-are screened on a subset of the examples; the best go through the same exact descent as the heads of family 1 (convex
-start, rounding, single changes and pairs while the price of a bit goes up and down). After every stage the message is a
-candidate, judged by its binomial bound; all are words of one prefix code, so choosing costs nothing. Not promised: that
-a helper network made for other data helps.
+are screened on a subset of the examples; the best heads go through the row descent of the banks of features
+(:mod:`bitcert.compress.network_rows`), corrections through the exact descent of family 1. After every stage the message
+is a candidate, judged by its binomial bound; all are words of one prefix code, so choosing costs nothing. Not promised:
+that a helper network made for other data helps.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from bitcert.compress.head_descent import descend_pairs, descend_singles
 from bitcert.compress.head_objective import LIMIT, HeadObjective
 from bitcert.compress.head_start import sparse_softmax
 from bitcert.compress.network_matrix import FeatureCache, Part
+from bitcert.compress.network_rows import RowDescent, examples_of
 from bitcert.compress.run import Compressed, Run
 from bitcert.data import Sample
 from bitcert.errors import InputError
 from bitcert.evaluate import DecisionRule, count_batch
 from bitcert.helper import Helper
-from bitcert.helper.network_features import feature_sources
+from bitcert.helper.network_features import feature_sources, part_sizes
 from bitcert.helper.network_head import (
     MAX_WEIGHTS,
     Form,
@@ -36,6 +37,7 @@ from bitcert.helper.network_head import (
     fits_classes,
     helper_network,
     num_features,
+    row_model,
     write,
 )
 
@@ -175,7 +177,29 @@ class _Search:
         return self.book(name, replace(code, weights=objective.weights), errors)
 
     def refine(self, code: NetworkHeadCode, cache: FeatureCache) -> None:
-        """Cycle through the rates until a whole cycle no longer pays or the time is over."""
+        """Heads by the row descent, corrections by cycling through the rates, until it no longer pays."""
+        if code.form is Form.HEAD:
+            self.refine_head(code, cache)
+        else:
+            self.refine_correction(code, cache)
+
+    def refine_head(self, code: NetworkHeadCode, cache: FeatureCache) -> None:
+        problem, source = self.problem, feature_sources(cache.architecture)[code.source]
+        matrix = cache.matrix(source, code.root, code.with_logits)
+        targets = None if problem.targets is None else problem.targets[cache.rows]
+        weight, classes = len(problem.sample) / len(cache.labels), problem.helper.num_classes
+        examples = examples_of(matrix, cache.labels, classes, weight, targets)
+        model = row_model(part_sizes(cache.architecture, source, code.with_logits), classes)
+        name = label(code, problem.helper)
+
+        def book(stage: str, weights: NDArray[np.int64], errors: int) -> float:
+            return self.book(f"{name}, {stage}", replace(code, weights=weights), errors)
+
+        descent = RowDescent(problem.sample, problem.helper, self.run, (examples, model), book)
+        descent.refine(None)
+        descent.seek()
+
+    def refine_correction(self, code: NetworkHeadCode, cache: FeatureCache) -> None:
         name = label(code, self.problem.helper)
         objective = self.problem.objective(code, cache)
         reached = self.stage(f"{name}, start", code, objective, pairs=False)

@@ -9,8 +9,8 @@ forms, whose number opens it (Elias gamma):
 3. *correction*: ``logits = helper logits + 2^(e/4) * features(x) @ W``.
 
 Forms 2 and 3 go on with the entry's index (Elias gamma of index + 1), a bit for square roots, for form 2 a bit for the
-helper's logits as a further part, for form 3 the step exponent (signed); then ``W`` row by row as one arithmetic
-section, the zeros of each part and of the constant's row counted apart. The weights of the helper network are believed
+helper's logits as a further part, for form 3 the step exponent (signed); then ``W`` as one section of the row code
+(:mod:`bitcert.coding.rows`) with the parts as groups. The weights of the helper network are believed
 to be older than the sample: its hash is in the certificate. Source: THEORY section 2, helper string.
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitcert.coding import BitReader, Ledger, MessageReader, MessageWriter, step_size
+from bitcert.coding import BitReader, Ledger, MessageReader, MessageWriter, RowModel, step_size
 from bitcert.errors import DecodeError, InputError
 from bitcert.evaluate import Classifier
 from bitcert.helper.network_features import FeatureSource, feature_sources, network_features, part_sizes
@@ -80,9 +80,10 @@ def helper_network(helper: Helper) -> tuple[Architecture, dict[str, torch.Tensor
     return helper.predictor, {spec.name: torch.from_numpy(values[spec.name]) for spec in helper.predictor.parameters}
 
 
-def _contexts(sizes: tuple[int, ...], classes: int) -> NDArray[np.intp]:
-    rows = np.repeat(np.arange(len(sizes) + 1, dtype=np.intp), (*sizes, 1))
-    return np.repeat(rows, classes)
+def row_model(sizes: tuple[int, ...], classes: int) -> RowModel:
+    """What both sides know of the weights: the parts are groups of rows, the constant's row is always there."""
+    groups = np.repeat(np.arange(len(sizes), dtype=np.intp), sizes)
+    return RowModel(np.append(groups, np.intp(-1)), classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +191,7 @@ def write(helper: Helper, code: NetworkHeadCode) -> tuple[bytes, Ledger]:
             bits.binary(int(code.with_logits), 1)
         else:
             bits.signed(code.exponent)
-    writer.integers("head weights", code.weights.astype(np.int64), _contexts(sizes, helper.num_classes))
+    writer.rows("head weights", code.weights.astype(np.int64), row_model(sizes, helper.num_classes))
     return writer.finish()
 
 
@@ -237,8 +238,8 @@ def read(reader: MessageReader, helper: Helper) -> tuple[Classifier, str]:
     if shape[0] * shape[1] > MAX_WEIGHTS:
         got = f"{shape[0]} features and {shape[1]} classes"
         raise DecodeError(f"at most {MAX_WEIGHTS} weights", got, "ask for the file again")
-    integers = reader.integers("head weights", shape[0] * shape[1], _contexts(sizes, shape[1]))
-    code = NetworkHeadCode(form, code.source, code.root, code.with_logits, code.exponent, integers.reshape(shape))
+    integers = reader.rows("head weights", row_model(sizes, shape[1]))
+    code = NetworkHeadCode(form, code.source, code.root, code.with_logits, code.exponent, integers)
     features = NetworkFeatures.of(helper, source, code.root, code.with_logits)
     used = int(np.count_nonzero(integers))
     what = "integer linear head on" if form is Form.HEAD else "helper network and an integer correction from"

@@ -170,12 +170,17 @@ def forged(form: int, source: int, exponent: int | None = None) -> bytes:
     return writer.finish()[0]
 
 
-@pytest.mark.parametrize(
-    "message", [forged(4, 0), forged(2, NUM_SOURCES), forged(2, 1 << 40), forged(3, 0, 1 << 30), forged(2, 0)]
-)
+@pytest.mark.parametrize("message", [forged(4, 0), forged(2, NUM_SOURCES), forged(2, 1 << 40), forged(3, 0, 1 << 30)])
 def test_forged_messages_are_refused(message: bytes) -> None:
     with pytest.raises(DecodeError):
         decode_message(message, HELPER)
+
+
+def test_an_empty_head_has_one_message() -> None:
+    """The zeros of a section without content are a head of zeros, if they are the ones that are written for it."""
+    code = decode_message(forged(2, 0), HELPER).classifier.code
+    assert not code.weights.any()
+    assert write(HELPER, code)[0] == forged(2, 0)
 
 
 def test_damaged_messages_are_refused_or_another_hypothesis() -> None:
