@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bitcert.compress import Compressed, Run, compress_head, compress_network, compress_separable
+from bitcert.compress.bank_head import bank_memory_bytes, compress_bank_head
+from bitcert.compress.compact import compress_compact
 from bitcert.compress.head import head_memory_bytes
 from bitcert.data import Sample
 from bitcert.errors import unknown_name
@@ -10,7 +12,13 @@ from bitcert.evaluate import DecisionRule
 from bitcert.helper import Helper, Preprocessing
 from bitcert.network import Network, estimate_plan
 
-FAMILIES = ("head", "separable")
+FAMILIES = {
+    "head": compress_head,
+    "bank": compress_bank_head,
+    "separable": compress_separable,
+    "compact": compress_compact,
+}
+"""The built-in families by the names that users give them."""
 
 
 def compress(
@@ -27,7 +35,8 @@ def compress(
     Args:
         sample: the training sample; the certificate will be about it.
         network: a captured network, or ``None`` to train a built-in family.
-        family: ``"head"`` (helper features and an integer head) or ``"separable"`` (a compact convolution net).
+        family: ``"head"`` (helper features and an integer head), ``"bank"`` (a head that selects from richer features),
+            ``"separable"`` or ``"compact"`` (small convolution nets).
         preprocessing: fixed before the data were seen; the usual one of the sample if ``None``.
         fine_tune: whether a given network may be fine-tuned while it is quantised.
         run: seed, time budget, device, progress and checkpoint.
@@ -42,15 +51,18 @@ def compress(
         return compress_network(network, sample, helper, run, fine_tune=fine_tune)
     if family not in FAMILIES:
         raise unknown_name("family", family, FAMILIES)
-    return (compress_head if family == "head" else compress_separable)(sample, helper, run)
+    return FAMILIES[family](sample, helper, run)
 
 
 def plan_memory_bytes(sample: Sample, network: Network | None = None) -> int | None:
     """What :func:`compress` will need beside the program: the data and the training state.
 
-    For a built-in family this is the larger one, the head. ``None`` when it is not known (opaque modules).
+    For a built-in family this is the larger head's. ``None`` when it is not known (opaque modules).
     """
     if network is None:
-        return sample.inputs.nbytes + head_memory_bytes(Helper.for_sample(sample), len(sample))
+        helper = Helper.for_sample(sample)
+        return sample.inputs.nbytes + max(
+            head_memory_bytes(helper, len(sample)), bank_memory_bytes(helper, len(sample))
+        )
     plan = estimate_plan(network, len(sample), DecisionRule().batch_size)
     return sample.inputs.nbytes + 8 * plan.parameter_bytes + max(plan.activation_bytes, plan.gradient_bytes // 8)

@@ -41,7 +41,7 @@ def certify_command(
     seed: Annotated[int, typer.Option(help="Seed of the named random streams.")] = 0,
     budget: Annotated[float | None, typer.Option(help="Seconds of training, at most; instead of --effort's.")] = None,
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.cpu,
-    family: Annotated[Family | None, typer.Option(help="Built-in network to train: head, separable, compact.")] = None,
+    family: Annotated[Family | None, typer.Option(help="Built-in network to train.")] = None,
     fine_tune: Annotated[bool | None, typer.Option(help="Fine-tune while quantising (default: yes).")] = None,
     codec: Annotated[str | None, typer.Option(help="Compress a given network with this codec, or auto: all.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Option of the codec, as NAME=VALUE; may repeat.")] = None,

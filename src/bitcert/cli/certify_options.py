@@ -19,6 +19,7 @@ class Family(StrEnum):
     """The built-in families, trained for the certificate."""
 
     head = "head"
+    bank = "bank"
     separable = "separable"
     compact = "compact"
 

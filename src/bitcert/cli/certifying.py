@@ -32,10 +32,9 @@ from bitcert.cli.common import (
 from bitcert.cli.live import live_board, stopped_by_interrupt
 from bitcert.codecs.base import Codec
 from bitcert.codecs.search import encode_best
-from bitcert.compress import Checkpoint, Compressed, Run, compress_head, compress_separable
-from bitcert.compress.compact import compress_compact
+from bitcert.compress import Checkpoint, Compressed, Run
 from bitcert.compress.quantise import compress_values
-from bitcert.compression import plan_memory_bytes
+from bitcert.compression import FAMILIES, plan_memory_bytes
 from bitcert.data import Role, Sample, load_sample
 from bitcert.errors import InputError
 from bitcert.evaluate import Progress
@@ -185,11 +184,7 @@ def _compress_one_way(options: Options, loaded: _Loaded, run: Run) -> Compressed
         return encode_best(loaded.codecs, captured(network), sample, helper, run)
     if network is not None:
         return compress_values(network.values, sample, helper, run, fine_tune=loaded.request.fine_tune)
-    if options.family is Family.separable:
-        return compress_separable(sample, helper, run)
-    if options.family is Family.compact:
-        return compress_compact(sample, helper, run)
-    return compress_head(sample, helper, run)
+    return FAMILIES[(options.family or Family.head).value](sample, helper, run)
 
 
 def _checkpoint(options: Options, loaded: _Loaded) -> Checkpoint:

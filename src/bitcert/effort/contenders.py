@@ -126,7 +126,12 @@ def contenders(given: Given) -> tuple[Contender, ...]:
     return tuple(found)
 
 
-FAMILIES = {"head": ("bank head", "linear head"), "separable": ("separable net",), "compact": ("compact net",)}
+FAMILIES = {
+    "head": ("bank head", "linear head"),
+    "bank": ("bank head",),
+    "separable": ("separable net",),
+    "compact": ("compact net",),
+}
 """The built-in families as the command line names them, and their contenders."""
 
 

@@ -143,7 +143,7 @@ class _Search:
         if standing.longest and standing.longest >= share.seconds - _SLACK_SECONDS:
             return
         part, started = self.part(share, standing), self.run.seconds
-        standing.state = "running"
+        standing.state, standing.running = "running", part
         self.unfinished = (share.contender.name, share.seconds)
         self.save()
         self.show()
@@ -154,6 +154,8 @@ class _Search:
         else:
             check_message(share.contender, compressed)
             self.take(standing, compressed)
+        finally:
+            standing.running = None
         if not self.run.stopped:
             self.unfinished = None
             standing.longest = share.seconds

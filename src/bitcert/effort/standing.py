@@ -32,6 +32,7 @@ class Standing:
         message: the best so far.
         verdict: of that message.
         refusal: why it cannot be used here.
+        running: the attempt that is under way.
     """
 
     contender: Contender
@@ -41,6 +42,7 @@ class Standing:
     message: bytes = b""
     verdict: Verdict | None = None
     refusal: BitcertError | None = None
+    running: Run | None = None
     _glimpse: Candidate | None = None
 
     @property
@@ -74,9 +76,12 @@ class Standing:
         best, seen = self.verdict, self._glimpse
         if seen is not None and (best is None or seen.bound < best.bound):
             best = Verdict(seen.errors, seen.message_bits, seen.bound)
+        seconds = self.seconds
+        if self.running is not None:
+            seconds = self.running.seconds if self.contender.continues else seconds + self.running.seconds
         if best is None:
-            return Row(self.contender.name, self.state, self.seconds)
-        return Row(self.contender.name, self.state, self.seconds, best.message_bits, best.errors, best.bound)
+            return Row(self.contender.name, self.state, seconds)
+        return Row(self.contender.name, self.state, seconds, best.message_bits, best.errors, best.bound)
 
 
 def save_standings(run: Run, standings: Iterable[Standing], unfinished: tuple[str, float] | None) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from bitcert.cli import main
+from bitcert.compression import FAMILIES
 
 GOOD = {"x": np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32), "y": np.arange(60) % 2}
 
@@ -370,7 +371,7 @@ def test_interrupted(bitcert, toy_data, here, monkeypatch):
     def stopped(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bitcert.cli.certifying.compress_head", stopped)
+    monkeypatch.setitem(FAMILIES, "head", stopped)
     outcome = bitcert("certify", "--data", toy_data)
     assert outcome.code == 130
     assert "run the same command again" in outcome.failures[0]
@@ -381,6 +382,6 @@ def test_a_bug_is_not_hidden(here, toy_data, monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("bitcert.cli.certifying.compress_head", broken)
+    monkeypatch.setitem(FAMILIES, "head", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["certify", "--data", toy_data])
