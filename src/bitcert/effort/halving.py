@@ -122,7 +122,7 @@ class _Search:
     def share(self, contender: Contender, seconds: float) -> Share:
         """The contender's budget: what it has used counts where it continues."""
         used = self.standings[contender.name].seconds if contender.continues else 0.0
-        return Share(contender, used + min(seconds, max(self.time_left, _SLACK_SECONDS)))
+        return Share(contender, used + max(_SLACK_SECONDS, min(seconds, self.time_left)))
 
     @property
     def time_left(self) -> float:

@@ -16,7 +16,7 @@ import torch
 from bitcert.compress.run import Candidate, Compressed, Run
 from bitcert.effort.contender import Contender, Row
 from bitcert.effort.judging import Verdict
-from bitcert.errors import BitcertError
+from bitcert.errors import BitcertError, DecodeError
 from bitcert.helper import decode_message
 
 
@@ -123,10 +123,21 @@ def restore_standings(run: Run, standings: Mapping[str, Standing]) -> tuple[str,
             continue
         standing.seconds, standing.longest = float(row["seconds"]), float(row["longest"])
         if row["verdict"] is not None:
-            standing.message = loaded[1][f"message/{row['message']}"].numpy().tobytes()
-            standing.verdict = Verdict(**row["verdict"])
-            standing.state = "tried"
+            message = loaded[1][f"message/{row['message']}"].numpy().tobytes()
+            if not _is_readable(message, standing):
+                standing.seconds = standing.longest = 0.0
+                continue
+            standing.message, standing.verdict, standing.state = message, Verdict(**row["verdict"]), "tried"
     unfinished = values["unfinished"]
     if unfinished is None or unfinished[0] not in standings:
         return None
     return str(unfinished[0]), float(unfinished[1])
+
+
+def _is_readable(message: bytes, standing: Standing) -> bool:
+    """Whether the present program can decode it; one of a damaged file, or of another program, is sought anew."""
+    try:
+        decode_message(message, standing.contender.helper)
+    except DecodeError:
+        return False
+    return True

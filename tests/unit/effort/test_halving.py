@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from bitcert import Compressed, Helper, Preprocessing, Role, Run, Sample, certify
 from bitcert.compress import Checkpoint
@@ -173,8 +174,6 @@ def agreeing(tilt):
     """The original network: the right sign, seen through a tilt."""
 
     def classifier(inputs):
-        import torch
-
         score = torch.from_numpy(inputs[:, 0] + 0.5 * tilt * inputs[:, 1])
         return torch.stack([-score, score], 1)
 
@@ -225,3 +224,14 @@ def test_one_family_has_one_helper(fake, points):
         search([one, one], points, Judge(points, 0.05), Run(budget_seconds=5.0))
     with pytest.raises(InputError, match="declared"):
         search([replace(one, family=2)], points, Judge(points, 0.05), Run(budget_seconds=5.0))
+
+
+def test_a_message_that_cannot_be_read_any_more_is_sought_anew(fake, points, tmp_path):
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", "this problem")
+    wanted = found_by({"one": fake({0: 0})}, points, budget=5.0, run=Run(budget_seconds=5.0, checkpoint=checkpoint))
+    values, tensors = checkpoint.load()
+    checkpoint.save(values, {name: torch.full((3,), 255, dtype=torch.uint8) for name in tensors})
+    one = fake({0: 0})
+    found = found_by({"one": one}, points, run=Run(budget_seconds=5.0, checkpoint=checkpoint))
+    assert found.message == wanted.message
+    assert one.attempts
