@@ -42,12 +42,12 @@ FEATURE_MEMORY_BYTES = 3 << 29
 _SCREENED = 3_000
 _SMALL_SAMPLE = 6_000
 _SHORT_SECONDS = 60.0
-_START_SCALE = 0.25
-_GROWTH = (8.0, 4.0, 2.0, 1.0, 0.5, 0.35, 0.5, 0.7, 1.0)
+_START_SCALE = 0.15
+_GROWTH = (0.5, 0.35, 0.5, 0.7, 1.0)
 """Prices during the growth, relative to the final one: rows found while bits are cheap are given up only if useless."""
 
-_SCREENING = (8.0, 4.0, 2.0, 1.0)
-_GROWN_ON = 15_000
+_SHORT_GROWTH = (4.0, 2.0, 1.0)
+_GROWN_ON = 20_000
 _CROSS_ENTROPY = 3.3
 _STAGES = ((0.3, 2.4), (0.6, 1.7), (1.0, 1.0))
 """Powers ``q`` of the loss, and the price of a bit relative to that of the 0/1 error."""
@@ -213,7 +213,7 @@ class _Search:
         for bank, objective in self.screened(banks):
             if values and self.out_of_time():
                 break
-            self.grow(objective, _SCREENING, self.out_of_time)
+            self.grow(objective, _SHORT_GROWTH, self.out_of_time)
             whole = len(objective.examples.labels) == len(self.sample)
             values.append(self.book("screened", bank, objective) if whole else objective.value())
             self.first[_label(bank)] = objective.weights
@@ -223,9 +223,9 @@ class _Search:
     def screened(self, banks: tuple[Bank | None, ...]) -> Iterator[tuple[Bank, BankObjective]]:
         """Objectives of all banks on a small part of the sample; what banks share is computed once."""
         known = [bank for bank in banks if bank is not None]
-        for upright in (False, True):
-            alike = [bank for bank in known if bank.upright == upright]
-            union = Bank(upright, tuple(dict.fromkeys(part for bank in alike for part in bank.parts)))
+        for upright, mirrored in dict.fromkeys((bank.upright, bank.mirrored) for bank in known):
+            alike = [bank for bank in known if (bank.upright, bank.mirrored) == (upright, mirrored)]
+            union = Bank(upright, tuple(dict.fromkeys(part for bank in alike for part in bank.parts)), mirrored)
             whole = self.objective(union, _SCREENED)
             for bank in alike:
                 numbers = [union.parts.index(part) for part in bank.parts]
@@ -270,9 +270,8 @@ class _Search:
         if known and _label(bank) in self.first:
             part.weights[:] = self.first[_label(bank)]
             part.refresh()
-            self.grow(part, _GROWTH[len(_SCREENING) :], self.growth_is_over)
-        else:
-            self.grow(part, _GROWTH, self.growth_is_over)
+        short = self.run.budget_seconds < _SHORT_SECONDS and not known
+        self.grow(part, _SHORT_GROWTH if short else _GROWTH, self.growth_is_over)
         objective.scale = part.scale
         objective.fit_scale()
         self.book("grown", bank, objective)
