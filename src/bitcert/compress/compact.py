@@ -5,10 +5,11 @@ the decoder. Weights live in units of their integers (group norm takes scales aw
 the net rounded, the gradient passes the rounding unchanged (straight-through; Bengio et al. 2013). From half of a
 stage on, the integers that waver least are fixed, more and more of them (Zhou et al. 2017).
 
-``price`` follows from the certificate ``kl(p || q) = bits ln2 / m``: one error is worth
-``v = ln(q (1 - p) / (p (1 - q))) / ln 2`` bits, and errors fall about as the loss does, ``p / loss`` a nat; so a bit
-may cost ``1 / (ln2 v p / loss)`` of ``ln2`` nats. At CIFAR-10's 38 % errors and a bound of 53 % that is 4.6; the
-constants below are near it. Mirrored views: half of each batch is mirrored where the settings sum over both.
+The certificate ``kl(p || q) = bits ln2 / m`` has its own exchange rate: one error is worth
+``v = ln(q (1 - p) / (p (1 - q))) / ln 2`` bits, 0.9 at 38 % errors and a bound of 53 %. The price that this makes of a
+bit (4.6, as errors fall about as the loss does) holds at the optimum only; nets that start long and learn slowly under
+it stay too long. So the price is led by the length instead: down to a target in proportion to the sample, and held
+there. Where the settings sum over an image and its mirror image, half of each batch is mirrored.
 
 Candidates are decoded messages with errors counted on the whole sample as it is. Not guaranteed: the same message
 twice, because the schedule follows the clock, nor any message with a bound below one.
@@ -25,7 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from bitcert.coding import UNARY_MAGNITUDES, Ledger
+from bitcert.coding import Ledger
+from bitcert.compress.compact_head import HEAD_RATES, descend_head, head_features
+from bitcert.compress.compact_state import Price, State
 from bitcert.compress.run import Candidate, Compressed, Run
 from bitcert.compress.train_separable import RateModel
 from bitcert.data import Sample
@@ -46,32 +49,35 @@ from bitcert.helper.compact_front import flipped, front
 from bitcert.random import stream, torch_stream
 
 BATCH_SIZE = 256
-LEARNING_RATE = 0.05
+LEARNING_RATE = 0.035
 TEMPERATURE_LEARNING_RATE = 0.003
 WARM_STEPS = 100
 INITIAL_SPREAD = 0.6
 INITIAL_TEMPERATURE = 0.3
-FREEZE_FROM, FREEZE_UNTIL = 0.55, 0.92
-RATE_RAMP = 0.5
+FREEZE_FROM, FREEZE_UNTIL = 0.65, 0.95
+TARGET_BITS_PER_EXAMPLE = 0.06
 COUNTING_SHARE = 0.03
 CHECKPOINT_SECONDS = 30.0
 MAP_MEMORY_BYTES = 3 << 29
 SMALL_SAMPLE = 10_000
-_WAVER_DECAY = 0.98
 _RATE_REFRESH = 10
 _CHUNK = 500
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the budget: where it ends, the price of a bit, and the peak learning rate relative to the first's."""
+    """A part of the budget.
+
+    Args:
+        until: fraction of the budget at which it ends.
+        heat: peak learning rate relative to the first stage's.
+    """
 
     until: float
-    price: float
     heat: float
 
 
-STAGES = (Stage(0.85, 4.5, 1.0), Stage(1.0, 5.5, 0.5))
+STAGES = (Stage(0.8, 1.0), Stage(1.0, 0.5))
 
 
 def default_settings(sample_size: int, helper: Helper) -> int:
@@ -80,46 +86,6 @@ def default_settings(sample_size: int, helper: Helper) -> int:
     if sample_size < SMALL_SAMPLE or min(helper.input_shape[1:]) < 16:
         return 0
     return 1 if colour else 2
-
-
-@dataclass(eq=False)
-class _State:
-    """Latent weights ``[n]`` in units of integers, log-temperature; average integers and which are fixed ``[n]``."""
-
-    latent: torch.Tensor
-    log_temperature: torch.Tensor
-    mean_rounded: torch.Tensor
-    frozen: torch.Tensor
-
-    def scaled(self) -> torch.Tensor:
-        """The weights; for a fixed one the integer it is fixed to."""
-        return torch.where(self.frozen, self.mean_rounded, self.latent)
-
-    def integers(self) -> NDArray[np.int64]:
-        """The weights as a message would hold them."""
-        rounded = self.scaled().detach().round().clamp(-UNARY_MAGNITUDES, UNARY_MAGNITUDES)
-        return rounded.cpu().numpy().astype(np.int64)
-
-    def watch(self, rounded: torch.Tensor) -> None:
-        """Average each free integer over the last steps."""
-        mean = torch.lerp(self.mean_rounded, rounded, 1 - _WAVER_DECAY)
-        self.mean_rounded = torch.where(self.frozen, self.mean_rounded, mean)
-
-    def freeze(self, fraction: float) -> None:
-        """Fix the integers that waver least until this fraction of them is fixed."""
-        missing = int(fraction * len(self.frozen)) - int(self.frozen.sum())
-        if missing < max(1, len(self.frozen) // 100) and fraction < 1.0:
-            return
-        waver = (self.mean_rounded - self.mean_rounded.round()).abs()
-        chosen = torch.where(self.frozen, torch.inf, waver).argsort()[: max(0, missing)]
-        self.mean_rounded[chosen] = self.mean_rounded[chosen].round()
-        self.frozen[chosen] = True
-
-    def thaw(self) -> None:
-        """Let every weight move again, from where it is."""
-        with torch.no_grad():
-            self.latent.copy_(self.scaled())
-        self.frozen.zero_()
 
 
 _STATE_TENSORS = ("latent", "log_temperature", "mean_rounded", "frozen")
@@ -163,12 +129,14 @@ class Search:
     maps: torch.Tensor | None = field(init=False, default=None)
     where: torch.Tensor = field(init=False)
     sizes: torch.Tensor = field(init=False)
-    state: _State = field(init=False)
+    state: State = field(init=False)
+    price: Price = field(init=False)
 
     def __post_init__(self) -> None:
         self.where = torch.from_numpy(contexts(self.settings, self.helper)).to(self.run.device)
         self.sizes = torch.bincount(self.where).to(torch.float32)
         self.state = self._initial_state()
+        self.price = Price(self.code_bits(), TARGET_BITS_PER_EXAMPLE * len(self.sample))
         self.maps = self._all_maps()
         self.last_saved = self.run.seconds
 
@@ -177,20 +145,28 @@ class Search:
         """The architecture."""
         return SETTINGS_GRID[self.settings_index]
 
-    def _initial_state(self) -> _State:
+    def _initial_state(self) -> State:
         count = num_weights(self.settings, self.helper)
         generator = torch_stream(self.run.seed, f"compact/init/{self.settings_index}")
         latent = INITIAL_SPREAD * torch.randn(count, generator=generator)
         temperature = torch.tensor(math.log(INITIAL_TEMPERATURE))
         return self.place({"latent": latent, "log_temperature": temperature, "mean_rounded": latent.clone()})
 
-    def place(self, tensors: dict[str, torch.Tensor]) -> _State:
+    def place(self, tensors: dict[str, torch.Tensor]) -> State:
         """A state on the device of the run."""
         tensors = {"frozen": torch.zeros(len(self.where), dtype=torch.bool)} | tensors
         placed = {name: tensors[name].to(self.run.device) for name in _STATE_TENSORS}
         for name in ("latent", "log_temperature"):
             placed[name].requires_grad_()
-        return _State(**placed)
+        return State(**placed)
+
+    def rate(self) -> RateModel:
+        """The code length as a differentiable function, at the present integers."""
+        return RateModel.fit(self.state.scaled().detach().round(), self.where, self.sizes)
+
+    def code_bits(self, rate: RateModel | None = None) -> float:
+        """Code length of the present integers, nearly."""
+        return float((rate or self.rate()).bits(self.state.scaled().detach().round(), self.where))
 
     def _maps_of(self, inputs: NDArray[np.generic]) -> torch.Tensor:
         return front(self.helper.preprocessing(inputs), self.settings.rectified)
@@ -251,6 +227,7 @@ class Search:
         if self.run.checkpoint is None:
             return
         values = {name: getattr(self, name) for name in ("settings_index", "stage", "step", "count_seconds")}
+        values |= {"start_bits": self.price.start_bits, "price": self.price.value}
         best = self.best.message if self.best is not None else b""
         tensors = {name: getattr(self.state, name) for name in _STATE_TENSORS}
         tensors["best"] = torch.tensor(list(best), dtype=torch.uint8)
@@ -267,6 +244,7 @@ def _resume(search: Search) -> None:
     search.run.spent_before(float(str(values["seconds"])))
     search.stage, search.step = int(str(values["stage"])), int(str(values["step"]))
     search.count_seconds = float(str(values["count_seconds"]))
+    search.price = Price(float(str(values["start_bits"])), search.price.target_bits, float(str(values["price"])))
     search.state = search.place({name: tensors[name] for name in _STATE_TENSORS})
     best = tensors["best"].numpy().tobytes()
     if best:
@@ -291,6 +269,23 @@ def _descend(search: Search, optimiser: torch.optim.Optimizer, rate: RateModel, 
     search.step += 1
 
 
+def _polish_head(search: Search) -> None:
+    """Descend on the integers of the head alone; every result is a candidate."""
+    sample, state = search.sample, search.state
+    starts = range(0, len(sample), _CHUNK)
+    if search.maps is None:
+        maps = (search._maps_of(sample.inputs[start : start + _CHUNK]) for start in starts)
+    else:
+        maps = (chunk.float() for chunk in search.maps.split(_CHUNK))
+    features = head_features(search.settings, search.helper, state.integers(), maps)
+    labels, size = torch.from_numpy(np.array(sample.labels)).long(), search.helper.num_classes * len(features)
+    for rate in HEAD_RATES:
+        head = descend_head(features, labels, state.integers()[-size:], rate, lambda: search.run.stopped)
+        with torch.no_grad():
+            state.mean_rounded[-size:] = torch.from_numpy(head).to(state.mean_rounded)
+        search.consider(f"head at rate {rate:g}")
+
+
 def _train_stage(search: Search, stage: Stage, start: float) -> None:
     """Run one stage until its share of the budget is used."""
     run, steps = search.run, 0
@@ -299,6 +294,7 @@ def _train_stage(search: Search, stage: Stage, start: float) -> None:
         {"params": [search.state.log_temperature], "peak": TEMPERATURE_LEARNING_RATE},
     ]
     optimiser = torch.optim.Adam(groups, lr=0.0, betas=(0.9, 0.99))
+    price = search.price if start == 0 else Price(search.code_bits(), search.code_bits(), search.price.value)
     while (fraction := search.fraction) < stage.until:
         progress = (fraction - start) / (stage.until - start)
         warm = min(1.0, (steps + 1) / WARM_STEPS)
@@ -307,14 +303,14 @@ def _train_stage(search: Search, stage: Stage, start: float) -> None:
         if progress > FREEZE_FROM:
             search.state.freeze(min(1.0, (progress - FREEZE_FROM) / (FREEZE_UNTIL - FREEZE_FROM)))
         if steps % _RATE_REFRESH == 0:
-            rate = RateModel.fit(search.state.scaled().detach().round(), search.where, search.sizes)
+            rate = search.rate()
+            price.follow(progress, search.code_bits(rate))
             run.progress("training a compact net", fraction)
-        price = stage.price * (min(1.0, progress / RATE_RAMP) if start == 0 else 1.0)
-        _descend(search, optimiser, rate, price)
+        _descend(search, optimiser, rate, price.value)
         steps += 1
         since = run.seconds - search.last_considered
         if progress > FREEZE_FROM and since * COUNTING_SHARE > max(search.count_seconds, 0.002 * run.budget_seconds):
-            search.consider(f"price {stage.price:g} at {fraction:.0%}")
+            search.consider(f"{fraction:.0%} of the budget")
         if run.seconds - search.last_saved > CHECKPOINT_SECONDS:
             search.save()
 
@@ -359,7 +355,8 @@ def compress_compact(
         _train_stage(search, stage, STAGES[search.stage - 1].until if search.stage else 0.0)
         search.state.freeze(1.0)
         if search.step:
-            search.consider(f"price {stage.price:g}, end of stage")
+            search.consider(f"end of stage {search.stage + 1}")
+            _polish_head(search)
         search.state.thaw()
         search.stage += 1
         search.save()

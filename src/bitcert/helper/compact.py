@@ -15,7 +15,7 @@ takes scales away; biases count in halves. Where the settings say ``mirrored``, 
 its mirror image: a symmetry that is part of the program.
 
 Message: index of the settings, then the weights of all layers as one arithmetic section, zeros counted apart by layer
-and wave (in the first layer by map; biases by themselves).
+and wave, biases by themselves.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def _layers(text: str) -> tuple[Layer, ...]:
 
 SETTINGS_GRID: tuple[CompactSettings, ...] = (
     CompactSettings(True, False, _layers("mix16 conv16")),
-    CompactSettings(True, True, _layers("conv32 residual pool residual again pool again")),
-    CompactSettings(True, False, _layers("conv24 residual pool residual again")),
+    CompactSettings(True, True, _layers("mix24 residual pool residual again")),
+    CompactSettings(True, False, _layers("mix24 residual pool residual again")),
 )
 """Fixed before any data are seen; a message names its entry. Appending is compatible, any other change is not."""
 
@@ -134,13 +134,10 @@ def split_weights(flat: torch.Tensor, settings: CompactSettings, helper: Helper)
 
 
 def contexts(settings: CompactSettings, helper: Helper) -> NDArray[np.intp]:
-    """Context of each weight's zero flag, ``[num_weights]``: layer and wave, or map of the first layer."""
+    """Context of each weight's zero flag, ``[num_weights]``: layer and wave; biases by themselves."""
     parts, start = [], 0
-    for place, shape in enumerate(tensor_shapes(settings, helper)):
-        if place == 0:
-            inner = np.arange(shape[1])[:, None]
-        else:
-            inner = np.arange(shape[2]) if len(shape) == 3 else np.zeros(1, dtype=np.intp)
+    for shape in tensor_shapes(settings, helper):
+        inner = np.arange(shape[2]) if len(shape) == 3 else np.zeros(1, dtype=np.intp)
         parts.append((np.broadcast_to(inner, shape) + start).ravel())
         start = int(parts[-1].max()) + 1
     return np.concatenate(parts).astype(np.intp)

@@ -52,6 +52,11 @@ def num_maps(num_channels: int, rectified: bool) -> int:
     return len(_frequencies(num_channels)) * (2 if rectified else 1)
 
 
+def wave_orders(num_channels: int) -> tuple[tuple[int, ...], int]:
+    """Order ``down + across`` of each map before rectification, and how many maps of detail come first."""
+    return tuple(down + across for down, across in _frequencies(num_channels)), len(_waves()[1])
+
+
 def _local_mean(x: Tensor) -> Tensor:
     """Mean over about 17 x 17 pixels: a 9 x 9 box twice, the border repeated."""
     for _ in range(2):

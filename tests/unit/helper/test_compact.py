@@ -83,7 +83,7 @@ def test_contexts_separate_layers_and_waves() -> None:
     parts = np.split(contexts(settings, COLOUR), np.cumsum([np.prod(s) for s in tensor_shapes(settings, COLOUR)])[:-1])
     used = [set(part) for part in parts]
     assert all(not a & b for place, a in enumerate(used) for b in used[place + 1 :])
-    assert [len(part) for part in used[:3]] == [num_maps(3, True), 1, 6]
+    assert [len(part) for part in used[:3]] == [1, 1, 6]
 
 
 def test_only_images_of_sides_from_eight() -> None:
