@@ -260,7 +260,7 @@ def given_for(request: CertifyRequest, sample: Sample, helper_network: Network |
     """What the search may use: the request without its unlabelled and held-out examples and without the prior part."""
     return Given(
         sample,
-        Helper.for_sample(sample, None, request.preprocessing),
+        Helper.for_sample(sample, None, request.used_preprocessing),
         request.network,
         request.tensors,
         helper_network,

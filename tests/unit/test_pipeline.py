@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bitcert import Role, Run, Sample, capture
+from bitcert import Preprocessing, Role, Run, Sample, capture, load_sample
 from bitcert.codecs.quantise import Quantise
 from bitcert.compress import Checkpoint
 from bitcert.data.split import PriorSplit, split_prior
@@ -208,3 +208,12 @@ def test_a_checkpoint_lies_beside_the_output(sample, tmp_path):
     checkpoint = search_checkpoint(tmp_path / "out", CertifyRequest(sample), 0)
     assert isinstance(checkpoint, Checkpoint)
     assert checkpoint.path.parent == tmp_path / ".out.search"
+
+
+def test_the_rest_is_preprocessed_as_the_whole_sample():
+    """The usual scale of digits follows from their name, which the rest of a split has no longer."""
+    digits = load_sample("digits", Role.TRAIN)
+    _, rest = split_prior(digits, 0.5)
+    given = given_for(CertifyRequest(digits, prior_fraction=0.5), rest, None)
+    assert given.helper.preprocessing == Preprocessing.usual(digits) == Preprocessing(scale=16.0)
+    assert Preprocessing.usual(rest) != given.helper.preprocessing
