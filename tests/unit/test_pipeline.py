@@ -211,9 +211,8 @@ def test_a_checkpoint_lies_beside_the_output(sample, tmp_path):
 
 
 def test_the_rest_is_preprocessed_as_the_whole_sample():
-    """The usual scale of digits follows from their name, which the rest of a split has no longer."""
+    """The usual scale of digits follows from their name, and the rest of a split has another one."""
     digits = load_sample("digits", Role.TRAIN)
     _, rest = split_prior(digits, 0.5)
     given = given_for(CertifyRequest(digits, prior_fraction=0.5), rest, None)
     assert given.helper.preprocessing == Preprocessing.usual(digits) == Preprocessing(scale=16.0)
-    assert Preprocessing.usual(rest) != given.helper.preprocessing
