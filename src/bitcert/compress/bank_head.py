@@ -39,9 +39,9 @@ from bitcert.random import stream
 FEATURE_MEMORY_BYTES = 3 << 29
 """Training features beyond this are those of a random subset; errors are always counted on the whole sample."""
 
-_SCREENED = 3_000
+_SCREENED, _WELL_SCREENED = 3_000, 8_000
 _SMALL_SAMPLE = 6_000
-_SHORT_SECONDS = 60.0
+_SHORT_SECONDS, _LONG_SECONDS = 60.0, 600.0
 _START_SCALE = 0.15
 _GROWTH = (0.5, 0.35, 0.5, 0.7, 1.0)
 """Prices during the growth, relative to the final one: rows found while bits are cheap are given up only if useless."""
@@ -49,8 +49,8 @@ _GROWTH = (0.5, 0.35, 0.5, 0.7, 1.0)
 _SHORT_GROWTH = (4.0, 2.0, 1.0)
 _GROWN_ON = 20_000
 _CROSS_ENTROPY = 3.3
-_STAGES = ((0.3, 2.4), (0.6, 1.7), (1.0, 1.0))
-"""Powers ``q`` of the loss, and the price of a bit relative to that of the 0/1 error."""
+_STAGES = ((0.3, 2.4, 1.0), (0.6, 1.7, 1.0), (1.0, 1.0, 1.0), (1.0, 1.0, 1.5))
+"""Powers ``q`` of the loss, the price of a bit relative to that of the 0/1 error, by how much logits are sharpened."""
 
 _KICKS = (0.1, 0.2, 0.05)
 _FIRST_UNIT = 0.9
@@ -129,6 +129,7 @@ class _Search:
         self.best = _Best()
         self.order = stream(run.seed, "bank head")
         self.whole: BankObjective | None = None
+        self.screened_on = _WELL_SCREENED if run.budget_seconds >= _LONG_SECONDS else _SCREENED
         self.first: dict[str, NDArray[np.int64]] = {}
         self.tolerance = min(3.0, 5e-5 * len(sample))
 
@@ -226,7 +227,7 @@ class _Search:
         for upright, mirrored in dict.fromkeys((bank.upright, bank.mirrored) for bank in known):
             alike = [bank for bank in known if (bank.upright, bank.mirrored) == (upright, mirrored)]
             union = Bank(upright, tuple(dict.fromkeys(part for bank in alike for part in bank.parts)), mirrored)
-            whole = self.objective(union, _SCREENED)
+            whole = self.objective(union, self.screened_on)
             for bank in alike:
                 numbers = [union.parts.index(part) for part in bank.parts]
                 columns = [np.flatnonzero(whole.model.groups == number) for number in numbers]
@@ -252,21 +253,22 @@ class _Search:
 
     def sharpen(self, name: str, bank: Bank | None, objective: BankObjective, thorough: bool) -> None:
         """From a smooth loss to the 0/1 error."""
-        for power, factor in _STAGES:
+        for power, factor, sharper in _STAGES:
             if self.out_of_time():
                 return
             objective.power, objective.soft = power, power < 0.5
             objective.rate = factor * self.best.unit
+            objective.scale *= sharper
             objective.refresh()
             if power < 1:
                 objective.fit_scale()
-            self.stage(f"{name}, power {power}", bank, objective, thorough)
+            self.stage(f"{name}, power {power}, scale x {sharper}", bank, objective, thorough)
 
     def refine(self, bank: Bank | None) -> None:
         """Grow a head on a part of the sample, polish and sharpen it on the whole."""
         objective = self.whole = self.objective(bank, len(self.sample))
         part = replace(objective, examples=part_of(objective.examples, _GROWN_ON, self.order))
-        known = len(self.sample) <= _SCREENED or self.growth_is_over()
+        known = len(self.sample) <= self.screened_on or self.growth_is_over()
         if known and _label(bank) in self.first:
             part.weights[:] = self.first[_label(bank)]
             part.refresh()
