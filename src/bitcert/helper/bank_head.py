@@ -66,9 +66,9 @@ def read(reader: MessageReader, helper: Helper) -> tuple[BankHead, str]:
     if is_image(helper.input_shape):
         with reader.section("feature bank") as bits:
             index = bits.elias_gamma() - 1
-        if index >= len(BANKS):
+        if index >= len(BANKS) or BANKS[index] not in available_banks(helper.input_shape):
             raise DecodeError(f"one of {len(BANKS)} feature banks", f"bank {index}", "use a newer bitcert")
-        bank = available_banks(helper.input_shape)[index]
+        bank = BANKS[index]
     model = row_model(bank, helper)
     size = len(model.groups) * helper.num_classes
     if size > MAX_WEIGHTS:

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bitcert.helper import bank_waves
 from bitcert.helper.bank_maps import ORIENTATIONS, crossings, edges, holes, ink, rays, upright
 from bitcert.helper.features import _pooling, is_image
 
@@ -45,16 +46,23 @@ class Bank:
     Args:
         upright: whether the image is centred, straightened and scaled first.
         parts: which maps, on which lattices; each is a group of the row code.
+        mirrored: whether waves are added to those of the mirror image.
     """
 
     upright: bool
     parts: tuple[Part, ...]
+    mirrored: bool = False
 
 
 _EDGES = (Part("edges", 7),)
 _STROKES = (*_EDGES, Part("rays", 3), Part("diagonal rays", 3), Part("holes", 3), Part("crossings", 6))
 _SURFACES = (*_STROKES, Part("edges", 4), Part("crossings", 3), Part("colour", 7), Part("colour", 4))
 _SMALL = (Part("sharp edges", 3), Part("colour", 3))
+_WAVES = (
+    *(Part("waves", grid) for grid in (1, 2, 4)),
+    *(Part(kind, 1) for kind in ("wave peaks", "wave energy", "wave pairs")),
+    Part("mixtures", 2),
+)
 
 BANKS: tuple[Bank, ...] = (
     Bank(False, _EDGES),
@@ -65,12 +73,15 @@ BANKS: tuple[Bank, ...] = (
     Bank(True, _SURFACES),
     Bank(False, _SMALL),
     Bank(True, _SMALL),
+    Bank(False, _WAVES, mirrored=True),
 )
 """Appending is compatible, any other change is not."""
 
 
 def lattice(part: Part, input_shape: tuple[int, ...]) -> int:
     """Windows along one axis: fewer on small images."""
+    if part.kind in bank_waves.KINDS:
+        return bank_waves.lattice(part.kind, part.grid, input_shape)
     return max(1, min(part.grid, int(min(input_shape[1:]) / _PIXELS_A_WINDOW)))
 
 
@@ -83,19 +94,32 @@ def num_maps(part: Part, input_shape: tuple[int, ...]) -> int:
     return sizes.get(part.kind, ORIENTATIONS)
 
 
+def num_part_features(part: Part, input_shape: tuple[int, ...], mirrored: bool) -> int:
+    """How many features a part has."""
+    grid = lattice(part, input_shape)
+    if part.kind not in bank_waves.KINDS:
+        return num_maps(part, input_shape) * grid**2
+    if mirrored:
+        return len(bank_waves.kept(part.kind, grid, input_shape[0]))
+    return bank_waves.num_rows(part.kind, input_shape) * grid**2
+
+
 def bank_groups(bank: Bank | None, input_shape: tuple[int, ...]) -> NDArray[np.intp]:
     """The group of each feature, ``[num_features]``: the number of its part, -1 for the constant."""
     if bank is None:
         sizes = [math.prod(input_shape)]
     else:
-        sizes = [num_maps(part, input_shape) * lattice(part, input_shape) ** 2 for part in bank.parts]
+        sizes = [num_part_features(part, input_shape, bank.mirrored) for part in bank.parts]
     groups = np.repeat(np.arange(len(sizes), dtype=np.intp), sizes)
     return np.append(groups, np.intp(CONSTANT_GROUP))
 
 
 def available_banks(input_shape: tuple[int, ...]) -> tuple[Bank | None, ...]:
     """The banks a problem can use: the fixed grid for images, the inputs themselves otherwise."""
-    return BANKS if is_image(input_shape) else (None,)
+    if not is_image(input_shape):
+        return (None,)
+    large = min(input_shape[1:]) >= bank_waves.MIN_SIDE
+    return tuple(bank for bank in BANKS if large or not any(part.kind in bank_waves.KINDS for part in bank.parts))
 
 
 class _Maps:
@@ -118,6 +142,8 @@ class _Maps:
             return crossings(self("edges"))
         if kind == "colour":
             return self._x
+        if kind == "wave maps":
+            return bank_waves.wave_maps(self._x)
         if kind == "holes":
             return holes(ink(self._x))
         return rays(ink(self._x), kind == "diagonal rays")
@@ -135,6 +161,10 @@ def bank_features(bank: Bank | None, x: Tensor) -> Tensor:
     columns = []
     for part in bank.parts:
         grid = lattice(part, tuple(x.shape[1:]))
+        if part.kind in bank_waves.KINDS:
+            values = bank_waves.wave_features(part.kind, grid, maps("wave maps"), x.shape[1], bank.mirrored)
+            columns.append(values)
+            continue
         across, down = _pooling(x.shape[3], grid), _pooling(x.shape[2], grid)
         pooled = (down @ (maps(part.kind) @ across.T)).flatten(1)
         columns.append(_scaled(part.kind, pooled))
