@@ -129,6 +129,11 @@ def load_checkpoint(name: str) -> nn.Module:
     return module.eval()
 
 
+def cifar_resnet20() -> nn.Module:
+    """ResNet-20 with the published weights: a factory for ``bitcert certify``."""
+    return load_checkpoint("resnet20")
+
+
 def preprocessing(data: str) -> Preprocessing:
     """What the checkpoints were trained with."""
     if data == "cifar10":

@@ -216,13 +216,30 @@ def check_early(request: CertifyRequest) -> None:
     """Refuse before a long search what its certificate would refuse afterwards.
 
     Raises:
-        InputError: losses or unlabelled examples that do not fit.
+        InputError: losses or unlabelled examples that do not fit, or a helper that is the given network.
         SampleReuseError: unlabelled examples that were used for something else.
     """
     parse_losses(request.losses, request.sample.num_classes)
+    _check_public(request)
     if request.unlabelled is not None:
         used = [request.sample, *([] if request.holdout is None else [request.holdout])]
         check_unlabelled(unlabelled_sample(request.unlabelled), *used)
+
+
+def _check_public(request: CertifyRequest) -> None:
+    """Refuse public weights that are the trained network's own: they have seen the data, so their bits must count."""
+    if request.network is None or request.helper_network is None:
+        return
+    own, public = (_contents(values) for values in (request.tensors, request.helper_network.parameters))
+    if own <= public:
+        expected = "helper weights that were fixed before the data were seen"
+        do = "pass as helper only weights that have not seen the data; where that is true of these, leave out the other"
+        raise InputError(expected, "those of the trained network itself, under whatever names", do)
+
+
+def _contents(values: Mapping[str, torch.Tensor]) -> set[str]:
+    """Hashes of the tensors' values, whatever their names and shapes."""
+    return {hashlib.sha256(value.float().contiguous().numpy().tobytes()).hexdigest() for value in values.values()}
 
 
 def find_message(
