@@ -13,8 +13,8 @@ tolerance, which is what lets another machine check it. Other losses are NOT car
 first place may differ in all else.
 
 The unlabelled examples must be drawn independently of f, of g and of everything g was made from. What is seen of that
-is refused: an example of them that is also in the training sample, in the prior part or among held-out ones, byte by
-byte. NOT seen are changed copies, and whether f was trained on them or g chosen by them.
+is refused: an example of them that is also in the training sample, in the prior part or among held-out ones, number by
+number. NOT seen are changed copies, and whether f was trained on them or g chosen by them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -160,12 +160,22 @@ def check_unlabelled(unlabelled: Sample, *used: Sample) -> None:
             got = f"{unlabelled.name} of shape {list(unlabelled.input_shape)}"
             expected = f"unlabelled examples of shape {list(sample.input_shape)}"
             raise InputError(expected, got, "pass examples of the same problem")
-        shared = count_shared_examples(unlabelled, sample)
+        shared = count_shared_examples(*_of_one_type(unlabelled, sample))
         expected_repeats = repeated_fraction(sample) * len(unlabelled)
         if shared > expected_repeats + 3.0 * math.sqrt(expected_repeats):
             what = f"unlabelled examples that were used for nothing else ({sample.role.value})"
             got = f"{shared} of the {len(unlabelled)} of {unlabelled.name!r} inside {sample.name!r}"
             raise SampleReuseError(what, got, "pass examples of the same source that were kept apart")
+
+
+def _of_one_type(*samples: Sample) -> tuple[Sample, ...]:
+    """The samples, as float32 where some are bytes and others are not: equal numbers are then equal examples."""
+    if len({sample.inputs.dtype for sample in samples}) == 1:
+        return samples
+    return tuple(
+        sample if sample.inputs.dtype == np.float32 else replace(sample, inputs=sample.inputs.astype(np.float32))
+        for sample in samples
+    )
 
 
 @dataclass(frozen=True)
