@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,19 @@ from bitcert.coding import MAX_MAGNITUDE, Ledger, MessageReader, MessageWriter, 
 from bitcert.coding.coders import CODERS
 from bitcert.coding.steps import MAX_EXPONENT
 from bitcert.errors import DecodeError
-from bitcert.helper import Helper, composed, decode_message, linear_head, quantised, separable
+from bitcert.helper import (
+    Helper,
+    HelperWeights,
+    bank_head,
+    compact,
+    composed,
+    decode_message,
+    linear_head,
+    network_head,
+    quantised,
+    separable,
+)
+from bitcert.helper.banks import BANKS, bank_groups
 from bitcert.helper.composed import Base, ComposedMessage, SubspaceCode, TensorCode
 from bitcert.helper.features import FEATURE_GRID, num_features
 from bitcert.helper.transforms import NUMBERS, TRANSFORMS, Coefficients, Draws, Target, subspace
@@ -134,6 +146,30 @@ def _head(settings_index: int | None, helper: Helper, zeros: int, size: int) -> 
     return Golden(encode, decode)
 
 
+def _bank(index: int | None, helper: Helper, unused: int) -> Golden:
+    """A head on a bank of which ``unused`` in 100 rows are zero."""
+    bank = None if index is None else BANKS[index]
+    shape = (len(bank_groups(bank, helper.input_shape)), helper.num_classes)
+
+    def encode() -> tuple[bytes, Ledger]:
+        weights = pattern(shape[0] * shape[1], f"bank {index}", 40).reshape(shape)
+        weights[pattern(shape[0], f"bank rows {index}", unused) == 0] = 0
+        return bank_head.write(bank, weights, helper)
+
+    def decode(message: bytes) -> Json:
+        decoded = decode_message(message, helper)
+        head = decoded.classifier
+        _expect(isinstance(head, bank_head.BankHead))
+        return {
+            "ledger": _ledger(decoded.ledger),
+            "bank": None if head.bank is None else BANKS.index(head.bank),
+            "weights": _integers(head.weights),
+            "float32": float32_hash([torch.from_numpy(head.weights).float()]),
+        }
+
+    return Golden(encode, decode)
+
+
 def _separable(index: int, helper: Helper) -> Golden:
     num_weights = sum(separable.tensor_sizes(separable.SETTINGS_GRID[index], helper))
 
@@ -150,6 +186,24 @@ def _separable(index: int, helper: Helper) -> Golden:
         }
 
     return Golden(lambda: separable.write(index, helper, pattern(num_weights, f"separable {index}", 60)), decode)
+
+
+def _compact(index: int, helper: Helper) -> Golden:
+    num_weights = compact.num_weights(compact.SETTINGS_GRID[index], helper)
+
+    def decode(message: bytes) -> Json:
+        decoded = decode_message(message, helper)
+        net = decoded.classifier
+        _expect(isinstance(net, compact.CompactNet))
+        return {
+            "ledger": _ledger(decoded.ledger),
+            "settings": compact.SETTINGS_GRID.index(net.settings),
+            "shapes": [list(tensor.shape) for tensor in net.weights],
+            "weights": _integers(np.concatenate([tensor.numpy().ravel() for tensor in net.weights]).astype(np.int64)),
+            "float32": float32_hash(list(net.weights)),
+        }
+
+    return Golden(lambda: compact.write(index, helper, pattern(num_weights, f"compact {index}", 95)), decode)
 
 
 def _quantised(name: str, zeros: int, silent: tuple[int, ...]) -> Golden:
@@ -368,6 +422,41 @@ def _composed() -> Golden:
     return Golden(encode, decode)
 
 
+def _network_head(form: network_head.Form, source: int, classes: int, inferred: bool) -> Golden:
+    """A helper network of every kind of layer with fixed weights, and what the message adds to it."""
+    architecture = _small_architecture()
+    values = {
+        spec.name: torch.from_numpy(pattern(spec.num_entries, spec.name, 20, 30).reshape(spec.shape) / 64).float()
+        for spec in architecture.parameters
+    }
+    weights = HelperWeights.of(architecture, values)
+    helper = Helper((1, 8, 8), classes, predictor=architecture, classes_inferred=inferred, weights=weights)
+    has_logits = form is network_head.Form.HEAD
+    code = network_head.NetworkHeadCode(form, source, True, has_logits, 0 if has_logits else -7)
+
+    def encode() -> tuple[bytes, Ledger]:
+        if form is network_head.Form.NETWORK:
+            return network_head.write(helper, network_head.NetworkHeadCode(form))
+        rows = network_head.num_features(helper, code)
+        head = pattern(rows * classes, f"network head {source}", 60).reshape(rows, classes)
+        head[pattern(rows, f"network head rows {source}", 70) == 0] = 0
+        return network_head.write(helper, replace(code, weights=head))
+
+    def decode(message: bytes) -> Json:
+        decoded = decode_message(message, helper)
+        found = decoded.classifier.code
+        head = np.zeros((0, 0), dtype=np.int64) if found.weights is None else found.weights
+        return {
+            "ledger": _ledger(decoded.ledger),
+            "description": decoded.description,
+            "choices": [int(found.form), found.source, int(found.root), int(found.with_logits), found.exponent],
+            "weights": _integers(head),
+            "float32": float32_hash([torch.from_numpy(head).float()]),
+        }
+
+    return Golden(encode, decode)
+
+
 GOLDEN: dict[str, Golden] = {
     "raw": _raw(),
     "head-digits": _head(9, _DIGITS, 90, 3),
@@ -375,9 +464,17 @@ GOLDEN: dict[str, Golden] = {
     "head-vectors": _head(None, _VECTORS, 40, 5),
     "separable-digits": _separable(1, _DIGITS),
     "separable-colour": _separable(5, _COLOUR),
+    "bank-digits": _bank(3, _DIGITS, 90),
+    "bank-colour": _bank(4, _COLOUR, 97),
+    "bank-vectors": _bank(None, _VECTORS, 30),
+    "compact-digits": _compact(0, _DIGITS),
+    "compact-colour": _compact(1, _COLOUR),
     "quantised-dense": _quantised("dense", 20, ()),
     "quantised-pruned": _quantised("pruned", 85, (0, 3, 4)),
     "coders": _coders(),
+    "helper-network": _network_head(network_head.Form.NETWORK, 0, 10, False),
+    "helper-network-head": _network_head(network_head.Form.HEAD, 3, 4, True),
+    "helper-network-correction": _network_head(network_head.Form.CORRECTION, 1, 10, False),
     "composed": _composed(),
 }
 
@@ -387,7 +484,9 @@ def grids() -> Json:
     steps = [step_size(exponent).hex() for exponent in range(-MAX_EXPONENT, MAX_EXPONENT + 1)]
     return {
         "features": [asdict(settings) for settings in FEATURE_GRID],
+        "banks": [asdict(bank) for bank in BANKS],
         "separable": [asdict(settings) for settings in separable.SETTINGS_GRID],
+        "compact": [asdict(settings) for settings in compact.SETTINGS_GRID],
         "first steps": steps[:8],
         "steps": hashlib.sha256("\n".join(steps).encode()).hexdigest(),
     }
