@@ -1,6 +1,7 @@
 """Banks of helper features: many fixed features of an image, far more than a head can pay for, so that it selects.
 
-A bank pools maps of the image (:mod:`bitcert.helper.bank_maps`) by triangular windows on lattices, part by part. Edges
+A bank pools maps of the image (:mod:`bitcert.helper.bank_maps`) by triangular windows on lattices, part by part;
+surfaces are described by pooled waves and mixtures of them as well (:mod:`bitcert.helper.bank_waves`). Edges
 and crossings are scaled to norm ``sqrt(number of features of the part)``; areas (rays, holes) become ``2 sqrt(area)``,
 so that a small hole is still seen. A constant 1 ends the vector. No data is used: the features cost no bits, only the
 rows of the head that are used do (:mod:`bitcert.helper.bank_head`).
@@ -74,6 +75,7 @@ BANKS: tuple[Bank, ...] = (
     Bank(False, _SMALL),
     Bank(True, _SMALL),
     Bank(False, _WAVES, mirrored=True),
+    Bank(False, (*_SURFACES, *_WAVES), mirrored=True),
 )
 """Appending is compatible, any other change is not."""
 
