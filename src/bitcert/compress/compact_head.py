@@ -1,7 +1,7 @@
 """Exact discrete descent on the head of a compact net, the body as it is.
 
-The features of the whole sample are computed once; :mod:`bitcert.compress.head_descent` then changes single integers of
-the head while loss and price of the code fall. Not looked at: the body.
+The features of the whole sample are computed once; :mod:`bitcert.compress.head_descent` then changes pairs of integers of
+the head, then single ones, while loss and price of the code fall. Not looked at: the body.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitcert.compress.head_descent import descend_singles
+from bitcert.compress.head_descent import descend_pairs, descend_singles
 from bitcert.compress.head_objective import HeadObjective
 from bitcert.helper import Helper
 from bitcert.helper.compact import BIAS_STEP, CompactSettings, body, split_weights
 from bitcert.helper.compact_front import flipped
 
-HEAD_RATES = (3.0, 6.0)
+HEAD_RATES = (1.0, 3.0, 8.0)
 
 Integers = NDArray[np.int64]
 
@@ -64,6 +64,8 @@ def descend_head(
     weights = np.concatenate([head[: classes * width].reshape(classes, width).T, head[None, classes * width :]])
     size = float((torch.from_numpy(weights).float().T @ features).std().clamp(min=1e-6))
     objective = HeadObjective(features, labels, weights.copy(), 1.0 / size, rate=rate)
+    objective.fit_scale()
+    descend_pairs(objective, stop)
     objective.fit_scale()
     descend_singles(objective, stop)
     return np.concatenate([objective.weights[:-1].T.ravel(), objective.weights[-1]])
