@@ -1,7 +1,7 @@
 """Exact discrete descent on the head of a compact net, the body as it is.
 
-The features of the whole sample are computed once; :mod:`bitcert.compress.head_descent` then changes pairs of integers of
-the head, then single ones, while loss and price of the code fall. Not looked at: the body.
+The features of the whole sample are computed once; :mod:`bitcert.compress.head_descent` then changes pairs of
+integers of the head, then single ones, while loss and price of the code fall. Not looked at: the body.
 """
 
 from __future__ import annotations
