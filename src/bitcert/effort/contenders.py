@@ -136,15 +136,14 @@ FAMILIES = {
 
 
 def _built_in(given: Given) -> list[Contender]:
-    """The families that are part of the program; nets first for colour images, heads for everything else."""
+    """The families that are part of the program: heads on banks first, which say most per bit and second."""
     helper, shape = given.helper, given.helper.input_shape
     least = 1.0 + 2 * len(given.sample) / EXAMPLES_A_SECOND
     bank = partial(compress_bank_head, targets=given.targets)
     found = [Contender("bank head", bank_head.FAMILY, bank, helper, False, 3.0)]
     if compact.is_image_shape(shape):
         net = partial(compress_compact, targets=given.targets)
-        row = Contender("compact net", compact.FAMILY, net, helper, False, 2.0, least)
-        found = [replace(row, weight=4.0), *found] if shape[0] > 1 else [*found, row]
+        found.append(Contender("compact net", compact.FAMILY, net, helper, False, 1.0, least))
     if separable.is_image_shape(shape):
         family = separable.FAMILY
         found.append(Contender("separable net", family, compress_separable, helper, False, 0.5, least))
