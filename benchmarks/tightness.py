@@ -291,12 +291,13 @@ def _bring_helper(row: Row | None, place: Path) -> None:
     if kept.exists():
         shutil.copy(kept, place / HELPER)
     elif row is not None and row.transfer is not None and not missing_data(row):
-        from bitcert.helper import HelperWeights
-        from bitcert.network import Architecture
+        import torch
 
-        architecture = Architecture.from_json((place / "architecture.json").read_text())
-        values = dict(_factory(row.transfer).state_dict())
-        (place / HELPER).write_bytes(HelperWeights.of(architecture, values).to_bytes())
+        from bitcert import HelperWeights, capture
+
+        data = json.loads((place / "certificate.json").read_text())["data"]
+        network = capture(_factory(row.transfer), torch.zeros(2, *data["input_shape"]))
+        (place / HELPER).write_bytes(HelperWeights.of(network.architecture, network.parameters).to_bytes())
 
 
 def markdown() -> str:
