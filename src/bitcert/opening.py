@@ -16,6 +16,7 @@ from pathlib import Path
 from bitcert.certify.certificate import DATA_KEYS, MAX_CERTIFICATE_BYTES, MESSAGE_FILE, Certificate
 from bitcert.coding import MAX_MESSAGE_BYTES
 from bitcert.data import PriorSplit, Sample
+from bitcert.data.sample import repeated_fraction
 from bitcert.data.split import PRIOR_KEYS
 from bitcert.errors import BitcertError, DecodeError, InputError
 from bitcert.helper import Decoded, Helper, HelperWeights, Preprocessing, decode_message
@@ -23,6 +24,8 @@ from bitcert.helper.weights import HELPER_FILE, MAX_HELPER_BYTES
 from bitcert.network import Architecture, OpaqueModel
 
 MAX_ARCHITECTURE_BYTES = 1 << 22
+MANY_REPEATED = 0.01
+"""Fraction of repeated examples from which on the reader is told: copies make a sample larger than it is."""
 
 MakeModel = Callable[[Sample], OpaqueModel]
 """Builds the user's own Python network for a sample; called only for a certificate that needs it."""
@@ -118,6 +121,10 @@ def check_sample(certificate: Certificate, sample: Sample, check: Checker) -> Sa
     known = set(certificate.data) == DATA_KEYS and isinstance(certificate.data["name"], str)
     same = described == (sample.num_classes, list(sample.input_shape))
     check.line("data description", known and same, f"{sample.num_classes} classes, shape {list(sample.input_shape)}")
+    repeated = repeated_fraction(sample)
+    if repeated > MANY_REPEATED:
+        detail = f"{repeated:.1%} of the examples occur more than once; assumed drawn so, not copied"
+        check.trust("repeated examples", detail)
     counted = _divide(certificate, sample, check)
     detail = f"{certificate.samples} claimed, {len(counted)} counted"
     check.line("samples", certificate.samples == len(counted), detail)

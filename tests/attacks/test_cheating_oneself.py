@@ -14,7 +14,6 @@ does when its user, or one of its own parts, tries:
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -142,6 +141,19 @@ def test_augmented_copies_do_not_verify_on_the_data_as_given(tmp_path, forge):
     outcome = verify(path, TRAIN)
     assert outcome.status is Status.INVALID
     assert outcome.reason.startswith("samples: 4000 claimed, 800 counted")
+
+
+def test_copies_in_the_users_own_data_are_told(tmp_path):
+    """No program can tell copies from draws that repeat themselves, but it can say that there are many."""
+    doubled = Sample(np.tile(TRAIN.inputs, (2, 1)), np.tile(TRAIN.labels, 2), 2, Role.TRAIN, "doubled")
+    compressed = head(TRAIN)
+    notes = []
+    for sample in (TRAIN, doubled):
+        outcome = verify(files(tmp_path, compressed, certify(compressed, sample)), sample)
+        assert outcome.status is Status.VALID
+        notes.append([line.detail for line in outcome.lines if line.name == "repeated examples" and not line.checked])
+    assert not notes[0]
+    assert "100.0% of the examples occur more than once" in notes[1][0]
 
 
 def test_what_a_compressor_trains_on_is_not_what_is_counted():
@@ -388,4 +400,3 @@ def test_a_helper_that_knows_the_prior_part_by_heart_is_not_certified():
         request = CertifyRequest(coins(140, seed), prior_fraction=0.5, prior_model=nn.Sequential(nn.Linear(80, 2)))
         certificate = certify_best(request, Run(budget_seconds=2 * SECONDS)).certificate
         assert certificate.bound >= 0.5
-        assert json.loads(certificate.to_json())["rest"]["bound"] >= 0.5
