@@ -193,7 +193,7 @@ def test_helper_weights_that_are_the_trained_network_are_refused(unlabelled):
     for helper in (TRAINED, hidden):
         request = CertifyRequest(TRAIN, TRAINED, helper_network=helper, unlabelled=unlabelled)
         with pytest.raises(InputError, match="fixed before the data were seen"):
-            certify_best(request, Run(budget_seconds=1e9))
+            certify_best(request, Run(budget_seconds=SECONDS))
 
 
 def test_helper_weights_that_the_network_was_fine_tuned_from_are_let_pass():
@@ -253,7 +253,7 @@ def test_one_training_example_among_the_unlabelled_ones_is_refused():
     mixed = Sample(np.concatenate([APART.inputs, TRAIN.inputs[:1]]), None, 2, Role.UNLABELLED, "mixed")
     request = CertifyRequest(TRAIN, TRAINED, unlabelled=mixed)
     with pytest.raises(SampleReuseError, match="1 of the 401"):
-        certify_best(request, Run(budget_seconds=1e9))
+        certify_best(request, Run(budget_seconds=SECONDS))
     original = Original.of(TRAINED, Preprocessing(), mixed)
     with pytest.raises(SampleReuseError, match="1 of the 401"):
         certify(head(TRAIN), TRAIN, original=original)
