@@ -58,6 +58,9 @@ Targets = NDArray[np.float32]
 EXAMPLES_A_SECOND = 4000
 """A training that sees fewer than a few passes over the data says nothing; a rough speed is enough to judge that."""
 
+SMALL_SAMPLE = 6_000
+"""Where every bit is dear a small fixed dictionary rivals a large one, and costs seconds."""
+
 
 @dataclass(frozen=True, eq=False)
 class Given:
@@ -147,7 +150,8 @@ def _built_in(given: Given) -> list[Contender]:
     if separable.is_image_shape(shape):
         family = separable.FAMILY
         found.append(Contender("separable net", family, compress_separable, helper, False, 0.5, least))
-    found.append(Contender("linear head", linear_head.FAMILY, compress_head, helper, False, 0.3, least))
+    weight = 3.0 if len(given.sample) <= SMALL_SAMPLE else 0.3
+    found.append(Contender("linear head", linear_head.FAMILY, compress_head, helper, False, weight, least))
     if given.families:
         wanted = {name for family in given.families for name in FAMILIES[family]}
         return [contender for contender in found if contender.name in wanted]
