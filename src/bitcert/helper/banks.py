@@ -75,7 +75,6 @@ BANKS: tuple[Bank, ...] = (
     Bank(False, _SMALL),
     Bank(True, _SMALL),
     Bank(False, _WAVES, mirrored=True),
-    Bank(False, (*_SURFACES, *_WAVES), mirrored=True),
 )
 """Appending is compatible, any other change is not."""
 
