@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bitcert.coding import ArithmeticDecoder, ArithmeticEncoder, BitReader, BitWriter, decode_integers, encode_integers
 from bitcert.errors import DecodeError
-from bitcert.helper import Helper, composed, decode_message, linear_head
+from bitcert.helper import Helper, bank_head, composed, decode_message, linear_head
 from bitcert.helper.composed import Base, ComposedMessage, TensorCode
 from bitcert.helper.transforms import Coefficients
 from bitcert.network import capture
@@ -179,6 +179,9 @@ def assert_injective(message: bytes, helper: Helper) -> bool:
     except DecodeError:
         return False
     head = decoded.classifier
+    if isinstance(head, bank_head.BankHead):
+        assert bank_head.write(head.bank, head.weights, helper) == (message, decoded.ledger)
+        return True
     assert isinstance(head, linear_head.LinearHead)
     assert linear_head.write(head.settings, head.weights, helper) == (message, decoded.ledger)
     return True
@@ -194,4 +197,6 @@ def test_random_bytes_never_break_the_one_to_one_law(body: bytes) -> None:
 def test_every_file_of_a_byte_and_a_sample_of_two_obey_the_one_to_one_law() -> None:
     files = [bytes([byte]) for byte in range(256)]
     files += [(0xC000 | number).to_bytes(2, "big") for number in range(0, 1 << 14, 32)]
+    files += [(0x9000 | number).to_bytes(2, "big") for number in range(0, 1 << 12, 8)]
     assert sum(assert_injective(file, TWO_INPUTS) for file in files) > 30
+    assert sum(assert_injective(file, TWO_INPUTS) for file in files if file[0] >> 4 == 9) > 2

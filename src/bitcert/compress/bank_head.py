@@ -76,7 +76,7 @@ def errors_per_bit(error_rate: float, bound: float) -> float:
     The derivative of ``kl(q || p) = bits ln2 / m`` along a constant bound, at ``q = error_rate`` and ``p = bound``.
 
     >>> round(errors_per_bit(0.0155, 0.0446), 3)
-    0.919
+    0.92
     """
     q = min(max(error_rate, 1e-6), 0.9)
     p = min(max(bound, q * 1.01), 0.99)
