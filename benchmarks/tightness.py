@@ -37,7 +37,7 @@ PEERS_BOUND, PEERS_SECONDS = 0.116, 20.0
 """MNIST: the best published bound of a deterministic network, and within how many seconds it is to be reached."""
 
 LENET = ("lenet:lenet5", "lenet_mnist/lenet5_original.pt")
-RESNET = ("networks:cifar_resnet20", "")
+RESNET = ("published:cifar_resnet20", "")
 """Factory and checkpoint; without one the factory reads the published file itself, whose tensors have other names."""
 CIFAR = ("--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225")
 

@@ -18,6 +18,27 @@ from bitcert.helper import linear_head
 Change = Callable[[dict], None]
 
 
+class Sealed(Sample):
+    """An unlabelled sample of which only the size may be asked."""
+
+    def __init__(self, size: int) -> None:
+        object.__setattr__(self, "size", size)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getattribute__(self, name: str):
+        if name not in ("size", "__len__", "__class__"):
+            raise AssertionError(f"the search looked at {name} of the unlabelled sample")
+        return super().__getattribute__(name)
+
+
+@pytest.fixture
+def sealed() -> type[Sealed]:
+    """Makes unlabelled samples that betray whoever looks into them."""
+    return Sealed
+
+
 class Ticks:
     """A clock that moves by a fixed step at every look, so that a time budget means a number of training steps."""
 

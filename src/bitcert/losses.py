@@ -17,12 +17,9 @@ that depends on the rest of the batch, on time or on chance.
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -31,6 +28,7 @@ from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, zero_one_loss
 from bitcert.data import Sample
 from bitcert.errors import InputError, unknown_name
 from bitcert.evaluate import Classifier, ErrorCount, Progress, check_logits, count_batch
+from bitcert.named_code import import_named, working_folder_on_path
 
 ZERO_ONE = "zero-one"
 BRIER = "brier"
@@ -149,21 +147,12 @@ def _users(name: str) -> Evaluate:
     Raises:
         InputError: it cannot be imported or called.
     """
-    package, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.insert(0, here)
     try:
-        function: object = importlib.import_module(package)
-        for part in attribute.split("."):
-            function = getattr(function, part)
+        with working_folder_on_path():
+            function = import_named(name)
     except Exception as error:  # the user's module may raise anything
         got = f"{type(error).__name__}: {error}"[:200]
         raise InputError(f"a loss function {name}", got, "check module, name and its requirements") from error
-    finally:
-        if added and here in sys.path:
-            sys.path.remove(here)
     if not callable(function):
         raise InputError(f"a function {name}", type(function).__name__, "name a function")
     call: Callable[[Tensor, Tensor], Tensor] = function

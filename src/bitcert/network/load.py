@@ -7,9 +7,7 @@ unpickler (``weights_only=True``). This module does NOT sandbox the factory.
 
 from __future__ import annotations
 
-import importlib
 import pickle  # only to name the exception that torch.load(weights_only=True) raises
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from bitcert.errors import InputError
+from bitcert.named_code import import_named, working_folder_on_path
 from bitcert.network.capture import one_line
 from bitcert.network.pt2 import load_exported_program
 
@@ -60,25 +59,18 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
 
 def _build(spec: str) -> nn.Module:
     package, _, name = spec.partition(":")
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.insert(0, here)
     try:
-        factory: object = importlib.import_module(package)
-        for part in name.split("."):
-            factory = getattr(factory, part)
-        if not callable(factory):
-            raise InputError(f"a callable {name!r} in {package}", type(factory).__name__, "name a function or a class")
-        module = factory()
+        with working_folder_on_path():
+            factory = import_named(spec)
+            if not callable(factory):
+                got = type(factory).__name__
+                raise InputError(f"a callable {name!r} in {package}", got, "name a function or a class")
+            module = factory()
     except InputError:
         raise
     except Exception as error:
         got = f"{type(error).__name__}: {one_line(error)}"
         raise InputError(f"a model factory {spec}", got, "check module, name and its requirements") from error
-    finally:
-        if added and here in sys.path:
-            sys.path.remove(here)
     if not isinstance(module, nn.Module):
         raise InputError(f"{spec} to return a torch.nn.Module", type(module).__name__, "return the module")
     return module
