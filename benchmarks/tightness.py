@@ -334,8 +334,9 @@ def markdown() -> str:
     known["mnist-20s"] = {"certificate": "MNIST, the peers' bound in 20 s"}
     text = _table([line | kept.get(name, {}) for name, line in known.items()], COLUMNS)
     ablations = read_lines(ABLATIONS)
-    if ablations:
-        text += ["", *_table(ablations, {key: key for key in ABLATION_KEYS})]
+    for by_command in (True, False):
+        chosen = [line for line in ablations if ("command" in line) == by_command]
+        text += ["", *_table(chosen, {key: key for key in ABLATION_KEYS})]
     return "\n".join(text)
 
 

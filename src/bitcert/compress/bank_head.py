@@ -121,8 +121,15 @@ def _label(bank: Bank | None) -> str:
     return "inputs" if bank is None else f"bank {BANKS.index(bank)}"
 
 
-class _Search:
-    """One run over banks and prices."""
+class BankSearch:
+    """One run over banks and prices.
+
+    Args:
+        sample: the training sample.
+        helper: of the same problem.
+        run: seed, budget, progress and checkpoint.
+        targets: soft labels ``[m, classes]``, or ``None`` for the labels.
+    """
 
     def __init__(self, sample: Sample, helper: Helper, run: Run, targets: NDArray[np.float32] | None) -> None:
         self.sample, self.helper, self.run, self.targets = sample, helper, run, targets
@@ -134,6 +141,7 @@ class _Search:
         self.tolerance = min(3.0, 5e-5 * len(sample))
 
     def out_of_time(self) -> bool:
+        """Whether the budget is used; tells the progress."""
         self.run.progress("training", self.run.fraction)
         return self.run.fraction >= 1.0
 
@@ -146,6 +154,7 @@ class _Search:
         return np.sort(stream(self.run.seed, "training subset").permutation(len(self.sample))[:most])
 
     def objective(self, bank: Bank | None, most: int) -> BankObjective:
+        """A head without weights on a bank's features of at most so many examples."""
         examples = feature_examples(self.sample, self.helper, bank, self.some(bank, most), self.targets)
         model = bank_head.row_model(bank, self.helper)
         shape = (len(model.groups), self.helper.num_classes)
@@ -167,6 +176,7 @@ class _Search:
         objective.refresh()
 
     def book(self, name: str, bank: Bank | None, objective: BankObjective) -> float:
+        """Judge the head as a message, keep it if it is the best; its bound."""
         labels = objective.examples.labels.numpy()
         count = count_batch(objective.logits_t().T, labels, DecisionRule().tolerance)
         errors = round(count.errors * len(self.sample) / count.samples)
@@ -179,6 +189,7 @@ class _Search:
         return candidate.bound
 
     def save(self) -> None:
+        """Write the checkpoint."""
         if self.run.checkpoint is None or self.best.weights is None:
             return
         banks = available_banks(self.helper.input_shape)
@@ -192,6 +203,7 @@ class _Search:
         self.run.checkpoint.save(values, {"weights": torch.from_numpy(self.best.weights)})
 
     def resume(self) -> bool:
+        """Go on from the checkpoint, if there is one; whether there is."""
         state = self.run.checkpoint.load() if self.run.checkpoint is not None else None
         if state is None:
             return False
@@ -287,6 +299,7 @@ class _Search:
                 return
 
     def growth_is_over(self) -> bool:
+        """Whether growth has used its share of the budget."""
         return self.out_of_time() or self.run.fraction > 0.6
 
     def kick(self) -> None:
@@ -329,7 +342,7 @@ def compress_bank_head(
     if targets is not None and targets.shape != (len(sample), helper.num_classes):
         expected = f"targets of shape {[len(sample), helper.num_classes]}"
         raise InputError(expected, f"shape {list(targets.shape)}", "give one row of probabilities for each example")
-    search = _Search(sample, helper, run, targets)
+    search = BankSearch(sample, helper, run, targets)
     if not search.resume():
         banks = search.screen()
         search.refine(banks[0])

@@ -50,7 +50,7 @@ def examples_of(
     return Examples(features_t[:, order].contiguous(), counts, weight, soft)
 
 
-class RowDescent(bank_head._Search):
+class RowDescent(bank_head.BankSearch):
     """The search of the banks on one given matrix of features."""
 
     def __init__(

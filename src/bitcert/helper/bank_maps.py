@@ -3,11 +3,14 @@
 *Upright*: the image is moved to its centre of mass, sheared until its second moment ``E[xy]`` vanishes, and scaled to a
 usual height (and half way, geometrically, to a usual width): slant and size say little about what is written.
 *Edges*: oriented gradients (:mod:`bitcert.helper.features`). *Crossings*: geometric means of two orientations at the
-same place. *Rays*: for each background pixel, in which of four directions ink is met: 16 patterns, for the axes and for
-the diagonals. *Holes*: background that the border does not reach, by widest paths, so without a threshold.
+same place. *Second edges*: oriented gradients of the roots of the edges' four directions, on half of the side: where
+one kind of edge ends or a texture begins. *Rays*: for each background pixel, in which of four directions ink is met:
+16 patterns, for the axes and for the diagonals. *Holes*: background that the border does not reach, by widest paths, so
+without a threshold.
 
 Everything is continuous in the pixels, so rounding that differs between machines changes logits by about as little.
-Not provided: invariance to turned or mirrored images.
+:func:`mirrored_map` says which map of a kind becomes which when the image is mirrored left to right. Not provided:
+invariance to turned images.
 """
 
 from __future__ import annotations
@@ -60,6 +63,33 @@ def crossings(edge_maps: Tensor) -> Tensor:
     undirected = _smooth(_smooth(edge_maps[:, :half] + edge_maps[:, half:])).sqrt()
     pairs = [undirected[:, i] * undirected[:, j] for i in range(half) for j in range(i + 1, half)]
     return torch.stack(pairs, 1)
+
+
+def second_edges(edge_maps: Tensor) -> Tensor:
+    """Oriented responses to each of the four undirected orientations, ``[batch, 32, height // 2, width // 2]``."""
+    half = ORIENTATIONS // 2
+    roots = edge_maps.sqrt()
+    undirected = functional.avg_pool2d(_smooth(roots[:, :half] + roots[:, half:]), 2)
+    rows, columns = undirected.shape[2:]
+    return _oriented(undirected.reshape(-1, rows, columns), ORIENTATIONS).reshape(len(edge_maps), -1, rows, columns)
+
+
+def mirrored_map(kind: str, index: int) -> int:
+    """The map of a kind that map ``index`` becomes in the mirror image (colour, ink and holes stay what they are)."""
+    half = ORIENTATIONS // 2
+    if kind in ("edges", "sharp edges"):
+        return (half - index) % ORIENTATIONS
+    if kind in ("second edges", "second sharp edges"):
+        undirected, direction = divmod(index, ORIENTATIONS)
+        return -undirected % half * ORIENTATIONS + (half - direction) % ORIENTATIONS
+    if kind == "crossings":
+        pairs = [{i, j} for i in range(half) for j in range(i + 1, half)]
+        return pairs.index({-orientation % half for orientation in pairs[index]})
+    if kind == "rays":  # the last two of four bits are ahead from the left and from the right
+        return (index & 0b1100) | (index & 1) << 1 | (index >> 1) & 1
+    if kind == "diagonal rays":  # to the right: the first and the last bit of four; their partners are two on
+        return (index & 0b11) << 2 | index >> 2
+    return index
 
 
 def ink(x: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
 """Banks of helper features: many fixed features of an image, far more than a head can pay for, so that it selects.
 
 A bank pools maps of the image (:mod:`bitcert.helper.bank_maps`) by triangular windows on lattices, part by part;
-surfaces are described by pooled waves and mixtures of them as well (:mod:`bitcert.helper.bank_waves`). Edges
-and crossings are scaled to norm ``sqrt(number of features of the part)``; areas (rays, holes) become ``2 sqrt(area)``,
-so that a small hole is still seen. A constant 1 ends the vector. No data is used: the features cost no bits, only the
-rows of the head that are used do (:mod:`bitcert.helper.bank_head`).
+surfaces are described by pooled waves and mixtures of them as well (:mod:`bitcert.helper.bank_waves`). Edges of both
+orders and crossings are scaled to norm ``sqrt(number of features of the part)``; areas (rays, holes) become
+``2 sqrt(area)``, so that a small hole is still seen. A constant 1 ends the vector. No data is used: the features cost
+no bits, only the rows of the head that are used do (:mod:`bitcert.helper.bank_head`). A bank that is ``mirrored`` takes
+the mean over the image and its mirror image (of waves the sum); of two features that mirroring makes equal only the
+first is kept.
 
 The banks below are the whole grid, fixed before any data of a user is seen; the one used is in the message. The
 lattices shrink on images too small for them (at least 1.5 pixels a window). Inputs that are no images have one bank:
@@ -14,6 +16,7 @@ kind the guarantee is exact, on the benchmarks themselves it is, strictly, an il
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -23,13 +26,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bitcert.helper import bank_waves
-from bitcert.helper.bank_maps import ORIENTATIONS, crossings, edges, holes, ink, rays, upright
+from bitcert.helper.bank_maps import (
+    ORIENTATIONS,
+    crossings,
+    edges,
+    holes,
+    ink,
+    mirrored_map,
+    rays,
+    second_edges,
+    upright,
+)
 from bitcert.helper.features import _pooling, is_image
 
 CONSTANT_GROUP = -1
 _EPSILON = 1e-6
 _AREA_FLOOR = 1e-4
 _PIXELS_A_WINDOW = 1.5
+_SECOND = ("second edges", "second sharp edges")
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class Bank:
     Args:
         upright: whether the image is centred, straightened and scaled first.
         parts: which maps, on which lattices; each is a group of the row code.
-        mirrored: whether waves are added to those of the mirror image.
+        mirrored: whether features are those of the image and its mirror image together.
     """
 
     upright: bool
@@ -75,6 +89,9 @@ BANKS: tuple[Bank, ...] = (
     Bank(False, _SMALL),
     Bank(True, _SMALL),
     Bank(False, _WAVES, mirrored=True),
+    Bank(False, (*_SURFACES, Part("second edges", 5), Part("second edges", 10)), mirrored=True),
+    Bank(True, (*_STROKES, Part("second edges", 5))),
+    Bank(False, (*_WAVES, Part("sharp edges", 4), Part("second sharp edges", 4)), mirrored=True),
 )
 """Appending is compatible, any other change is not."""
 
@@ -83,7 +100,8 @@ def lattice(part: Part, input_shape: tuple[int, ...]) -> int:
     """Windows along one axis: fewer on small images."""
     if part.kind in bank_waves.KINDS:
         return bank_waves.lattice(part.kind, part.grid, input_shape)
-    return max(1, min(part.grid, int(min(input_shape[1:]) / _PIXELS_A_WINDOW)))
+    pixels = 2 * _PIXELS_A_WINDOW if part.kind in _SECOND else _PIXELS_A_WINDOW
+    return max(1, min(part.grid, int(min(input_shape[1:]) / pixels)))
 
 
 def num_maps(part: Part, input_shape: tuple[int, ...]) -> int:
@@ -92,17 +110,29 @@ def num_maps(part: Part, input_shape: tuple[int, ...]) -> int:
     if part.kind == "colour":
         return input_shape[0]
     sizes = {"crossings": half * (half - 1) // 2, "rays": 16, "diagonal rays": 16, "holes": 1}
+    sizes |= dict.fromkeys(_SECOND, half * ORIENTATIONS)
     return sizes.get(part.kind, ORIENTATIONS)
 
 
 def num_part_features(part: Part, input_shape: tuple[int, ...], mirrored: bool) -> int:
     """How many features a part has."""
-    grid = lattice(part, input_shape)
-    if part.kind not in bank_waves.KINDS:
-        return num_maps(part, input_shape) * grid**2
     if mirrored:
-        return len(bank_waves.kept(part.kind, grid, input_shape[0]))
-    return bank_waves.num_rows(part.kind, input_shape) * grid**2
+        return len(_kept(part, input_shape))
+    rows = bank_waves.num_rows if part.kind in bank_waves.KINDS else None
+    maps = rows(part.kind, input_shape) if rows else num_maps(part, input_shape)
+    return maps * lattice(part, input_shape) ** 2
+
+
+@functools.cache
+def _kept(part: Part, input_shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """Of features that mirroring makes equal, the first: indices into a part's features, ascending."""
+    grid = lattice(part, input_shape)
+    if part.kind in bank_waves.KINDS:
+        return bank_waves.kept(part.kind, grid, input_shape[0])
+    maps = num_maps(part, input_shape)
+    index = np.arange(maps * grid**2).reshape(maps, grid, grid)
+    partner = index[[mirrored_map(part.kind, number) for number in range(maps)]][:, :, ::-1].ravel()
+    return np.flatnonzero(np.arange(len(partner)) <= partner)
 
 
 def bank_groups(bank: Bank | None, input_shape: tuple[int, ...]) -> NDArray[np.intp]:
@@ -141,6 +171,8 @@ class _Maps:
             return edges(self._x, smoothed=False)
         if kind == "crossings":
             return crossings(self("edges"))
+        if kind in _SECOND:
+            return second_edges(self(kind.removeprefix("second ")))
         if kind == "colour":
             return self._x
         if kind == "wave maps":
@@ -158,24 +190,32 @@ def bank_features(bank: Bank | None, x: Tensor) -> Tensor:
     constant = x.new_ones(len(x), 1)
     if bank is None:
         return torch.cat([x.reshape(len(x), -1), constant], 1)
-    maps = _Maps(upright(x) if bank.upright else x)
-    columns = []
+    x = upright(x) if bank.upright else x
+    maps, turned = _Maps(x), _Maps(x.flip(3))
+    shape, columns = tuple(x.shape[1:]), []
     for part in bank.parts:
-        grid = lattice(part, tuple(x.shape[1:]))
+        grid = lattice(part, shape)
         if part.kind in bank_waves.KINDS:
             values = bank_waves.wave_features(part.kind, grid, maps("wave maps"), x.shape[1], bank.mirrored)
-            columns.append(values)
-            continue
-        across, down = _pooling(x.shape[3], grid), _pooling(x.shape[2], grid)
-        pooled = (down @ (maps(part.kind) @ across.T)).flatten(1)
-        columns.append(_scaled(part.kind, pooled))
+        else:
+            values = _pooled(part, grid, maps)
+            if bank.mirrored:
+                values = (values + _pooled(part, grid, turned))[:, torch.from_numpy(_kept(part, shape))] / 2
+        columns.append(values)
     return torch.cat([*columns, constant], 1)
+
+
+def _pooled(part: Part, grid: int, maps: _Maps) -> Tensor:
+    """One part of a bank for one view, ``[batch, features]``."""
+    found = maps(part.kind)
+    across, down = _pooling(found.shape[3], grid), _pooling(found.shape[2], grid)
+    return _scaled(part.kind, (down @ (found @ across.T)).flatten(1))
 
 
 def _scaled(kind: str, pooled: Tensor) -> Tensor:
     if kind == "colour":
         return 2 * pooled
-    if kind in ("edges", "sharp edges", "crossings"):
+    if kind in ("edges", "sharp edges", "crossings", *_SECOND):
         norm: Tensor = pooled.norm(dim=1, keepdim=True)
         return pooled * (math.sqrt(pooled.shape[1]) / (norm + _EPSILON))
     return 2 * ((pooled.clamp_min(0) + _AREA_FLOOR).sqrt() - math.sqrt(_AREA_FLOOR))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert.helper.bank_maps import crossings, edges, holes, ink, rays, upright
-from bitcert.helper.banks import BANKS, available_banks, bank_features, bank_groups
+from bitcert.helper import bank_waves
+from bitcert.helper.bank_maps import crossings, edges, holes, ink, mirrored_map, rays, second_edges, upright
+from bitcert.helper.banks import BANKS, Bank, Part, available_banks, bank_features, bank_groups, lattice, num_maps
 
 
 def ring(centre: tuple[int, int], radius: float, gap: bool = False) -> torch.Tensor:
@@ -112,3 +113,54 @@ def test_upright_undoes_moving_slanting_and_scaling():
 
 def test_upright_of_nothing_is_nothing():
     assert not upright(torch.zeros(2, 3, 9, 9)).any()
+
+
+def pooled_pair(part: Part, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maps ``[batch, maps, grid, grid]`` of random images and of their mirror images."""
+    x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(1))
+    grid = lattice(part, shape)
+    views = [bank_features(Bank(False, (part,)), view)[:, :-1] for view in (x, x.flip(3))]
+    return tuple(view.reshape(3, num_maps(part, shape), grid, grid) for view in views)
+
+
+IMAGE_PARTS = {part for bank in BANKS for part in bank.parts if part.kind not in bank_waves.KINDS}
+
+
+@pytest.mark.parametrize("part", sorted(IMAGE_PARTS, key=str), ids=lambda part: f"{part.kind} {part.grid}")
+def test_each_map_becomes_its_partner_in_the_mirror_image(part):
+    plain, turned = pooled_pair(part, (3, 16, 20))
+    partners = [mirrored_map(part.kind, index) for index in range(plain.shape[1])]
+    assert [partners[partner] for partner in partners] == list(range(len(partners)))
+    torch.testing.assert_close(turned[:, partners], plain.flip(3), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("part", sorted(IMAGE_PARTS, key=str), ids=lambda part: f"{part.kind} {part.grid}")
+def test_mirrored_features_are_means_over_both_views_and_none_comes_twice(part):
+    shape = (1, 20, 16)
+    plain, turned = pooled_pair(part, shape)
+    means = ((plain + turned) / 2).flatten(1)
+    bank = Bank(False, (part,), mirrored=True)
+    x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(1))
+    found = bank_features(bank, x)[:, :-1]
+    assert found.shape[1] == len(bank_groups(bank, shape)) - 1
+    torch.testing.assert_close(bank_features(bank, x.flip(3))[:, :-1], found, atol=1e-5, rtol=1e-4)
+    apart = (means[:, :, None] - found[:, None]).abs().amax(0)
+    assert float(apart.amin(1).max()) < 1e-5, "every mean is there"
+    grid = plain.shape[2]
+    symmetric = sum(mirrored_map(part.kind, index) == index for index in range(plain.shape[1]))
+    alone = symmetric * grid if grid % 2 else 0  # the middle column of such a map has no partner
+    assert 2 * found.shape[1] == plain.shape[1] * grid**2 + alone
+
+
+def test_second_edges_see_where_edges_change():
+    """Stripes everywhere have no second edge; stripes in a half have one along its border."""
+    stripes = torch.zeros(1, 1, 32, 32)
+    stripes[..., ::4] = 1
+    stripes[..., 1::4] = 1
+    half = stripes.clone()
+    half[..., 16:, :] = 0
+    inner = slice(3, 13)
+    whole_second, half_second = (second_edges(edges(x))[0, :, inner, inner] for x in (stripes, half))
+    across = half_second[:, 4:6].amax()
+    assert across > 5 * whole_second.amax()
+    assert across > 5 * half_second[:, :2].amax()
