@@ -1,10 +1,9 @@
 """Soft labels from an original network, for a surrogate that is to agree with it.
 
 ``target = weight * softmax(logits / temperature) + (1 - weight) * label`` (Hinton et al. 2015). The certificate of the
-original network is ``errors of the surrogate + disagreements on unlabelled data`` (THEORY section 2), so a surrogate is
-judged by both. The unlabelled examples may not be looked at while one is chosen: disagreements are estimated on the
-training sample, :func:`estimate_disagreement`. Not promised: that the estimate is unbiased; the original network has
-fitted the training sample, and on new data the two may disagree more often.
+original network is ``errors of the surrogate + disagreements on unlabelled data`` (THEORY section 2). The unlabelled
+examples may not be looked at while a surrogate is chosen, so it learns the network's answers on the training sample.
+Not promised: that the two agree as often on new data.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitcert.certify import occam_bound
 from bitcert.data import Role, Sample
 from bitcert.errors import InputError
 from bitcert.evaluate import Classifier
@@ -63,19 +61,3 @@ def distillation_targets(
     soft = torch.softmax(torch.from_numpy(logits).double() / temperature, 1).numpy()
     labels = np.eye(sample.num_classes)[sample.labels]
     return np.asarray(weight * soft + (1 - weight) * labels, dtype=np.float32)
-
-
-def estimate_disagreement(original: NDArray[np.floating], surrogate: NDArray[np.floating]) -> float:
-    """Fraction of examples on which the largest of two arrays of logits ``[m, classes]`` are of different classes."""
-    return float(np.mean(original.argmax(1) != surrogate.argmax(1)))
-
-
-def predicted_bound(errors: int, samples: int, message_bits: int, disagreement: float, unlabelled: int) -> float:
-    """What the certificate of the original network would be if that fraction of the unlabelled examples disagreed.
-
-    A prediction for choosing among surrogates: ``bound(errors) + bound(disagreements)``, half of delta = 0.05 for each.
-    The choice costs nothing, because it looks at nothing but the training sample and the messages.
-    """
-    half = 0.025
-    own = occam_bound(errors, samples, message_bits, half).binomial
-    return min(1.0, own + occam_bound(min(unlabelled, round(disagreement * unlabelled)), unlabelled, 0, half).binomial)

@@ -1,4 +1,4 @@
-"""Soft labels of an original network, and what a surrogate is judged by."""
+"""Soft labels of an original network, for a surrogate that is to agree with it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert.certify import occam_bound
-from bitcert.compress.distil import distillation_targets, estimate_disagreement, network_logits, predicted_bound
+from bitcert.compress.distil import distillation_targets, network_logits
 from bitcert.data import Role, Sample
 from bitcert.errors import InputError
 
@@ -45,12 +44,3 @@ def test_unlabelled_and_held_out_examples_may_not_be_looked_at(role: Role) -> No
         network_logits(original, SAMPLE.with_role(role))
     with pytest.raises(InputError, match="may be looked at"):
         distillation_targets(original, SAMPLE.with_role(role))
-
-
-def test_predicted_bound_adds_both_parts() -> None:
-    f, g = X.copy(), X.copy()
-    g[:6] = -g[:6]
-    assert estimate_disagreement(f, g) == 0.2
-    own, other = occam_bound(40, 1000, 80, 0.025).binomial, occam_bound(20, 1000, 0, 0.025).binomial
-    assert predicted_bound(40, 1000, 80, 0.02, 1000) == pytest.approx(own + other)
-    assert predicted_bound(999, 1000, 80, 0.9, 1000) == 1.0
