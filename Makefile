@@ -10,7 +10,7 @@ certify: $(STAMP)  ## train, compress, certify and verify on the embedded digits
 	$(BIN)/bitcert verify out/certificate.json
 
 test: $(STAMP)  ## unit tests, laws, attacks, simulated validity, docstring examples
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -204,12 +204,12 @@ def _facts(certificate: dict[str, Any]) -> dict[str, object]:
     facts["errors_a_bit_is_worth"] = _errors_a_bit_is_worth(certificate)
     rest, original = certificate["rest"], certificate["original"]
     if isinstance(rest, dict):
-        facts["holdout_on_the_rest"] = round(100 * rest["bound"], 3)
+        facts["holdout_on_the_rest"] = _percent(rest["bound"])
         facts["errors_of_prior_network_on_the_rest"] = rest["errors"]
     if isinstance(original, dict):
         unlabelled = original["unlabelled"]
         facts |= {"unlabelled": unlabelled["samples"], "disagreements": original["disagreements"]}
-        facts["bound_of_the_surrogate"] = round(100 * certificate["bounds"]["binomial"], 3)
+        facts["bound_of_the_surrogate"] = _percent(certificate["bounds"]["binomial"])
     return facts
 
 
@@ -244,7 +244,7 @@ def certificate_line(name: str, seed: int, budget: float | None, records: Path |
             return line | {"seconds": round(seconds, 1), "why": _why(done)}
         content = json.loads((out / "certificate.json").read_text())
         checked, verify_seconds, _ = bitcert(["verify", str(out / "certificate.json"), *row.verify_arguments()])
-    line |= {"value": round(100 * content["bound"], 3), "seconds": round(seconds, 1), "seed": seed}
+    line |= {"value": _percent(content["bound"]), "seconds": round(seconds, 1), "seed": seed}
     line |= {"verified": checked.returncode == 0, "verify_seconds": round(verify_seconds, 1)}
     return line | {"peak_gib": round(peak, 2), "cores": os.cpu_count(), **_facts(content)}
 
@@ -273,7 +273,7 @@ def twenty_seconds_line(seed: int) -> dict[str, object]:
     run = Run(seed=seed, budget_seconds=0.5 * PEERS_SECONDS)
     content = certify_best(CertifyRequest(sample, families=("bank",)), run, watch=watch).certificate
     seconds = time.monotonic() - start
-    line |= {"value": round(100 * content.bound, 3), "seconds": round(seconds, 1), "target_seconds": PEERS_SECONDS}
+    line |= {"value": _percent(content.bound), "seconds": round(seconds, 1), "target_seconds": PEERS_SECONDS}
     line |= {"reached_after": round(reached[0], 1) if reached else None, "seed": seed, "cores": os.cpu_count()}
     return line | _facts(json.loads(content.to_json()))
 
@@ -303,7 +303,7 @@ def verify_record(folder: Path) -> dict[str, object]:
     return {
         "name": folder.name,
         "status": outcome["status"],
-        "bound": round(100 * content["bound"], 3),
+        "bound": _percent(content["bound"]),
         "seconds": round(seconds, 1),
         "reason": reason,
         "command": _command(["verify", f"records/{folder.name}/certificate.json", *told]),
@@ -350,6 +350,11 @@ def _cell(value: object) -> str:
     if value is None:
         return "–"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _percent(bound: float) -> float:
+    """A bound in %, rounded up."""
+    return math.ceil(1e5 * bound) / 1e3
 
 
 def show(lines: Iterable[dict[str, object]], keep: bool) -> list[dict[str, object]]:
