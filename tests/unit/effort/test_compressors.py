@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from bitcert.effort.small_network import has_small_network, small_network
 from torch import nn
 
 from bitcert import Helper, HelperWeights, Role, Run, Sample, capture, certify, decode_message
@@ -16,7 +17,6 @@ from bitcert.codecs.quantiser import Uniform
 from bitcert.compress import Checkpoint
 from bitcert.effort.difference import TunedDifference, difference_codecs
 from bitcert.effort.plain_codecs import PlainCodecs
-from bitcert.effort.small_network import has_small_network, small_network
 from bitcert.effort.strengths import PerLayerStrengths, menu
 from bitcert.errors import InputError
 from bitcert.helper import Preprocessing
