@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,22 @@ class Sealed(Sample):
         if name not in ("size", "__len__", "__class__"):
             raise AssertionError(f"the search looked at {name} of the unlabelled sample")
         return super().__getattribute__(name)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _state_of_the_session(tmp_path_factory):
+    """Fixtures that outlive a test count their looks here, never in the user's state folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BITCERT_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def state_folder(monkeypatch, tmp_path_factory):
+    """A state folder of this test alone, so that no test is another one's earlier look."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("BITCERT_STATE", str(folder))
+    return folder
 
 
 @pytest.fixture
@@ -65,7 +82,12 @@ def restate_bounds(content: dict) -> None:
     """Make the bounds follow from the counts that a forger has changed."""
     bound = occam_bound(content["errors"], content["samples"], content["message_bits"], content["delta"])
     forms = {name: getattr(bound, name) for name in ("binomial", "kl_chernoff", "hoeffding")}
-    content |= {"bounds": forms, "bound": bound.binomial}
+    bits = content["message_bits"] + sum(bits for _, bits in content["helper_sections"])
+    charged = occam_bound(content["errors"], content["samples"], bits, content["delta"]).binomial
+    content |= {"bounds": forms, "bound": bound.binomial, "self_contained": charged}
+    drawn, claims, *others = content["conditions"]
+    drawn = re.sub(r"^the [\d,]+ examples", f"the {content['samples']:,} examples", drawn)
+    content["conditions"] = [drawn, re.sub(r"^delta = \S+", f"delta = {content['delta']:g}", claims), *others]
 
 
 def write_files(folder: Path, compressed: Compressed, sample: Sample, **options) -> Path:

@@ -18,7 +18,7 @@ from bitcert.network import OpaqueModel
 NOT_MET = "NOT MET: "
 """Opens a condition that is known not to hold."""
 
-HELPER_ONLY = "for `bound`: "
+HELPER_ONLY = "for `bound` only: "
 """Opens a condition that ``self_contained`` does without."""
 
 

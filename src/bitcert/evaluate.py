@@ -251,7 +251,8 @@ def both_ways(
         with torch.no_grad():
             single = check_logits(classifier(inputs), rows, sample).double()
             parts = [second(inputs[start : start + half]) for start in range(0, len(inputs), half)]
-            yield TwoWays(single, check_logits(torch.cat(parts), rows, sample)), rows
+        # outside the block: a generator that yields inside it would leave gradients off in its caller
+        yield TwoWays(single, check_logits(torch.cat(parts), rows, sample)), rows
 
 
 def count_errors(

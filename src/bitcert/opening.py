@@ -21,7 +21,7 @@ from bitcert.data.split import PRIOR_KEYS
 from bitcert.errors import BitcertError, DecodeError, InputError
 from bitcert.helper import Decoded, Helper, HelperWeights, Preprocessing, decode_message
 from bitcert.helper.commitment import COMMITMENT_KEYS, Commitment, problem_of
-from bitcert.helper.description import SplitClaim
+from bitcert.helper.description import SplitClaim, helper_contents
 from bitcert.helper.problem import description_hash
 from bitcert.helper.program import decoder_hash
 from bitcert.helper.weights import HELPER_FILE, MAX_HELPER_BYTES
@@ -262,6 +262,8 @@ def _build_helper(
         helper = Helper(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, inferred, weights)
     except InputError as error:
         raise InvalidError(f"helper: {error}") from None
+    seen = "before the data were seen" if certificate.prior is None else "before the rest was seen"
+    check.trust("helper's origin", f"{helper_contents(helper)}; assumed fixed {seen}, not checked")
     decoder = described.get("decoder")
     if not isinstance(decoder, str):
         raise InvalidError("helper: no hash of the decoder")

@@ -185,7 +185,7 @@ def stated_look(certificate: Certificate) -> int | None:
         return None
     look = certificate.original.get("look")
     if not isinstance(look, int) or isinstance(look, bool):
-        raise InvalidError("original network: the number of the look at its unlabelled sample was expected")
+        raise InvalidError("original network's description: the number of the look at its unlabelled sample was expected")
     return look
 
 

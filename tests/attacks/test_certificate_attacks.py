@@ -510,7 +510,7 @@ def test_absurdly_many_classes_cost_bounded_memory(forge, tmp_path, monkeypatch)
     forge(path, lambda c: c.update(samples=400, errors=400, near_ties=400), restate=True)
     seen = []
     module = importlib.import_module("bitcert.verify")  # the package shows the function of this name
-    monkeypatch.setattr(module, "count_losses_at", lambda *args: seen.append(args[2]) or _stop())
+    monkeypatch.setattr(module, "count_losses", lambda *args: seen.append(args[2].batch_size) or _stop())
     with pytest.raises(RuntimeError, match="counted"):
         verify(path, sample)
     assert seen[0] * classes <= MAX_BATCH_ELEMENTS

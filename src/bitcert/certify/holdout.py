@@ -123,7 +123,7 @@ def self_contained_bound(num_errors: int, num_samples: int, message_bits: int, h
     Source: THEORY section 5; Arora et al. 2018, Theorem 2.1; Langford 2005.
 
     >>> round(self_contained_bound(600, 60000, 800, 500, 0.05), 5)
-    0.0369
+    0.03794
     """
     bits = check_count("message_bits", message_bits, 0) + check_count("helper_bits", helper_bits, 0)
     return occam_bound(num_errors, num_samples, bits, delta).binomial

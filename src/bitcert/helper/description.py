@@ -215,7 +215,7 @@ def architecture_bits(architecture: Architecture) -> Bits:
     >>> from bitcert.network import capture
     >>> net = capture(torch.nn.Sequential(torch.nn.Linear(64, 10)), torch.ones(2, 64))
     >>> len(architecture_bits(net.architecture))
-    80
+    66
     """
     return _written(lambda coder: code_architecture(coder, architecture.input_shape, architecture))
 

@@ -178,8 +178,8 @@ class Architecture:
         self._check_inputs(x, parameters)
         kept = set(keep)
         values = {spec.name: parameters[spec.name] for spec in self.parameters}
-        double = any(value.dtype == torch.float64 for value in values.values())
         values[INPUT] = x
+        double = any(value.dtype == torch.float64 for value in values.values())
         with torch.device(x.device):
             for k, node in enumerate(self.nodes):
                 tensors = [values[name] for name in node.inputs]

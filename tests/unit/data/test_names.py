@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sklearn.datasets
 
-from bitcert.data import NAMES, Role, Sample, check_independent, download_openml, is_original, load_sample, names
+from bitcert.data import NAMES, Role, Sample, check_apart, download_openml, is_original, load_sample, names
 from bitcert.errors import InputError
 
 REAL = os.environ.get("BITCERT_DATA")
@@ -271,7 +271,7 @@ def test_real_files_are_original_independent_and_fast(name):
     test = load_sample(name, Role.HOLDOUT, split="test")
     assert is_original(test, name, "test") is True
     assert (len(train), len(test), train.input_shape) == (60_000, 10_000, (1, 28, 28))
-    check_independent(train, test)
+    check_apart(train, test)
     # Generous next to the 0.6 s and 0.06 s measured, for machines that are busy.
     assert loaded - start < 6
     assert hashed - loaded < 2
