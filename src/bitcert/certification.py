@@ -32,18 +32,19 @@ from bitcert.compress.run import Compressed
 from bitcert.conditions import Facts, conditions
 from bitcert.data import PriorSplit, Role, Sample, benchmark_name, check_apart
 from bitcert.errors import InputError, SampleReuseError
-from bitcert.evaluate import Classifier, DecisionRule, ErrorCount, Progress, count_errors
+from bitcert.evaluate import Classifier, DecisionRule, ErrorCount, Level, Progress, count_errors
 from bitcert.helper import Decoded, Helper, decode_message
 from bitcert.helper.commitment import Commitment
 from bitcert.helper.description import SplitClaim, helper_ledger
 from bitcert.looks import LookBook
 from bitcert.losses import Loss, LossCount, count_losses, parse_losses
 from bitcert.network import OpaqueModel
-from bitcert.original import Original, check_unlabelled, count_disagreements, helper_network
+from bitcert.original import Counts, Original, check_unlabelled, count_disagreements, helper_network
 
 CERTIFICATE_FILE = "certificate.json"
 ARCHITECTURE_FILE = "architecture.json"
 REPORT_FILE = "report.html"
+CERTIFIED = tuple(Level).index(Level.CERTIFIED)
 
 
 @cache
@@ -255,15 +256,22 @@ class _Claim:
             )
         return tuple(found)
 
-    def original_facts(self, decoded: Decoded, progress: Progress | None) -> dict[str, Any] | None:
+    def count(self, decoded: Decoded, progress: Progress | None) -> Counts:
+        """Everything that is counted, at all levels in one pass over each sample."""
+        found = count_losses(decoded.classifier, self.sample, self.rule, self.losses, tuple(Level), progress)
+        original = self.original
+        if original is None:
+            return Counts(found)
+        rule = replace(self.rule, batch_size=min(self.rule.batch_size, original.batch_size))
+        pair, unlabelled = (original.classifier, decoded.classifier), original.unlabelled
+        return Counts(found, count_disagreements(*pair, unlabelled, rule, tuple(Level), progress))
+
+    def original_facts(self, counts: Counts) -> dict[str, Any] | None:
         """What the certificate says of the original network."""
         original = self.original
         if original is None:
             return None
-        rule = replace(self.rule, batch_size=min(self.rule.batch_size, original.batch_size))
-        counted = count_disagreements(
-            original.classifier, decoded.classifier, original.unlabelled, rule, progress=progress
-        )[0]
+        counted = counts.disagreements[CERTIFIED]
         bound = holdout_bound(counted.disagreements, counted.samples, self.parts[1])
         found = {"disagreements": counted.disagreements, "disagreement_bound": bound, "look": self.look}
         return {**original.describe(), **found}
@@ -301,6 +309,14 @@ def _look(original: Original | None, compressed: Compressed, looks: LookBook | N
     return (looks or LookBook.for_output()).enter(original.unlabelled.inputs_hash, pair)
 
 
+@dataclass(frozen=True, eq=False)
+class Certified:
+    """A certificate and the counts it was made from."""
+
+    certificate: Certificate
+    counts: Counts
+
+
 def certify(
     compressed: Compressed,
     sample: Sample,
@@ -336,6 +352,23 @@ def certify(
         InputError: when ``delta``, a loss or the sample does not fit.
         SampleReuseError: when two samples share examples, or ``sample`` is not the rest of the split.
     """
+    options = {"delta": delta, "holdout": holdout, "prior": prior, "original": original, "losses": losses}
+    return certify_counting(compressed, sample, declared=declared, progress=progress, **options).certificate
+
+
+def certify_counting(
+    compressed: Compressed,
+    sample: Sample,
+    *,
+    delta: float = 0.05,
+    holdout: Sample | None = None,
+    prior: PriorSplit | None = None,
+    original: Original | None = None,
+    losses: Sequence[str] = (),
+    declared: Declaration | None = None,
+    progress: Progress | None = None,
+) -> Certified:
+    """Like :func:`certify`; the counts come with the certificate, for a verification in the same process."""
     declared = declared or Declaration()
     further = parse_losses(losses, sample.num_classes)
     check_delta(delta)
@@ -345,12 +378,13 @@ def certify(
     decoded = decode_message(compressed.message, helper)
     look = _look(original, compressed, declared.looks)
     claim = _Claim(compressed, sample, delta, further, prior, original, look)
-    counted = count_losses(decoded.classifier, sample, claim.rule, further, progress=progress)[0]
+    counts = claim.count(decoded, progress)
+    counted = counts.losses[CERTIFIED]
     count = counted.errors
     bound = occam_bound(count.errors, count.samples, claim.message_bits, claim.parts[0])
-    facts = claim.original_facts(decoded, progress)
+    facts = claim.original_facts(counts)
     data = describe_sample(sample if prior is None else prior.full)
-    return Certificate(
+    certificate = Certificate(
         bound=claim.transferred(bound.binomial, facts),
         self_contained=claim.transferred(claim.self_contained(count), facts),
         delta=delta,
@@ -383,3 +417,4 @@ def certify(
         losses=claim.loss_facts(counted),
         original=facts,
     )
+    return Certified(certificate, counts)

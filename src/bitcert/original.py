@@ -46,6 +46,7 @@ from bitcert.evaluate import (
 from bitcert.helper import Helper, HelperWeights, Preprocessing
 from bitcert.helper.problem import MAX_BATCH_ELEMENTS, MAX_BATCH_SIZE
 from bitcert.helper.quantised import run_network
+from bitcert.losses import LossCount
 from bitcert.network import Network, OpaqueModel
 from bitcert.network.architecture import Architecture
 
@@ -162,6 +163,19 @@ def check_unlabelled(unlabelled: Sample, *used: Sample) -> None:
             expected = f"unlabelled examples of shape {list(sample.input_shape)}"
             raise InputError(expected, got, "pass examples of the same problem")
         check_apart(unlabelled, sample)
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """What was counted for a certificate, at each level of strictness, so that its maker need not count twice.
+
+    Attributes:
+        losses: errors and losses on the training sample: lenient, certified, strict.
+        disagreements: on the unlabelled sample at the same levels; empty without an original network.
+    """
+
+    losses: tuple[LossCount, ...]
+    disagreements: tuple[Disagreement, ...] = ()
 
 
 @dataclass(frozen=True)

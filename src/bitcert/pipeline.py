@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bitcert.certification import Declaration, certify, versions
+from bitcert.certification import Declaration, certify_counting, versions
 from bitcert.certify.certificate import Certificate
 from bitcert.certify.claims import delta_plan
 from bitcert.codecs.base import Codec
@@ -45,9 +45,12 @@ from bitcert.helper.description import SplitClaim
 from bitcert.looks import LookBook
 from bitcert.losses import parse_losses
 from bitcert.network import Network, OpaqueModel, capture
-from bitcert.original import Original, RawClassifier, check_unlabelled, unlabelled_sample
+from bitcert.original import Counts, Original, RawClassifier, check_unlabelled, unlabelled_sample
 
 __all__ = ["BestCertificate", "CertifyRequest", "certify_best", "commitment_of", "search_checkpoint"]
+
+PRIOR_FILE = "prior-network.safetensors"
+"""Beside the search's state: the network of a declared prior part, once it is trained."""
 
 PRIOR_SHARE = 0.5
 """Part of the time that trains the network of a declared prior part."""
@@ -157,6 +160,14 @@ class CertifyRequest:
         parts += [trained.architecture.content_hash if isinstance(trained, Network) else repr(trained)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    def prior_identity(self, seed: int) -> str:
+        """SHA-256 of what the training of a prior network depends on, whatever is then claimed of it."""
+        trained = self.prior_model
+        parts: list[object] = [versions(), self.sample.content_hash, seed, repr(self.used_preprocessing)]
+        parts += [self.prior_fraction, self.prior_seed]
+        parts += [trained.architecture.content_hash if isinstance(trained, Network) else repr(trained)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
 
 def _fingerprint(network: Network | OpaqueModel | None, values: Mapping[str, torch.Tensor]) -> list[object] | None:
     if network is None:
@@ -176,6 +187,7 @@ class BestCertificate:
         sample: what errors were counted on: the whole sample or the rest of the split.
         original: the network that is certified with its unlabelled examples, or ``None``.
         interrupted: whether the search was stopped before its time was over.
+        counts: what was counted for the certificate.
     """
 
     certificate: Certificate
@@ -183,6 +195,7 @@ class BestCertificate:
     sample: Sample
     original: Original | None
     interrupted: bool
+    counts: Counts
 
 
 def search_checkpoint(out: Path, request: CertifyRequest, seed: int) -> Checkpoint:
@@ -281,7 +294,7 @@ def certified(
         declared: further helpers that a message might have been decoded with.
     """
     sample, original = request.sample if split is None else split.rest, request.original()
-    certificate = certify(
+    made = certify_counting(
         compressed,
         sample,
         delta=request.delta,
@@ -292,7 +305,7 @@ def certified(
         declared=Declaration((*declared_helpers(request), *declared), request.looks),
         progress=run.progress,
     )
-    return BestCertificate(certificate, compressed, sample, original, run.stopped)
+    return BestCertificate(made.certificate, compressed, sample, original, run.stopped, made.counts)
 
 
 def given_for(request: CertifyRequest, sample: Sample, helper_network: Network | None) -> Given:
@@ -326,7 +339,9 @@ def train_helper(split: PriorSplit, request: CertifyRequest, run: Run) -> Networ
     Raises:
         InputError: a model that does not fit the sample.
     """
-    kept = None if run.checkpoint is None else run.checkpoint.part("prior network, trained")
+    kept = None
+    if run.checkpoint is not None:
+        kept = Checkpoint(run.checkpoint.path.with_name(PRIOR_FILE), request.prior_identity(run.seed))
     state = None if kept is None else kept.load()
     if state is not None:
         run.spent_before(run.seconds + float(str(state[0]["seconds"])))

@@ -27,6 +27,7 @@ from bitcert.opening import CannotCheckError, Checker, InvalidError, read_number
 from bitcert.original import (
     ORIGINAL_KEYS,
     UNLABELLED_KEYS,
+    Counts,
     MakeOriginal,
     Original,
     check_unlabelled,
@@ -169,10 +170,14 @@ def check_rest(certificate: Certificate, helper: Helper, rest: Sample, rule: Dec
 
 @dataclass(frozen=True)
 class Given:
-    """What a stranger passed for the original network: how to load it, and the unlabelled data."""
+    """What a reviewer passed for the original network: how to load it, and the unlabelled data.
+
+    ``counts`` are those of the certificate's maker, who need not count twice.
+    """
 
     original: Original | MakeOriginal | None = None
     unlabelled: Sample | str | Path | None = None
+    counts: Counts | None = None
 
 
 def stated_look(certificate: Certificate) -> int | None:
@@ -185,7 +190,9 @@ def stated_look(certificate: Certificate) -> int | None:
         return None
     look = certificate.original.get("look")
     if not isinstance(look, int) or isinstance(look, bool):
-        raise InvalidError("original network's description: the number of the look at its unlabelled sample was expected")
+        raise InvalidError(
+            "original network's description: the number of the look at its unlabelled sample was expected"
+        )
     return look
 
 
@@ -245,7 +252,10 @@ def check_original(
     original = _load_original(claimed, unlabelled, given)
     rule = replace(rule, batch_size=min(rule.batch_size, original.batch_size))
     try:
-        low, high = count_disagreements(original.classifier, compressed, unlabelled, rule, LEVELS, progress)
+        if given.counts is not None:
+            low, high = given.counts.disagreements[0], given.counts.disagreements[-1]
+        else:
+            low, high = count_disagreements(original.classifier, compressed, unlabelled, rule, LEVELS, progress)
     except BitcertError as error:
         raise CannotCheckError(f"the original network: {error}") from None
     except Exception as error:

@@ -40,7 +40,7 @@ from bitcert.opening import (
     read_helper,
     read_message,
 )
-from bitcert.original import MakeOriginal, Original
+from bitcert.original import Counts, MakeOriginal, Original
 from bitcert.recount import (
     LEVELS,
     Given,
@@ -247,6 +247,7 @@ class _Passed:
     given: Given
     losses: tuple[str, ...]
     commitment: str | None
+    counts: Counts | None
     progress: Progress | None
 
 
@@ -266,7 +267,10 @@ def _verify(path: Path, passed: _Passed, check: Checker) -> Certificate:
     decoded = decode(certificate, message, helper, check)
     losses, left_open = load_losses(certificate, sample.num_classes, passed.losses)
     count = _count_with_users_code if isinstance(helper.predictor, OpaqueModel) else _count
-    low, high = count(decoded, counted, rule, losses, passed.progress)
+    if passed.counts is None:
+        low, high = count(decoded, counted, rule, losses, passed.progress)
+    else:
+        low, high = passed.counts.losses[0], passed.counts.losses[-1]
     _check_counts(certificate, low.errors, high.errors, check)
     check_losses(certificate, losses, (low, high), check)
     check_rest(certificate, helper, counted, rule, check)
@@ -289,6 +293,7 @@ def verify(
     unlabelled: Sample | str | Path | None = None,
     losses: Sequence[str] = (),
     commitment: str | None = None,
+    counts: Counts | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Check the certificate file against its message and the training data.
@@ -304,6 +309,7 @@ def verify(
         unlabelled: the unlabelled data as a sample, name (its test part) or path; found like ``data`` when ``None``.
         losses: names of the user's own losses whose code may be run.
         commitment: the hash that was published before the data were opened, if there is one.
+        counts: only for the maker of the certificate: what was counted for it in this process is not counted again.
         progress: called with the task and the fraction done.
 
     Returns:
@@ -311,7 +317,7 @@ def verify(
         without it is). Never raises for the content of the files.
     """
     check = Checker()
-    passed = _Passed(data, model, Given(original, unlabelled), tuple(losses), commitment, progress)
+    passed = _Passed(data, model, Given(original, unlabelled, counts), tuple(losses), commitment, counts, progress)
     try:
         found = _verify(Path(certificate), passed, check)
     except CannotCheckError as missing:

@@ -46,7 +46,9 @@ def test_a_look_declared_larger_than_a_known_one_wins(book):
 @pytest.fixture
 def toy_original(toy, toy_compressed):
     """Certifies a network's agreement with the toy message, looks counted in the book that is passed."""
-    module = torch.nn.Linear(2, 2)
+    module = torch.nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[-3.0, 0.0], [2.0, 0.6]]))
     inputs = np.random.default_rng(9).normal(size=(200, 2)).astype(np.float32)
     unlabelled = Sample(inputs, None, 2, Role.UNLABELLED, "more")
     original = Original.of(capture(module, torch.zeros(2, 2)), Preprocessing(), unlabelled)

@@ -227,6 +227,7 @@ def _verify_files(files: dict[str, bytes], loaded: _Loaded, found: BestCertifica
             original=original,
             unlabelled=None if original is None else original.unlabelled,
             losses=[name for name in loaded.request.losses if is_users(name)],
+            counts=found.counts,
             progress=progress,
         )
 
