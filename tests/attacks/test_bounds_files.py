@@ -110,7 +110,8 @@ def row(number):
 
 
 CHANGES = {
-    "another format": lambda c: c.update(format="bitcert-bounds-2"),
+    "another format": lambda c: c.update(format="bitcert-bounds-3"),
+    "the former format": lambda c: c.update(format="bitcert-bounds-1"),
     "no format": lambda c: c.pop("format"),
     "a key too many": lambda c: c.update(extra=1),
     "a key too few": lambda c: c.pop("delta"),

@@ -47,7 +47,7 @@ from bitcert.measure.table import distances_from, measure_weights
 from bitcert.measure.twin import initial_network, random_twin
 from bitcert.network import Network
 
-_FORMAT = "bitcert shards 1"
+_FORMAT = "bitcert shards 2"
 _PILOT_SIZE = 16
 _MAX_NAMED = 5
 
