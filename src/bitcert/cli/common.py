@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,9 +107,6 @@ def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: 
     Raises:
         CaptureError: when neither works; the first reason is told.
     """
-    # A factory beside the user is the usual case; python -m would have put this folder on the path.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     loaded = load_model(spec, weights)
     example = preprocessing(sample.inputs[:2])
     try:

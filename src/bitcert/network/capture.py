@@ -20,6 +20,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from bitcert.errors import CaptureError
+from bitcert.named_code import advice
 from bitcert.network import handlers  # noqa: F401  (fills the table of handlers)
 from bitcert.network.architecture import Architecture, Node, ParameterSpec
 from bitcert.network.fold import BATCH_NORM, Folded, fold_batch_norms
@@ -153,7 +154,8 @@ def check_eager(function: Function, example: Tensor) -> Tensor:
         try:
             first, second = function(example), function(example)
         except Exception as error:
-            raise CaptureError("a model that accepts the example", one_line(error), "check its input shape") from error
+            do = advice(error, "check its input shape")
+            raise CaptureError("a model that accepts the example", one_line(error), do) from error
     if not isinstance(first, Tensor) or first.dim() != 2 or len(first) != len(example):
         got = f"shape {list(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
         raise CaptureError(f"an output [batch, classes] for {len(example)} inputs", got, "return the logits only")

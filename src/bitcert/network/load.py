@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from bitcert.errors import InputError
-from bitcert.named_code import import_named, working_folder_on_path
+from bitcert.named_code import advice, import_named, working_folder_importable
 from bitcert.network.capture import one_line
 from bitcert.network.pt2 import load_exported_program
 
@@ -60,7 +60,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
 def _build(spec: str) -> nn.Module:
     package, _, name = spec.partition(":")
     try:
-        with working_folder_on_path():
+        with working_folder_importable(spec):
             factory = import_named(spec)
             if not callable(factory):
                 got = type(factory).__name__
@@ -70,7 +70,8 @@ def _build(spec: str) -> nn.Module:
         raise
     except Exception as error:
         got = f"{type(error).__name__}: {one_line(error)}"
-        raise InputError(f"a model factory {spec}", got, "check module, name and its requirements") from error
+        do = advice(error, "check module, name and its requirements", spec)
+        raise InputError(f"a model factory {spec}", got, do) from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{spec} to return a torch.nn.Module", type(module).__name__, "return the module")
     return module
