@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from bitcert.data import Role, Sample, load_sample
 from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.evaluate import Progress as Report
 from bitcert.helper import Preprocessing
+from bitcert.locking import claimed
 from bitcert.measure import StabilityProfile
 from bitcert.network import Network, OpaqueModel, capture, capture_opaque, load_model
 from bitcert.original import Original, check_unlabelled, unlabelled_sample
@@ -221,6 +223,17 @@ def _check_width(num_outputs: int, sample: Sample) -> None:
         got = f"{num_outputs} outputs"
         do = "use the data this network was trained for, or a network with one output per class"
         raise InputError(f"a network with {sample.num_classes} outputs, one per class of {sample.name}", got, do)
+
+
+@contextmanager
+def intermediate_folder(out: Path, kind: str) -> Iterator[Path]:
+    """A hidden folder beside ``out`` for finished parts: gone after success, kept for the next run after anything else.
+
+    Another run that is writing to the same ``out`` has its own.
+    """
+    out = Path(os.path.abspath(out))
+    with claimed(out.with_name(f".{out.name}.{kind}")) as folder:
+        yield folder
 
 
 @contextmanager
