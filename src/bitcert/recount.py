@@ -22,7 +22,6 @@ from bitcert.errors import BitcertError, InputError, SampleReuseError
 from bitcert.evaluate import Classifier, DecisionRule, Progress, count_errors_at
 from bitcert.helper import Helper, Preprocessing
 from bitcert.losses import LOSS_KEYS, Loss, LossCount, is_users, parse_loss
-from bitcert.network import OpaqueModel
 from bitcert.opening import CannotCheckError, Checker, InvalidError, read_numbers
 from bitcert.original import (
     ORIGINAL_KEYS,
@@ -210,11 +209,6 @@ def check_original(
         low, high = count_disagreements_at(original.classifier, compressed, unlabelled, size, bracket(rule), progress)
     except BitcertError as error:
         raise CannotCheckError(f"the original network: {error}") from None
-    except Exception as error:
-        if not isinstance(original.predictor, OpaqueModel):
-            raise
-        # the user's own module may raise anything
-        raise CannotCheckError(f"the network's own code failed with {type(error).__name__}: {error}") from None
     found = claimed["disagreements"]
     detail = f"{found} claimed, between {low.disagreements} and {high.disagreements} counted on {len(unlabelled)}"
     check.line("disagreements", low.disagreements <= found <= high.disagreements, detail)

@@ -20,7 +20,7 @@ from bitcert.certify import ConfidenceBudget, OccamBound, holdout_bound, occam_b
 from bitcert.certify.certificate import HOLDOUT_KEYS, MESSAGE_FILE, MESSAGE_KEYS, VERSIONED, Certificate
 from bitcert.certify.claims import delta_plan, theorem_text
 from bitcert.data import NAMES, Role, Sample, load_sample
-from bitcert.errors import BitcertError, BudgetError, InputError
+from bitcert.errors import BitcertError, BudgetError, InputError, ModelError
 from bitcert.evaluate import DecisionRule, ErrorCount, Progress
 from bitcert.helper import Decoded, Helper
 from bitcert.losses import Loss, LossCount, count_losses_at, is_users
@@ -180,10 +180,8 @@ def _count_with_users_code(
 ) -> tuple[LossCount, LossCount]:
     try:
         return _count(decoded, sample, rule, losses, progress)
-    except BitcertError:
-        raise
-    except Exception as error:  # the user's own module may raise anything
-        raise CannotCheckError(f"the network's own code failed with {type(error).__name__}: {error}") from None
+    except ModelError as error:
+        raise CannotCheckError(f"the network's own code: {error}") from None
 
 
 @dataclass(frozen=True)

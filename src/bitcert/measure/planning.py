@@ -172,22 +172,6 @@ def affordable_smoothness(
     return min(num_samples, max(LEAST_SMOOTHNESS_SAMPLES, int(SMOOTHNESS_FLOPS / each)))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch, numpy or Python ran out of memory; looks behind an error that was raised from one."""
-    while error is not None:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-            return True
-        text = str(error).lower()
-        if isinstance(error, RuntimeError) and any(
-            words in text for words in ("out of memory", "not enough memory", "can't allocate memory")
-        ):
-            return True
-        if error.__cause__ is None:
-            return False
-        error = error.__cause__
-    return False
-
-
 def out_of_memory(batch_size: int) -> InputError:
     """The error that says which batch size to try after one of ``batch_size`` examples did not fit."""
     got = f"no more of it in a batch of {batch_size}"

@@ -27,15 +27,10 @@ from bitcert.network.fold import BATCH_NORM, Folded, fold_batch_norms
 from bitcert.network.lowering import Lowering, is_symbolic
 from bitcert.network.network import CaptureReport, Network
 from bitcert.network.shapes import INPUT, ShapeError
+from bitcert.network.user_code import one_line, users_network
 
 REPLAY_TOLERANCE = 1e-5
 Function = Callable[[Tensor], Tensor]
-
-
-def one_line(error: BaseException) -> str:
-    """First line of an exception's message, cut to 200 characters."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
 
 
 @dataclass(frozen=True)
@@ -139,9 +134,10 @@ def evaluation_copy(model: nn.Module, notes: list[str]) -> nn.Module:
     floating = {t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()}
     if floating - {torch.float32}:
         notes.append(f"converted from {', '.join(sorted(map(str, floating)))} to torch.float32")
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
-    return module.eval().cpu().float()
+    with users_network("be put into evaluation mode"):
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        return module.eval().cpu().float()
 
 
 def check_eager(function: Function, example: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from torch.export import ExportedProgram
 
 from bitcert.errors import InputError
 from bitcert.named_code import advice, import_named, working_folder_importable
-from bitcert.network.capture import one_line
 from bitcert.network.pt2 import load_exported_program
+from bitcert.network.user_code import one_line
 
 
 @dataclass(frozen=True, eq=False)
