@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.nn.modules.batchnorm import _NormBase
 
 from bitcert.errors import InputError
 from bitcert.named_code import advice, import_named, working_folder_importable
 from bitcert.network.pt2 import load_exported_program
-from bitcert.network.user_code import one_line
+from bitcert.network.user_code import one_line, users_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +126,19 @@ def _unwrap(loaded: object, path: Path) -> tuple[dict[str, Tensor], tuple[str, .
     return state, tuple(notes)
 
 
+def _counters(module: nn.Module) -> set[str]:
+    """Names of the counters of batches in norms, which checkpoints before PyTorch 0.4.1 do not have.
+
+    Nothing in evaluation mode reads them; PyTorch itself leaves them at zero for such a checkpoint.
+    """
+    norms = [name for name, part in module.named_modules() if isinstance(part, _NormBase)]
+    return {f"{name}.num_batches_tracked".lstrip(".") for name in norms}
+
+
 def _load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
     own = module.state_dict()
-    problems = [f"missing {key}" for key in own if key not in state]
+    counters = _counters(module)
+    problems = [f"missing {key}" for key in own if key not in state and key not in counters]
     problems += [f"unexpected {key}" for key in state if key not in own]
     problems += [
         f"{key} of shape {list(state[key].shape)} for {list(own[key].shape)}"
@@ -136,7 +147,5 @@ def _load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> 
     ]
     if problems:
         raise InputError("weights that match the model", "; ".join(problems), f"check {source}")
-    try:
+    with users_network(f"take the weights in {Path(source).name}"):
         module.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise InputError("weights that match the model", one_line(error), f"check {source}") from error
