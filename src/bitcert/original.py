@@ -36,7 +36,7 @@ from bitcert.data.sample import repeated_fraction
 from bitcert.errors import InputError, SampleReuseError
 from bitcert.evaluate import Classifier, Progress, check_logits
 from bitcert.helper import Helper, HelperWeights, Preprocessing
-from bitcert.helper.problem import MAX_BATCH_ELEMENTS, MAX_BATCH_SIZE
+from bitcert.helper.problem import examples_at_a_time
 from bitcert.network import Network, OpaqueModel
 from bitcert.network.architecture import Architecture
 
@@ -98,11 +98,7 @@ class Original:
     @property
     def batch_size(self) -> int:
         """Examples evaluated at a time: a fixed function of the network, as for a helper."""
-        unlabelled = self.unlabelled
-        largest = max(math.prod(unlabelled.input_shape), 8 * unlabelled.num_classes)
-        if isinstance(self.predictor, Architecture):
-            largest = max(largest, *self.predictor.propagation.elements.values())
-        return max(1, min(MAX_BATCH_SIZE, MAX_BATCH_ELEMENTS // largest))
+        return examples_at_a_time(self.predictor, self.unlabelled.input_shape, self.unlabelled.num_classes)
 
     @cached_property
     def _identity(self) -> dict[str, object]:

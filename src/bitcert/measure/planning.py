@@ -1,8 +1,8 @@
 """What a measurement will cost and the sizes of batches and shards, before anything is computed.
 
 Seconds come from counted floating-point operations at the speed of modest CPU cores; memory from the sizes of the
-values a batch keeps and of the noise copies a producer makes of them. Both are estimates, NOT limits: kernels
-have workspaces, and speed depends on the machine. The rule for the sizes depends on the network, the settings and the
+values a batch keeps, of the noise copies a producer makes of them, and of what the operations take meanwhile. Both are
+estimates, NOT limits: speed depends on the machine. The rule for the sizes depends on the network, the settings and the
 number of examples only, so that an interrupted run finds its shards again.
 """
 
@@ -122,8 +122,8 @@ def _memory(architecture: Architecture, structure: Structure, settings: MeasureS
         copies = max(copies, settings.draws)
     if "noise_sensitivity" in wanted:
         copies = max(copies, settings.sensitivity_draws)
-    largest = max(elements.values())
-    each = itemsize * (3 * sum(elements.values()) + 4 * copies * largest)
+    largest, scratch = max(elements.values()), max(architecture.propagation.scratch.values())
+    each = itemsize * (3 * sum(elements.values()) + copies * (4 * largest + scratch))
     projected = settings.draws if "smoothness" in wanted else 0
     fixed = itemsize * (architecture.num_parameters * (3 + projected) + 6 * _ROW_CHUNK) + (1 << 27)
     return each, fixed

@@ -20,7 +20,7 @@ from torch.func import functional_call
 
 from bitcert.errors import CaptureError, ModelError
 from bitcert.network.architecture import ParameterSpec
-from bitcert.network.capture import check_eager, check_example, check_finite, evaluation_copy
+from bitcert.network.checks import check_eager, check_example, check_finite, evaluation_copy
 from bitcert.network.user_code import users_network
 
 LARGEST_EXACT = 2**24 - 1
