@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitcert.certify import disagreement_bound, holdout_bound
@@ -34,6 +34,7 @@ from bitcert.original import (
     identity_hash,
     unlabelled_sample,
 )
+from bitcert.workload import WorkLimit
 
 RELATIVE_TOLERANCE = 1e-12
 BRACKET = (0.5, 2.0)
@@ -156,10 +157,11 @@ def check_rest(certificate: Certificate, helper: Helper, rest: Sample, rule: Dec
 
 @dataclass(frozen=True)
 class Given:
-    """What a stranger passed for the original network: how to load it, and the unlabelled data."""
+    """What a stranger passed for the original network, how to load it and the unlabelled data, and how much may run."""
 
     original: Original | MakeOriginal | None = None
     unlabelled: Sample | str | Path | None = None
+    limit: WorkLimit = field(default_factory=WorkLimit)
 
 
 def check_transfer(certificate: Certificate, delta: float, check: Checker) -> float:
@@ -205,6 +207,7 @@ def check_original(
     _check_unlabelled_data(claimed["unlabelled"], unlabelled, sample, check)
     original = _load_original(claimed, unlabelled, given)
     size = min(rule.batch_size, original.batch_size)
+    given.limit.admit(original.predictor, len(unlabelled))
     try:
         low, high = count_disagreements_at(original.classifier, compressed, unlabelled, size, bracket(rule), progress)
     except BitcertError as error:

@@ -49,6 +49,7 @@ from bitcert.recount import (
     load_losses,
     loss_names,
 )
+from bitcert.workload import WorkLimit
 
 
 class Status(IntEnum):
@@ -175,6 +176,12 @@ def _count(
     return low, high
 
 
+def _num_runs(certificate: Certificate, samples: int) -> int:
+    """Examples that the helper's network is run on: the sample, again for a prior split, and the unlabelled ones."""
+    unlabelled = certificate.original["unlabelled"]["samples"] if certificate.original is not None else 0
+    return samples * (1 if certificate.prior is None else 2) + int(unlabelled)
+
+
 def _count_with_users_code(
     decoded: Decoded, sample: Sample, rule: DecisionRule, losses: Sequence[Loss], progress: Progress | None
 ) -> tuple[LossCount, LossCount]:
@@ -204,6 +211,7 @@ def _verify(path: Path, passed: _Passed, check: Checker) -> Certificate:
     sample = _find_sample(certificate, passed.data)
     counted = check_sample(certificate, sample, check)
     helper = read_helper(certificate, path.parent, sample, check, passed.model)
+    passed.given.limit.admit(helper.predictor, _num_runs(certificate, len(counted)))
     rule = _check_rule(certificate, helper, check)
     decoded = decode(certificate, message, helper, check)
     losses, left_open = load_losses(certificate, sample.num_classes, passed.losses)
@@ -231,6 +239,7 @@ def verify(
     unlabelled: Sample | str | Path | None = None,
     losses: Sequence[str] = (),
     progress: Progress | None = None,
+    limit: WorkLimit | None = None,
 ) -> Verification:
     """Check the certificate file against its message and the training data.
 
@@ -245,13 +254,14 @@ def verify(
         unlabelled: the unlabelled data as a sample, name (its test part) or path; found like ``data`` when ``None``.
         losses: names of the user's own losses whose code may be run.
         progress: called with the task and the fraction done.
+        limit: how much counting the certificate may ask for; see :class:`~bitcert.workload.WorkLimit`.
 
     Returns:
         The outcome: valid, invalid (a line fails), or cannot be checked (something is missing; what can be checked
         without it is). Never raises for the content of the files.
     """
     check = Checker()
-    passed = _Passed(data, model, Given(original, unlabelled), tuple(losses), progress)
+    passed = _Passed(data, model, Given(original, unlabelled, limit or WorkLimit()), tuple(losses), progress)
     try:
         found = _verify(Path(certificate), passed, check)
     except CannotCheckError as missing:

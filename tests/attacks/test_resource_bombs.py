@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import importlib
 import json
 import resource
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from bitcert import Compressed, Helper, Original, Role, Sample, Status, WorkLimit, certify, verify
+from bitcert.bounds.ingredients.messages import open_messages
 from bitcert.errors import CaptureError, DecodeError
-from bitcert.network import Architecture, capture, load_model
+from bitcert.helper import quantised
+from bitcert.network import (
+    Architecture,
+    capture,
+    load_model,
+    operations_in_words,
+    operations_per_sample,
+)
+from bitcert.opening import CannotCheckError
+from bitcert.original import unlabelled_sample
+from bitcert.workload import MAX_OPERATIONS
 
 ROOM = 400 << 20
 """Bytes of address space that a refusal may take beyond what the process has."""
@@ -166,3 +182,74 @@ def test_a_program_for_other_inputs_is_refused_in_its_own_words(tmp_path):
         capture(model, torch.zeros(3, 5))
     with pytest.raises(CaptureError, match=r"got \[4\] of torch.int64"):
         capture(model, torch.zeros(3, 4, dtype=torch.int64))
+
+
+# Days of work
+
+
+@pytest.fixture(scope="module")
+def costly(tmp_path_factory):
+    """A true certificate of a network that takes long for its size, and its data."""
+    rng = np.random.default_rng(3)
+    inputs = rng.normal(size=(40, 2)).astype(np.float32)
+    sample = Sample(inputs, (inputs[:, 0] > 0).astype(np.int64), 2, Role.TRAIN, "toy")
+    repeated = nn.Sequential(*(nn.Sequential(nn.Linear(2, 300), nn.ReLU(), nn.Linear(300, 2)) for _ in range(4)))
+    network = capture(repeated, torch.zeros(2, 2))
+    helper = Helper.for_sample(sample, network.architecture)
+    integers = {spec.name: np.zeros(spec.shape, np.int64) for spec in network.architecture.parameters}
+    message, ledger = quantised.write(network.architecture, integers, dict.fromkeys(integers, 0))
+    compressed = Compressed(message, ledger, helper)
+    folder = tmp_path_factory.mktemp("costly")
+    (folder / "message.bin").write_bytes(message)
+    (folder / "architecture.json").write_text(network.architecture.to_json())
+    (folder / "certificate.json").write_text(certify(compressed, sample).to_json())
+    original = Original.of(network, helper.preprocessing, unlabelled_sample(sample.with_role(Role.UNLABELLED)))
+    return folder / "certificate.json", sample, 40 * operations_per_sample(network.architecture), original
+
+
+def test_counting_beyond_the_limit_is_refused_before_it_begins(costly, monkeypatch):
+    path, sample, operations, _ = costly
+    announced = []
+    assert verify(path, sample, limit=WorkLimit(operations, announced.append)).status is Status.VALID
+    assert announced == [f"Plan: 40 examples through the network take {operations_in_words(operations)}."]
+
+    def counted(*arguments):
+        raise AssertionError("counted all the same")
+
+    monkeypatch.setattr(importlib.import_module("bitcert.verify"), "count_losses_at", counted)
+    outcome = verify(path, sample, limit=WorkLimit(operations - 1))
+    assert outcome.status is Status.CANNOT_CHECK
+    assert "allowed for files from elsewhere; allow them with --max-operations" in outcome.reason
+
+
+def test_the_usual_limit_lets_a_day_of_work_pass(costly):
+    path, sample, operations, _ = costly
+    assert operations < MAX_OPERATIONS
+    assert verify(path, sample).status is Status.VALID
+
+
+def test_the_original_network_is_limited_too(costly):
+    _, _, operations, original = costly
+    with pytest.raises(CannotCheckError, match="40 examples"):
+        WorkLimit(operations - 1).admit(original.predictor, len(original.unlabelled))
+
+
+def test_a_file_that_asks_for_days_is_refused_by_its_size_alone():
+    """The largest network within the limits for one example, on the 60,000 of MNIST."""
+    wide = ("matmul", ["n0", "n1"], {})
+    shapes = [("reshape", ["input"], {"shape": [-1, a, b]}) for a, b in ((4096, 1024), (1024, 4096))]
+    text = graph(summed(*shapes, wide, *(("mul", ["n2", "n2"], {}) for _ in range(20)), axes=[1, 2]), [1 << 22], 1)
+    architecture = Architecture.from_json(text)
+    assert len(text) < 3000
+    with pytest.raises(CannotCheckError, match=r"60,000 examples .* 38 hours .* --max-operations 3e\+15"):
+        WorkLimit().admit(architecture, 60_000)
+
+
+def test_certificates_that_lie_about_are_not_counted_beyond_the_limit(costly, monkeypatch):
+    path, sample, operations, _ = costly
+    opened, _ = open_messages((path,), sample)
+    assert len(opened) == 1
+    monkeypatch.setattr(WorkLimit, "__init__", functools.partialmethod(WorkLimit.__init__, operations - 1))
+    opened, note = open_messages((path,), sample)
+    assert opened == ()
+    assert "allowed for files from elsewhere" in note

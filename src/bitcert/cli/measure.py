@@ -136,12 +136,13 @@ def _print_plan(request: _Request, whole: int) -> None:
     plan = plan_measure(request.network, request.sample, request.settings)
     structure = Structure.of(request.network.architecture)
     twice = request.init is not None or request.random_init
-    seconds = plan.seconds * (2 if twice else 1)
+    seconds, flops = (amount * (2 if twice else 1) for amount in (plan.seconds, plan.flops))
     drawn = f" of {whole:,}, drawn with seed {request.settings.seed}" if len(request.sample) < whole else ""
     text = (
         f"Plan: {len(request.sample):,} samples{drawn}, {len(structure.layers)} weight layers in "
         f"{len(structure.pairs)} connected pairs{', the network and its untrained twin' if twice else ''}, about "
-        f"{max(seconds, 1):,.0f} s on two cores and {plan.memory_bytes / 2**20:,.0f} MiB beside the data."
+        f"{flops:.2g} operations, {max(seconds, 1):,.0f} s on two cores, and {plan.memory_bytes / 2**20:,.0f} MiB "
+        "beside the data."
     )
     Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
 

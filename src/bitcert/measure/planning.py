@@ -52,6 +52,7 @@ class MeasurePlan:
         batch_size: examples computed at a time.
         shard_size: examples whose results are written together, a multiple of the batch size.
         num_samples: examples in all.
+        flops: floating-point operations of all examples.
     """
 
     seconds: float
@@ -59,6 +60,7 @@ class MeasurePlan:
     batch_size: int
     shard_size: int
     num_samples: int
+    flops: float = 0.0
 
     @property
     def num_shards(self) -> int:
@@ -85,7 +87,7 @@ def plan_measure(network: Network, sample: Sample, settings: MeasureSettings | N
     per_shard = int(min(MAX_SHARD_SIZE, SHARD_SECONDS * FLOPS_PER_SECOND * len(sample) / max(flops, 1.0)))
     seconds = START_SECONDS + flops / (FLOPS_PER_SECOND * torch.get_num_threads())
     shard_size = min(len(sample), max(1, per_shard // batch_size) * batch_size)
-    return MeasurePlan(seconds, needed, batch_size, max(shard_size, batch_size), len(sample))
+    return MeasurePlan(seconds, needed, batch_size, max(shard_size, batch_size), len(sample), flops)
 
 
 def memory_limit(device: str) -> int | None:

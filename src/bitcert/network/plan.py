@@ -62,6 +62,18 @@ def operations_per_sample(architecture: Architecture) -> int:
     return fast + SLOWER * slow
 
 
+def operations_in_words(operations: int) -> str:
+    """How many operations, and how long they take on a modest pair of cores.
+
+    >>> operations_in_words(4_900_000_000_000)
+    'about 4.9e+12 operations, 4 minutes on two cores'
+    """
+    seconds = operations / OPERATIONS_PER_SECOND
+    units = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0))
+    name, size = next((unit for unit in units if seconds >= 2 * unit[1]), ("s", 1.0))
+    return f"about {operations:.2g} operations, {max(1.0, seconds / size):,.0f} {name} on two cores"
+
+
 def estimate_plan(network: Network, num_samples: int, batch_size: int) -> Plan:
     """Memory and arithmetic of one pass of ``num_samples`` inputs in batches of ``batch_size``.
 
