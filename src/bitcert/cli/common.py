@@ -24,7 +24,7 @@ from bitcert.measure import StabilityProfile
 from bitcert.network import Network, OpaqueModel, capture, capture_opaque, load_model
 from bitcert.original import Original, check_unlabelled, unlabelled_sample
 
-MAX_FILE_BYTES = 1 << 28
+MAX_FILE_BYTES = 1 << 25
 MAX_REASON = 300
 
 

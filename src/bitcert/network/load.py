@@ -8,6 +8,7 @@ unpickler (``weights_only=True``). This module does NOT sandbox the factory.
 from __future__ import annotations
 
 import pickle  # only to name the exception that torch.load(weights_only=True) raises
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,7 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...
         InputError: missing, unreadable, would need unrestricted unpickling, or holds no state dict.
     """
     path = Path(path)
+    _refuse_expanding(path)
     try:
         loaded: object = (
             load_file(path)
@@ -103,6 +105,19 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...
         # both readers raise many types on a damaged file; all of them mean the same to the user
         raise InputError("a safetensors file or a state dict", one_line(error), f"check {path}") from error
     return _unwrap(loaded, path)
+
+
+def _refuse_expanding(path: Path) -> None:
+    """torch stores entries as they are; ones that unfold would take memory that the file's size does not show."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unfolded = sum(info.file_size for info in archive.infolist())
+            size = path.stat().st_size
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return  # no archive: the readers say what it is instead
+    if unfolded > size:
+        got = f"a compressed one of {size:,} bytes that unfolds to {unfolded:,}"
+        raise InputError("a weights file as torch writes it", got, "save model.state_dict() with torch.save")
 
 
 def _unwrap(loaded: object, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """Weights files, factories and opaque modules."""
 
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -153,3 +154,13 @@ def test_opaque_modules_must_be_deterministic_finite_and_separate():
 class AlwaysDropout(nn.Module):
     def forward(self, x):
         return nn.functional.dropout(x)
+
+
+def test_compressed_weights_are_refused_before_they_unfold(tmp_path, factory):
+    """torch would unfold them: a megabyte of zeros takes a gigabyte."""
+    torch.save({**state(), "0.weight": torch.zeros(1 << 20)}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as old, zipfile.ZipFile(tmp_path / "w.pt", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name), zipfile.ZIP_DEFLATED)
+    with pytest.raises(InputError, match=r"a compressed one of .* bytes that unfolds to 4,19"):
+        load_model(factory, tmp_path / "w.pt")
