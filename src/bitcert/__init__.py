@@ -39,6 +39,7 @@ from bitcert.pipeline import BestCertificate, CertifyRequest, certify_best
 from bitcert.report import render_report
 from bitcert.verify import Status, Verification
 from bitcert.verify import verify as _verify
+from bitcert.workload import WorkLimit
 
 # The verbs deliberately take the names of the subpackages that implement them.
 bounds = _bounds
@@ -78,6 +79,7 @@ __all__ = [
     "Status",
     "Tracker",
     "Verification",
+    "WorkLimit",
     "bounds",
     "capture",
     "certify",

@@ -8,8 +8,8 @@ from bitcert.compress.compact import compress_compact
 from bitcert.compress.head import head_memory_bytes
 from bitcert.data import Sample
 from bitcert.errors import unknown_name
-from bitcert.evaluate import DecisionRule
 from bitcert.helper import Helper, Preprocessing
+from bitcert.helper.problem import examples_at_a_time
 from bitcert.network import Network, estimate_plan
 
 FAMILIES = {
@@ -64,5 +64,6 @@ def plan_memory_bytes(sample: Sample, network: Network | None = None) -> int | N
         return sample.inputs.nbytes + max(
             head_memory_bytes(helper, len(sample)), bank_memory_bytes(helper, len(sample))
         )
-    plan = estimate_plan(network, len(sample), DecisionRule().batch_size)
+    batch_size = examples_at_a_time(network.architecture, sample.input_shape, sample.num_classes)
+    plan = estimate_plan(network, len(sample), batch_size)
     return sample.inputs.nbytes + 8 * plan.parameter_bytes + max(plan.activation_bytes, plan.gradient_bytes // 8)

@@ -34,6 +34,10 @@ class CaptureError(InputError):
     """A network contains parts whose use is not understood; every one of them is named."""
 
 
+class ModelError(InputError):
+    """The user's own network raised while it was run; the text of its error is told."""
+
+
 class DecodeError(BitcertError):
     """A message, certificate or architecture file is not one this program could have written."""
 

@@ -38,7 +38,7 @@ from bitcert.evaluate import (
     count_both,
     runs_in_double,
 )
-from bitcert.named_code import import_named, working_folder_on_path
+from bitcert.named_code import advice, import_named, working_folder_importable
 
 ZERO_ONE = "zero-one"
 BRIER = "brier"
@@ -175,11 +175,12 @@ def _users(name: str) -> Evaluate:
         InputError: it cannot be imported or called.
     """
     try:
-        with working_folder_on_path():
+        with working_folder_importable(name):
             function = import_named(name)
     except Exception as error:  # the user's module may raise anything
         got = f"{type(error).__name__}: {error}"[:200]
-        raise InputError(f"a loss function {name}", got, "check module, name and its requirements") from error
+        do = advice(error, "check module, name and its requirements", name)
+        raise InputError(f"a loss function {name}", got, do) from error
     if not callable(function):
         raise InputError(f"a function {name}", type(function).__name__, "name a function")
     call: Callable[[Tensor, Tensor], Tensor] = function

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,7 +43,7 @@ from bitcert.evaluate import (
     runs_in_double,
 )
 from bitcert.helper import Helper, HelperWeights, Preprocessing
-from bitcert.helper.problem import MAX_BATCH_ELEMENTS, MAX_BATCH_SIZE
+from bitcert.helper.problem import examples_at_a_time
 from bitcert.helper.quantised import run_network
 from bitcert.losses import LossCount
 from bitcert.network import Network, OpaqueModel
@@ -104,11 +103,7 @@ class Original:
     @property
     def batch_size(self) -> int:
         """Examples evaluated at a time: a fixed function of the network, as for a helper."""
-        unlabelled = self.unlabelled
-        largest = max(math.prod(unlabelled.input_shape), 8 * unlabelled.num_classes)
-        if isinstance(self.predictor, Architecture):
-            largest = max(largest, *self.predictor.propagation.elements.values())
-        return max(1, min(MAX_BATCH_SIZE, MAX_BATCH_ELEMENTS // largest))
+        return examples_at_a_time(self.predictor, self.unlabelled.input_shape, self.unlabelled.num_classes)
 
     @cached_property
     def _identity(self) -> dict[str, object]:

@@ -1,19 +1,22 @@
 """Writing results so that a killed process leaves the previous complete output or none, never half of one.
 
-All files are written into a new folder beside the target, which then takes its place by renames. A folder that holds
-anything else than bitcert's own files is refused, because replacing it would delete them.
+All files are written into a new folder beside the target, which then takes its place: by one exchange of the two names
+where the system has that (Linux, macOS), so that whoever looks finds one complete output at any moment; else by two
+renames, between which there is none. One process at a time writes to a target (:mod:`bitcert.locking`). A folder that
+holds anything else than bitcert's own files is refused, because replacing it would delete that.
 """
 
 from __future__ import annotations
 
-import glob
+import ctypes
 import os
-import shutil
-import tempfile
+import sys
 from collections.abc import Mapping, Set
+from contextlib import suppress
 from pathlib import Path
 
 from bitcert.errors import InputError
+from bitcert.locking import locked
 
 OUTPUT_FILES = frozenset({"message.bin", "certificate.json", "report.html", "architecture.json", "helper.safetensors"})
 """What ``bitcert certify`` writes."""
@@ -39,10 +42,17 @@ SERIES_FILES = frozenset({"series.json", "series.svg", "report.html"})
 """What ``bitcert bounds --series`` writes."""
 
 _ALL_FILES = OUTPUT_FILES | MEASURE_FILES | COMPRESS_FILES | COMPARE_FILES | BOUNDS_FILES | SERIES_FILES
+_ADVICE = "choose another --out"
+_THIS_FOLDER, _EXCHANGE = -100, 2
+"""AT_FDCWD, and RENAME_EXCHANGE of Linux, which is RENAME_SWAP of macOS."""
 
 
 def _previous(target: Path) -> Path:
     return target.with_name(f".{target.name}.previous")
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")
 
 
 def check_output_folder(target: Path, allowed: Set[str] = OUTPUT_FILES) -> None:
@@ -53,26 +63,46 @@ def check_output_folder(target: Path, allowed: Set[str] = OUTPUT_FILES) -> None:
         allowed: names of the files that the verb itself writes, and may thus replace.
 
     Raises:
-        InputError: when the target is a file, holds files that are not bitcert's, or cannot be written.
+        InputError: when the target is a file, holds what is not bitcert's, or cannot be written.
     """
     target = Path(os.path.abspath(target))
-    do = "choose another --out"
-    if target in (Path.cwd(), target.parent):
-        got = f"{target}, the {'root' if target == target.parent else 'current'} folder"
-        raise InputError("a folder that can be replaced", got, do)
+    if not target.exists() and _previous(target).is_dir():
+        with locked(target):
+            _repair(target)
+    _check(target, allowed)
+
+
+def _repair(target: Path) -> None:
+    """Put the previous output back, if a process was killed between two renames."""
     if _previous(target).is_dir() and not target.exists():
         os.rename(_previous(target), target)
+
+
+def _check(target: Path, allowed: Set[str]) -> None:
+    if target in (Path.cwd(), target.parent):
+        got = f"{target}, the {'root' if target == target.parent else 'current'} folder"
+        raise InputError("a folder that can be replaced", got, _ADVICE)
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise InputError("a folder to write results into", f"{target}, which is not a folder", do)
+        raise InputError("a folder to write results into", f"{target}, which is not a folder", _ADVICE)
     if target.is_dir():
-        foreign = sorted(set(os.listdir(target)) - allowed)
-        if foreign:
-            whose = ", the result of another command" if foreign[0] in _ALL_FILES else ""
-            got = f"{target} with {foreign[0]!r} in it{whose}"
-            raise InputError("an empty folder or an earlier result", got, do)
+        _refuse_foreign(target, target, allowed)
     parent = next(p for p in target.parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError("a folder that can be written", str(target), do)
+        raise InputError("a folder that can be written", str(target), _ADVICE)
+
+
+def _refuse_foreign(folder: Path, target: Path, allowed: Set[str]) -> None:
+    """Refuse a folder with anything in it but regular files of the allowed names."""
+    foreign = sorted(
+        entry.name
+        for entry in os.scandir(folder)
+        if entry.name not in allowed or not entry.is_file(follow_symlinks=False)
+    )
+    if foreign:
+        whose = ", the result of another command" if foreign[0] in _ALL_FILES - allowed else ""
+        whose = ", which is not a file" if foreign[0] in allowed else whose
+        got = f"{target} with {foreign[0]!r} in it{whose}"
+        raise InputError("an empty folder or an earlier result", got, _ADVICE)
 
 
 def write_output(target: Path, files: Mapping[str, bytes], allowed: Set[str] = OUTPUT_FILES) -> None:
@@ -84,36 +114,68 @@ def write_output(target: Path, files: Mapping[str, bytes], allowed: Set[str] = O
         allowed: as in :func:`check_output_folder`.
 
     Raises:
-        InputError: as :func:`check_output_folder`.
+        InputError: as :func:`check_output_folder`, and when another process has been writing there for minutes.
         OSError: when the disk is full or fails; the previous output is then still there.
     """
     target = Path(os.path.abspath(target))
-    check_output_folder(target, allowed)
+    _check(target, allowed)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
-        shutil.rmtree(leftover, ignore_errors=True)  # of a run that was killed while writing
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    with locked(target):
+        _repair(target)
+        _check(target, allowed)
+        fresh = _partial(target)
+        for leftover in (fresh, _previous(target)):
+            _discard(leftover)  # of a run that was killed while writing: nobody else holds the lock
+        if fresh.exists():
+            raise InputError(f"no folder of another program at {fresh}", "one", "move it, or choose another --out")
+        try:
+            os.mkdir(fresh)
+            for name, content in files.items():
+                with open(fresh / name, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            _put_in_place(fresh, target, allowed)
+        finally:
+            _discard(fresh)
+
+
+def _put_in_place(fresh: Path, target: Path, allowed: Set[str]) -> None:
+    """Give the fresh folder the target's name; what had it before has the fresh folder's name, or is gone."""
+    if target.exists() and _exchanged(fresh, target):
+        try:
+            _refuse_foreign(fresh, target, allowed)  # what came into it meanwhile
+        except InputError:
+            _exchanged(fresh, target)
+            raise
+        return
     try:
-        os.chmod(fresh, 0o755)
-        for name, content in files.items():
-            with open(fresh / name, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        shutil.rmtree(_previous(target), ignore_errors=True)
         if target.exists():
             os.rename(target, _previous(target))
-        try:
-            os.rename(fresh, target)
-        except BaseException:
-            if _previous(target).exists():
-                os.rename(_previous(target), target)
-            raise
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    shutil.rmtree(_previous(target), ignore_errors=True)
+            _refuse_foreign(_previous(target), target, allowed)
+        os.rename(fresh, target)
+    except BaseException:
+        _repair(target)
+        raise
+    _discard(_previous(target))
 
 
-def remove_folder(folder: Path) -> None:
-    """Delete a folder of intermediate results, if it is there."""
-    shutil.rmtree(folder, ignore_errors=True)
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange the names of two folders in one step; ``False`` where the system or the file system cannot."""
+    names = os.fsencode(one), os.fsencode(other)
+    if sys.platform == "linux":
+        swap = getattr(ctypes.CDLL(None), "renameat2", None)
+        return swap is not None and swap(_THIS_FOLDER, names[0], _THIS_FOLDER, names[1], _EXCHANGE) == 0
+    if sys.platform == "darwin":
+        swap = getattr(ctypes.CDLL(None), "renamex_np", None)
+        return swap is not None and swap(*names, _EXCHANGE) == 0
+    return False
+
+
+def _discard(folder: Path) -> None:
+    """Delete a folder of files that bitcert wrote; whatever else is in it stays, and the folder with it."""
+    with suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            if entry.name in _ALL_FILES and entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)
+        os.rmdir(folder)

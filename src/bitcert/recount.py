@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bitcert.certify import disagreement_bound, holdout_bound
@@ -22,7 +22,6 @@ from bitcert.errors import BitcertError, InputError, SampleReuseError
 from bitcert.evaluate import Classifier, DecisionRule, Level, Progress, count_errors_at
 from bitcert.helper import Helper, Preprocessing
 from bitcert.losses import LOSS_KEYS, Loss, LossCount, is_users, parse_loss
-from bitcert.network import OpaqueModel
 from bitcert.opening import CannotCheckError, Checker, InvalidError, read_numbers
 from bitcert.original import (
     ORIGINAL_KEYS,
@@ -36,6 +35,7 @@ from bitcert.original import (
     identity_hash,
     unlabelled_sample,
 )
+from bitcert.workload import WorkLimit
 
 RELATIVE_TOLERANCE = 1e-12
 BRACKET = (0.5, 2.0)
@@ -178,6 +178,7 @@ class Given:
     original: Original | MakeOriginal | None = None
     unlabelled: Sample | str | Path | None = None
     counts: Counts | None = None
+    limit: WorkLimit = field(default_factory=WorkLimit)
 
 
 def stated_look(certificate: Certificate) -> int | None:
@@ -251,6 +252,7 @@ def check_original(
     _check_unlabelled_data(claimed["unlabelled"], claimed["look"], unlabelled, sample, check)
     original = _load_original(claimed, unlabelled, given)
     rule = replace(rule, batch_size=min(rule.batch_size, original.batch_size))
+    given.limit.admit(original.predictor, len(unlabelled))
     try:
         if given.counts is not None:
             low, high = given.counts.disagreements[0], given.counts.disagreements[-1]
@@ -258,11 +260,6 @@ def check_original(
             low, high = count_disagreements(original.classifier, compressed, unlabelled, rule, LEVELS, progress)
     except BitcertError as error:
         raise CannotCheckError(f"the original network: {error}") from None
-    except Exception as error:
-        if not isinstance(original.predictor, OpaqueModel):
-            raise
-        # the user's own module may raise anything
-        raise CannotCheckError(f"the network's own code failed with {type(error).__name__}: {error}") from None
     found = claimed["disagreements"]
     detail = f"{found} claimed, between {low.disagreements} and {high.disagreements} counted on {len(unlabelled)}"
     check.line("disagreements", low.disagreements <= found <= high.disagreements, detail)

@@ -21,7 +21,7 @@ from bitcert.certify.certificate import HOLDOUT_KEYS, MESSAGE_FILE, MESSAGE_KEYS
 from bitcert.certify.claims import delta_plan, theorem_text
 from bitcert.conditions import Facts, conditions
 from bitcert.data import NAMES, Role, Sample, load_sample
-from bitcert.errors import BitcertError, BudgetError, InputError
+from bitcert.errors import BitcertError, BudgetError, InputError, ModelError
 from bitcert.evaluate import DecisionRule, ErrorCount, Progress
 from bitcert.helper import Decoded, Helper
 from bitcert.helper.description import SplitClaim, helper_ledger
@@ -53,6 +53,7 @@ from bitcert.recount import (
     loss_names,
     stated_look,
 )
+from bitcert.workload import WorkLimit
 
 
 class Status(IntEnum):
@@ -227,15 +228,19 @@ def _count(
     return low, high
 
 
+def _num_runs(certificate: Certificate, samples: int) -> int:
+    """Examples that the helper's network is run on: the sample, again for a prior split, and the unlabelled ones."""
+    unlabelled = certificate.original["unlabelled"]["samples"] if certificate.original is not None else 0
+    return samples * (1 if certificate.prior is None else 2) + int(unlabelled)
+
+
 def _count_with_users_code(
     decoded: Decoded, sample: Sample, rule: DecisionRule, losses: Sequence[Loss], progress: Progress | None
 ) -> tuple[LossCount, LossCount]:
     try:
         return _count(decoded, sample, rule, losses, progress)
-    except BitcertError:
-        raise
-    except Exception as error:  # the user's own module may raise anything
-        raise CannotCheckError(f"the network's own code failed with {type(error).__name__}: {error}") from None
+    except ModelError as error:
+        raise CannotCheckError(f"the network's own code: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -247,7 +252,6 @@ class _Passed:
     given: Given
     losses: tuple[str, ...]
     commitment: str | None
-    counts: Counts | None
     progress: Progress | None
 
 
@@ -263,14 +267,15 @@ def _verify(path: Path, passed: _Passed, check: Checker) -> Certificate:
     _check_helper_bits(certificate, helper, check)
     check_commitment(certificate, passed.commitment, check)
     _check_conditions(certificate, helper, check)
+    passed.given.limit.admit(helper.predictor, _num_runs(certificate, len(counted)))
     rule = _check_rule(certificate, helper, check)
     decoded = decode(certificate, message, helper, check)
     losses, left_open = load_losses(certificate, sample.num_classes, passed.losses)
     count = _count_with_users_code if isinstance(helper.predictor, OpaqueModel) else _count
-    if passed.counts is None:
+    if passed.given.counts is None:
         low, high = count(decoded, counted, rule, losses, passed.progress)
     else:
-        low, high = passed.counts.losses[0], passed.counts.losses[-1]
+        low, high = passed.given.counts.losses[0], passed.given.counts.losses[-1]
     _check_counts(certificate, low.errors, high.errors, check)
     check_losses(certificate, losses, (low, high), check)
     check_rest(certificate, helper, counted, rule, check)
@@ -295,6 +300,7 @@ def verify(
     commitment: str | None = None,
     counts: Counts | None = None,
     progress: Progress | None = None,
+    limit: WorkLimit | None = None,
 ) -> Verification:
     """Check the certificate file against its message and the training data.
 
@@ -311,13 +317,15 @@ def verify(
         commitment: the hash that was published before the data were opened, if there is one.
         counts: only for the maker of the certificate: what was counted for it in this process is not counted again.
         progress: called with the task and the fraction done.
+        limit: how much counting the certificate may ask for; see :class:`~bitcert.workload.WorkLimit`.
 
     Returns:
         The outcome: valid, invalid (a line fails), or cannot be checked (something is missing; what can be checked
         without it is). Never raises for the content of the files.
     """
     check = Checker()
-    passed = _Passed(data, model, Given(original, unlabelled, counts), tuple(losses), commitment, counts, progress)
+    given = Given(original, unlabelled, counts, limit or WorkLimit())
+    passed = _Passed(data, model, given, tuple(losses), commitment, progress)
     try:
         found = _verify(Path(certificate), passed, check)
     except CannotCheckError as missing:

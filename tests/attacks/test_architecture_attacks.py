@@ -376,6 +376,34 @@ def sizes(value):
     return in_json(WEIGHTS, lambda d: d["config"]["0.bias"]["tensor_meta"].__setitem__("sizes", [{"as_int": value}]))
 
 
+def many_nodes(g, d):
+    g["nodes"] = g["nodes"] * 4000
+
+
+def many_sizes(g, d):
+    """Sizes that all depend on the batch: each takes sympy more than a millisecond."""
+    value = next(v for v in g["tensor_values"].values() if "as_expr" in v["sizes"][0])
+    g["tensor_values"] |= {f"unread_{k}": value for k in range(17_000)}
+
+
+def maximum(count):
+    """The largest of some symbols: sympy compares them all with each other, again and again."""
+    text = f"Max({', '.join(f's{k}' for k in range(count))})"
+
+    def edit(g, d):
+        for value in g["tensor_values"].values():
+            for size in value["sizes"]:
+                if "as_expr" in size:
+                    size["as_expr"]["expr_str"] = text
+
+    return trap_graph(edit)
+
+
+LONG = {
+    "at most 16384 nodes": trap_graph(many_nodes),
+    "at most 16384 sizes": trap_graph(many_sizes),
+    "sums and products": maximum(60),
+}
 BROKEN = {
     "stride bomb": sizes(10**9),
     "negative size": sizes(-1),
@@ -395,6 +423,12 @@ def test_broken_archives_are_refused(archive, tmp_path, name):
     with pytest.raises(InputError):
         load_model(rewritten(archive, tmp_path / "evil.pt2", BROKEN[name]))
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("says", sorted(LONG))
+def test_graphs_that_take_torch_minutes_to_read_are_refused(archive, tmp_path, says):
+    with pytest.raises(InputError, match=says):
+        load_model(rewritten(archive, tmp_path / "evil.pt2", LONG[says]))
 
 
 def test_compressed_entries_and_other_files_are_refused(archive, tmp_path):

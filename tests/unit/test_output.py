@@ -1,17 +1,20 @@
 """Writing results: the previous complete output or the new one, never half of one, whatever happens when."""
 
+import contextlib
 import errno
+import importlib
 import os
 import random
 import signal
-import time
+import sys
 
 import pytest
 
 from bitcert.errors import InputError
-from bitcert.output import MEASURE_FILES, OUTPUT_FILES, check_output_folder, remove_folder, write_output
+from bitcert.output import MEASURE_FILES, OUTPUT_FILES, check_output_folder, write_output
 
 NAMES = sorted(OUTPUT_FILES)
+os_mkdir = os.mkdir
 
 
 def version(number):
@@ -102,35 +105,46 @@ def test_a_parent_without_permission_is_refused_beforehand(out, monkeypatch):
 
 
 class Failing:
-    """A function that fails at its n-th call."""
+    """A function that fails at its n-th call; of folders made, only the new output's counts."""
 
     def __init__(self, function, call, error):
         self.function, self.left, self.error = function, call, error
 
     def __call__(self, *arguments, **options):
-        self.left -= 1
+        self.left -= self.function is not os_mkdir or str(arguments[0]).endswith(".partial")
         if self.left == 0:
             raise self.error
         return self.function(*arguments, **options)
 
 
-STEPS = [("os.rename", n) for n in (1, 2)] + [("os.fsync", n) for n in (1, 2, 3, 4)]
-STEPS += [("builtins.open", n) for n in (1, 3)] + [("os.chmod", 1), ("tempfile.mkdtemp", 1)]
+STEPS = [("os.fsync", n) for n in (1, 2, 3, 4)] + [("builtins.open", n) for n in (1, 3)] + [("os.mkdir", 1)]
 FULL = OSError(errno.ENOSPC, "No space left on device")
+CASES = [
+    *[(True, True, *step) for step in [*STEPS, ("bitcert.output._exchanged", 1)]],
+    *[(True, False, *step) for step in [*STEPS, ("os.rename", 1), ("os.rename", 2)]],
+    *[(False, True, *step) for step in [*STEPS, ("os.rename", 1)]],
+]
+
+
+@pytest.fixture
+def renames(monkeypatch):
+    """A system that cannot exchange two names in one step."""
+    monkeypatch.setattr("bitcert.output._exchanged", lambda one, other: False)
 
 
 @pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=["disk full", "interrupted"])
-@pytest.mark.parametrize(
-    ("earlier", "name", "call"),
-    [(True, *step) for step in STEPS] + [(False, *step) for step in STEPS if step != ("os.rename", 2)],
-)
-def test_a_failure_at_any_step_leaves_the_previous_output(out, monkeypatch, earlier, name, call, error):
+@pytest.mark.parametrize(("earlier", "exchange", "name", "call"), CASES)
+def test_a_failure_at_any_step_leaves_the_previous_output(
+    out, monkeypatch, request, earlier, exchange, name, call, error
+):
+    if not exchange:
+        request.getfixturevalue("renames")
     if earlier:
         write_output(out, version(1))
     out.parent.mkdir(exist_ok=True)
     with monkeypatch.context() as patch:
         module, _, function = name.rpartition(".")
-        failing = Failing(getattr(__import__(module), function), call, error)
+        failing = Failing(getattr(importlib.import_module(module), function), call, error)
         patch.setattr(name, failing)
         with pytest.raises(type(error)):
             write_output(out, version(2))
@@ -142,6 +156,7 @@ def test_a_failure_at_any_step_leaves_the_previous_output(out, monkeypatch, earl
     assert litter(out) == []
     write_output(out, version(3))
     assert found(out) == version(3)
+    assert litter(out) == []
 
 
 def test_a_swap_cut_short_is_repaired(out):
@@ -166,31 +181,119 @@ def test_a_swap_cut_short_at_its_end_is_cleaned_by_the_next(out):
     assert litter(out) == []
 
 
-def write_until_killed(out, first, ready):
-    """In a child process: output after output; never returns."""
-    try:
-        for number in range(first, first + 10_000):
-            write_output(out, version(number))
-            os.write(ready, b".")
-    finally:
-        os._exit(1)
+def test_without_exchange_there_is_one_output_too(out, renames):
+    for number in (1, 2, 3):
+        write_output(out, version(number))
+        assert found(out) == version(number)
+        assert litter(out) == []
 
 
-def test_killed_at_any_moment(out):
-    """What a killed writer leaves is always one complete version."""
-    started = time.monotonic()
-    write_output(out, version(0))
-    span = 3 * (time.monotonic() - started)
-    rng = random.Random(0)
-    seen = set()
-    for attempt in range(1, 16):
-        reader, writer = os.pipe()
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="the system cannot exchange two names")
+def test_the_previous_output_is_exchanged_in_one_step(out, monkeypatch):
+    """No moment without an output: nothing is renamed once there is one."""
+    write_output(out, version(1))
+
+    def refused(*arguments):
+        raise AssertionError("a rename, before or after which there is no output")
+
+    monkeypatch.setattr(os, "rename", refused)
+    write_output(out, version(2))
+    assert found(out) == version(2)
+
+
+@pytest.mark.parametrize("make", ["folder", "link", "dangling link"])
+def test_one_of_our_names_that_is_no_file_is_refused_and_kept(out, tmp_path, make):
+    write_output(out, {"message.bin": b"1"})
+    mine = out / "report.html"
+    if make == "folder":
+        mine.mkdir()
+        (mine / "thesis.tex").write_text("mine")
+    else:
+        (tmp_path / "thesis.tex").write_text("mine")
+        mine.symlink_to(tmp_path / ("thesis.tex" if make == "link" else "gone"))
+    for refused in (lambda: check_output_folder(out), lambda: write_output(out, version(2))):
+        with pytest.raises(InputError, match=r"'report\.html' in it, which is not a file"):
+            refused()
+    assert {path.name for path in out.iterdir()} == {"message.bin", "report.html"}
+    assert (mine.is_dir() and (mine / "thesis.tex").exists()) or mine.is_symlink()
+    assert litter(out) == []
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_what_came_into_the_folder_meanwhile_is_kept(out, monkeypatch, exchange):
+    """After the check and before the exchange."""
+    write_output(out, version(1))
+    exchanged = importlib.import_module("bitcert.output")._exchanged
+
+    def late(one, other):
+        if not exchange or found(other) == version(1):
+            (out / "thesis.tex").write_text("mine")
+        return exchange and exchanged(one, other)
+
+    monkeypatch.setattr("bitcert.output._exchanged", late)
+    with pytest.raises(InputError, match=r"thesis\.tex"):
+        write_output(out, version(2))
+    assert found(out) == {**version(1), "thesis.tex": b"mine"}
+    assert litter(out) == []
+
+
+def test_a_hidden_folder_of_somebody_else_is_refused_and_kept(out):
+    write_output(out, version(1))
+    hidden = out.with_name(".out.partial")
+    hidden.mkdir()
+    (hidden / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match=r"\.out\.partial"):
+        write_output(out, version(2))
+    assert (hidden / "thesis.tex").exists()
+    assert found(out) == version(1)
+
+
+def write_for_ever(out, first, ready):
+    """In a child process: output after output until it is killed; never returns."""
+    for number in range(first, first + 10_000):
+        write_output(out, version(number))
+        os.write(ready, b".")
+
+
+@pytest.fixture
+def started():
+    """``started(function, ...)``: a child process that runs it and ends without tidying up; none outlives the test."""
+    children = []
+
+    def start(function, *arguments):
         child = os.fork()
         if child == 0:
-            write_until_killed(out, attempt * 10_000, writer)
+            code = 1
+            try:
+                function(*arguments)
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_killed_at_any_moment(out, request, exchange, started):
+    """What a killed writer leaves is always one complete version."""
+    if not exchange:
+        request.getfixturevalue("renames")
+    write_output(out, version(0))
+    rng = random.Random(0)
+    for attempt in range(1, 16):
+        reader, writer = os.pipe()
+        child = started(write_for_ever, out, attempt * 10_000, writer)
         os.close(writer)
-        assert os.read(reader, 1) == b".", "the child failed"
-        time.sleep(rng.uniform(0.0, span))
+        for _ in range(rng.randint(1, 3)):
+            assert os.read(reader, 1) == b".", "the child failed"
+        for _ in range(rng.randint(0, 4000)):
+            pass  # somewhere between two outputs
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(reader)
@@ -199,11 +302,87 @@ def test_killed_at_any_moment(out):
         number = int(content["message.bin"].split()[1])
         assert content == version(number)
         assert number >= attempt * 10_000
-        seen.add(number % 10_000)
-    assert len(seen) > 1, "every child was killed at the same version"
     write_output(out, version(-1))
     assert found(out) == version(-1)
-    assert all(name.endswith(".partial") for name in litter(out))
+    assert litter(out) == [], "the dead left something, the next writer cleaned it up"
+
+
+def test_what_a_living_writer_has_begun_is_left_alone(out, started):
+    """Another process that writes to the same place waits, instead of deleting what the first one is writing."""
+    reader, writer = os.pipe()
+    tell, told = os.pipe()
+
+    def slow():
+        fsync = os.fsync
+
+        def wait(descriptor):
+            os.write(writer, b".")
+            os.read(tell, 1)
+            fsync(descriptor)
+
+        os.fsync = wait
+        write_output(out, {"message.bin": b"slow"})
+
+    out.parent.mkdir()
+    first = started(slow)
+    assert os.read(reader, 1) == b"."
+    second = started(write_output, out, {"message.bin": b"quick"})
+    assert os.waitpid(second, os.WNOHANG) == (0, 0)
+    assert (out.with_name(".out.partial") / "message.bin").exists()
+    os.write(told, b".")
+    assert os.waitpid(first, 0)[1] == 0
+    assert os.waitpid(second, 0)[1] == 0
+    assert found(out) == {"message.bin": b"quick"}
+    assert litter(out) == []
+
+
+def write_many(out, number):
+    for _ in range(60):
+        write_output(out, version(number))
+
+
+def read_whole(out):
+    """One version of the output through an open folder, and whether it was still in place at the end."""
+    folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        content = {}
+        for name in os.listdir(folder):
+            with open(os.open(name, os.O_RDONLY, dir_fd=folder), "rb") as file:
+                content[name] = file.read()
+        return content, os.path.samestat(os.fstat(folder), os.stat(out))
+    except FileNotFoundError:
+        return {}, False  # it was replaced while it was read
+    finally:
+        os.close(folder)
+
+
+def read_many(out, numbers):
+    """Until every writer was seen or enough was read: by path it is always there, and never half."""
+    versions, whole = [version(number) for number in numbers], 0
+    for _ in range(3000):
+        assert (out / "message.bin").read_bytes() in [each["message.bin"] for each in versions]
+        content, unchanged = read_whole(out)
+        if unchanged:
+            assert content in versions
+            whole += 1
+    assert whole, "nothing was ever read undisturbed"
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="the system cannot exchange two names")
+def test_several_writers_and_a_reader(out, started):
+    write_output(out, version(0))
+    writers = [started(write_many, out, number) for number in (1, 2, 3)]
+    reader = started(read_many, out, (0, 1, 2, 3))
+    for child in (*writers, reader):
+        assert os.waitpid(child, 0)[1] == 0, "a writer or the reader failed"
+    assert litter(out) == []
+
+
+def test_writers_without_exchange(out, renames, started):
+    writers = [started(write_many, out, number) for number in (1, 2)]
+    assert [os.waitpid(child, 0)[1] for child in writers] == [0, 0]
+    assert found(out) in (version(1), version(2))
+    assert litter(out) == []
 
 
 def test_a_folder_of_the_other_verb_is_refused_and_kept(out):
@@ -216,11 +395,3 @@ def test_a_folder_of_the_other_verb_is_refused_and_kept(out):
     write_output(out.with_name("proved"), version(1))
     with pytest.raises(InputError, match="the result of another command"):
         check_output_folder(out.with_name("proved"), MEASURE_FILES)
-
-
-def test_intermediate_results_are_removed(tmp_path):
-    (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / "one").write_text("1")
-    for _ in range(2):
-        remove_folder(tmp_path / "shards")
-        assert not (tmp_path / "shards").exists()

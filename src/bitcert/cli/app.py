@@ -15,6 +15,7 @@ from bitcert.cli.compress import compress_command
 from bitcert.cli.measure import measure_command
 from bitcert.cli.verify import verify_command
 from bitcert.errors import BitcertError
+from bitcert.network.memory import is_out_of_memory
 
 app = typer.Typer(
     name="bitcert",
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         where = f" at {error.filename}" if error.filename else ""
         sys.exit(_tell(f"expected to read and write files, got {error.strerror or error}{where}; check the disk"))
     except RuntimeError as error:
-        if "allocate" not in str(error) and "out of memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         sys.exit(_tell(_NO_MEMORY))
     if code == INTERRUPTED:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from bitcert.certify.certificate import Certificate
 from bitcert.cli.common import (
     Device,
     check_device,
+    intermediate_folder,
     load_holdout,
     load_initial,
     load_network,
@@ -34,7 +34,7 @@ from bitcert.evaluate import Progress
 from bitcert.helper import Preprocessing
 from bitcert.measure import StabilityProfile, plan_measure
 from bitcert.network import Network
-from bitcert.output import BOUNDS_FILES, SERIES_FILES, check_output_folder, remove_folder, write_output
+from bitcert.output import BOUNDS_FILES, SERIES_FILES, check_output_folder, write_output
 from bitcert.report import bounds_files, bounds_summary, series_files
 from bitcert.report.bounds_series import differences
 
@@ -129,11 +129,11 @@ def bounds_command(
         _note_weights(model, weights)
         request = _Request(network, initial, sample, held, preprocessing, stability, found, settings)
         _print_plan(request)
-        table = _compute(request, _shards_folder(folder), progress).named(model)
-        progress("drawing", 0.0)
-        files = {BOUNDS_FILE: table.to_json().encode(), **bounds_files(table)}
-        write_output(folder, files, BOUNDS_FILES)
-    remove_folder(_shards_folder(folder))
+        with intermediate_folder(folder, "shards") as shards:
+            table = _compute(request, shards, progress).named(model)
+            progress("drawing", 0.0)
+            files = {BOUNDS_FILE: table.to_json().encode(), **bounds_files(table)}
+            write_output(folder, files, BOUNDS_FILES)
     if json_output:
         print(table.rows_json(), end="")
         return
@@ -229,11 +229,6 @@ def _print_plan(request: _Request) -> None:
         f"initial weights {'given' if request.init is not None else 'not given'}; certificates: {found}."
     )
     Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
-
-
-def _shards_folder(out: Path) -> Path:
-    out = Path(os.path.abspath(out))
-    return out.with_name(f".{out.name}.shards")
 
 
 def _series(named: str, over: str, at: str, out: Path, json_output: bool) -> None:

@@ -43,11 +43,19 @@ from bitcert.helper.weights import HELPER_FILE
 from bitcert.looks import LookBook
 from bitcert.losses import is_users, parse_losses
 from bitcert.measure import StabilityProfile, network_hash
-from bitcert.network import Architecture, Network, OpaqueModel, load_model
+from bitcert.network import (
+    Architecture,
+    Network,
+    OpaqueModel,
+    load_model,
+    operations_in_words,
+    operations_per_sample,
+)
 from bitcert.output import check_output_folder, write_output
 from bitcert.pipeline import BestCertificate, CertifyRequest, certified, certify_best, search_checkpoint
 from bitcert.report import render_report, terminal_summary
 from bitcert.verify import Status, Verification, verify
+from bitcert.workload import WorkLimit
 
 Shown = TypeVar("Shown", StabilityProfile, BoundTable)
 
@@ -229,6 +237,7 @@ def _verify_files(files: dict[str, bytes], loaded: _Loaded, found: BestCertifica
             losses=[name for name in loaded.request.losses if is_users(name)],
             counts=found.counts,
             progress=progress,
+            limit=WorkLimit(None),
         )
 
 
@@ -252,6 +261,9 @@ def _print_notes(options: Options, loaded: _Loaded, console: Console) -> None:
     size = "" if memory is None else f", about {memory / 2**20:,.0f} MiB beside the program"
     kind = "search" if options.searches else "training"
     console.print(f"Plan: {len(loaded.sample):,} samples, at most {options.seconds:g} s of {kind}{size}.")
+    if isinstance(seen, Network):
+        words = operations_in_words(len(loaded.sample) * operations_per_sample(seen.architecture))
+        console.print(f"Counting a message once takes {words}.", soft_wrap=True)
     named = options.model is not None and not options.model.endswith(".pt2") and loaded.network is not None
     if named and options.weights is None:
         console.print("Note: no --weights given; the weights that the factory itself sets are compressed.")

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from bitcert.cli.common import load_network, preprocessing_for, progress_bar
 from bitcert.data import Role, load_sample
-from bitcert.evaluate import DecisionRule
-from bitcert.network import Network, estimate_plan
+from bitcert.helper.problem import examples_at_a_time
+from bitcert.network import Network, estimate_plan, operations_in_words
 
 
 def check_command(
@@ -46,8 +46,9 @@ def check_command(
         for entry in entries:
             console.print(f"{kind}: {entry}", markup=False)
     console.print(f"Captured: {network.num_parameters:,} parameters, replay within {report.deviation:.1e} of eager.")
-    plan = estimate_plan(network, len(sample), DecisionRule().batch_size)
+    batch_size = examples_at_a_time(network.architecture, sample.input_shape, sample.num_classes)
+    plan = estimate_plan(network, len(sample), batch_size)
     console.print(
-        f"Plan for {len(sample):,} samples: one pass about {plan.estimate_seconds():.1f} s and "
+        f"Plan for {len(sample):,} samples: one pass {operations_in_words(plan.operations)}, and "
         f"{plan.memory_bytes / 2**20:.0f} MiB; fine-tuning about {plan.gradient_bytes / 2**20:.0f} MiB a batch."
     )

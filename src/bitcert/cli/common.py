@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ from bitcert.data import Role, Sample, load_sample
 from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.evaluate import Progress as Report
 from bitcert.helper import Preprocessing
+from bitcert.locking import claimed
 from bitcert.measure import StabilityProfile
 from bitcert.network import Network, OpaqueModel, capture, capture_opaque, load_model
 from bitcert.original import Original, check_unlabelled, unlabelled_sample
 
-MAX_FILE_BYTES = 1 << 28
+MAX_FILE_BYTES = 1 << 25
 MAX_REASON = 300
 
 
@@ -109,9 +109,6 @@ def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: 
     Raises:
         CaptureError: when neither works; the first reason is told.
     """
-    # A factory beside the user is the usual case; python -m would have put this folder on the path.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     loaded = load_model(spec, weights)
     example = preprocessing(sample.inputs[:2])
     try:
@@ -226,6 +223,17 @@ def _check_width(num_outputs: int, sample: Sample) -> None:
         got = f"{num_outputs} outputs"
         do = "use the data this network was trained for, or a network with one output per class"
         raise InputError(f"a network with {sample.num_classes} outputs, one per class of {sample.name}", got, do)
+
+
+@contextmanager
+def intermediate_folder(out: Path, kind: str) -> Iterator[Path]:
+    """A hidden folder beside ``out`` for finished parts: gone after success, kept for the next run after anything else.
+
+    Another run that is writing to the same ``out`` has its own.
+    """
+    out = Path(os.path.abspath(out))
+    with claimed(out.with_name(f".{out.name}.{kind}")) as folder:
+        yield folder
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from bitcert.cli.codecs import captured, load_helper_weights
 from bitcert.cli.common import (
     Device,
     check_device,
+    intermediate_folder,
     load_holdout,
     load_network,
     preprocessing_for,
@@ -24,7 +24,7 @@ from bitcert.comparison import CompareSettings, ComparisonPlan, compare, plan_co
 from bitcert.data import Role, load_sample
 from bitcert.errors import InputError
 from bitcert.helper import Helper
-from bitcert.output import COMPARE_FILES, check_output_folder, remove_folder, write_output
+from bitcert.output import COMPARE_FILES, check_output_folder, write_output
 from bitcert.report import comparison_files, comparison_summary
 
 COMPARISON_FILE = "comparison.json"
@@ -71,21 +71,20 @@ def compare_command(
                 "Note: no --weights given; the weights that the factory itself sets are compared.", soft_wrap=True
             )
         _print_plan(errors, plan_comparison(network, sample, settings, names, held), len(sample))
-        rows = _rows_folder(out)
-        comparison = compare(
-            network,
-            sample,
-            settings,
-            codecs=names,
-            holdout=held,
-            helper=known,
-            folder=rows,
-            progress=progress,
-        ).named(model)
-        progress("drawing", 0.0)
-        files = {COMPARISON_FILE: comparison.to_json().encode(), **comparison_files(comparison)}
-        write_output(out, files, COMPARE_FILES)
-    remove_folder(rows)
+        with intermediate_folder(out, "rows") as rows:
+            comparison = compare(
+                network,
+                sample,
+                settings,
+                codecs=names,
+                holdout=held,
+                helper=known,
+                folder=rows,
+                progress=progress,
+            ).named(model)
+            progress("drawing", 0.0)
+            files = {COMPARISON_FILE: comparison.to_json().encode(), **comparison_files(comparison)}
+            write_output(out, files, COMPARE_FILES)
     if json_output:
         print(comparison.to_json(), end="")
         return
@@ -122,8 +121,3 @@ def _print_plan(console: Console, plan: ComparisonPlan, num_samples: int) -> Non
         console.print(
             f"Note: no usual strengths: {', '.join(plan.without)}; use bitcert compress.", markup=False, soft_wrap=True
         )
-
-
-def _rows_folder(out: Path) -> Path:
-    out = Path(os.path.abspath(out))
-    return out.with_name(f".{out.name}.rows")

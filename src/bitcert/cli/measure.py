@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from rich.console import Console
 from bitcert.cli.common import (
     Device,
     check_device,
+    intermediate_folder,
     load_initial,
     load_network,
     parse_numbers,
@@ -26,7 +26,7 @@ from bitcert.helper import Preprocessing
 from bitcert.measure import MeasureSettings, StabilityProfile, Structure, measure, plan_measure
 from bitcert.measure.subset import drawn
 from bitcert.network import Network
-from bitcert.output import MEASURE_FILES, check_output_folder, remove_folder, write_output
+from bitcert.output import MEASURE_FILES, check_output_folder, write_output
 from bitcert.report import stability_files, stability_summary
 
 PROFILE_FILE = "profile.json"
@@ -105,20 +105,19 @@ def measure_command(
             Console(stderr=True, highlight=False).print(note)
         request = _Request(network, initial, random_init, sample, preprocessing, settings)
         _print_plan(request, len(whole))
-        shards = _shards_folder(out)
-        profile = measure(
-            network,
-            sample,
-            settings,
-            preprocessing=preprocessing,
-            init=initial,
-            random_init=random_init,
-            folder=shards,
-            progress=progress,
-        ).named(model)
-        progress("drawing", 0.0)
-        write_output(out, _files(profile), MEASURE_FILES)
-    remove_folder(shards)
+        with intermediate_folder(out, "shards") as shards:
+            profile = measure(
+                network,
+                sample,
+                settings,
+                preprocessing=preprocessing,
+                init=initial,
+                random_init=random_init,
+                folder=shards,
+                progress=progress,
+            ).named(model)
+            progress("drawing", 0.0)
+            write_output(out, _files(profile), MEASURE_FILES)
     if json_output:
         print(profile.to_json(), end="")
         return
@@ -137,19 +136,15 @@ def _print_plan(request: _Request, whole: int) -> None:
     plan = plan_measure(request.network, request.sample, request.settings)
     structure = Structure.of(request.network.architecture)
     twice = request.init is not None or request.random_init
-    seconds = plan.seconds * (2 if twice else 1)
+    seconds, flops = (amount * (2 if twice else 1) for amount in (plan.seconds, plan.flops))
     drawn = f" of {whole:,}, drawn with seed {request.settings.seed}" if len(request.sample) < whole else ""
     text = (
         f"Plan: {len(request.sample):,} samples{drawn}, {len(structure.layers)} weight layers in "
         f"{len(structure.pairs)} connected pairs{', the network and its untrained twin' if twice else ''}, about "
-        f"{max(seconds, 1):,.0f} s on two cores and {plan.memory_bytes / 2**20:,.0f} MiB beside the data."
+        f"{flops:.2g} operations, {max(seconds, 1):,.0f} s on two cores, and {plan.memory_bytes / 2**20:,.0f} MiB "
+        "beside the data."
     )
     Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
-
-
-def _shards_folder(out: Path) -> Path:
-    out = Path(os.path.abspath(out))
-    return out.with_name(f".{out.name}.shards")
 
 
 def _files(profile: StabilityProfile) -> dict[str, bytes]:

@@ -16,6 +16,7 @@ from bitcert.cli.common import load_opaque, load_original, progress_bar
 from bitcert.errors import InputError
 from bitcert.report.words import condition_rows, helper_size, self_contained
 from bitcert.verify import Status, Verification, verify
+from bitcert.workload import MAX_OPERATIONS, WorkLimit
 
 
 def verify_command(
@@ -40,12 +41,18 @@ def verify_command(
     commitment: Annotated[
         str | None, typer.Option(help="The hash of bitcert helper that was published before the data were opened.")
     ] = None,
+    max_operations: Annotated[
+        float, typer.Option(help="Operations that counting may take at most; a day on one core.")
+    ] = MAX_OPERATIONS,
     json_output: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Check a certificate: exit 0 valid, 1 invalid (says which line fails), 2 cannot be checked (says why)."""
     if weights is not None and original is None:
         raise InputError("an original network for --weights", "weights alone", "name it first, with --original")
-    console = Console(highlight=False, soft_wrap=True)
+    if not 0 < max_operations < float("inf"):
+        raise InputError("a positive number for --max-operations", f"{max_operations:g}", "give e.g. 1e16")
+    console, errors = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+    limit = WorkLimit(int(max_operations), partial(errors.print, markup=False))
     with progress_bar(Console(stderr=True)) as progress:
         make = None if model is None else partial(load_opaque, model)
         load = None if original is None else partial(load_original, original, weights)
@@ -58,6 +65,7 @@ def verify_command(
             losses=tuple(loss or ()),
             commitment=commitment,
             progress=progress,
+            limit=limit,
         )
     if json_output:
         lines = [{"name": line.name, "holds": line.holds, "detail": line.detail} for line in outcome.lines]

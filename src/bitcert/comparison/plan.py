@@ -17,7 +17,7 @@ from bitcert.codecs.registry import CODECS, find_codec
 from bitcert.codecs.search import is_trained
 from bitcert.data import Sample
 from bitcert.errors import InputError
-from bitcert.evaluate import DecisionRule
+from bitcert.helper.problem import examples_at_a_time
 from bitcert.network import Network, estimate_plan
 
 LEAST_TRAINING = 60.0
@@ -121,7 +121,8 @@ def plan_comparison(
         instead = _others(group[0]) if len(group) == 1 and group[0] not in (codecs or ()) else ()
         entries += [Entry(codec, share / len(group), instead) for codec in group]
     counted = len(sample) + (0 if holdout is None else len(holdout))
-    cost = estimate_plan(network, counted, DecisionRule().batch_size)
+    batch_size = examples_at_a_time(network.architecture, sample.input_shape, sample.num_classes)
+    cost = estimate_plan(network, counted, batch_size)
     logits = len(sample) * sample.num_classes
     memory = cost.memory_bytes + 8 * cost.parameter_bytes + DEVIATION_BYTES * len(sample)
     return ComparisonPlan(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bitcert.comparison.records import ComparisonRow, read_row
 from bitcert.errors import DecodeError
+from bitcert.locking import replacing
 from bitcert.measure.codec import encode, parse
 
 ROWS_FILE = "rows.jsonl"
@@ -59,12 +60,10 @@ class RowStore:
         self._lines[key] = json.dumps({"key": key, "row": encode(row)}, sort_keys=True, allow_nan=False)
         if self.folder is None:
             return
-        partial = self.folder / f"{ROWS_FILE}.partial"
-        with open(partial, "w", encoding="utf-8") as file:
+        with replacing(self.folder / ROWS_FILE) as partial, open(partial, "w", encoding="utf-8") as file:
             file.write("".join(line + "\n" for line in self._lines.values()))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, self.folder / ROWS_FILE)
 
     def checkpoint(self, key: str) -> Path | None:
         """Where the training of a row keeps its state."""

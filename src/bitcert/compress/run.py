@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from bitcert.certify import occam_bound
 from bitcert.coding import Ledger
 from bitcert.evaluate import Progress
 from bitcert.helper import Helper
+from bitcert.locking import replacing
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,12 @@ class Checkpoint:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"identity": self.identity, "values": json.dumps(dict(values))}
-        partial = self.path.with_name(self.path.name + ".partial")
-        try:
-            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, partial, metadata)
-        except SafetensorError as error:
-            partial.unlink(missing_ok=True)
-            raise OSError(f"no checkpoint at {partial}: {error}") from error
-        os.replace(partial, self.path)
+        whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        with replacing(self.path) as partial:
+            try:
+                save_file(whole, partial, metadata)
+            except SafetensorError as error:
+                raise OSError(f"no checkpoint at {partial}: {error}") from error
 
     def load(self) -> tuple[dict[str, object], dict[str, torch.Tensor]] | None:
         """The last saved state, or ``None`` when there is none of this identity that can be read."""

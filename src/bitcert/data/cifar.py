@@ -38,7 +38,7 @@ def read_cifar(folder: Path, split: str) -> tuple[Array, Array]:
 def _read_batch(path: Path) -> Array:
     try:
         size = path.stat().st_size
-        check_size(path, size, size)
+        check_size(path, size, size, size)
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise unreadable(path, error) from error

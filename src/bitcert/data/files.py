@@ -1,12 +1,14 @@
 """What every reader of data files shares: the size bound and the sentence for a file that cannot be read.
 
 Data files are treated as hostile: no reader allocates what a header declares before the declared size has been
-compared with the bound below and with what a file of that length can hold. Not guaranteed: that the content is what
-its name says.
+compared with what a file of that length can hold, and with what it may: a small file may fill half a gigabyte, any file
+64 times its own size, or whatever the environment variable ``BITCERT_MAX_DATA_BYTES`` says. Not guaranteed: that the
+content is what its name says.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,19 @@ import numpy as np
 from bitcert.data.sample import Array
 from bitcert.errors import InputError
 
+LIMIT_VARIABLE = "BITCERT_MAX_DATA_BYTES"
+"""Environment variable with the most bytes that a reader may allocate for one array, instead of the rule below."""
+
+FREE_BYTES = 1 << 29
+MAX_EXPANSION = 64
+"""An array may take :data:`FREE_BYTES`, or so many times the size of the file it is read from: pixels of images shrink
+to a quarter, sparse features to a thirtieth; what shrinks more is small, or a bomb."""
+
+BYTES_AN_EXAMPLE = 64
+"""What a sample keeps for each example beside its input: the label, a hash, and copies of them while it is checked."""
+
 MAX_BYTES = 16 << 30
-"""No reader allocates more than this for one array, in bytes (16 GiB)."""
+"""Most bytes for data that come from no file."""
 
 MAX_DEFLATE_RATIO = 1032
 """Deflate cannot expand one byte to more than this many, so a larger declared size is a lie."""
@@ -34,17 +47,44 @@ def unreadable(path: Path, error: BaseException) -> InputError:
     )
 
 
-def check_size(path: Path, declared_bytes: int, available_bytes: int) -> None:
-    """Refuse a declared array size that is beyond the bound or that ``available_bytes`` of file cannot hold.
+def byte_limit(usual: int) -> int:
+    """Bytes that may be allocated: what the environment variable says, else ``usual``.
+
+    Raises:
+        InputError: the variable is no whole number.
+    """
+    stated = os.environ.get(LIMIT_VARIABLE)
+    if not stated:
+        return usual
+    try:
+        return int(stated)
+    except ValueError:
+        got = repr(stated[:100])
+        raise InputError(f"a whole number of bytes in {LIMIT_VARIABLE}", got, "set e.g. 32000000000") from None
+
+
+def check_size(path: Path, declared_bytes: int, available_bytes: int, file_bytes: int, num_examples: int = 0) -> None:
+    """Refuse a declared array size that is beyond the rule or that the file cannot hold.
+
+    Args:
+        path: for the error.
+        declared_bytes: what a header says.
+        available_bytes: the most that the content of the file can unfold to.
+        file_bytes: size of the file, or of all files of a folder.
+        num_examples: first length of the array, if known: many tiny examples take more than their bytes.
 
     Raises:
         InputError: naming the file and both sizes.
     """
-    if declared_bytes > MAX_BYTES:
-        raise refused(path, f"arrays of at most {MAX_BYTES} bytes", f"a declared size of {declared_bytes} bytes")
     if declared_bytes > available_bytes:
         got = f"{declared_bytes} declared where the file holds at most {available_bytes}"
         raise refused(path, "as many bytes as the header declares", got)
+    allowed = byte_limit(max(FREE_BYTES, MAX_EXPANSION * file_bytes))
+    needed = max(declared_bytes, BYTES_AN_EXAMPLE * num_examples)
+    if needed > allowed:
+        do = f"if you trust the file, set {LIMIT_VARIABLE}={needed}"
+        many = "" if needed == declared_bytes else f" ({num_examples} examples)"
+        raise refused(path, f"arrays of at most {allowed} bytes", f"a declared size of {needed} bytes{many}", do)
 
 
 def channels_first(inputs: Array) -> Array:

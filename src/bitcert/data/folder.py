@@ -41,7 +41,8 @@ def read_image_folder(folder: Path) -> tuple[Array, Array, int]:
         raise InputError(expected, str(len(classes)), "put the images of each class in its own subfolder")
     files = [(path, label) for label, each in enumerate(classes) for path in _images_of(each)]
     first = _read_image(files[0][0])
-    check_size(folder, len(files) * first.nbytes, len(files) * first.nbytes)
+    whole = len(files) * first.nbytes
+    check_size(folder, whole, whole, sum(path.stat().st_size for path, _ in files), len(files))
     images = np.empty((len(files), *first.shape), np.uint8)
     for row, (path, _) in enumerate(files):
         image = _read_image(path)

@@ -44,15 +44,15 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         with open(path, "rb") as raw:
             if raw.read(2) != b"\x1f\x8b":
                 raw.seek(0)
-                return _read_stream(raw, path, available)
+                return _read_stream(raw, path, available, available)
             raw.seek(0)
             with gzip.GzipFile(fileobj=raw) as stream:
-                return _read_stream(cast(BinaryIO, stream), path, available * MAX_DEFLATE_RATIO)
+                return _read_stream(cast(BinaryIO, stream), path, available * MAX_DEFLATE_RATIO, available)
     except (OSError, EOFError, MemoryError, zlib.error) as error:
         raise unreadable(path, error) from error
 
 
-def _read_stream(stream: BinaryIO, path: Path, available_bytes: int) -> NDArray[np.uint8]:
+def _read_stream(stream: BinaryIO, path: Path, available_bytes: int, file_bytes: int) -> NDArray[np.uint8]:
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0":
         raise refused(path, "an IDX header (two zero bytes, type, axes)", repr(head), "pass an IDX file")
@@ -63,7 +63,7 @@ def _read_stream(stream: BinaryIO, path: Path, available_bytes: int) -> NDArray[
     if len(lengths) < 4 * head[3]:
         raise refused(path, "a complete IDX header", "a truncated one")
     shape = struct.unpack(f">{head[3]}I", lengths)
-    check_size(path, prod(shape), available_bytes)
+    check_size(path, prod(shape), available_bytes, file_bytes, shape[0])
     data = np.empty(prod(shape), np.uint8)
     got_bytes = _fill(stream, data)
     if got_bytes < len(data):

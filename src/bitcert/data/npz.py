@@ -1,8 +1,8 @@
 """Arrays ``x`` and ``y`` from an ``.npz`` archive, never through pickle and never beyond a stated size.
 
 ``numpy.load`` trusts the shape in a member's header. Here each member's header is read first and compared with the
-member's real length, its compressed length (deflate expands at most 1,032 times) and the bound of
-:data:`bitcert.data.files.MAX_BYTES`; only then is memory taken.
+member's real length, its compressed length (deflate expands at most 1,032 times) and the rule of
+:mod:`bitcert.data.files`; only then is memory taken.
 """
 
 from __future__ import annotations
@@ -77,13 +77,14 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
         raise refused(
             path, f"{name} stored or deflated", f"zip method {info.compress_type}", "write it with numpy.savez"
         )
-    check_size(path, info.file_size, info.compress_size * MAX_DEFLATE_RATIO)
+    check_size(path, info.file_size, info.compress_size * MAX_DEFLATE_RATIO, path.stat().st_size)
     with archive.open(info) as stream:
         shape, fortran, dtype = _read_header(stream, name, path)
         size = prod(shape) * dtype.itemsize
         if size != info.file_size - stream.tell():
             got = f"{size} for shape {list(shape)[:8]} of {dtype} where it holds {info.file_size - stream.tell()}"
             raise refused(path, f"as many bytes in {name} as its header declares", got)
+        check_size(path, size, size, path.stat().st_size, shape[0] if shape else 1)
         data, position = np.empty(size, np.uint8), 0
         while chunk := stream.read(1 << 20):
             data[position : position + len(chunk)] = np.frombuffer(chunk, np.uint8)

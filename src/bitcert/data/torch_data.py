@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bitcert.data.files import MAX_BYTES
+from bitcert.data.files import LIMIT_VARIABLE, MAX_BYTES, byte_limit
 from bitcert.data.sample import Array, Role, Sample
 from bitcert.errors import InputError
 
@@ -192,15 +192,16 @@ def _batch_of_one(item: Any, role: Role, name: str) -> tuple[Array, Array | None
 def _joined(batches: Iterable[tuple[Array, Array | None]], name: str) -> tuple[Array, Array | None]:
     inputs: list[Array] = []
     labels: list[Array] = []
-    size = 0
+    size, limit = 0, byte_limit(MAX_BYTES)
     for position, (x, y) in enumerate(batches):
         first = inputs[0] if inputs else x
         if x.shape[1:] != first.shape[1:] or x.dtype != first.dtype:
             got = f"{list(x.shape[1:])} {x.dtype} in item {position} after {list(first.shape[1:])} {first.dtype}"
             raise InputError(f"inputs of one shape and dtype in {name!r}", got, "bring them to one shape")
         size += x.nbytes
-        if size > MAX_BYTES:  # also ends data without an end
-            raise InputError(f"at most {MAX_BYTES} bytes in {name!r}", "more", "pass a smaller sample")
+        if size > limit:  # also ends data without an end
+            do = f"pass a smaller sample, or set {LIMIT_VARIABLE}"
+            raise InputError(f"at most {limit} bytes in {name!r}", "more", do)
         inputs.append(x)
         if y is not None:
             labels.append(y)

@@ -31,6 +31,7 @@ Values = NDArray[np.generic]
 
 MAX_BATCH_SIZE = 1000
 MAX_BATCH_ELEMENTS = 1 << 26
+MAX_BATCH_PEAK = 1 << 30
 MAX_CONSTANTS = 256
 """A helper with more uncoded numbers is refused: what many numbers say belongs in parameters, where it costs bits."""
 
@@ -143,12 +144,9 @@ class Helper:
     def batch_size(self) -> int:
         """Examples evaluated at a time: a fixed function of the helper, so that nobody chooses it by its result.
 
-        At most 1000, and few enough that no value of the network exceeds :data:`MAX_BATCH_ELEMENTS` entries.
+        As :func:`examples_at_a_time`.
         """
-        largest = max(math.prod(self.input_shape), 8 * self.num_classes)
-        if isinstance(self.predictor, Architecture):
-            largest = max(largest, *self.predictor.propagation.elements.values())
-        return max(1, min(MAX_BATCH_SIZE, MAX_BATCH_ELEMENTS // largest))
+        return examples_at_a_time(self.predictor, self.input_shape, self.num_classes)
 
     @property
     def num_constants(self) -> int:
@@ -202,6 +200,18 @@ class Helper:
 def description_hash(described: Mapping[str, object]) -> str:
     """SHA-256 (hex) of a helper's description."""
     return hashlib.sha256(json.dumps(dict(described), sort_keys=True).encode()).hexdigest()
+
+
+def examples_at_a_time(predictor: object, input_shape: tuple[int, ...], num_classes: int) -> int:
+    """Examples that a network is evaluated on at a time, a function of its structure alone.
+
+    At most 1000; few enough that no value exceeds :data:`MAX_BATCH_ELEMENTS` entries, and that all that is in memory at
+    once, what the operations take beside their results included, stays within :data:`MAX_BATCH_PEAK`.
+    """
+    largest, peak = max(math.prod(input_shape), 8 * num_classes), 1
+    if isinstance(predictor, Architecture):
+        largest, peak = max(largest, *predictor.propagation.elements.values()), predictor.propagation.peak
+    return max(1, min(MAX_BATCH_SIZE, MAX_BATCH_ELEMENTS // largest, MAX_BATCH_PEAK // peak))
 
 
 def write_classes(writer: MessageWriter, helper: Helper) -> None:

@@ -31,13 +31,7 @@ from bitcert.helper import Preprocessing
 from bitcert.measure.assembly import Finished, assemble
 from bitcert.measure.layers import Structure
 from bitcert.measure.linearisation import Linearisation
-from bitcert.measure.planning import (
-    MeasurePlan,
-    affordable_smoothness,
-    is_out_of_memory,
-    out_of_memory,
-    plan_measure,
-)
+from bitcert.measure.planning import MeasurePlan, affordable_smoothness, out_of_memory, plan_measure
 from bitcert.measure.producers import PRODUCERS, Preparation, as_array, derive
 from bitcert.measure.profile import StabilityProfile
 from bitcert.measure.settings import BatchContext, MeasureSettings, check_available
@@ -46,6 +40,7 @@ from bitcert.measure.store import Shard, ShardStore
 from bitcert.measure.table import distances_from, measure_weights
 from bitcert.measure.twin import initial_network, random_twin
 from bitcert.network import Network
+from bitcert.network.memory import is_out_of_memory
 
 _FORMAT = "bitcert shards 2"
 _PILOT_SIZE = 16

@@ -1,8 +1,8 @@
 """What a measurement will cost and the sizes of batches and shards, before anything is computed.
 
 Seconds come from counted floating-point operations at the speed of modest CPU cores; memory from the sizes of the
-values a batch keeps and of the noise copies a producer makes of them. Both are estimates, NOT limits: kernels
-have workspaces, and speed depends on the machine. The rule for the sizes depends on the network, the settings and the
+values a batch keeps, of the noise copies a producer makes of them, and of what the operations take meanwhile. Both are
+estimates, NOT limits: speed depends on the machine. The rule for the sizes depends on the network, the settings and the
 number of examples only, so that an interrupted run finds its shards again.
 """
 
@@ -52,6 +52,7 @@ class MeasurePlan:
         batch_size: examples computed at a time.
         shard_size: examples whose results are written together, a multiple of the batch size.
         num_samples: examples in all.
+        flops: floating-point operations of all examples.
     """
 
     seconds: float
@@ -59,6 +60,7 @@ class MeasurePlan:
     batch_size: int
     shard_size: int
     num_samples: int
+    flops: float = 0.0
 
     @property
     def num_shards(self) -> int:
@@ -85,7 +87,7 @@ def plan_measure(network: Network, sample: Sample, settings: MeasureSettings | N
     per_shard = int(min(MAX_SHARD_SIZE, SHARD_SECONDS * FLOPS_PER_SECOND * len(sample) / max(flops, 1.0)))
     seconds = START_SECONDS + flops / (FLOPS_PER_SECOND * torch.get_num_threads())
     shard_size = min(len(sample), max(1, per_shard // batch_size) * batch_size)
-    return MeasurePlan(seconds, needed, batch_size, max(shard_size, batch_size), len(sample))
+    return MeasurePlan(seconds, needed, batch_size, max(shard_size, batch_size), len(sample), flops)
 
 
 def memory_limit(device: str) -> int | None:
@@ -122,8 +124,8 @@ def _memory(architecture: Architecture, structure: Structure, settings: MeasureS
         copies = max(copies, settings.draws)
     if "noise_sensitivity" in wanted:
         copies = max(copies, settings.sensitivity_draws)
-    largest = max(elements.values())
-    each = itemsize * (3 * sum(elements.values()) + 4 * copies * largest)
+    largest, scratch = max(elements.values()), max(architecture.propagation.scratch.values())
+    each = itemsize * (3 * sum(elements.values()) + copies * (4 * largest + scratch))
     projected = settings.draws if "smoothness" in wanted else 0
     fixed = itemsize * (architecture.num_parameters * (3 + projected) + 6 * _ROW_CHUNK) + (1 << 27)
     return each, fixed
@@ -170,22 +172,6 @@ def affordable_smoothness(
         return min(num_samples, settings.smoothness_samples)
     each = max(1.0, _smoothness_flops(architecture, structure, settings))
     return min(num_samples, max(LEAST_SMOOTHNESS_SAMPLES, int(SMOOTHNESS_FLOPS / each)))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch, numpy or Python ran out of memory; looks behind an error that was raised from one."""
-    while error is not None:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-            return True
-        text = str(error).lower()
-        if isinstance(error, RuntimeError) and any(
-            words in text for words in ("out of memory", "not enough memory", "can't allocate memory")
-        ):
-            return True
-        if error.__cause__ is None:
-            return False
-        error = error.__cause__
-    return False
 
 
 def out_of_memory(batch_size: int) -> InputError:

@@ -9,7 +9,6 @@ as good as absent. It does NOT protect from someone who writes false numbers und
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import re
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcert.errors import InputError
+from bitcert.locking import replacing
 
 COLUMN_BYTES = 1 << 26
 """Memory for the columns that are read at a time."""
@@ -110,22 +110,16 @@ class ShardStore:
             InputError: when the folder cannot be written to or the disk is full.
         """
         path = self.path(shard.start, shard.stop)
-        partial = path.with_name(path.name + ".partial")
         content = {
             name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for name, array in shard.arrays.items()
         }
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with open(partial, "wb") as file:
+            with replacing(path) as partial, open(partial, "wb") as file:
                 np.savez(file, allow_pickle=False, **{_IDENTITY: np.array(self.identity)}, **content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, path)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            if not isinstance(error, OSError):
-                raise
+        except OSError as error:
             got = f"{error.strerror or error} at {self.folder}"
             raise InputError("a folder that finished shards can be written to", got, "choose another folder") from error
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bitcert.errors import InputError
+from bitcert.locking import replacing
 
 FORMAT = "bitcert-track-2"
 _FORMER = "bitcert-track-1"
@@ -90,16 +91,10 @@ class TrackFile:
 
     def _replace(self, content: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".partial")
-        try:
-            with open(partial, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with replacing(self.path) as partial, open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
 
     def _header(self) -> dict[str, Any]:
         labels = {name: list(places) for name, places in self.labels.items()}

@@ -9,7 +9,7 @@ from bitcert.network.capture import capture
 from bitcert.network.load import LoadedModel, load_model, read_state_dict
 from bitcert.network.network import CaptureReport, Network
 from bitcert.network.opaque import OpaqueModel, capture_opaque
-from bitcert.network.plan import Plan, estimate_plan
+from bitcert.network.plan import Plan, estimate_plan, operations_in_words, operations_per_sample
 from bitcert.network.predictor import Predictor
 
 __all__ = [
@@ -27,5 +27,7 @@ __all__ = [
     "capture_opaque",
     "estimate_plan",
     "load_model",
+    "operations_in_words",
+    "operations_per_sample",
     "read_state_dict",
 ]

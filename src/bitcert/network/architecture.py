@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bitcert.errors import InputError
 from bitcert.network.attributes import Attribute
+from bitcert.network.memory import is_out_of_memory
 from bitcert.network.operations import OPERATIONS, WEIGHT_OPERATIONS
 from bitcert.network.shapes import INPUT, Propagation, propagate
 
@@ -118,6 +119,10 @@ class Architecture:
         # evaluated here so that no invalid architecture can exist
         _ = self.propagation
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Architecture:
+        # nothing in it ever changes, so a copy of a module that holds it may share it
+        return self
+
     @property
     def output(self) -> str:
         """Name of the node that holds the logits."""
@@ -196,7 +201,9 @@ class Architecture:
         try:
             return OPERATIONS[node.op].run(tensors, node.attributes, batch)
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
-            # e.g. a token outside its table, or no memory left
+            if is_out_of_memory(error):
+                raise
+            # e.g. a token outside its table
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(f"inputs that node {node.name!r} can compute with", line[:200], "check data") from error
 

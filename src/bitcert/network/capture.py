@@ -8,33 +8,32 @@ these batches, NOT a proof of equality on every input. The certificate speaks of
 
 from __future__ import annotations
 
-import copy
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from bitcert.errors import CaptureError
 from bitcert.network import handlers  # noqa: F401  (fills the table of handlers)
 from bitcert.network.architecture import Architecture, Node, ParameterSpec
+from bitcert.network.checks import (
+    Function,
+    check_eager,
+    check_example,
+    check_finite,
+    check_replay,
+    evaluation_copy,
+)
 from bitcert.network.fold import BATCH_NORM, Folded, fold_batch_norms
-from bitcert.network.lowering import Lowering, is_symbolic
+from bitcert.network.lowering import Lowering, ancestors, is_symbolic
 from bitcert.network.network import CaptureReport, Network
 from bitcert.network.shapes import INPUT, ShapeError
-
-REPLAY_TOLERANCE = 1e-5
-Function = Callable[[Tensor], Tensor]
-
-
-def one_line(error: BaseException) -> str:
-    """First line of an exception's message, cut to 200 characters."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
+from bitcert.network.user_code import one_line
 
 
 @dataclass(frozen=True)
@@ -83,26 +82,24 @@ def understand(model: nn.Module | ExportedProgram, example: Tensor) -> Understoo
 
 def _understand(model: nn.Module | ExportedProgram, example: Tensor) -> Understood:
     notes: list[str] = []
+    eager: Function | None = None
     if isinstance(model, nn.Module):
-        module = evaluation_copy(model, notes)
+        eager = module = evaluation_copy(model, notes)
         check_finite({**dict(module.named_parameters()), **dict(module.named_buffers())})
-        eager: Function = module
-        logits = check_eager(eager, example)
+        outputs = int(check_eager(module, example).shape[1])
         exported = _export(module, example)
     else:
-        exported = model
-        try:
-            eager = exported.module(check_guards=False)
-        except (AttributeError, AssertionError, TypeError, ValueError, KeyError, RuntimeError) as error:
-            got = f"one whose parts do not fit together ({one_line(error)})"
-            raise CaptureError("a consistent exported program", got, "export the model again") from error
-        logits = check_eager(eager, example)
+        exported, outputs = model, _recorded(model, example)
     program = _resolve(exported)
     check_finite(program.values)
     lowering = _lower(program)
     folded = fold_batch_norms(lowering[0], program.values, lowering[1])
     dropped = _account(program, lowering[0])
-    architecture = _architecture(folded, example, int(logits.shape[1]))
+    architecture = _architecture(folded, example, outputs)
+    if eager is None:
+        # a file from elsewhere: nothing of it runs before its sizes are known to be within the limits
+        eager = _runnable(exported)
+        check_eager(eager, example)
     parameters = {spec.name: folded.parameters[spec.name] for spec in architecture.parameters}
     deviation = check_replay(eager, architecture, parameters, example)
     report = CaptureReport(folded.notes, program.tied, dropped, tuple(notes), deviation)
@@ -110,60 +107,42 @@ def _understand(model: nn.Module | ExportedProgram, example: Tensor) -> Understo
     return Understood(network, tuple(lowering[0]), lowering[1], program.values, program.targets)
 
 
-def check_example(example: Tensor) -> Tensor:
-    """The example on the CPU with at least two rows, float32 or int64.
+def _recorded(exported: ExportedProgram, example: Tensor) -> int:
+    """Number of outputs that a program says it has; its input must be of the example's shape and kind.
 
     Raises:
-        CaptureError: not a batch of finite float32 numbers or of int64 tokens.
+        CaptureError: it says nothing usable, or is for other inputs.
     """
-    if not isinstance(example, Tensor) or example.dim() < 2 or example.numel() == 0:
-        got = f"shape {list(example.shape)}" if isinstance(example, Tensor) else type(example).__name__
-        raise CaptureError("an example batch [batch, ...] with at least one input", got, "pass a batch of real inputs")
-    if example.dtype not in (torch.float32, torch.int64):
-        raise CaptureError("an example of float32 or int64", str(example.dtype), "convert it")
-    if not bool(torch.isfinite(example.double()).all()):
-        raise CaptureError("an example of finite numbers", "NaN or infinity", "clean the data")
-    example = example.detach().cpu()
-    return torch.cat([example, example]) if len(example) == 1 else example
+    users = {s.arg.name for s in exported.graph_signature.input_specs if s.kind == InputKind.USER_INPUT}
+    inputs = [node.meta.get("val") for node in exported.graph.nodes if node.name in users]
+    found = exported.graph.output_node().args[0]
+    leaf = found[0] if isinstance(found, list | tuple) and len(found) == 1 else found
+    value = leaf.meta.get("val") if isinstance(leaf, fx.Node) else None
+    if len(inputs) == 1 and isinstance(inputs[0], Tensor):
+        wanted, kind = list(inputs[0].shape[1:]), inputs[0].dtype
+        if [str(size) for size in wanted] != [str(size) for size in example.shape[1:]] or kind != example.dtype:
+            expected = f"inputs {wanted} of {kind}, which this program was exported for"
+            raise CaptureError(expected, f"{list(example.shape[1:])} of {example.dtype}", "check the data")
+    if not isinstance(value, Tensor) or value.dim() != 2 or is_symbolic(value.shape[1]):
+        got = f"shape {list(value.shape)}" if isinstance(value, Tensor) else "another one"
+        raise CaptureError("an output [batch, classes]", got, "return the logits only")
+    return int(value.shape[1])
 
 
-def evaluation_copy(model: nn.Module, notes: list[str]) -> nn.Module:
-    """A deep copy of ``model`` in evaluation mode, float32, on the CPU; the original is not touched."""
+def _runnable(exported: ExportedProgram) -> Function:
+    """The program as a function, without what its output does not depend on: only the rest has been looked at."""
     try:
-        module = copy.deepcopy(model)
-    except Exception as error:
-        raise CaptureError("a module that can be copied", one_line(error), "remove state that is not a leaf") from error
-    if any(module_.training for module_ in module.modules()):
-        notes.append("the module was in training mode; captured in evaluation mode")
-    floating = {t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()}
-    if floating - {torch.float32}:
-        notes.append(f"converted from {', '.join(sorted(map(str, floating)))} to torch.float32")
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
-    return module.eval().cpu().float()
-
-
-def check_eager(function: Function, example: Tensor) -> Tensor:
-    """Logits of two passes that must agree bit for bit.
-
-    Raises:
-        CaptureError: the model raises, is random in evaluation mode, or does not return [batch, classes].
-    """
-    with torch.no_grad():
-        try:
-            first, second = function(example), function(example)
-        except Exception as error:
-            raise CaptureError("a model that accepts the example", one_line(error), "check its input shape") from error
-    if not isinstance(first, Tensor) or first.dim() != 2 or len(first) != len(example):
-        got = f"shape {list(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
-        raise CaptureError(f"an output [batch, classes] for {len(example)} inputs", got, "return the logits only")
-    if first.dtype != torch.float32:
-        raise CaptureError("logits of float32", str(first.dtype), "return floating logits")
-    if not bool(torch.isfinite(first).all()):
-        raise CaptureError("finite logits", "NaN or infinity", "check the weights and the example")
-    if not torch.equal(first, second):
-        raise CaptureError("two passes with equal results", "randomness left in eval mode", "remove it")
-    return first
+        module = exported.module(check_guards=False)
+        needed = ancestors(module.graph)
+        for node in reversed(list(module.graph.nodes)):
+            if node not in needed and node.op != "placeholder":
+                module.graph.erase_node(node)
+        module.recompile()
+    except (AttributeError, AssertionError, TypeError, ValueError, KeyError, RuntimeError) as error:
+        got = f"one whose parts do not fit together ({one_line(error)})"
+        raise CaptureError("a consistent exported program", got, "export the model again") from error
+    function: Function = module
+    return function
 
 
 def _export(module: nn.Module, example: Tensor) -> ExportedProgram:
@@ -220,13 +199,6 @@ def _resolve(exported: ExportedProgram) -> _Program:
         values[name], kinds[name] = tensor.detach().cpu().contiguous().clone(), spec.kind
         targets[name] = spec.target
     return _Program(exported, names, values, kinds, targets, tuple(tied))
-
-
-def check_finite(values: dict[str, Tensor]) -> None:
-    """Raises ``CaptureError`` naming every tensor that holds NaN or infinity."""
-    bad = [name for name, tensor in values.items() if not bool(torch.isfinite(tensor.double()).all())]
-    if bad:
-        raise CaptureError("finite parameters", f"NaN or infinity in {', '.join(bad)}", "repair or retrain the model")
 
 
 def _lower(program: _Program) -> tuple[list[Node], str]:
@@ -315,43 +287,3 @@ def _architecture(folded: Folded, example: Tensor, num_outputs: int) -> Architec
         raise CaptureError(
             "a network that treats every sample alone and fits the limits", str(error), "change the model"
         ) from error
-
-
-def _other_batch(example: Tensor) -> Tensor:
-    """A batch of another size with values the example does not have, in the same range."""
-    generator = torch.Generator().manual_seed(2018)
-    rows = torch.cat([example, example[:1]])[: min(len(example) + 1, 17)]
-    order = torch.rand(rows.shape, generator=generator).flatten(1).argsort(1)
-    shuffled = rows.flatten(1).gather(1, order).reshape(rows.shape)
-    if example.dtype == torch.int64:
-        return shuffled
-    return shuffled + 0.1 * rows.std() * torch.randn(rows.shape, generator=generator)
-
-
-def check_replay(eager: Function, architecture: Architecture, parameters: dict[str, Tensor], example: Tensor) -> float:
-    """Largest relative deviation of the replay from ``eager`` on two batches of different sizes.
-
-    Raises:
-        CaptureError: it exceeds :data:`REPLAY_TOLERANCE`, or one of the two cannot take another batch size.
-    """
-    worst = 0.0
-    for batch in (example[:16], _other_batch(example)):
-        with torch.no_grad():
-            try:
-                expected, got = eager(batch), architecture.forward(batch, parameters)
-            except Exception as error:
-                raise CaptureError(
-                    "a model for any batch size",
-                    f"{one_line(error)} at batch size {len(batch)}",
-                    "check its reshapes",
-                ) from error
-        scale = float(expected.abs().max())
-        deviation = float((expected - got).abs().max()) / max(scale, 1e-30)
-        if not deviation <= REPLAY_TOLERANCE:
-            raise CaptureError(
-                f"a replay within {REPLAY_TOLERANCE} of the model",
-                f"a relative deviation of {deviation:.3g} at batch size {len(batch)}",
-                "certify the model as an opaque module instead",
-            )
-        worst = max(worst, deviation)
-    return worst

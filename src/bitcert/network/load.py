@@ -8,6 +8,7 @@ unpickler (``weights_only=True``). This module does NOT sandbox the factory.
 from __future__ import annotations
 
 import pickle  # only to name the exception that torch.load(weights_only=True) raises
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.nn.modules.batchnorm import _NormBase
 
 from bitcert.errors import InputError
-from bitcert.named_code import import_named, working_folder_on_path
-from bitcert.network.capture import one_line
+from bitcert.named_code import advice, import_named, working_folder_importable
 from bitcert.network.pt2 import load_exported_program
+from bitcert.network.user_code import one_line, users_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
 def _build(spec: str) -> nn.Module:
     package, _, name = spec.partition(":")
     try:
-        with working_folder_on_path():
+        with working_folder_importable(spec):
             factory = import_named(spec)
             if not callable(factory):
                 got = type(factory).__name__
@@ -70,7 +72,8 @@ def _build(spec: str) -> nn.Module:
         raise
     except Exception as error:
         got = f"{type(error).__name__}: {one_line(error)}"
-        raise InputError(f"a model factory {spec}", got, "check module, name and its requirements") from error
+        do = advice(error, "check module, name and its requirements", spec)
+        raise InputError(f"a model factory {spec}", got, do) from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{spec} to return a torch.nn.Module", type(module).__name__, "return the module")
     return module
@@ -83,6 +86,7 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...
         InputError: missing, unreadable, would need unrestricted unpickling, or holds no state dict.
     """
     path = Path(path)
+    _refuse_expanding(path)
     try:
         loaded: object = (
             load_file(path)
@@ -101,6 +105,19 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...
         # both readers raise many types on a damaged file; all of them mean the same to the user
         raise InputError("a safetensors file or a state dict", one_line(error), f"check {path}") from error
     return _unwrap(loaded, path)
+
+
+def _refuse_expanding(path: Path) -> None:
+    """torch stores entries as they are; ones that unfold would take memory that the file's size does not show."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unfolded = sum(info.file_size for info in archive.infolist())
+            size = path.stat().st_size
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return  # no archive: the readers say what it is instead
+    if unfolded > size:
+        got = f"a compressed one of {size:,} bytes that unfolds to {unfolded:,}"
+        raise InputError("a weights file as torch writes it", got, "save model.state_dict() with torch.save")
 
 
 def _unwrap(loaded: object, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -124,9 +141,19 @@ def _unwrap(loaded: object, path: Path) -> tuple[dict[str, Tensor], tuple[str, .
     return state, tuple(notes)
 
 
+def _counters(module: nn.Module) -> set[str]:
+    """Names of the counters of batches in norms, which checkpoints before PyTorch 0.4.1 do not have.
+
+    Nothing in evaluation mode reads them; PyTorch itself leaves them at zero for such a checkpoint.
+    """
+    norms = [name for name, part in module.named_modules() if isinstance(part, _NormBase)]
+    return {f"{name}.num_batches_tracked".lstrip(".") for name in norms}
+
+
 def _load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
     own = module.state_dict()
-    problems = [f"missing {key}" for key in own if key not in state]
+    counters = _counters(module)
+    problems = [f"missing {key}" for key in own if key not in state and key not in counters]
     problems += [f"unexpected {key}" for key in state if key not in own]
     problems += [
         f"{key} of shape {list(state[key].shape)} for {list(own[key].shape)}"
@@ -135,7 +162,5 @@ def _load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> 
     ]
     if problems:
         raise InputError("weights that match the model", "; ".join(problems), f"check {source}")
-    try:
+    with users_network(f"take the weights in {Path(source).name}"):
         module.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise InputError("weights that match the model", one_line(error), f"check {source}") from error

@@ -113,7 +113,7 @@ class Lowering:
 
     def run(self, graph: fx.Graph) -> str:
         """Lowers every node that the output depends on; returns the name of the output value."""
-        needed = _ancestors(graph)
+        needed = ancestors(graph)
         output = ""
         for node in graph.nodes:
             if node not in needed:
@@ -196,7 +196,7 @@ def _plain_name(target: object) -> str:
     return f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', target)}".lstrip("_")
 
 
-def _ancestors(graph: fx.Graph) -> set[fx.Node]:
+def ancestors(graph: fx.Graph) -> set[fx.Node]:
     """Nodes the output depends on; an in-place operator counts as part of the value it changes."""
     changes: dict[fx.Node, list[fx.Node]] = {}
     for node in graph.nodes:

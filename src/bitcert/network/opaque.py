@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bitcert.errors import CaptureError
+from bitcert.errors import CaptureError, ModelError
 from bitcert.network.architecture import ParameterSpec
-from bitcert.network.capture import check_eager, check_example, check_finite, evaluation_copy
+from bitcert.network.checks import check_eager, check_example, check_finite, evaluation_copy
 from bitcert.network.sources import module_sources
+from bitcert.network.user_code import users_network
 
 LARGEST_EXACT = 2**24 - 1
 """Whole numbers in the state of a module may not be larger: float32 and the message hold them exactly."""
@@ -74,12 +75,19 @@ class OpaqueModel:
         ]
 
     def forward(self, x: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Logits ``[batch, num_outputs]`` with the module's state replaced by ``parameters``."""
+        """Logits ``[batch, num_outputs]`` with the module's state replaced by ``parameters``.
+
+        Raises:
+            ModelError: its code raises, or does not return logits of this shape.
+        """
         state = {spec.name: parameters[spec.name] for spec in self.parameters}
         state.update({name: state[name].to(dtype) for name, dtype in self.dtypes.items()})
         state.update({alias: state[name] for alias, name in self.aliases.items()})
-        result = functional_call(self.module, state, (x,))
-        assert isinstance(result, Tensor)
+        with users_network("predict", len(x)):
+            result = functional_call(self.module, state, (x,))
+        if not isinstance(result, Tensor) or tuple(result.shape) != (len(x), self.num_outputs):
+            got = f"shape {list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+            raise ModelError(f"an output [{len(x)}, {self.num_outputs}]", got, "return the logits whatever the batch")
         return result
 
 
@@ -163,9 +171,12 @@ def _collect(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str], dict
 
 
 def _check_independence(opaque: OpaqueModel, values: dict[str, Tensor], example: Tensor) -> None:
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        whole = opaque.forward(example[:16], values)
-        parts = torch.cat([opaque.forward(row, values) for row in torch.chunk(example[:16], min(len(example), 16))])
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            whole = opaque.forward(example[:16], values)
+            parts = torch.cat([opaque.forward(row, values) for row in torch.chunk(example[:16], min(len(example), 16))])
+    except ModelError as error:
+        raise CaptureError("a model for any batch size", error.got, error.do) from error
     if not torch.allclose(whole, parts, rtol=1e-4, atol=1e-4 * float(whole.abs().max())):
         raise CaptureError(
             "predictions of one input at a time",

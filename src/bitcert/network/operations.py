@@ -8,7 +8,6 @@ from a file. The table does NOT choose how weights are stored or coded.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bitcert.network import layouts
+from bitcert.network import costs, layouts
 from bitcert.network.attributes import (
     AXES,
     AXIS,
@@ -30,36 +29,13 @@ from bitcert.network.attributes import (
     integer,
     integers,
 )
+from bitcert.network.costs import Cost
 from bitcert.network.layouts import Attributes, LayoutRule
 
 Run = Callable[[Sequence[Tensor], Any, int], Tensor]
-Shapes = Sequence[tuple[int, ...]]
-Cost = Callable[[Shapes, tuple[int, ...], Attributes], int]
 
 _MAX_PATCH_ENTRIES = 1 << 24
 """Entries of the unfolded input of a locally connected layer at a time, unless one example has more."""
-
-
-def _entries(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
-    return max(math.prod(out), *(math.prod(shape) for shape in shapes)) if shapes else math.prod(out)
-
-
-def _weighted(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
-    """Multiply-adds of a linear map: one filter per output entry."""
-    return 2 * math.prod(out) * math.prod(shapes[1][1:])
-
-
-def _product(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
-    return 2 * math.prod(out) * shapes[0][-1]
-
-
-def _attention_cost(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
-    return 4 * math.prod(out) * shapes[1][-2]
-
-
-def _pool_cost(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
-    kernel = attributes["kernel_size"]
-    return math.prod(out) * (math.prod(kernel) if isinstance(kernel, tuple) else 1)
 
 
 @dataclass(frozen=True)
@@ -72,17 +48,19 @@ class Operation:
         layout: rule that follows the batch or raises ``LayoutError``.
         attributes: name and allowed values of every attribute; all are required.
         cost: floating-point operations from input shapes and output shape.
+        scratch: entries it takes beside inputs and output while it runs, from the same.
     """
 
     arity: tuple[int, int]
     run: Run
     layout: LayoutRule
     attributes: Mapping[str, Kind] = field(default_factory=dict)
-    cost: Cost = _entries
+    cost: Cost = costs.entries
+    scratch: Cost = costs.nothing
 
 
-def _unary(function: Any) -> Operation:
-    return Operation((1, 1), lambda t, a, n: function(t[0]), layouts.pointwise)
+def _unary(function: Any, scratch: Cost = costs.nothing) -> Operation:
+    return Operation((1, 1), lambda t, a, n: function(t[0]), layouts.pointwise, scratch=scratch)
 
 
 def _binary(function: Any) -> Operation:
@@ -105,13 +83,9 @@ def _conv(function: Callable[..., Tensor], dims: int) -> Operation:
         lambda t, a, n: function(*t, **a),
         layouts.leading(dims + 2),
         kinds,
-        _weighted,
+        costs.weighted,
+        costs.unfolded,
     )
-
-
-def _local_weighted(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
-    """Multiply-adds of a locally connected layer, whose weight has an axis of positions in front."""
-    return 2 * math.prod(out) * math.prod(shapes[1][2:])
 
 
 def output_size(size: Sequence[int], kernel: Sequence[int], attributes: Attributes) -> tuple[int, ...]:
@@ -143,7 +117,9 @@ def _local_conv2d(t: Sequence[Tensor], a: Any, n: int) -> Tensor:
     return result if len(t) < 3 else result + t[2].reshape(1, -1, 1, 1)
 
 
-def _pool(function: Callable[..., Tensor], dims: int, extra: Mapping[str, Kind]) -> Operation:
+def _pool(
+    function: Callable[..., Tensor], dims: int, extra: Mapping[str, Kind], scratch: Cost = costs.first_copied
+) -> Operation:
     kinds = {
         "kernel_size": integers(dims, 1),
         "stride": integers(dims, 1),
@@ -152,12 +128,13 @@ def _pool(function: Callable[..., Tensor], dims: int, extra: Mapping[str, Kind])
         **extra,
     }
     rule = layouts.leading(dims + 2)
-    return Operation((1, 1), lambda t, a, n: function(t[0], **a), rule, kinds, _pool_cost)
+    return Operation((1, 1), lambda t, a, n: function(t[0], **a), rule, kinds, costs.pooled, scratch)
 
 
 def _adaptive(function: Callable[..., Tensor], dims: int) -> Operation:
     kinds = {"output_size": integers(dims, 1)}
-    return Operation((1, 1), lambda t, a, n: function(t[0], a["output_size"]), layouts.leading(dims + 2), kinds)
+    rule = layouts.leading(dims + 2)
+    return Operation((1, 1), lambda t, a, n: function(t[0], a["output_size"]), rule, kinds, scratch=costs.first_copied)
 
 
 def _reduce(function: Callable[..., Tensor]) -> Operation:
@@ -204,7 +181,14 @@ _DILATED = {1: {"dilation": integers(1, 1)}, 2: {"dilation": integers(2, 1)}}
 _PADDED = {"count_include_pad": BOOLEAN}
 
 _WEIGHTED: dict[str, Operation] = {
-    "linear": Operation((2, 3), lambda t, a, n: F.linear(*t), layouts.keep(layouts.mixes_last), {}, _weighted),
+    "linear": Operation(
+        (2, 3),
+        lambda t, a, n: F.linear(*t),
+        layouts.keep(layouts.mixes_last),
+        {},
+        costs.weighted,
+        costs.first_copied,
+    ),
     "conv1d": _conv(F.conv1d, 1),
     "conv2d": _conv(F.conv2d, 2),
     "local_conv2d": Operation(
@@ -212,22 +196,25 @@ _WEIGHTED: dict[str, Operation] = {
         _local_conv2d,
         layouts.leading(4),
         {"stride": integers(2, 1), "padding": integers(2, 0), "dilation": integers(2, 1), "groups": integer(1)},
-        _local_weighted,
+        costs.local_weighted,
+        costs.local_windows,
     ),
     "embedding": Operation((2, 2), lambda t, a, n: F.embedding(t[0], t[1]), layouts.embedding),
-    "affine_channel": Operation((3, 3), _affine_channel, layouts.leading()),
+    "affine_channel": Operation((3, 3), _affine_channel, layouts.leading(), scratch=costs.result_twice),
     "prelu": Operation((2, 2), lambda t, a, n: F.prelu(t[0], t[1]), layouts.leading()),
     "layer_norm": Operation(
         (1, 3),
         lambda t, a, n: F.layer_norm(t[0], a["normalized_shape"], *_gain_and_shift(t), a["eps"]),
         layouts.keep(layouts.mixes_normalized),
         {"normalized_shape": integers(None, 1), "eps": NUMBER},
+        scratch=costs.first_copied,
     ),
     "group_norm": Operation(
         (1, 3),
         lambda t, a, n: F.group_norm(t[0], a["num_groups"], *_gain_and_shift(t), a["eps"]),
         layouts.leading(),
         {"num_groups": integer(1), "eps": NUMBER},
+        scratch=costs.first_copied,
     ),
 }
 
@@ -292,22 +279,33 @@ _POINTWISE: dict[str, Operation] = {
         layouts.pointwise,
         {"min": OPTIONAL_NUMBER, "max": OPTIONAL_NUMBER},
     ),
-    "to_index": _unary(lambda x: x.round().to(torch.int64)),
+    "to_index": _unary(lambda x: x.round().to(torch.int64), costs.result_twice),
     "to_float": _unary(lambda x: x.to(torch.float32)),
 }
 
 _MIXING: dict[str, Operation] = {
-    "softmax": Operation((1, 1), lambda t, a, n: torch.softmax(t[0], a["dim"]), _SAME, _SOFTMAX),
-    "log_softmax": Operation((1, 1), lambda t, a, n: torch.log_softmax(t[0], a["dim"]), _SAME, _SOFTMAX),
+    "softmax": Operation(
+        (1, 1), lambda t, a, n: torch.softmax(t[0], a["dim"]), _SAME, _SOFTMAX, scratch=costs.first_copied
+    ),
+    "log_softmax": Operation(
+        (1, 1), lambda t, a, n: torch.log_softmax(t[0], a["dim"]), _SAME, _SOFTMAX, scratch=costs.first_copied
+    ),
     "mean": _reduce(torch.mean),
     "sum": _reduce(torch.sum),
     "amax": _reduce(torch.amax),
-    "matmul": Operation((2, 2), lambda t, a, n: torch.matmul(t[0], t[1]), layouts.matmul, {}, _product),
-    "attention": Operation(
-        (3, 4), _attend, layouts.attention, {"is_causal": BOOLEAN, "scale": OPTIONAL_NUMBER}, _attention_cost
+    "matmul": Operation(
+        (2, 2), lambda t, a, n: torch.matmul(t[0], t[1]), layouts.matmul, {}, costs.product, costs.operands
     ),
-    "max_pool1d": _pool(F.max_pool1d, 1, _DILATED[1]),
-    "max_pool2d": _pool(F.max_pool2d, 2, _DILATED[2]),
+    "attention": Operation(
+        (3, 4),
+        _attend,
+        layouts.attention,
+        {"is_causal": BOOLEAN, "scale": OPTIONAL_NUMBER},
+        costs.attention,
+        costs.scores,
+    ),
+    "max_pool1d": _pool(F.max_pool1d, 1, _DILATED[1], costs.maxima),
+    "max_pool2d": _pool(F.max_pool2d, 2, _DILATED[2], costs.maxima),
     "avg_pool1d": _pool(F.avg_pool1d, 1, _PADDED),
     "avg_pool2d": _pool(F.avg_pool2d, 2, _PADDED),
     "adaptive_avg_pool1d": _adaptive(F.adaptive_avg_pool1d, 1),

@@ -1,17 +1,23 @@
 """What evaluating a network will cost, before anything is evaluated.
 
-Memory counts parameters and the intermediate results alive at the same time, float32, from shapes alone; it does
-NOT include workspaces of torch's kernels or the data set.
+Memory counts parameters, the intermediate results alive at the same time and what the operations take beside them
+(:mod:`bitcert.network.costs`), from shapes alone; it does NOT include the data set. Operations count the arithmetic of
+matrix products as it is, and all other work, which is slower, as :data:`SLOWER` times as many.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from bitcert.network.architecture import Architecture
+from bitcert.network.costs import PRODUCTS
 from bitcert.network.network import Network
-from bitcert.network.shapes import INPUT
 
+SLOWER = 16
+"""Multiply-adds of a matrix product in the time of one other operation, or of moving one entry."""
+OPERATIONS_PER_SECOND = 2e10
+"""Of a modest pair of CPU cores."""
 _BYTES = 4
 
 
@@ -26,6 +32,7 @@ class Plan:
         flops_per_sample: floating-point operations of one forward pass of one input.
         total_flops: the same for the whole sample.
         num_batches: passes needed.
+        operations: of one pass, from which time is estimated.
     """
 
     parameter_bytes: int
@@ -34,33 +41,37 @@ class Plan:
     flops_per_sample: int
     total_flops: int
     num_batches: int
+    operations: int
 
     @property
     def memory_bytes(self) -> int:
         """Parameters and peak activations together."""
         return self.parameter_bytes + self.activation_bytes
 
-    def estimate_seconds(self, flops_per_second: float = 2e10) -> float:
-        """Seconds of one pass at a given speed; the default is a modest pair of CPU cores."""
-        return self.total_flops / flops_per_second
+    def estimate_seconds(self, operations_per_second: float = OPERATIONS_PER_SECOND) -> float:
+        """Seconds of one pass at a given speed."""
+        return self.operations / operations_per_second
 
 
-def _peak_elements(architecture: Architecture) -> int:
-    elements = {INPUT: _size(architecture.input_shape), **architecture.propagation.elements}
-    last_use = {name: k for k, node in enumerate(architecture.nodes) for name in node.inputs}
-    alive = peak = elements[INPUT]
-    for k, node in enumerate(architecture.nodes):
-        alive += elements[node.name]
-        peak = max(peak, alive)
-        alive -= sum(elements.get(name, 0) for name in set(node.inputs) if last_use[name] == k)
-    return peak
+def operations_per_sample(architecture: Architecture) -> int:
+    """Operations of one input: products of matrices, and everything else, weighed as slower."""
+    propagation = architecture.propagation
+    products = {node.name for node in architecture.nodes if node.op in PRODUCTS}
+    fast = sum(flops for name, flops in propagation.flops.items() if name in products)
+    slow = sum(propagation.flops.values()) - fast + sum(propagation.elements.values())
+    return fast + SLOWER * slow
 
 
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
+def operations_in_words(operations: int) -> str:
+    """How many operations, and how long they take on a modest pair of cores.
+
+    >>> operations_in_words(4_900_000_000_000)
+    'about 4.9e+12 operations, 4 minutes on two cores'
+    """
+    seconds = operations / OPERATIONS_PER_SECOND
+    units = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0))
+    name, size = next((unit for unit in units if seconds >= 2 * unit[1]), ("s", 1.0))
+    return f"about {operations:.2g} operations, {max(1.0, seconds / size):,.0f} {name} on two cores"
 
 
 def estimate_plan(network: Network, num_samples: int, batch_size: int) -> Plan:
@@ -75,12 +86,13 @@ def estimate_plan(network: Network, num_samples: int, batch_size: int) -> Plan:
     """
     architecture = network.architecture
     flops = sum(architecture.propagation.flops.values())
-    total = sum(architecture.propagation.elements.values()) + _size(architecture.input_shape)
+    total = sum(architecture.propagation.elements.values()) + math.prod(architecture.input_shape)
     return Plan(
         parameter_bytes=_BYTES * architecture.num_parameters,
-        activation_bytes=_BYTES * batch_size * _peak_elements(architecture),
+        activation_bytes=_BYTES * batch_size * architecture.propagation.peak,
         gradient_bytes=_BYTES * batch_size * total,
         flops_per_sample=flops,
         total_flops=flops * num_samples,
         num_batches=-(-num_samples // batch_size),
+        operations=operations_per_sample(architecture) * num_samples,
     )

@@ -25,11 +25,17 @@ from torch.export import ExportedProgram
 
 from bitcert.errors import CaptureError, InputError
 from bitcert.network import handlers
-from bitcert.network.shapes import MAX_PARAMETERS
+from bitcert.network.shapes import MAX_NODES, MAX_PARAMETERS
 
 MAX_ARCHIVE_BYTES = 8 * MAX_PARAMETERS + 2**27
 MAX_JSON_BYTES = 2**26
 MAX_ENTRIES = 100_000
+MAX_GRAPH_NODES = 4 * MAX_NODES
+"""Most nodes of a graph as torch writes it; some of them are sizes and checks, which capture leaves out."""
+MAX_EXPRESSIONS = 4 * MAX_NODES
+"""Most sizes that depend on the batch in one file; sympy takes milliseconds for each."""
+_MAX_SYMBOLS = 4
+_MAX_WORDS = 40
 _ADVICE = "export the model again with torch.export.save, or pass its code and a state dict"
 _CPU = {"type": "cpu", "index": None}
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 12: 1, 13: 2}
@@ -190,6 +196,8 @@ def _clean_model(model: Any) -> bytes:
     if module.get("treespec_namedtuple_fields") or (module.get("graph") or {}).get("custom_obj_values"):
         _refuse("a model of tensors only", "custom objects")
     _check_targets(module)
+    if (count := json.dumps(model).count('"expr_str"')) > MAX_EXPRESSIONS:
+        _refuse(f"at most {MAX_EXPRESSIONS} sizes that depend on the batch", f"{count}")
     return json.dumps(_clean_value(model, "")).encode()
 
 
@@ -198,6 +206,8 @@ def _check_targets(module: dict[str, Any]) -> None:
     nodes = graph.get("nodes") if isinstance(graph, dict) else None
     if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
         _refuse("a graph with nodes", "none")
+    if len(nodes) > MAX_GRAPH_NODES:
+        _refuse(f"at most {MAX_GRAPH_NODES} nodes", f"{len(nodes)}")
     known = _SYMBOL_TARGETS | {f"torch.ops.{target}" for target in handlers.SUPPORTED_TARGETS}
     unknown: dict[str, None] = {}
     for node in nodes:
@@ -257,7 +267,7 @@ def _clean_string(text: str, key: str) -> str:
     if key in _IDENTIFIER_KEYS:
         return _identifier(text)
     if key == "expr_str":
-        if len(text) > 500 or not _EXPRESSION.match(text):
+        if len(text) > 500 or not _EXPRESSION.match(text) or not _is_simple(text):
             _refuse("sizes that are sums and products of integers and symbols", repr(text))
         return text
     if key in ("in_spec", "out_spec"):
@@ -266,6 +276,13 @@ def _clean_string(text: str, key: str) -> str:
     if not pattern.match(text):
         _refuse(f"a plain word as {key or 'value'}", repr(text))
     return text
+
+
+def _is_simple(expression: str) -> bool:
+    """Few enough symbols and functions: sympy takes seconds for the largest of some dozens of symbols."""
+    words = re.findall(r"[A-Za-z]\w*", expression)
+    symbols = {word for word in words if word[0] in "su" and word[1:].isdigit()}
+    return len(words) <= _MAX_WORDS and len(symbols) <= _MAX_SYMBOLS
 
 
 _KWARGS = re.compile(r"null|\[\]|\[\"[a-z_]{1,40}\"\]")

@@ -13,15 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from bitcert.errors import CaptureError
-from bitcert.network.capture import (
-    Understood,
-    check_eager,
-    check_example,
-    check_finite,
-    check_replay,
-    evaluation_copy,
-    understand,
-)
+from bitcert.network.capture import Understood, understand
+from bitcert.network.checks import check_eager, check_example, check_finite, check_replay, evaluation_copy
 from bitcert.network.fold import fold_batch_norms
 from bitcert.network.network import CaptureReport, Network
 

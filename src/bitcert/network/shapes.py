@@ -27,6 +27,8 @@ MAX_ACTIVATION_ELEMENTS = 2**26
 """Most entries of one intermediate result per sample."""
 MAX_TOTAL_ELEMENTS = 2**30
 """Most entries of all intermediate results together per sample."""
+MAX_PEAK_ELEMENTS = 2**29
+"""Most entries (of four bytes) per sample that are in memory at once, scratch of the operations included."""
 MAX_FLOPS_PER_SAMPLE = 2**37
 INPUT = "input"
 _WEIGHTED = (*WEIGHT_OPERATIONS, "local_conv2d", "affine_channel", "group_norm", "layer_norm", "prelu", "embedding")
@@ -46,11 +48,15 @@ class Propagation:
         values: shape (at batch size 3) and layout of the input, every parameter and every node.
         elements: entries per sample of every node.
         flops: floating-point operations per sample of every node.
+        scratch: entries per sample that computing a node takes beside its inputs and itself.
+        peak: most entries (of four bytes) per sample in memory at once, with scratch and the input.
     """
 
     values: Mapping[str, Value]
     elements: Mapping[str, int]
     flops: Mapping[str, int]
+    scratch: Mapping[str, int]
+    peak: int
 
 
 def _check_parameters(architecture: Architecture) -> None:
@@ -160,6 +166,55 @@ def _layout_of(node: Node, values: Mapping[str, Value], shape: tuple[int, ...]) 
     return layout
 
 
+class _Propagating:
+    """The tensors on the meta device and what is known of each, node after node."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+        dtype = torch.int64 if architecture.input_dtype == "int64" else torch.float32
+        shape = (_BATCH, *architecture.input_shape)
+        self.tensors = {INPUT: torch.empty(shape, dtype=dtype, device="meta")}
+        self.values = {INPUT: Value(shape, Layout(0))}
+        for spec in architecture.parameters:
+            self.tensors[spec.name] = torch.empty(spec.shape, dtype=torch.float32, device="meta")
+            self.values[spec.name] = Value(spec.shape, None)
+        self.elements: dict[str, int] = {}
+        self.flops: dict[str, int] = {}
+        self.scratch: dict[str, int] = {}
+
+    def add(self, node: Node) -> None:
+        """Compute one node.
+
+        Raises:
+            ShapeError: it cannot be computed, mixes samples, or is too large.
+        """
+        _check_node(node, self.tensors)
+        shapes = [self.values[name].shape for name in node.inputs]
+        _check_weights(node, shapes)
+        result = _run_meta(node, [self.tensors[name] for name in node.inputs])
+        out = tuple(result.shape)
+        layout = _layout_of(node, self.values, out)
+        samples = 1 if layout is None else _BATCH
+        operation = OPERATIONS[node.op]
+        self.tensors[node.name], self.values[node.name] = result, Value(out, layout)
+        self.elements[node.name] = result.numel() // samples
+        self.flops[node.name] = operation.cost(shapes, out, node.attributes) // samples
+        self.scratch[node.name] = operation.scratch(shapes, out, node.attributes) // samples
+        if self.elements[node.name] > MAX_ACTIVATION_ELEMENTS:
+            raise ShapeError(f"node {node.name!r} has more than {MAX_ACTIVATION_ELEMENTS} entries per sample")
+
+    def peak(self) -> int:
+        """Most entries of four bytes alive at once, as :meth:`Architecture.forward` keeps them."""
+        words = {name: count * self.tensors[name].element_size() // 4 for name, count in self.elements.items()}
+        last_use = {name: k for k, node in enumerate(self.architecture.nodes) for name in node.inputs}
+        alive = peak = math.prod(self.architecture.input_shape) * self.tensors[INPUT].element_size() // 4
+        for k, node in enumerate(self.architecture.nodes):
+            alive += words[node.name]
+            peak = max(peak, alive + self.scratch[node.name])
+            alive -= sum(words.get(name, 0) for name in set(node.inputs) if last_use[name] == k)
+        return peak
+
+
 def propagate(architecture: Architecture) -> Propagation:
     """Shapes of every value of ``architecture``.
 
@@ -167,43 +222,26 @@ def propagate(architecture: Architecture) -> Propagation:
         ShapeError: naming the first node that cannot be evaluated, mixes samples, or exceeds a limit.
     """
     _check_parameters(architecture)
-    dtype = torch.int64 if architecture.input_dtype == "int64" else torch.float32
-    shape = (_BATCH, *architecture.input_shape)
-    tensors = {INPUT: torch.empty(shape, dtype=dtype, device="meta")}
-    values = {INPUT: Value(shape, Layout(0))}
-    for spec in architecture.parameters:
-        tensors[spec.name] = torch.empty(spec.shape, dtype=torch.float32, device="meta")
-        values[spec.name] = Value(spec.shape, None)
-    elements: dict[str, int] = {}
-    flops: dict[str, int] = {}
+    found = _Propagating(architecture)
     for node in architecture.nodes:
-        _check_node(node, tensors)
-        _check_weights(node, [values[name].shape for name in node.inputs])
-        result = _run_meta(node, [tensors[name] for name in node.inputs])
-        layout = _layout_of(node, values, tuple(result.shape))
-        samples = 1 if layout is None else _BATCH
-        tensors[node.name], values[node.name] = result, Value(tuple(result.shape), layout)
-        elements[node.name] = result.numel() // samples
-        shapes = [values[name].shape for name in node.inputs]
-        flops[node.name] = OPERATIONS[node.op].cost(shapes, tuple(result.shape), node.attributes) // samples
-        if elements[node.name] > MAX_ACTIVATION_ELEMENTS:
-            raise ShapeError(f"node {node.name!r} has more than {MAX_ACTIVATION_ELEMENTS} entries per sample")
-    _check_totals(architecture, tensors, values, elements, flops)
-    return Propagation(values, elements, flops)
+        found.add(node)
+    peak = found.peak()
+    _check_totals(found, peak)
+    return Propagation(found.values, found.elements, found.flops, found.scratch, peak)
 
 
-def _check_totals(
-    architecture: Architecture,
-    tensors: Mapping[str, Tensor],
-    values: Mapping[str, Value],
-    elements: Mapping[str, int],
-    flops: Mapping[str, int],
-) -> None:
-    if sum(elements.values()) > MAX_TOTAL_ELEMENTS or sum(flops.values()) > MAX_FLOPS_PER_SAMPLE:
+def _check_totals(found: _Propagating, peak: int) -> None:
+    if sum(found.elements.values()) > MAX_TOTAL_ELEMENTS or sum(found.flops.values()) > MAX_FLOPS_PER_SAMPLE:
         raise ShapeError("a network too large to evaluate within the stated limits")
-    last = architecture.output
-    value, expected = values[last], (_BATCH, architecture.num_outputs)
-    if value.shape != expected or value.layout != Layout(0) or tensors[last].dtype != torch.float32:
+    if peak > MAX_PEAK_ELEMENTS:
+        largest = max(found.scratch, key=lambda name: found.scratch[name])
+        raise ShapeError(
+            f"{peak:,} entries of memory per sample ({found.scratch[largest]:,} of them to compute node {largest!r}) "
+            f"where at most {MAX_PEAK_ELEMENTS:,} are allowed"
+        )
+    last, outputs = found.architecture.output, found.architecture.num_outputs
+    value, expected = found.values[last], (_BATCH, outputs)
+    if value.shape != expected or value.layout != Layout(0) or found.tensors[last].dtype != torch.float32:
         raise ShapeError(
             f"the output has shape {list(value.shape)} for a batch of {_BATCH} where "
             f"[batch, classes] = {list(expected)} in float32 belongs"

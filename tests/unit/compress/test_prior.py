@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from bitcert.certification import certify
-from bitcert.compress.prior import PriorRecipe, prior_helper, train_prior
+from bitcert.compress.prior import PriorRecipe, _Trainer, prior_helper, train_prior
 from bitcert.compress.prior_network import augment, built_in_network, initial_values, initialise_module
 from bitcert.compress.run import Checkpoint, Compressed, Run
 from bitcert.data import Role, Sample, load_sample
 from bitcert.data.split import split_prior
-from bitcert.errors import InputError
+from bitcert.errors import CaptureError, InputError, ModelError
+from bitcert.helper import Helper
 from bitcert.helper.network_head import Form, NetworkHeadCode, write
 from bitcert.network import capture
 
@@ -90,7 +91,8 @@ def test_the_helper_network_is_certified_on_the_rest() -> None:
 
 def test_resuming_gives_the_same_network(tmp_path: Path) -> None:
     prior, _ = split_prior(digits(), 0.5, 0)
-    six = PriorRecipe(batch_size=20, max_steps=6, checkpoint_seconds=-1.0)
+    # two steps an epoch: it is resumed in the middle of the second
+    six = PriorRecipe(batch_size=300, max_steps=6, checkpoint_seconds=-1.0)
     whole = train_prior(prior, Run(budget_seconds=FOREVER), two_layers(), recipe=six)
     checkpoint = Checkpoint(tmp_path / "state.safetensors", "a")
     run = Run(budget_seconds=FOREVER, checkpoint=checkpoint)
@@ -104,6 +106,100 @@ def test_resuming_gives_the_same_network(tmp_path: Path) -> None:
         train_prior(prior, run, two_layers(), recipe=six)
     resumed = train_prior(prior, Run(budget_seconds=FOREVER, checkpoint=checkpoint), two_layers(), recipe=six)
     assert hash_of(resumed) == hash_of(whole)
+
+
+class Viewing(torch.nn.Module):
+    """As tutorials write it: ``view`` on a feature map, which a channels-last map does not allow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.head = torch.nn.Conv2d(1, 4, 3), torch.nn.Linear(4 * 36, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.convolution(x))
+        return self.head(x.view(x.size(0), -1))
+
+
+class Flattening(Viewing):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.convolution(x)).flatten(1))
+
+
+def test_a_module_that_views_its_maps_is_trained_as_well_as_one_that_flattens_them() -> None:
+    prior, _ = split_prior(digits(), 0.5, 0)
+    one, two = (train_prior(prior, Run(budget_seconds=FOREVER), kind(), recipe=FEW) for kind in (Viewing, Flattening))
+    for name, value in one.parameters.items():
+        assert torch.allclose(value, two.parameters[name], atol=1e-5), "the memory format changes no more than rounding"
+
+
+def test_finding_the_memory_format_changes_nothing_else() -> None:
+    """Neither the module nor the stream of random numbers that its dropout draws from."""
+    prior, _ = split_prior(digits(), 0.5, 0)
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
+    module.append(torch.nn.Dropout(0.5)).append(torch.nn.Linear(4 * 36, 10))
+    initialise_module(module, 0)
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    generator = torch.get_rng_state()
+    trainer = _Trainer(module, Helper.for_sample(prior), prior, Run(budget_seconds=FOREVER), FEW)
+    assert trainer.format is torch.channels_last
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    assert all(value.grad is None for value in module.parameters())
+
+
+class Frozen(Flattening):
+    def __init__(self) -> None:
+        super().__init__()
+        self.requires_grad_(False)
+
+
+class OnlyEvaluates(Flattening):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            raise ValueError("I am only for evaluation")
+        return super().forward(x)
+
+
+class Lazy(torch.nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Flatten(), torch.nn.LazyLinear(10))
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (Frozen, "RuntimeError: element 0 of tensors does not require grad"),
+        (OnlyEvaluates, "ValueError: I am only for evaluation on a batch of 20"),
+        (Lazy, "fresh values, got "),
+    ],
+)
+def test_what_a_module_raises_is_one_sentence(kind: type[torch.nn.Module], says: str) -> None:
+    prior, _ = split_prior(digits(), 0.5, 0)
+    with pytest.raises(ModelError, match=says) as caught:
+        train_prior(prior, Run(budget_seconds=FOREVER), kind(), recipe=FEW)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_module_that_cannot_be_captured_is_refused_before_it_is_trained() -> None:
+    prior, _ = split_prior(digits(), 0.5, 0)
+
+    class Recurrent(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.head = torch.nn.LSTM(8, 6, batch_first=True), torch.nn.Linear(6, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert not self.training
+            return self.head(self.cell(x[:, 0])[0][:, -1])
+
+    with pytest.raises(CaptureError, match=r"lstm"):
+        train_prior(prior, Run(budget_seconds=FOREVER), Recurrent(), recipe=FEW)
+
+
+def test_a_double_precision_module_is_trained_in_single_precision() -> None:
+    prior, _ = split_prior(digits(), 0.5, 0)
+    one = train_prior(prior, Run(budget_seconds=FOREVER), two_layers().double(), recipe=FEW)
+    assert hash_of(one) == hash_of(train_prior(prior, Run(budget_seconds=FOREVER), two_layers(), recipe=FEW))
 
 
 def test_refusals() -> None:

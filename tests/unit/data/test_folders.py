@@ -161,8 +161,19 @@ def test_animations_and_empty_classes_and_single_classes(tmp_path):
 
 def test_total_size_is_bounded(tmp_path, monkeypatch):
     write_images(tmp_path)
-    monkeypatch.setattr("bitcert.data.files.MAX_BYTES", 119)
+    monkeypatch.setenv("BITCERT_MAX_DATA_BYTES", "119")
     with pytest.raises(InputError, match="at most 119 bytes"):
+        load_sample(tmp_path, Role.TRAIN)
+
+
+def test_how_far_images_may_unfold_depends_on_their_files(tmp_path, monkeypatch):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            Image.new("L", (1000, 1000)).save(tmp_path / name / f"{number}.png")
+    assert load_sample(tmp_path, Role.TRAIN).inputs.shape == (6, 1, 1000, 1000)
+    monkeypatch.setattr("bitcert.data.files.FREE_BYTES", 1 << 20)
+    with pytest.raises(InputError, match=r"at most 1048576 bytes .* 6000000 bytes; if you trust"):
         load_sample(tmp_path, Role.TRAIN)
 
 

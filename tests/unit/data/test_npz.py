@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bitcert.data import Role, load_sample
+from bitcert.data.files import check_size
 from bitcert.data.npz import read_npz
 from bitcert.errors import InputError
 
@@ -99,7 +100,7 @@ def test_objects_are_refused_and_never_unpickled(tmp_path):
         (member((4, 15), data=b"x" * 59), "declares"),
         (member((4, 15), data=b"x" * 61), "declares"),
         (member((10**7, 10**7), data=b"x" * 60), "declares"),
-        (member((10**30, 0), data=b""), "readable file|plain numpy"),
+        (member((10**30, 0), data=b""), "at most|plain numpy"),
         (member((-4, -15), data=b"x" * 60), "at least 0"),
         (member((4, 15), "|O", data=b"x" * 60), "numbers in x.npy"),
         (member((4, 15), "<U1", data=b"x" * 240), "numbers in x.npy"),
@@ -147,8 +148,53 @@ def test_lying_sizes_allocate_nothing(tmp_path):
 def test_bound_of_the_bomb(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "a.npz", x=np.zeros((1000, 1000), np.uint8), y=np.arange(1000) % 2)
     assert len(load_sample(tmp_path / "a.npz", Role.TRAIN)) == 1000
-    monkeypatch.setattr("bitcert.data.files.MAX_BYTES", 10**6)
+    monkeypatch.setenv("BITCERT_MAX_DATA_BYTES", str(10**6))
     refuse(tmp_path / "a.npz", "at most 1000000 bytes")
+    monkeypatch.setenv("BITCERT_MAX_DATA_BYTES", "1 GB")
+    with pytest.raises(InputError, match=r"whole number of bytes in BITCERT_MAX_DATA_BYTES, got '1 GB'"):
+        read_npz(tmp_path / "a.npz")
+
+
+def zeros(path, shape):
+    """An archive that unfolds to a thousand times its size."""
+    np.savez_compressed(path, x=np.zeros(shape, np.uint8), y=np.zeros(shape[0], np.uint8))
+    return path
+
+
+def test_how_far_a_file_may_unfold_depends_on_its_size(tmp_path, monkeypatch):
+    path = zeros(tmp_path / "a.npz", (64, 1 << 16))
+    size = path.stat().st_size
+    assert size < (4 << 20) / 500
+    assert len(read_npz(path)[0]) == 64, "small enough whatever the ratio"
+    monkeypatch.setattr("bitcert.data.files.FREE_BYTES", 1 << 20)
+    tracemalloc.start()
+    try:
+        refuse(path, r"at most 1048576 bytes .* 4194432 bytes; if you trust .* set BITCERT_MAX_DATA_BYTES=4194432")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    monkeypatch.setenv("BITCERT_MAX_DATA_BYTES", "4194432")
+    assert len(read_npz(path)[0]) == 64
+    monkeypatch.delenv("BITCERT_MAX_DATA_BYTES")
+    monkeypatch.setattr("bitcert.data.files.FREE_BYTES", 0)
+    np.savez(tmp_path / "plain.npz", x=X, y=Y)
+    assert len(read_npz(tmp_path / "plain.npz")[0]) == 4, "an honest file is read however large it is"
+
+
+def test_the_usual_limits_are_half_a_gigabyte_and_64_times_the_file(tmp_path):
+    with pytest.raises(InputError, match=r"at most 536870912 bytes"):
+        check_size(tmp_path, (1 << 29) + 1, 1 << 40, 1000)
+    check_size(tmp_path, 1 << 29, 1 << 40, 1000)
+    check_size(tmp_path, 64 << 30, 1 << 40, 1 << 30)
+    with pytest.raises(InputError, match=r"at most 68719476736 bytes"):
+        check_size(tmp_path, (64 << 30) + 1, 1 << 40, 1 << 30)
+
+
+def test_many_tiny_examples_count_for_more_than_their_bytes(tmp_path, monkeypatch):
+    """Labels, hashes and copies of them: half a gigabyte of single bytes would take ten."""
+    monkeypatch.setattr("bitcert.data.files.FREE_BYTES", 1 << 20)
+    path = zeros(tmp_path / "a.npz", (1 << 18, 1))
+    refuse(path, r"at most 1048576 bytes .* 16777216 bytes \(262144 examples\)")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

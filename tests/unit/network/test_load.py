@@ -1,6 +1,7 @@
 """Weights files, factories and opaque modules."""
 
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from bitcert.network import Predictor, capture, capture_opaque, load_model
 @pytest.fixture
 def factory(tmp_path, monkeypatch):
     (tmp_path / "nets_for_tests.py").write_text(
-        "from torch.nn import Linear, ReLU, Sequential\n"
+        "from torch.nn import BatchNorm1d, Linear, ReLU, Sequential\n"
+        "def normed():\n    return Sequential(Linear(3, 4), BatchNorm1d(4), Linear(4, 2))\n"
         "def small():\n    return Sequential(Linear(3, 4), ReLU(), Linear(4, 2))\n"
         "def broken():\n    raise KeyError('no such width')\n"
         "number = 3\n"
@@ -45,6 +47,23 @@ def test_every_key_that_does_not_match_is_named(tmp_path, factory):
     save_file(weights, tmp_path / "w.safetensors")
     with pytest.raises(InputError, match=r"missing 0\.bias; unexpected spare; 2\.bias of shape \[5\] for \[2\]"):
         load_model(factory, tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_a_checkpoint_from_before_there_were_counters(tmp_path, factory, suffix):
+    """Norms of PyTorch 0.4 had no num_batches_tracked; whatever else is missing is still named."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    net[1].running_mean += 1.0
+    weights = {key: value for key, value in net.state_dict().items() if "num_batches" not in key}
+    path = tmp_path / f"w.{suffix}"
+    (torch.save if suffix == "pt" else save_file)(weights, path)
+    loaded = load_model("nets_for_tests:normed", path).model
+    assert torch.equal(loaded[1].running_mean, net[1].running_mean)
+    assert int(loaded[1].num_batches_tracked) == 0
+    del weights["1.running_var"]
+    (torch.save if suffix == "pt" else save_file)(weights, path)
+    with pytest.raises(InputError, match=r"got missing 1\.running_var;"):
+        load_model("nets_for_tests:normed", path)
 
 
 @pytest.mark.parametrize("spec", ["nets_for_tests:absent", "nets_for_tests:broken", "nets_for_tests:number", "resnet"])
@@ -135,3 +154,13 @@ def test_opaque_modules_must_be_deterministic_finite_and_separate():
 class AlwaysDropout(nn.Module):
     def forward(self, x):
         return nn.functional.dropout(x)
+
+
+def test_compressed_weights_are_refused_before_they_unfold(tmp_path, factory):
+    """torch would unfold them: a megabyte of zeros takes a gigabyte."""
+    torch.save({**state(), "0.weight": torch.zeros(1 << 20)}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as old, zipfile.ZipFile(tmp_path / "w.pt", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name), zipfile.ZIP_DEFLATED)
+    with pytest.raises(InputError, match=r"a compressed one of .* bytes that unfolds to 4,19"):
+        load_model(factory, tmp_path / "w.pt")

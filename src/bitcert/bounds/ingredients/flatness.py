@@ -117,7 +117,9 @@ class Probe:
 def accuracy(network: Network, parameters: Mapping[str, Tensor], part: Part) -> float:
     """Fraction of the examples whose label has the largest output; a tie or an output that is no number is an error."""
     inputs, labels = part
-    rows = max(1, _BATCH_ENTRIES // max(network.architecture.propagation.elements.values(), default=1))
+    propagation = network.architecture.propagation
+    largest = max(propagation.elements.values(), default=1)
+    rows = max(1, min(_BATCH_ENTRIES // largest, 16 * _BATCH_ENTRIES // propagation.peak))
     correct = 0
     with torch.no_grad():
         for start in range(0, len(labels), rows):

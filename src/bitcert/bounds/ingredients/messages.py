@@ -28,6 +28,7 @@ from bitcert.opening import (
     read_helper,
     read_message,
 )
+from bitcert.workload import WorkLimit
 
 CERTIFICATE_FILE = "certificate.json"
 _LONGEST_NAME = 200
@@ -119,6 +120,10 @@ def _open(file: Path, name: str, sample: Sample, network: Network | None) -> Ope
     helper = read_helper(certificate, file.parent, sample, check)
     if network is not None and _holds(helper, network):
         return "its public weights are those of this network, which has seen the data"
+    try:
+        WorkLimit().admit(helper.predictor, len(sample))
+    except CannotCheckError as much:
+        return str(much)
     decoded = decode(certificate, message, helper, check)
     basis = "" if helper.weights is None else f"{name} refers to public weights {helper.weights.content_hash[:16]}"
     return OpenedMessage(name, 8 * len(message), decoded.classifier, helper.batch_size, basis)

@@ -126,10 +126,11 @@ def count_holdout(
 
 
 def _batch_size(network: Network) -> int:
-    """Few enough that no value of the network exceeds a fixed number of entries."""
+    """Few enough that no value of the network exceeds a fixed number of entries, nor all in memory at once 16 times."""
     architecture = network.architecture
-    largest = max(math.prod(architecture.input_shape), *architecture.propagation.elements.values())
-    return max(1, min(MAX_BATCH_SIZE, _BATCH_ENTRIES // largest))
+    propagation = architecture.propagation
+    largest = max(math.prod(architecture.input_shape), *propagation.elements.values())
+    return max(1, min(MAX_BATCH_SIZE, _BATCH_ENTRIES // largest, 16 * _BATCH_ENTRIES // propagation.peak))
 
 
 def _check_finite(logits: Tensor, first: int, sample: Sample) -> None:
