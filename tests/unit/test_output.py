@@ -1,15 +1,15 @@
 """Writing results: the previous complete output or the new one, never half of one, whatever happens when."""
 
 import errno
+import math
 import os
-import random
 import signal
-import time
 
 import pytest
 
 from bitcert.errors import InputError
 from bitcert.output import MEASURE_FILES, OUTPUT_FILES, check_output_folder, remove_folder, write_output
+from tests.tools.counted import Lines
 
 NAMES = sorted(OUTPUT_FILES)
 
@@ -166,41 +166,40 @@ def test_a_swap_cut_short_at_its_end_is_cleaned_by_the_next(out):
     assert litter(out) == []
 
 
-def write_until_killed(out, first, ready):
-    """In a child process: output after output; never returns."""
-    try:
-        for number in range(first, first + 10_000):
-            write_output(out, version(number))
-            os.write(ready, b".")
-    finally:
-        os._exit(1)
+class Killer(Lines):
+    """Counts every executed line, the standard library's too, and kills its process at one of them."""
+
+    def __init__(self, at: float) -> None:
+        super().__init__("")
+        self.last = at
+
+    def at(self, count: int) -> None:
+        if count == self.last:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_killed_at_any_moment(out):
+def test_killed_at_any_line(out):
     """What a killed writer leaves is always one complete version."""
-    started = time.monotonic()
     write_output(out, version(0))
-    span = 3 * (time.monotonic() - started)
-    rng = random.Random(0)
+    with (whole := Killer(math.inf)).counted():
+        write_output(out, version(1))
     seen = set()
-    for attempt in range(1, 16):
-        reader, writer = os.pipe()
+    for at in range(1, whole.count + 1, max(1, whole.count // 40)):
+        write_output(out, version(0))
         child = os.fork()
         if child == 0:
-            write_until_killed(out, attempt * 10_000, writer)
-        os.close(writer)
-        assert os.read(reader, 1) == b".", "the child failed"
-        time.sleep(rng.uniform(0.0, span))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        os.close(reader)
+            try:
+                with Killer(at).counted():
+                    write_output(out, version(1))
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) or at > 0.9 * whole.count, "the clean-up may take fewer lines at times"
         check_output_folder(out)
         content = found(out)
-        number = int(content["message.bin"].split()[1])
-        assert content == version(number)
-        assert number >= attempt * 10_000
-        seen.add(number % 10_000)
-    assert len(seen) > 1, "every child was killed at the same version"
+        assert content in (version(0), version(1)), at
+        seen.add(content["message.bin"])
+    assert len(seen) == 2, "some were killed before and some after the new version took its place"
     write_output(out, version(-1))
     assert found(out) == version(-1)
     assert all(name.endswith(".partial") for name in litter(out))

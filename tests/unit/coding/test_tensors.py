@@ -26,6 +26,7 @@ from bitcert.coding import (
 from bitcert.coding.arithmetic import Contexts
 from bitcert.coding.tensors import Integers
 from bitcert.errors import DecodeError
+from tests.tools.counted import at_most
 
 MAGNITUDES = [1, UNARY_MAGNITUDES, UNARY_MAGNITUDES + 1, UNARY_MAGNITUDES + 2, 1000, MAX_MAGNITUDE - 1, MAX_MAGNITUDE]
 ENTRIES = st.one_of(
@@ -99,13 +100,12 @@ def test_decoder_refuses_larger_magnitudes(digits: int) -> None:
         decode(forged(2, digits, tails=True), 2)
 
 
-@pytest.mark.timeout(20)
 def test_a_short_section_cannot_announce_endless_digits() -> None:
     num_values = 1 << 16
     data = forged(num_values, 25, tails=False)
     assert len(data) < 100
     tracemalloc.start()
-    with pytest.raises(DecodeError, match="too early"):
+    with at_most(100_000), pytest.raises(DecodeError, match="too early"):
         decode(data, num_values)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
