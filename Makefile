@@ -5,7 +5,7 @@ STAMP = $(VENV)/.installed
 
 SEEDS ?= 1 2 3 4 5
 
-.PHONY: certify test test-random lint types contracts docs bench check constraints clean
+.PHONY: certify test test-random mutation lint types contracts docs bench check constraints clean
 
 certify: $(STAMP)  ## train, compress, certify and verify on the embedded digits; results in out/
 	$(BIN)/bitcert certify --out out
@@ -19,6 +19,9 @@ test-random: $(STAMP)  ## the property tests with new examples for every seed: m
 	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m hypothesis \
 	    --hypothesis-profile random --hypothesis-seed $$seed || exit 1; \
 	done
+
+mutation: $(STAMP)  ## does a test notice every small change? hours; one module: make mutation MODULE=coding/rows
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutation.py $(MODULE)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
