@@ -14,6 +14,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import CodeType
 
 ERRORS = frozenset(
     {"malformed", "_malformed", "DecodeError", "InputError", "ValueError", "BitcertError", "CaptureError"}
@@ -135,12 +136,25 @@ class Module:
         """In the order of the text."""
         return [mutant for _, _, mutant in self._edits]
 
-    def code(self, mutant: Mutant | None = None):
-        """The module compiled, with this change."""
+    def code(self, mutant: Mutant | None = None) -> CodeType:
+        """The module compiled, with this change; every round of a loop calls the builtin ``__tick__``."""
         if mutant is None:
-            return compile(self.tree, self.path, "exec", dont_inherit=True)
+            ticking = _Ticking().visit(copy.deepcopy(self.tree))
+            compiled: CodeType = compile(ticking, self.path, "exec", dont_inherit=True)
+            return compiled
         place, change, _ = self._edits[mutant.index]
         return _changed(place, change, self.code)
+
+
+class _Ticking(ast.NodeTransformer):
+    """Puts a call at the beginning of every loop's body."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if isinstance(node, ast.While | ast.For):
+            call = ast.Expr(ast.Call(ast.Name("__tick__", ast.Load()), [], []))
+            node.body.insert(0, ast.fix_missing_locations(ast.copy_location(call, node)))
+        return node
 
 
 def _of(scope: _Scope) -> tuple[str, int, int]:

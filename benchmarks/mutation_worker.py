@@ -9,6 +9,7 @@ yet; changes of what importing computes. Outcomes are appended to DONE, a line a
 
 from __future__ import annotations
 
+import builtins
 import functools
 import gc
 import importlib
@@ -30,10 +31,10 @@ import pytest
 from mutants import Module, Mutant
 
 PATIENCE = 20
-"""A test may execute this many times the lines of the module that it executes unchanged, and then some."""
-SLACK_LINES = 100_000
-SLOWEST = 4.0
-"""Seconds of computing above which a test is left out."""
+"""A test may take this many times the rounds of the module's loops that it takes unchanged, and then some."""
+SLACK_ROUNDS = 1_000_000
+SLOWEST = 8.0
+"""Seconds of computing, slowed down by looking at every line, above which a test is left out."""
 CPU_SECONDS = 120
 MEMORY = 3 << 30
 STUCK_SECONDS = 3600
@@ -76,20 +77,22 @@ class Known:
     """What the first, unchanged run of a test found, by file of bitcert."""
 
     seconds: float = 0.0
-    num_lines: Counter[str] = field(default_factory=Counter)
+    num_rounds: int = 0
     lines: dict[str, set[int]] = field(default_factory=dict)
 
 
-def limited(path: str, most: int):
-    """A context that ends the process after so many lines of one file."""
-    from tests.tools.counted import Lines
+class Rounds:
+    """Counts the rounds of the loops of the modules at hand; a fork ends after too many."""
 
-    class Limited(Lines):
-        def at(self, count: int) -> None:
-            if count > most:
-                os._exit(ENDLESS)
+    def __init__(self) -> None:
+        self.count, self.most = 0, sys.maxsize
+        builtins.__tick__ = self.tick
 
-    return Limited(path).counted()
+    def tick(self) -> None:
+        """One round."""
+        self.count += 1
+        if self.count > self.most:
+            os._exit(ENDLESS)
 
 
 def forked(work: Callable[[], int], quiet: bool = True) -> str:
@@ -144,7 +147,7 @@ def swapped(functions: list[FunctionType], before: CodeType, after: CodeType) ->
     if len(old) != len(new):
         return False
     changes = {code: changed for code, changed in zip(old, new, strict=True) if code != changed}
-    found = False
+    found = not changes
     for function in functions:
         if (changed := changes.get(function.__code__)) is not None:
             if len(changed.co_freevars) != len(function.__code__.co_freevars):
@@ -162,11 +165,15 @@ class Warm:
         self.known: dict[str, Known] = {}
         self.items: dict[str, pytest.Item] = {}
         self.globs: dict[str, dict[str, object]] = {}
+        self.rounds = Rounds()
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """The unchanged run of every test, then the mutants."""
         self.items = {item.nodeid: item for item in session.items}
         assert len(self.items) == len(session.items)
+        for job in self.jobs:
+            plain = compile(Path(job.path).read_text(), job.path, "exec", dont_inherit=True)
+            assert swapped(functions_of(job.path), plain, job.module.code())
         for k, item in enumerate(session.items):
             self.learn(item, session.items[min(k + 1, len(session.items) - 1)])
         self.share_setups()
@@ -180,13 +187,13 @@ class Warm:
         before, functions = job.module.code(), functions_of(job.path)
         items = self.quick(job)
         job.order.write_text(json.dumps([item.nodeid for item in items]))
-        unchanged = forked(lambda: self.tried(job.path, items, lambda: True, True), False)
+        unchanged = forked(lambda: self.tried(items, lambda: True, True), False)
         assert unchanged == "survived", "the tests fail in a fork"
         for mutant in [mutant for mutant in job.left if mutant.runs]:
             items = self.quick(job, range(mutant.line, mutant.last_line + 1))
             after = job.module.code(mutant)
             swap = functools.partial(swapped, functions, before, after)
-            outcome = forked(functools.partial(self.tried, job.path, items, swap)) if items else "survived"
+            outcome = forked(functools.partial(self.tried, items, swap)) if items else "survived"
             if outcome != "not swapped":
                 job.add(mutant, outcome)
 
@@ -200,17 +207,16 @@ class Warm:
             def line(self, frame, event: str, argument: object):
                 if event == "line":
                     path = frame.f_code.co_filename
-                    known.num_lines[path] += 1
                     known.lines.setdefault(path, set()).add(frame.f_lineno)
                 return self.line
 
         if hasattr(item, "dtest"):
             self.globs[item.nodeid] = dict(item.dtest.globs)
         clear_caches()
-        started = time.process_time()
+        started, self.rounds.count = time.process_time(), 0
         with Seen().counted():
             reports = self.reports(item, following)
-        known.seconds = time.process_time() - started
+        known.seconds, known.num_rounds = time.process_time() - started, self.rounds.count
         if any(report.failed for report in reports):
             raise SystemExit(f"{item.nodeid} fails without any change:\n{reports[-1].longreprtext}")
 
@@ -228,7 +234,6 @@ class Warm:
         for name, known in self.known.items():
             for path, lines in first.setdefault(name.split("::")[0], known).lines.items():
                 known.lines[path] = known.lines.get(path, set()) | lines
-                known.num_lines[path] += len(lines)
 
     def quick(self, job: Job, lines: range | None = None) -> list[pytest.Item]:
         """Tests that are fast enough (and execute one of these lines), the quickest files first."""
@@ -241,15 +246,15 @@ class Warm:
         names.sort(key=lambda name: (of_file[name.split("::")[0]], name.split("::")[0], self.known[name].seconds))
         return [self.items[name] for name in names]
 
-    def tried(self, path: str, items: list[pytest.Item], swap: Callable[[], bool], tell: bool = False) -> int:
+    def tried(self, items: list[pytest.Item], swap: Callable[[], bool], tell: bool = False) -> int:
         """In a fork: change the module and run the tests until one fails."""
         clear_caches()
         if not swap():
             return NOT_SWAPPED
         items[0].session._setupstate.teardown_exact(items[0])
         for item, following in zip(items, [*items[1:], None], strict=True):
-            with limited(path, PATIENCE * self.known[item.nodeid].num_lines[path] + SLACK_LINES):
-                reports = self.reports(item, following)
+            self.rounds.count, self.rounds.most = 0, PATIENCE * self.known[item.nodeid].num_rounds + SLACK_ROUNDS
+            reports = self.reports(item, following)
             if failures := [report for report in reports if report.failed]:
                 if tell:
                     os.write(2, f"{item.nodeid}\n{failures[0].longreprtext}\n".encode())
@@ -265,22 +270,16 @@ def warm(jobs: list[Job]) -> None:
         raise SystemExit(f"pytest ended with {code!r}")
 
 
-class Limits:
-    """Keeps the fast tests in the order that the warm process found best, and counts lines."""
+class Ordered:
+    """Keeps the fast tests in the order that the warm process found best."""
 
-    def __init__(self, path: str, names: list[str]) -> None:
-        self.path, self.names = path, names
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """The order of the tests."""
         found = {item.nodeid: item for item in items}
         items[:] = [found[name] for name in self.names]
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item):
-        """The limit of lines."""
-        with limited(self.path, 100 * SLACK_LINES):
-            return (yield)
 
 
 def cold(jobs: list[Job]) -> None:
@@ -290,15 +289,16 @@ def cold(jobs: list[Job]) -> None:
     importlib.import_module("torch")
     assert not any(name.split(".")[0] == "bitcert" for name in sys.modules)
     for job in jobs:
-        plugin = Limits(job.path, json.loads(job.order.read_text()))
+        plugin = Ordered(json.loads(job.order.read_text()))
 
-        def tried(code: CodeType, job: Job = job, plugin: Limits = plugin) -> int:
+        def tried(code: CodeType, job: Job = job, plugin: Ordered = plugin) -> int:
             found = importlib.machinery.SourceFileLoader.get_code
 
             def get_code(self, name: str) -> Any:
                 return code if self.path == job.path else found(self, name)
 
             importlib.machinery.SourceFileLoader.get_code = get_code
+            Rounds().most = 100 * SLACK_ROUNDS
             result = pytest.main([*OPTIONS, "-x", *job.tests], plugins=[plugin])
             return SURVIVED if result == pytest.ExitCode.OK else FAILED
 

@@ -71,11 +71,13 @@ def test_a_mutant_runs_and_leaves_the_module_as_it_was(mutated: str | None, resu
     source = SOURCE.replace("most >= LIMIT", "most < LIMIT").replace("break", "continue")
     module = Module(source, "small.py")
     chosen = next((mutant for mutant in module.mutants if mutant.mutated == mutated), None)
-    changed, unchanged = {"check": len}, {"check": len}
+    rounds: list[int] = []
+    changed, unchanged = ({"check": len, "__tick__": lambda: rounds.append(1)} for _ in range(2))
     exec(module.code(chosen), changed)
     exec(module.code(), unchanged)
     assert changed["first"]([9, 4, 1, 3], 2) == result
     assert unchanged["first"]([9, 4, 1, 3], 2) == -26
+    assert len(rounds) == (4 if mutated != "break" else 2) + 4, "the rounds of loops are counted"
 
 
 def test_the_same_change_twice_is_counted() -> None:

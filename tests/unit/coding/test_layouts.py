@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitcert.coding import ArithmeticDecoder, ArithmeticEncoder, BitReader, BitWriter, integer_code_bits
+from bitcert.coding import ArithmeticDecoder, ArithmeticEncoder, BitReader, BitWriter
 from bitcert.coding.layouts import (
     COLUMNS,
     FILTERS,
@@ -21,6 +19,7 @@ from bitcert.coding.layouts import (
     has_layout,
     tensor_code_bits,
 )
+from tests.reference.coding_naive import adaptive, integers
 
 LAYOUTS = (PLAIN, ROWS, COLUMNS, FILTERS)
 
@@ -122,15 +121,6 @@ def test_contexts_are_the_units_of_the_latest_weights_and_biases() -> None:
 # Lengths
 
 
-def adaptive(flags: np.ndarray) -> float:
-    """Ideal bits of flags, one after the other (Krichevsky & Trofimov)."""
-    seen, bits = [0, 0], 0.0
-    for flag in np.asarray(flags, dtype=int).ravel():
-        bits -= math.log2((seen[flag] + 0.5) / (sum(seen) + 1))
-        seen[flag] += 1
-    return bits
-
-
 def naive_bits(values: np.ndarray, layout: int, contexts: np.ndarray) -> float:
     rows, columns = [], []
     for row in values:
@@ -150,7 +140,7 @@ def naive_bits(values: np.ndarray, layout: int, contexts: np.ndarray) -> float:
         bits += adaptive(alive)
         filters = [place for place, one in zip(filters, alive, strict=True) if one]
     inside = np.array([values[place] for place in filters], dtype=np.int64)
-    return bits + integer_code_bits(inside)
+    return bits + integers(inside)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +171,6 @@ def test_the_shortest_layout_is_chosen_by_its_ideal_length(values: np.ndarray, b
 def test_the_length_of_a_vector_counts_its_contexts_apart(vector: list[int]) -> None:
     values, units = np.array(vector, dtype=np.int64), units_after(BEFORE)
     apart = [values[units.contexts(len(values)) == c] for c in (0, 1)]
-    wanted = sum(integer_code_bits(part) for part in apart if part.size)
+    wanted = sum(integers(part) for part in apart if part.size)
     assert tensor_code_bits(values, units) == (pytest.approx(wanted, abs=1e-12), PLAIN)
-    assert tensor_code_bits(values, UnitsInUse())[0] == pytest.approx(integer_code_bits(values) if vector else 0.0)
+    assert tensor_code_bits(values, UnitsInUse())[0] == pytest.approx(integers(values))
