@@ -1,22 +1,41 @@
 """What several test files share: small certified problems, made once, and a forger of certificates."""
 
 import hashlib
-import importlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
-from bitcert import Compressed, DecisionRule, Helper, Role, Run, Sample, certify, compress, decode_message, load_sample
+from bitcert import (
+    Compressed,
+    DecisionRule,
+    Helper,
+    Role,
+    Run,
+    Sample,
+    certify,
+    clock,
+    compress,
+    decode_message,
+    load_sample,
+)
 from bitcert.certify import occam_bound
 from bitcert.evaluate import count_errors_at
 from bitcert.helper import linear_head
 
 Change = Callable[[dict], None]
+
+TICK = 2.0**-9
+"""Seconds that pass at every look at the clock; a power of two, so that differences of times are exact."""
+
+settings.register_profile("fixed", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("random", deadline=None, print_blob=True)
+settings.load_profile("fixed")
 
 
 class Sealed(Sample):
@@ -62,9 +81,28 @@ class Ticks:
     def __init__(self, step: float) -> None:
         self.step, self.now = step, 0.0
 
-    def monotonic(self) -> float:
+    def seconds(self) -> float:
         self.now += self.step
         return self.now
+
+
+@pytest.fixture(scope="session", autouse=True)
+def counted_time() -> Iterator[None]:
+    """Nothing in a test follows the machine's clock, what fixtures of a session or a module do included."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "seconds", Ticks(TICK).seconds)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def ticking(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Every test has a clock of its own that moves by :data:`TICK`; call this with another step to replace it."""
+
+    def start(step: float) -> None:
+        monkeypatch.setattr(clock, "seconds", Ticks(step).seconds)
+
+    start(TICK)
+    return start
 
 
 def canonical(content: dict) -> str:
@@ -107,7 +145,7 @@ def digits() -> Sample:
 def digits_compressed(digits: Sample) -> Compressed:
     """The same message however busy the machine is; one whose counts no tolerance between half and twice changes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.import_module("bitcert.compress.run"), "time", Ticks(0.1))
+        patch.setattr(clock, "seconds", Ticks(0.1).seconds)
         compressed = compress(digits, run=Run(budget_seconds=10.0))
     classifier = decode_message(compressed.message, compressed.helper).classifier
     rule = DecisionRule(compressed.helper.batch_size)
@@ -170,15 +208,3 @@ def forge() -> Callable[..., None]:
         path.write_text(seal(content))
 
     return forge_file
-
-
-@pytest.fixture
-def ticking(monkeypatch):
-    """Call it with the seconds of a tick: compressors then follow that clock and not the machine's load."""
-
-    def start(step: float) -> None:
-        clock = Ticks(step)
-        for name in ("bitcert.compress.run", "bitcert.compress.train_separable"):
-            monkeypatch.setattr(importlib.import_module(name), "time", clock)
-
-    return start
