@@ -20,15 +20,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from bitcert.certify.certificate import parse_strict
 from bitcert.certify.claims import MOST_LOOKS
 from bitcert.errors import DecodeError, InputError
+from bitcert.locking import locked, replacing
 
 FORMAT = "bitcert-looks-1"
 _MAX_BYTES = 1 << 20
-_LOCK_SECONDS = 60.0
 
 _Looks = dict[str, dict[str, int]]
 """By hash of a sample, by hash of what was counted on it: the number of the look."""
@@ -78,7 +76,7 @@ class LookBook:
             raise InputError(f"a look between 1 and {MOST_LOOKS}", got, "count the certificates on these examples")
         with ExitStack() as locks:
             for file in sorted(set(self.files)):
-                locks.callback(_locked(file).release)
+                _hold(locks, file)
             books = {file: _read(file) for file in self.files}
             known = [book.get(sample_hash, {}) for book in books.values()]
             earlier = [looks[counted] for looks in known if counted in looks]
@@ -90,14 +88,13 @@ class LookBook:
         return number
 
 
-def _locked(file: Path) -> FileLock:
+def _hold(locks: ExitStack, file: Path) -> None:
+    """Take the lock under which a book is read and then written; one of its own, as writing takes the file's."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{file}.lock", timeout=_LOCK_SECONDS)
-        lock.acquire()
-    except (OSError, TimeoutError) as error:
-        raise _unusable(file, str(getattr(error, "strerror", None) or error)) from error
-    return lock
+        locks.enter_context(locked(file.with_name(f"{file.name}.entry")))
+    except OSError as error:
+        raise _unusable(file, str(error.strerror or error)) from error
 
 
 def _unusable(file: Path, reason: str) -> InputError:
@@ -129,12 +126,10 @@ def _is_looks(looks: object) -> bool:
 
 def _write(file: Path, looks: _Looks) -> None:
     text = json.dumps({"format": FORMAT, "samples": looks}, indent=1, sort_keys=True) + "\n"
-    partial = file.with_name(file.name + ".partial")
     try:
-        with open(partial, "w", encoding="utf-8") as stream:
+        with replacing(file) as partial, open(partial, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(partial, file)
     except OSError as error:
         raise _unusable(file, str(error.strerror or error)) from error

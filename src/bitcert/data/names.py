@@ -54,6 +54,9 @@ FOLDERS = {
 
 NAMES = ("digits", *FOLDERS)
 
+INPUT_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+"""Of one example, in bytes."""
+
 CONTENT_HASHES = {
     ("digits", "train"): "ed51fc6241d487d4d9f4f566ce778b3fec621a8eb8079ebf3df4e47fd6ba21c2",
     ("mnist", "train"): "d81543c234d7b8c350355fc3a2bb7d475408fcb83d2609435f256fe391f473bc",
