@@ -1,10 +1,10 @@
 """Does every claim hold as often as it says? ``python benchmarks/validity.py [NAME ...] [--draws N] [--keep]``.
 
-Draws samples from worlds whose true error is known, lets an adversary choose after seeing them whatever the claim allows
-to be chosen, and counts how often the certified bound lies below the truth. A claim at ``delta`` is wrong if the exact
-95 % confidence limit of that rate lies above ``delta``. Settings are nearly tight, so a claim that charges too little
-fails: beside each claim runs a *broken twin*, the same with one thing left out, and it must be caught. One JSON object a
-line; ``--keep`` writes them to docs/results-validity.jsonl. numpy's random numbers, seed 0; no data, no network, a minute.
+Draws samples from worlds whose true error is known, lets an adversary choose after seeing them whatever the claim
+allows to be chosen, and counts how often the certified bound lies below the truth. A claim at ``delta`` is wrong if the
+exact 95 % confidence limit of that rate lies above ``delta``. Settings are nearly tight, so a claim that charges too
+little fails: beside each claim runs a *broken twin*, the same with one thing left out, and it must be caught. One JSON
+object a line; ``--keep`` writes them to docs/results-validity.jsonl. No data, no network, a minute.
 """
 
 from __future__ import annotations
