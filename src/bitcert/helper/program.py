@@ -13,7 +13,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 PACKAGES = ("coding", "helper", "network")
-MODULES = ("data/sample.py", "errors.py", "evaluate.py", "random.py")
+MODULES = ("data/sample.py", "errors.py", "evaluate.py", "named_code.py", "random.py", "threads.py")
 """What the decoder imports, under the package ``bitcert``; a test holds the list against the imports."""
 
 
