@@ -272,7 +272,7 @@ class Tied(nn.Module):
         return self.head(F.relu(self.second(F.relu(self.first(x)))))
 
 
-@animal("sequence")
+@animal("sequence", "opaque")
 class MadeInForward(nn.Module):
     """Constants that ``forward`` makes."""
 
@@ -286,7 +286,7 @@ class MadeInForward(nn.Module):
         return self.head(torch.eye(5)[0] @ x)
 
 
-@animal("vector", "captured")
+@animal("vector", "opaque")
 class WeightNormed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -297,7 +297,7 @@ class WeightNormed(nn.Module):
         return self.fc2(F.leaky_relu(self.fc1(x), 0.1))
 
 
-@animal("vector", "captured")
+@animal("vector", "opaque")
 class SpectralNormed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -308,7 +308,7 @@ class SpectralNormed(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-@animal("sequence")
+@animal("sequence", "opaque")
 class Mixer(nn.Module):
     def __init__(self):
         super().__init__()
@@ -324,7 +324,7 @@ class Mixer(nn.Module):
         return self.head(x.mean(1))
 
 
-@animal("sequence")
+@animal("sequence", "opaque")
 class Einsum(nn.Module):
     def __init__(self):
         super().__init__()
@@ -334,7 +334,7 @@ class Einsum(nn.Module):
         return self.head(F.relu(torch.einsum("btc,tcd->bd", x.view(-1, 5, 4), self.weight)))
 
 
-@animal("image")
+@animal("image", "opaque")
 class LooksAtShape(nn.Module):
     """Python that decides by the shape of its input."""
 
@@ -360,7 +360,7 @@ class LooksAtValues(Mlp):
         return super().forward(x)
 
 
-@animal("vector", "captured")
+@animal("vector")
 class Double(Mlp):
     def __init__(self):
         super().__init__()
@@ -370,7 +370,7 @@ class Double(Mlp):
         return super().forward(x.to(self.fc1.weight.dtype))
 
 
-@animal("image", "captured")
+@animal("image")
 class NeedsContiguous(nn.Module):
     """``view`` on its input as it comes."""
 
@@ -425,7 +425,7 @@ class SmallBatches(Mlp):
         return super().forward(x)
 
 
-@animal("vector", "captured")
+@animal("vector")
 class Truncating(Mlp):
     """A batch size in a branch that export settles for good."""
 
@@ -455,7 +455,7 @@ class Exits(Mlp):
         raise SystemExit(0)
 
 
-@animal("vector", "captured")
+@animal("vector")
 class OnlyEvaluates(Mlp):
     """Raises in training mode only."""
 
@@ -465,7 +465,7 @@ class OnlyEvaluates(Mlp):
         return super().forward(x)
 
 
-@animal("vector", "captured")
+@animal("vector", "uninitialized parameter")
 class Lazy(nn.Module):
     def __init__(self):
         super().__init__()
@@ -475,13 +475,13 @@ class Lazy(nn.Module):
         return self.fc2(F.relu(self.fc1(x)))
 
 
-@animal("vector", "captured")
+@animal("vector")
 class NoParameters(nn.Module):
     def forward(self, x):
         return x[:, :CLASSES] * 2.0
 
 
-@animal("vector", "captured")
+@animal("vector")
 class Frozen(Mlp):
     def __init__(self):
         super().__init__()
