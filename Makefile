@@ -3,7 +3,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: certify test lint types contracts docs bench check constraints clean
+SEEDS ?= 1 2 3 4 5
+
+.PHONY: certify test test-random mutation lint types contracts docs bench check constraints clean
 
 certify: $(STAMP)  ## train, compress, certify and verify on the embedded digits; results in out/
 	$(BIN)/bitcert certify --out out
@@ -11,6 +13,15 @@ certify: $(STAMP)  ## train, compress, certify and verify on the embedded digits
 
 test: $(STAMP)  ## unit tests, laws, attacks, simulated validity, docstring examples
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+test-random: $(STAMP)  ## the property tests with new examples for every seed: make test-random SEEDS="17 18"
+	for seed in $(SEEDS); do \
+	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m hypothesis \
+	    --hypothesis-profile random --hypothesis-seed $$seed || exit 1; \
+	done
+
+mutation: $(STAMP)  ## does a test notice every small change? hours; one module: make mutation MODULE=coding/rows
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutation.py $(MODULE)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

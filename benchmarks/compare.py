@@ -2,9 +2,13 @@
 
 Runs ``bitcert.comparison.compare`` on MNIST's 60,000 training examples with its 10,000 test examples as held-out labels
 (checkpoints found through BITCERT_DATA), prints a table a network, then what was reached beside what was aimed at, and
-with ``--json`` writes docs/results-codecs.jsonl: for each network one line of what all rows rest on, and one line a
-row. Codecs whose message does not depend on the trained weights run on the dense networks only. An interrupted run
-with ``--folder`` goes on from its rows.
+with ``--json`` writes docs/results-codecs.jsonl (or the file named): for each network one line of what all rows rest
+on, and one line a row. Codecs whose message does not depend on the trained weights run on the dense networks only. An
+interrupted run with ``--folder`` goes on from its rows. ``--stored`` runs nothing: it prints what a file's rows say of
+random projection against dropping small singular values, which docs/codecs.md quotes::
+
+    python benchmarks/compare.py --codecs svd,matrix-project --strengths 9 --json docs/results-projection.jsonl
+    python benchmarks/compare.py --stored docs/results-projection.jsonl
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from rich.console import Console
 from bitcert import Helper, Role, Sample, load_sample
 from bitcert.codecs.registry import CODECS
 from bitcert.comparison import CompareSettings, Comparison, ComparisonRow, compare
+from bitcert.comparison.conclusions import PROJECTION_SENTENCE
 from bitcert.report import comparison_files, comparison_summary
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results-codecs.jsonl"
@@ -149,6 +154,14 @@ def target_lines(comparisons: dict[str, Comparison]) -> Iterator[dict[str, objec
         )
 
 
+def print_stored(path: Path) -> None:
+    """What the run that wrote the file concluded of random projection and of singular values, network by network."""
+    for line in map(json.loads, path.read_text().splitlines()):
+        for sentence in line.get("conclusions", ()):
+            if sentence.startswith(PROJECTION_SENTENCE):
+                print(f"{line['network']}: {sentence}")
+
+
 def main() -> None:
     """Compare the networks asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -159,8 +172,13 @@ def main() -> None:
     parser.add_argument("--codecs", default="", help="some codecs only, with commas")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where finished rows and reports are kept")
-    parser.add_argument("--json", action="store_true", help="write docs/results-codecs.jsonl")
+    kept = {"nargs": "?", "const": RESULTS, "type": Path, "metavar": "FILE"}
+    parser.add_argument("--json", **kept, help=f"write this file, docs/{RESULTS.name} by default")
+    parser.add_argument("--stored", **kept, help="print what a file's rows say of projection against SVD, run nothing")
     arguments = parser.parse_args()
+    if arguments.stored:
+        print_stored(arguments.stored)
+        return
     unknown = set(arguments.networks) - set(BUDGETS)
     if unknown:
         parser.error(f"nothing named {', '.join(sorted(unknown))}")
@@ -180,7 +198,7 @@ def main() -> None:
     for line in ends:
         print(json.dumps(line), flush=True)
     if arguments.json:
-        RESULTS.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *ends]))
+        arguments.json.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *ends]))
 
 
 def _keep_report(folder: Path | None, name: str, comparison: Comparison) -> None:

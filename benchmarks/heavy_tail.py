@@ -29,7 +29,7 @@ from bitcert.helper.quantised import QuantisedNetwork
 
 DRAWS = 10
 PAPER = {"resnet20": (93.90, 89.19, 3.03, 3.22), "resnet56": (95.32, 94.74, 0.30, 3.02)}
-"""Table 1: accuracy before, mean and standard deviation after (per cent), fitted alpha."""
+"""Table 1: accuracy before, mean and deviation after (per cent), fitted exponent of the density ``w^-alpha``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ def rows(name: str) -> list[dict[str, object]]:
     for codec in codecs:
         after, bits = draw_accuracies(head, codec)
         (theory,) = codec.theory(head.network).layers
-        paper_before, paper_after, paper_std, paper_alpha = PAPER[name]
+        paper_before, paper_after, paper_std, paper_exponent = PAPER[name]
         found.append(
             {
                 "benchmark": "heavy-tail",
@@ -119,7 +119,12 @@ def rows(name: str) -> list[dict[str, object]]:
                 "after_std": round(after.std, 2),
                 "drop": round(before - after.mean, 2),
                 "accuracies": [round(value, 2) for value in after.values],
-                "paper": {"before": paper_before, "after": paper_after, "after_std": paper_std, "alpha": paper_alpha},
+                "paper": {
+                    "before": paper_before,
+                    "after": paper_after,
+                    "after_std": paper_std,
+                    "density exponent": paper_exponent,
+                },
                 "paper_drop": round(paper_before - paper_after, 2),
                 "kept": int(theory.parameters),
                 "entries": theory.actual,

@@ -84,8 +84,8 @@ class Row:
         """Factory and weights of the original network."""
         if self.original is None:
             return []
-        factory, file = self.original
-        return [factory, *(["--weights", str(data_folder() / "pretrained" / file)] if file else [])]
+        spec, file = self.original
+        return [spec, *(["--weights", str(data_folder() / "pretrained" / file)] if file else [])]
 
     def certify_arguments(self, seed: int, budget: float | None) -> list[str]:
         """Of ``bitcert certify``, but for ``--out``."""
@@ -151,11 +151,11 @@ def published_helper(row: Row, folder: Path) -> Path:
 
     assert row.transfer is not None
     path = folder / f"{row.transfer.partition(':')[2]}.safetensors"
-    save_file({name: value.contiguous() for name, value in _factory(row.transfer).state_dict().items()}, path)
+    save_file({name: value.contiguous() for name, value in factory(row.transfer).state_dict().items()}, path)
     return path
 
 
-def _factory(spec: str):  # type: ignore[no-untyped-def]
+def factory(spec: str):  # type: ignore[no-untyped-def]
     """The module that a factory of the examples makes."""
     module, _, name = spec.partition(":")
     if str(ROOT / "examples") not in sys.path:
@@ -204,12 +204,12 @@ def _facts(certificate: dict[str, Any]) -> dict[str, object]:
     facts["errors_a_bit_is_worth"] = _errors_a_bit_is_worth(certificate)
     rest, original = certificate["rest"], certificate["original"]
     if isinstance(rest, dict):
-        facts["holdout_on_the_rest"] = _percent(rest["bound"])
+        facts["holdout_on_the_rest"] = percent(rest["bound"])
         facts["errors_of_prior_network_on_the_rest"] = rest["errors"]
     if isinstance(original, dict):
         unlabelled = original["unlabelled"]
         facts |= {"unlabelled": unlabelled["samples"], "disagreements": original["disagreements"]}
-        facts["bound_of_the_surrogate"] = _percent(certificate["bounds"]["binomial"])
+        facts["bound_of_the_surrogate"] = percent(certificate["bounds"]["binomial"])
     return facts
 
 
@@ -244,7 +244,7 @@ def certificate_line(name: str, seed: int, budget: float | None, records: Path |
             return line | {"seconds": round(seconds, 1), "why": _why(done)}
         content = json.loads((out / "certificate.json").read_text())
         checked, verify_seconds, _ = bitcert(["verify", str(out / "certificate.json"), *row.verify_arguments()])
-    line |= {"value": _percent(content["bound"]), "seconds": round(seconds, 1), "seed": seed}
+    line |= {"value": percent(content["bound"]), "seconds": round(seconds, 1), "seed": seed}
     line |= {"verified": checked.returncode == 0, "verify_seconds": round(verify_seconds, 1)}
     return line | {"peak_gib": round(peak, 2), "cores": os.cpu_count(), **_facts(content)}
 
@@ -273,7 +273,7 @@ def twenty_seconds_line(seed: int) -> dict[str, object]:
     run = Run(seed=seed, budget_seconds=0.5 * PEERS_SECONDS)
     content = certify_best(CertifyRequest(sample, families=("bank",)), run, watch=watch).certificate
     seconds = time.monotonic() - start
-    line |= {"value": _percent(content.bound), "seconds": round(seconds, 1), "target_seconds": PEERS_SECONDS}
+    line |= {"value": percent(content.bound), "seconds": round(seconds, 1), "target_seconds": PEERS_SECONDS}
     line |= {"reached_after": round(reached[0], 1) if reached else None, "seed": seed, "cores": os.cpu_count()}
     return line | _facts(json.loads(content.to_json()))
 
@@ -303,7 +303,7 @@ def verify_record(folder: Path) -> dict[str, object]:
     return {
         "name": folder.name,
         "status": outcome["status"],
-        "bound": _percent(content["bound"]),
+        "bound": percent(content["bound"]),
         "seconds": round(seconds, 1),
         "reason": reason,
         "command": _command(["verify", f"records/{folder.name}/certificate.json", *told]),
@@ -321,7 +321,7 @@ def _bring_helper(row: Row | None, place: Path) -> None:
         from bitcert import HelperWeights, capture
 
         data = json.loads((place / "certificate.json").read_text())["data"]
-        network = capture(_factory(row.transfer), torch.zeros(2, *data["input_shape"]))
+        network = capture(factory(row.transfer), torch.zeros(2, *data["input_shape"]))
         (place / HELPER).write_bytes(HelperWeights.of(network.architecture, network.parameters).to_bytes())
 
 
@@ -332,15 +332,15 @@ def markdown() -> str:
         name: {"certificate": r.certificate, "target": r.target, "published": r.published} for name, r in ROWS.items()
     }
     known["mnist-20s"] = {"certificate": "MNIST, the peers' bound in 20 s"}
-    text = _table([line | kept.get(name, {}) for name, line in known.items()], COLUMNS)
+    text = table([line | kept.get(name, {}) for name, line in known.items()], COLUMNS)
     ablations = read_lines(ABLATIONS)
     for by_command in (True, False):
         chosen = [line for line in ablations if ("command" in line) == by_command]
-        text += ["", *_table(chosen, {key: key for key in ABLATION_KEYS})]
+        text += ["", *table(chosen, {key: key for key in ABLATION_KEYS})]
     return "\n".join(text)
 
 
-def _table(lines: list[dict[str, Any]], columns: dict[str, str]) -> list[str]:
+def table(lines: list[dict[str, Any]], columns: dict[str, str]) -> list[str]:
     """A table of the lines; ``columns`` names the key of each heading."""
     rows = [[_cell(line.get(key)) for key in columns.values()] for line in lines]
     return [f"| {' | '.join(cells)} |" for cells in (list(columns), ["---"] * len(columns), *rows)]
@@ -352,7 +352,7 @@ def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _percent(bound: float) -> float:
+def percent(bound: float) -> float:
     """A bound in %, rounded up."""
     return math.ceil(1e5 * bound) / 1e3
 

@@ -61,6 +61,7 @@ def main(path: Path) -> None:
         folder = Path(scratch, "bitcert")
         shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", "out*", ".hypothesis", ".venv"))
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        environment["BITCERT_STATE"] = str(folder / ".state")  # what is looked at here is no look of the user's
         for command in commands(path.read_text()):
             shown = command.arguments[-1]
             missing = [name for name in command.needs if not is_here(name)]

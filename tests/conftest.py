@@ -1,21 +1,41 @@
 """What several test files share: small certified problems, made once, and a forger of certificates."""
 
 import hashlib
-import importlib
 import json
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
-from bitcert import Compressed, DecisionRule, Helper, Role, Run, Sample, certify, compress, decode_message, load_sample
+from bitcert import (
+    Compressed,
+    DecisionRule,
+    Helper,
+    Role,
+    Run,
+    Sample,
+    certify,
+    clock,
+    compress,
+    decode_message,
+    load_sample,
+)
 from bitcert.certify import occam_bound
 from bitcert.evaluate import count_errors_at
 from bitcert.helper import linear_head
 
 Change = Callable[[dict], None]
+
+TICK = 2.0**-9
+"""Seconds that pass at every look at the clock; a power of two, so that differences of times are exact."""
+
+settings.register_profile("fixed", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("random", deadline=None, print_blob=True)
+settings.load_profile("fixed")
 
 
 class Sealed(Sample):
@@ -33,6 +53,22 @@ class Sealed(Sample):
         return super().__getattribute__(name)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _state_of_the_session(tmp_path_factory):
+    """Fixtures that outlive a test count their looks here, never in the user's state folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BITCERT_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def state_folder(monkeypatch, tmp_path_factory):
+    """A state folder of this test alone, so that no test is another one's earlier look."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("BITCERT_STATE", str(folder))
+    return folder
+
+
 @pytest.fixture
 def sealed() -> type[Sealed]:
     """Makes unlabelled samples that betray whoever looks into them."""
@@ -45,9 +81,28 @@ class Ticks:
     def __init__(self, step: float) -> None:
         self.step, self.now = step, 0.0
 
-    def monotonic(self) -> float:
+    def seconds(self) -> float:
         self.now += self.step
         return self.now
+
+
+@pytest.fixture(scope="session", autouse=True)
+def counted_time() -> Iterator[None]:
+    """Nothing in a test follows the machine's clock, what fixtures of a session or a module do included."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "seconds", Ticks(TICK).seconds)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def ticking(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Every test has a clock of its own that moves by :data:`TICK`; call this with another step to replace it."""
+
+    def start(step: float) -> None:
+        monkeypatch.setattr(clock, "seconds", Ticks(step).seconds)
+
+    start(TICK)
+    return start
 
 
 def canonical(content: dict) -> str:
@@ -65,7 +120,12 @@ def restate_bounds(content: dict) -> None:
     """Make the bounds follow from the counts that a forger has changed."""
     bound = occam_bound(content["errors"], content["samples"], content["message_bits"], content["delta"])
     forms = {name: getattr(bound, name) for name in ("binomial", "kl_chernoff", "hoeffding")}
-    content |= {"bounds": forms, "bound": bound.binomial}
+    bits = content["message_bits"] + sum(bits for _, bits in content["helper_sections"])
+    charged = occam_bound(content["errors"], content["samples"], bits, content["delta"]).binomial
+    content |= {"bounds": forms, "bound": bound.binomial, "self_contained": charged}
+    drawn, claims, *others = content["conditions"]
+    drawn = re.sub(r"^the [\d,]+ examples", f"the {content['samples']:,} examples", drawn)
+    content["conditions"] = [drawn, re.sub(r"^delta = \S+", f"delta = {content['delta']:g}", claims), *others]
 
 
 def write_files(folder: Path, compressed: Compressed, sample: Sample, **options) -> Path:
@@ -85,7 +145,7 @@ def digits() -> Sample:
 def digits_compressed(digits: Sample) -> Compressed:
     """The same message however busy the machine is; one whose counts no tolerance between half and twice changes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.import_module("bitcert.compress.run"), "time", Ticks(0.1))
+        patch.setattr(clock, "seconds", Ticks(0.1).seconds)
         compressed = compress(digits, run=Run(budget_seconds=10.0))
     classifier = decode_message(compressed.message, compressed.helper).classifier
     rule = DecisionRule(compressed.helper.batch_size)
@@ -148,15 +208,3 @@ def forge() -> Callable[..., None]:
         path.write_text(seal(content))
 
     return forge_file
-
-
-@pytest.fixture
-def ticking(monkeypatch):
-    """Call it with the seconds of a tick: compressors then follow that clock and not the machine's load."""
-
-    def start(step: float) -> None:
-        clock = Ticks(step)
-        for name in ("bitcert.compress.run", "bitcert.compress.train_separable"):
-            monkeypatch.setattr(importlib.import_module(name), "time", clock)
-
-    return start

@@ -9,25 +9,42 @@ and only the rest is counted; with unlabelled examples the bound is carried over
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from importlib.metadata import version
+from typing import Any
 
-from bitcert.certify import ConfidenceBudget, disagreement_bound, holdout_bound, occam_bound
+from bitcert.certify import (
+    ConfidenceBudget,
+    Withdrawal,
+    disagreement_bound,
+    holdout_bound,
+    occam_bound,
+    self_contained_bound,
+)
+from bitcert.certify.budget import check_delta
 from bitcert.certify.certificate import MESSAGE_FILE, VERSIONED, Certificate
 from bitcert.certify.claims import delta_plan, theorem_text
 from bitcert.compress.run import Compressed
-from bitcert.data import PriorSplit, Role, Sample, check_independent
+from bitcert.conditions import Facts, conditions
+from bitcert.data import PriorSplit, Role, Sample, benchmark_name, check_apart
 from bitcert.errors import InputError, SampleReuseError
-from bitcert.evaluate import Classifier, DecisionRule, Progress, count_errors
+from bitcert.evaluate import Classifier, DecisionRule, ErrorCount, Level, Progress, count_errors
 from bitcert.helper import Decoded, Helper, decode_message
-from bitcert.losses import Loss, count_losses_at, parse_losses
-from bitcert.original import Original, check_unlabelled, count_disagreements_at, helper_network
+from bitcert.helper.commitment import Commitment
+from bitcert.helper.description import SplitClaim, helper_ledger
+from bitcert.looks import LookBook
+from bitcert.losses import Loss, LossCount, count_losses, parse_losses
+from bitcert.network import OpaqueModel
+from bitcert.original import Counts, Original, check_unlabelled, count_disagreements, helper_network
 
 CERTIFICATE_FILE = "certificate.json"
 ARCHITECTURE_FILE = "architecture.json"
 REPORT_FILE = "report.html"
+CERTIFIED = tuple(Level).index(Level.CERTIFIED)
 
 
 @cache
@@ -40,13 +57,14 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: _version(name) for name in VERSIONED}}
 
 
-def describe_sample(sample: Sample) -> dict[str, object]:
+def describe_sample(sample: Sample) -> dict[str, Any]:
     """What a certificate says of its training sample."""
     return {
         "name": sample.name,
         "hash": sample.content_hash,
         "num_classes": sample.num_classes,
         "input_shape": list(sample.input_shape),
+        "benchmark": benchmark_name(sample),
     }
 
 
@@ -72,14 +90,14 @@ def check_holdout(sample: Sample, holdout: Sample) -> None:
 
     Raises:
         InputError: when shape or classes differ from the training sample's.
-        SampleReuseError: when the two share their examples.
+        SampleReuseError: when the two share an example.
     """
     if (sample.input_shape, sample.num_classes) != (holdout.input_shape, holdout.num_classes):
         expected = f"held-out data of shape {list(sample.input_shape)} with {sample.num_classes} classes"
         got = f"{holdout.name} of shape {list(holdout.input_shape)} with {holdout.num_classes}"
         raise InputError(expected, got, "hold out examples of the same problem")
     # whatever role they came in, held-out labels is what they are used as
-    check_independent(sample, holdout.with_role(Role.HOLDOUT) if holdout.role is sample.role else holdout)
+    check_apart(sample, holdout.with_role(Role.HOLDOUT) if holdout.role is sample.role else holdout)
 
 
 def _check_classes(helper: Helper, sample: Sample) -> None:
@@ -142,26 +160,161 @@ def rest_line(helper: Helper, prior: PriorSplit, rule: DecisionRule, delta: floa
     return {"samples": count.samples, "errors": count.errors, "bound": bound, "in_helper": own is not None}
 
 
-def _original_facts(
-    original: Original, decoded: Decoded, rule: DecisionRule, delta: float, progress: Progress | None
-) -> dict[str, object]:
-    """What the certificate says of the original network; ``delta`` is the part of the disagreement."""
-    size = min(rule.batch_size, original.batch_size)
-    counted = count_disagreements_at(
-        original.classifier, decoded.classifier, original.unlabelled, size, (rule.tolerance,), progress
-    )[0]
-    bound = holdout_bound(counted.disagreements, counted.samples, delta)
-    return {**original.describe(), "disagreements": counted.disagreements, "disagreement_bound": bound}
+@dataclass(frozen=True, eq=False)
+class Declaration:
+    """What was declared before the data were looked at, beside the helper of the message itself.
+
+    Args:
+        helpers: all helpers that a message of this run may be decoded with, the problem alone first; their hash is the
+            commitment. Empty: the message's own.
+        looks: where certificates on an unlabelled sample are counted; the user's state folder if ``None``.
+    """
+
+    helpers: tuple[Helper, ...] = ()
+    looks: LookBook | None = None
 
 
-def _loss_facts(loss: Loss, total: int, samples: int, message_bits: int, delta: float) -> dict[str, object]:
-    return {
-        "name": loss.name,
-        "values": loss.values,
-        "total": total,
-        "mean": loss.mean(total, samples),
-        "bound": loss.bound(total, samples, message_bits, delta),
-    }
+def split_claim(prior: PriorSplit | None) -> SplitClaim | None:
+    """The declaration of a split."""
+    return None if prior is None else SplitClaim(prior.fraction, prior.seed)
+
+
+def helper_sections(helper: Helper, split: SplitClaim | None) -> tuple[tuple[str, int], ...]:
+    """Bits of the helper's description by section; none where an opaque module's source could not be read."""
+    if isinstance(helper.predictor, OpaqueModel) and not helper.predictor.sources:
+        return ()
+    return helper_ledger(helper, split).sections
+
+
+@dataclass(frozen=True, eq=False)
+class _Claim:
+    """One certificate in the making: what it is about, and how delta is divided."""
+
+    compressed: Compressed
+    sample: Sample
+    delta: float
+    losses: tuple[Loss, ...]
+    prior: PriorSplit | None
+    original: Original | None
+    look: int | None
+
+    @cached_property
+    def budget(self) -> tuple[Withdrawal, ...]:
+        """The ledger: every part of delta, withdrawn from one budget."""
+        budget = ConfidenceBudget(self.delta)
+        for entry in delta_plan(self.delta, [loss.name for loss in self.losses], self.look):
+            budget.withdraw(entry.name, entry.amount)
+        return budget.ledger
+
+    @property
+    def parts(self) -> list[float]:
+        """The amounts of the ledger."""
+        return [float(entry.amount) for entry in self.budget]
+
+    @property
+    def rule(self) -> DecisionRule:
+        """How it is counted."""
+        return DecisionRule(self.compressed.helper.batch_size)
+
+    @property
+    def message_bits(self) -> int:
+        """Length of the message file."""
+        return 8 * len(self.compressed.message)
+
+    @cached_property
+    def helper_sections(self) -> tuple[tuple[str, int], ...]:
+        """Bits of the helper's description."""
+        return helper_sections(self.compressed.helper, split_claim(self.prior))
+
+    @property
+    def helper_bits(self) -> int | None:
+        """Their sum; ``None`` where the description is unknown."""
+        return sum(bits for _, bits in self.helper_sections) if self.helper_sections else None
+
+    def self_contained(self, count: ErrorCount) -> float:
+        """The bound of the compressed network's 0/1 error that charges for the helper; 1 where it is unknown."""
+        if self.helper_bits is None:
+            return 1.0
+        return self_contained_bound(count.errors, count.samples, self.message_bits, self.helper_bits, self.parts[0])
+
+    def loss_facts(self, counted: LossCount) -> tuple[dict[str, object], ...]:
+        """What the certificate says of the further losses."""
+        samples, bits, found = counted.errors.samples, self.message_bits, []
+        for loss, total, delta in zip(
+            self.losses, counted.totals, self.parts[len(self.parts) - len(self.losses) :], strict=True
+        ):
+            charged = 1.0 if self.helper_bits is None else loss.bound(total, samples, bits + self.helper_bits, delta)
+            found.append(
+                {
+                    "name": loss.name,
+                    "values": loss.values,
+                    "total": total,
+                    "mean": loss.mean(total, samples),
+                    "bound": loss.bound(total, samples, bits, delta),
+                    "self_contained": charged,
+                }
+            )
+        return tuple(found)
+
+    def count(self, decoded: Decoded, progress: Progress | None) -> Counts:
+        """Everything that is counted, at all levels in one pass over each sample."""
+        found = count_losses(decoded.classifier, self.sample, self.rule, self.losses, tuple(Level), progress)
+        original = self.original
+        if original is None:
+            return Counts(found)
+        rule = replace(self.rule, batch_size=min(self.rule.batch_size, original.batch_size))
+        pair, unlabelled = (original.classifier, decoded.classifier), original.unlabelled
+        return Counts(found, count_disagreements(*pair, unlabelled, rule, tuple(Level), progress))
+
+    def original_facts(self, counts: Counts) -> dict[str, Any] | None:
+        """What the certificate says of the original network."""
+        original = self.original
+        if original is None:
+            return None
+        counted = counts.disagreements[CERTIFIED]
+        bound = holdout_bound(counted.disagreements, counted.samples, self.parts[1])
+        found = {"disagreements": counted.disagreements, "disagreement_bound": bound, "look": self.look}
+        return {**original.describe(), **found}
+
+    def transferred(self, bound: float, facts: Mapping[str, Any] | None) -> float:
+        """The bound of what is certified from that of the compressed network."""
+        if facts is None:
+            return bound
+        return disagreement_bound(bound, facts["disagreements"], facts["unlabelled"]["samples"], self.parts[1])
+
+    def conditions(self, benchmark: str | None) -> tuple[str, ...]:
+        """What no file can show."""
+        looked = None
+        if self.original is not None and self.look is not None:
+            looked = (len(self.original.unlabelled), self.look)
+        split = None if self.prior is None else (self.prior.fraction, self.prior.seed)
+        names = [loss.name for loss in self.losses]
+        helper = self.compressed.helper
+        return conditions(
+            Facts(len(self.sample), self.delta, names, helper, self.helper_bits, benchmark, split, looked)
+        )
+
+
+def pair_hash(original: Original, message: bytes, helper: Helper) -> str:
+    """What a look is about: the original network, the message and the helper it is decoded with."""
+    parts = [original.content_hash, hashlib.sha256(message).hexdigest(), helper.content_hash]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _look(original: Original | None, compressed: Compressed, looks: LookBook | None) -> int | None:
+    """The number of this certificate among those issued on the unlabelled sample; entered before it is counted."""
+    if original is None:
+        return None
+    pair = pair_hash(original, compressed.message, compressed.helper)
+    return (looks or LookBook.for_output()).enter(original.unlabelled.inputs_hash, pair)
+
+
+@dataclass(frozen=True, eq=False)
+class Certified:
+    """A certificate and the counts it was made from."""
+
+    certificate: Certificate
+    counts: Counts
 
 
 def certify(
@@ -173,13 +326,15 @@ def certify(
     prior: PriorSplit | None = None,
     original: Original | None = None,
     losses: Sequence[str] = (),
+    declared: Declaration | None = None,
     progress: Progress | None = None,
 ) -> Certificate:
     """Certify the compressed network, or the original one, on a training sample.
 
     With probability at least ``1 - delta`` over the draw of ``sample`` (and of the unlabelled sample), the error
     probability of ``decode_message(compressed.message, compressed.helper)`` on a new example is at most
-    ``certificate.bound``; with ``original`` it is that of the original network. All losses hold at once with it.
+    ``certificate.bound`` if the helper was fixed beforehand, and at most ``certificate.self_contained`` in any case;
+    with ``original`` it is that of the original network. All losses hold at once with it.
 
     Args:
         compressed: message and helper; anything chosen after seeing ``sample`` must be in the message.
@@ -187,36 +342,57 @@ def certify(
         delta: failure probability in (0, 1), divided by :func:`bitcert.certify.claims.delta_plan`.
         holdout: labelled examples never used, for the comparison line only.
         prior: the declared split whose prior part the helper may depend on.
-        original: the original network and an unlabelled sample that is independent of everything else.
+        original: the original network and an unlabelled sample that is independent of everything else. The look at it
+            is entered in the user's book (see ``declared``).
         losses: names of further losses (see :mod:`bitcert.losses`), of the compressed network.
+        declared: the helpers of the whole run, and where looks are counted.
         progress: called with the task and the fraction done.
 
     Raises:
         InputError: when ``delta``, a loss or the sample does not fit.
-        SampleReuseError: when two samples share examples that must not, or ``sample`` is not the rest of the split.
+        SampleReuseError: when two samples share examples, or ``sample`` is not the rest of the split.
     """
+    options = {"delta": delta, "holdout": holdout, "prior": prior, "original": original, "losses": losses}
+    return certify_counting(compressed, sample, declared=declared, progress=progress, **options).certificate
+
+
+def certify_counting(
+    compressed: Compressed,
+    sample: Sample,
+    *,
+    delta: float = 0.05,
+    holdout: Sample | None = None,
+    prior: PriorSplit | None = None,
+    original: Original | None = None,
+    losses: Sequence[str] = (),
+    declared: Declaration | None = None,
+    progress: Progress | None = None,
+) -> Certified:
+    """Like :func:`certify`; the counts come with the certificate, for a verification in the same process."""
+    declared = declared or Declaration()
     further = parse_losses(losses, sample.num_classes)
-    names = [loss.name for loss in further]
-    budget = ConfidenceBudget(delta)
-    parts = [budget.withdraw(entry.name, entry.amount) for entry in delta_plan(delta, names, original is not None)]
+    check_delta(delta)
     _check_fit(compressed, sample, prior)
     check_samples(sample, holdout, prior, original)
-    helper, rule = compressed.helper, DecisionRule(compressed.helper.batch_size)
+    helper = compressed.helper
     decoded = decode_message(compressed.message, helper)
-    counted = count_losses_at(decoded.classifier, sample, rule.batch_size, (rule.tolerance,), further, progress)[0]
-    count, num_bits = counted.errors, 8 * len(compressed.message)
-    bound = occam_bound(count.errors, count.samples, num_bits, parts[0])
-    facts = None if original is None else _original_facts(original, decoded, rule, parts[1], progress)
-    transferred = bound.binomial
-    if facts is not None and original is not None:
-        transferred = disagreement_bound(transferred, facts["disagreements"], len(original.unlabelled), parts[1])
-    return Certificate(
-        bound=transferred,
+    look = _look(original, compressed, declared.looks)
+    claim = _Claim(compressed, sample, delta, further, prior, original, look)
+    counts = claim.count(decoded, progress)
+    counted = counts.losses[CERTIFIED]
+    count = counted.errors
+    bound = occam_bound(count.errors, count.samples, claim.message_bits, claim.parts[0])
+    facts = claim.original_facts(counts)
+    data = describe_sample(sample if prior is None else prior.full)
+    certificate = Certificate(
+        bound=claim.transferred(bound.binomial, facts),
+        self_contained=claim.transferred(claim.self_contained(count), facts),
         delta=delta,
         errors=count.errors,
         near_ties=count.near_ties,
+        rounding=count.rounding,
         samples=count.samples,
-        message_bits=num_bits,
+        message_bits=claim.message_bits,
         certifies="compressed" if original is None else "original",
         theorem=theorem_text(
             prior=prior is not None,
@@ -225,19 +401,20 @@ def certify(
         ),
         bounds={"binomial": bound.binomial, "kl_chernoff": bound.kl_chernoff, "hoeffding": bound.hoeffding},
         sections=decoded.ledger.sections,
-        delta_ledger=tuple((entry.name, float(entry.amount)) for entry in budget.ledger),
-        decision_rule={"dtype": rule.dtype, "batch_size": rule.batch_size, "tolerance": rule.tolerance},
-        data=describe_sample(sample if prior is None else prior.full),
+        helper_sections=claim.helper_sections,
+        delta_ledger=tuple((entry.name, float(entry.amount)) for entry in claim.budget),
+        decision_rule=claim.rule.describe(counted.double),
+        data=data,
         helper=describe_helper(helper),
+        commitment=Commitment.of((*declared.helpers, helper), split_claim(prior)).describe(),
+        conditions=claim.conditions(data["benchmark"]),
         message={"file": MESSAGE_FILE, "sha256": hashlib.sha256(compressed.message).hexdigest()},
         description=decoded.description,
-        holdout=None if holdout is None else holdout_line(decoded.classifier, holdout, rule, delta),
+        holdout=None if holdout is None else holdout_line(decoded.classifier, holdout, claim.rule, delta),
         versions=versions(),
         prior=None if prior is None else prior.describe(),
-        rest=None if prior is None else rest_line(helper, prior, rule, delta),
-        losses=tuple(
-            _loss_facts(loss, total, count.samples, num_bits, part)
-            for loss, total, part in zip(further, counted.totals, parts[len(parts) - len(further) :], strict=True)
-        ),
+        rest=None if prior is None else rest_line(helper, prior, claim.rule, delta),
+        losses=claim.loss_facts(counted),
         original=facts,
     )
+    return Certified(certificate, counts)

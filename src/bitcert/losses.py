@@ -8,11 +8,11 @@
 - ``package.module:function``: the user's own; it maps logits ``[batch, classes]`` (float64) and labels ``[batch]``
   (int64) to values ``[batch]`` in [0, 1].
 
-Where logits are not finite every loss is 1. A loss with values between 0 and 1 is counted in whole units of
-``2^-20``, each example's rounded up after a tenth of the tolerance was added: the sum is an exact integer, whatever
-the order, and another machine's rounding of the logits, which moves the mean far less, cannot lift the true value
-above it. The values are those of the decoded classifier in float32; NOT guaranteed is anything for a user's function
-that depends on the rest of the batch, on time or on chance.
+Every loss is evaluated on the logits of both ways of counting (:mod:`bitcert.evaluate`), and the larger value counts.
+Where logits are not finite it is 1. A loss with values between 0 and 1 is counted in whole units of ``2^-20``, each
+example's rounded up after a tenth of the tolerance was added: the sum is an exact integer, whatever the order, and
+another machine's rounding of the logits, which moves the mean far less, cannot lift the true value above it. NOT
+guaranteed is anything for a user's function that depends on the rest of the batch, on time or on chance.
 """
 
 from __future__ import annotations
@@ -27,12 +27,22 @@ from torch import Tensor
 from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, zero_one_loss_bound
 from bitcert.data import Sample
 from bitcert.errors import InputError, unknown_name
-from bitcert.evaluate import Classifier, ErrorCount, Progress, check_logits, count_batch
+from bitcert.evaluate import (
+    Classifier,
+    DecisionRule,
+    ErrorCount,
+    Level,
+    Progress,
+    TwoWays,
+    both_ways,
+    count_both,
+    runs_in_double,
+)
 from bitcert.named_code import advice, import_named, working_folder_importable
 
 ZERO_ONE = "zero-one"
 BRIER = "brier"
-LOSS_KEYS = frozenset({"name", "values", "total", "mean", "bound"})
+LOSS_KEYS = frozenset({"name", "values", "total", "mean", "bound", "self_contained"})
 """What a certificate says of a further loss."""
 
 SLACK_SHARE = 0.1
@@ -42,8 +52,11 @@ _TOP, _MARGIN = re.compile(r"top-([1-9]\d{0,6})"), re.compile(r"margin:(\d{1,6}(
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MAX_NAME = 200
 
-Evaluate = Callable[[Tensor, Tensor, float], Tensor]
-"""Float64 logits ``[batch, classes]``, labels ``[batch]`` and the tolerance -> values ``[batch]``."""
+Evaluate = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Float64 logits ``[batch, classes]``, labels and slacks ``[batch]`` -> values ``[batch]``; gaps within it are ties."""
+
+_SLACK_FACTORS = {Level.LENIENT: 0.5, Level.CERTIFIED: 1.0, Level.STRICT: 2.0}
+_ROUNDING_FACTORS = {Level.LENIENT: 0.0, Level.CERTIFIED: 1.0, Level.STRICT: 16.0}
 
 
 @dataclass(frozen=True)
@@ -54,11 +67,13 @@ class Loss:
         name: as a certificate states it.
         evaluate: the values of a batch.
         zero_one: whether they are 0 or 1 only; the bound is then the exact binomial tail.
+        slope: by how much a value changes at most with the largest change of a logit; 0 where that is not known.
     """
 
     name: str
     evaluate: Evaluate
     zero_one: bool
+    slope: float = 0.0
 
     @property
     def most_per_example(self) -> int:
@@ -74,22 +89,33 @@ class Loss:
         """The total as a mean over the examples."""
         return total / max(1, samples * self.most_per_example)
 
-    def total(self, logits: Tensor, labels: Tensor, tolerance: float) -> int:
+    def total(self, ways: TwoWays, labels: Tensor, rule: DecisionRule, level: Level) -> int:
         """Sum over a batch: errors of a 0/1 loss, units of ``1 / LOSS_UNITS`` rounded up otherwise.
 
         Raises:
             InputError: values of the wrong shape or outside [0, 1].
         """
-        finite = torch.isfinite(logits).all(1)
+        finite = ways.finite
         unusable = int((~finite).sum()) * self.most_per_example
         if not finite.any():
             return unusable
         # the user's function may be vectorised over the batch: it never sees a logit that is not finite
-        values = self._checked(self.evaluate(logits[finite], labels[finite], tolerance), int(finite.sum()))
+        ways, labels = TwoWays(ways.single[finite], ways.double[finite]), labels[finite]
+        values = self._worst(ways, labels, rule, level)
         if self.zero_one:
             return unusable + int(values.sum())
-        units = torch.ceil((values + SLACK_SHARE * tolerance).clamp(max=1.0) * LOSS_UNITS)
-        return unusable + int(units.long().sum())
+        slack = _SLACK_FACTORS[level] * SLACK_SHARE * rule.tolerance
+        values = values + slack + _ROUNDING_FACTORS[level] * self.slope * ways.difference
+        return unusable + int(torch.ceil(values.clamp(max=1.0) * LOSS_UNITS).long().sum())
+
+    def _worst(self, ways: TwoWays, labels: Tensor, rule: DecisionRule, level: Level) -> Tensor:
+        """The larger value of the two ways; at ``LENIENT`` float32 counts only where it decides a 0/1 loss."""
+        slack = ways.slack(rule, level)
+        double = self._checked(self.evaluate(ways.double, labels, slack), len(labels))
+        if level is Level.LENIENT and not self.zero_one:
+            return double
+        slack = torch.zeros_like(slack) if level is Level.LENIENT else slack
+        return torch.maximum(double, self._checked(self.evaluate(ways.single, labels, slack), len(labels)))
 
     def bound(self, total: int, samples: int, message_bits: int, delta: float) -> float:
         """The upper limit on the expected loss, rounded up.
@@ -117,25 +143,26 @@ class Loss:
 
 
 def _top(k: int) -> Evaluate:
-    def evaluate(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
+    def evaluate(logits: Tensor, labels: Tensor, slack: Tensor) -> Tensor:
         own = logits.gather(1, labels[:, None])
-        rivals = own - logits <= tolerance * logits.abs().amax(1, keepdim=True)
+        rivals = own - logits <= slack[:, None]
         return (rivals.sum(1) - 1 >= k).double()  # the label is its own rival
 
     return evaluate
 
 
 def _margin(gamma: float) -> Evaluate:
-    def evaluate(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
+    def evaluate(logits: Tensor, labels: Tensor, slack: Tensor) -> Tensor:
         own = logits.gather(1, labels[:, None])[:, 0]
         others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-        return (own - others <= gamma + tolerance * logits.abs().amax(1)).double()
+        return (own - others <= gamma + slack).double()
 
     return evaluate
 
 
-def _brier(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
-    del tolerance
+def _brier(logits: Tensor, labels: Tensor, slack: Tensor) -> Tensor:
+    """Its slope is at most 1: ``sum_i p_i |v_i - mean v|`` with ``v = p - e``, whose entries lie in [-1, 1]."""
+    del slack
     gap = torch.softmax(logits, 1)
     gap[torch.arange(len(labels)), labels] -= 1.0
     return (0.5 * gap.square().sum(1)).clamp(0.0, 1.0)
@@ -158,8 +185,8 @@ def _users(name: str) -> Evaluate:
         raise InputError(f"a function {name}", type(function).__name__, "name a function")
     call: Callable[[Tensor, Tensor], Tensor] = function
 
-    def evaluate(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
-        del tolerance
+    def evaluate(logits: Tensor, labels: Tensor, slack: Tensor) -> Tensor:
+        del slack
         try:
             return call(logits.clone(), labels.clone())
         except Exception as error:
@@ -186,7 +213,7 @@ def parse_loss(name: str, num_classes: int) -> Loss:
     if not isinstance(name, str) or len(name) > _MAX_NAME:
         raise InputError("the name of a loss", repr(name)[:100], "use e.g. top-3, brier or package.module:function")
     if name == BRIER:
-        return Loss(name, _brier, zero_one=False)
+        return Loss(name, _brier, zero_one=False, slope=1.0)
     if found := _TOP.fullmatch(name):
         k = int(found[1])
         if k >= num_classes:
@@ -217,37 +244,39 @@ def parse_losses(names: Sequence[str], num_classes: int) -> tuple[Loss, ...]:
 
 @dataclass(frozen=True)
 class LossCount:
-    """Errors of the classifier and the totals of further losses, in the order they were asked for."""
+    """Errors of the classifier and the totals of further losses, in the order they were asked for.
+
+    ``double`` says whether the second way of counting was float64.
+    """
 
     errors: ErrorCount
     totals: tuple[int, ...]
+    double: bool
 
 
-def count_losses_at(
+def count_losses(
     classifier: Classifier,
     sample: Sample,
-    batch_size: int,
-    tolerances: tuple[float, ...],
+    rule: DecisionRule,
     losses: Sequence[Loss] = (),
+    levels: Sequence[Level] = (Level.CERTIFIED,),
     progress: Progress | None = None,
 ) -> tuple[LossCount, ...]:
-    """Errors and losses on the whole sample as given, at several tolerances, in one pass.
+    """Errors and losses on the whole sample as given, by both ways of counting, one count for each level.
 
     Raises:
         InputError: the classifier does not return one logit per class, or a loss is outside [0, 1].
     """
-    counts = [ErrorCount(0, 0, 0) for _ in tolerances]
-    totals = [[0] * len(losses) for _ in tolerances]
-    for inputs, labels in sample.batches(batch_size):
-        with torch.no_grad():
-            logits = check_logits(classifier(inputs), labels, sample)
-            for index, tolerance in enumerate(tolerances):
-                counts[index] += count_batch(logits, labels, tolerance)
-            if losses:
-                exact, target = logits.double(), torch.tensor(labels)
-                for index, tolerance in enumerate(tolerances):
-                    for place, loss in enumerate(losses):
-                        totals[index][place] += loss.total(exact, target, tolerance)
+    double, done = runs_in_double(classifier, sample), 0
+    counts = [ErrorCount(0, 0, 0) for _ in levels]
+    totals = [[0] * len(losses) for _ in levels]
+    for ways, labels in both_ways(classifier, sample, rule, double):
+        target = torch.tensor(labels)
+        for index, level in enumerate(levels):
+            counts[index] += count_both(ways, labels, rule, level)
+            for place, loss in enumerate(losses):
+                totals[index][place] += loss.total(ways, target, rule, level)
+        done += len(labels)
         if progress is not None:
-            progress("counting errors", counts[0].samples / len(sample))
-    return tuple(LossCount(count, tuple(total)) for count, total in zip(counts, totals, strict=True))
+            progress("counting errors", done / len(sample))
+    return tuple(LossCount(count, tuple(total), double) for count, total in zip(counts, totals, strict=True))

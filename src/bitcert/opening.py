@@ -15,11 +15,15 @@ from pathlib import Path
 
 from bitcert.certify.certificate import DATA_KEYS, MAX_CERTIFICATE_BYTES, MESSAGE_FILE, Certificate
 from bitcert.coding import MAX_MESSAGE_BYTES
-from bitcert.data import PriorSplit, Sample
+from bitcert.data import PriorSplit, Sample, benchmark_name, count_shared_examples
 from bitcert.data.sample import repeated_fraction
 from bitcert.data.split import PRIOR_KEYS
 from bitcert.errors import BitcertError, DecodeError, InputError
 from bitcert.helper import Decoded, Helper, HelperWeights, Preprocessing, decode_message
+from bitcert.helper.commitment import COMMITMENT_KEYS, Commitment, problem_of
+from bitcert.helper.description import SplitClaim, helper_contents
+from bitcert.helper.problem import description_hash
+from bitcert.helper.program import decoder_hash
 from bitcert.helper.weights import HELPER_FILE, MAX_HELPER_BYTES
 from bitcert.network import Architecture, OpaqueModel
 
@@ -117,9 +121,9 @@ def check_sample(certificate: Certificate, sample: Sample, check: Checker) -> Sa
             "their content hashes differ; pass the original training data with --data"
         )
     check.line("data", True, f"content hash {sample.content_hash[:16]}… matches")
-    described = (certificate.data.get("num_classes"), certificate.data.get("input_shape"))
+    described = [certificate.data.get(key) for key in ("num_classes", "input_shape", "benchmark")]
     known = set(certificate.data) == DATA_KEYS and isinstance(certificate.data["name"], str)
-    same = described == (sample.num_classes, list(sample.input_shape))
+    same = described == [sample.num_classes, list(sample.input_shape), benchmark_name(sample)]
     check.line("data description", known and same, f"{sample.num_classes} classes, shape {list(sample.input_shape)}")
     repeated = repeated_fraction(sample)
     if repeated > MANY_REPEATED:
@@ -149,6 +153,10 @@ def _divide(certificate: Certificate, sample: Sample, check: Checker) -> Sample:
     odd = "" if seed == 0 else f", and the seed is {seed}, not 0"
     detail = f"assumed declared before the data were looked at, not checked{odd}"
     check.trust("choice of the split", detail)
+    if shared := count_shared_examples(split.rest, split.prior):
+        check.trust(
+            "prior part and rest", f"{shared:,} examples of the rest equal one of the prior part; assumed drawn so"
+        )
     return split.rest
 
 
@@ -254,12 +262,47 @@ def _build_helper(
         helper = Helper(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, inferred, weights)
     except InputError as error:
         raise InvalidError(f"helper: {error}") from None
-    same = {**helper.describe(), "hash": helper.content_hash} == dict(described)
-    check.line("helper", same, "shape, preprocessing and hash against the certificate's")
-    trusted = "the user's Python code, and " if isinstance(predictor, OpaqueModel) else ""
-    if weights is not None:
-        trusted += f"{sum(v.size for v in weights.values.values()):,} helper weights, and "
     seen = "before the data were seen" if certificate.prior is None else "before the rest was seen"
-    detail = f"{trusted}{helper.num_constants} unusual constants; assumed fixed {seen}, not checked"
-    check.trust("helper's origin", detail)
+    check.trust("helper's origin", f"{helper_contents(helper)}; assumed fixed {seen}, not checked")
+    decoder = described.get("decoder")
+    if not isinstance(decoder, str):
+        raise InvalidError("helper: no hash of the decoder")
+    found = helper.describe(decoder)
+    same = {**found, "hash": description_hash(found)} == dict(described)
+    check.line("helper", same, "shape, preprocessing and hash against the certificate's")
+    if decoder == decoder_hash():
+        check.line("decoder", True, f"source hash {decoder[:16]}… is this program's")
+    else:
+        detail = f"made with the sources {decoder[:16]}…, checked with {decoder_hash()[:16]}… of this program"
+        check.trust("decoder", detail)
     return helper
+
+
+def check_commitment(certificate: Certificate, published: str | None, check: Checker) -> None:
+    """Whether the helper is one of those committed to, and whether that is the commitment that was published.
+
+    Raises:
+        CannotCheckError: the committed decoder is not this program's.
+        InvalidError: the helper was not committed to, or to another hash.
+    """
+    claimed, prior = certificate.commitment, certificate.prior
+    lists = [claimed.get(key) for key in ("architectures", "weights")]
+    usable = set(claimed) == COMMITMENT_KEYS and all(isinstance(each, list) for each in lists)
+    usable = usable and isinstance(claimed["num_classes"], int | None) and not isinstance(claimed["num_classes"], bool)
+    if not usable:
+        check.line("commitment", False, f"{', '.join(sorted(COMMITMENT_KEYS))} were expected")
+    split = None if prior is None else SplitClaim(prior["fraction"], prior["seed"])
+    problem, (architectures, weights) = problem_of(certificate.helper), (tuple(map(str, each)) for each in lists)
+    commitment = Commitment(problem, claimed["num_classes"], architectures, weights, split)
+    covered = commitment.describe() == dict(claimed) and commitment.covers(certificate.helper)
+    check.line("commitment", covered, f"{commitment.hash[:16]}… is that of a declaration which has this helper in it")
+    if published is None:
+        check.trust("commitment published", f"not checked; compare with --commitment {commitment.hash}")
+        return
+    same = published.strip().lower() == commitment.hash
+    check.line("commitment published", same, f"{published.strip()[:64]} given, {commitment.hash} found")
+    if certificate.helper["decoder"] != decoder_hash():
+        raise CannotCheckError(
+            "the commitment is to a decoder with other source code than this program's; install the version of "
+            f"bitcert that made the certificate ({certificate.versions.get('bitcert')})"
+        )

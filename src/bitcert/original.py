@@ -1,7 +1,7 @@
 """The step from the compressed network to the original one, and the networks it needs, run as they are.
 
-Let a classifier be right on ``(x, y)`` if the logit of ``y`` exceeds every other by more than
-``tolerance * max |logit|`` and all are finite: near-ties are errors, for the original network f as for the compressed
+Let a classifier be right on ``(x, y)`` if the logit of ``y`` clearly exceeds every other in both ways of counting
+(:mod:`bitcert.evaluate`) and all are finite: near-ties are errors, for the original network f as for the compressed
 one g. (A network that breaks them somehow is wrong on no more.) Say that the two *disagree* on x if their largest
 logits are at different places, or the two largest logits of EITHER are a near-tie, or any logit is not finite. Where
 they do not disagree, both have the same clear first place, so f is right there exactly when g is. Hence
@@ -21,9 +21,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -31,36 +30,42 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitcert.data import Role, Sample, count_shared_examples
-from bitcert.data.sample import repeated_fraction
-from bitcert.errors import InputError, SampleReuseError
-from bitcert.evaluate import Classifier, Progress, check_logits
+from bitcert.data import Role, Sample, check_apart
+from bitcert.errors import InputError
+from bitcert.evaluate import (
+    Classifier,
+    DecisionRule,
+    FloatClassifier,
+    Level,
+    Progress,
+    both_ways,
+    clear_first_place,
+    runs_in_double,
+)
 from bitcert.helper import Helper, HelperWeights, Preprocessing
 from bitcert.helper.problem import examples_at_a_time
+from bitcert.helper.quantised import run_network
+from bitcert.losses import LossCount
 from bitcert.network import Network, OpaqueModel
 from bitcert.network.architecture import Architecture
 
 _IDENTITY = ("architecture", "weights", "factory", "scale", "mean", "std")
-ORIGINAL_KEYS = frozenset({"name", "hash", *_IDENTITY, "unlabelled", "disagreements", "disagreement_bound"})
+ORIGINAL_KEYS = frozenset({"name", "hash", *_IDENTITY, "unlabelled", "disagreements", "disagreement_bound", "look"})
 UNLABELLED_KEYS = frozenset({"name", "hash", "samples"})
 
 
 @dataclass(frozen=True, eq=False)
-class RawClassifier:
+class RawClassifier(FloatClassifier):
     """A network with its preprocessing: raw inputs ``[batch, ...]`` -> logits ``[batch, classes]``."""
 
     predictor: Architecture | OpaqueModel
     values: Mapping[str, torch.Tensor]
     preprocessing: Preprocessing
 
-    def __call__(self, inputs: NDArray[np.generic]) -> torch.Tensor:
-        """Logits of a batch of raw inputs."""
-        if getattr(self.predictor, "input_dtype", "float32") == "int64":
-            x = torch.from_numpy(inputs.astype(np.int64))
-        else:
-            x = self.preprocessing(inputs)
+    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
+        """Logits of a batch of raw inputs, computed in ``dtype``."""
         with torch.no_grad():
-            return self.predictor.forward(x, self.values)
+            return run_network(self.predictor, self.values, self.preprocessing, inputs, dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,35 +148,29 @@ def unlabelled_sample(sample: Sample) -> Sample:
 def check_unlabelled(unlabelled: Sample, *used: Sample) -> None:
     """Refuse unlabelled examples of another problem, or that are also in a sample used for anything else.
 
-    Where inputs are all different, one shared example is refused. Data of few distinct values repeat themselves, and
-    independent draws share examples then: as many are let pass as the repeats within the other sample explain (the
-    Good-Turing estimate ``r`` of how often a new draw repeats an old one: ``r n + 3 sqrt(r n)``).
-
     Raises:
         InputError: another shape.
-        SampleReuseError: shared examples, with their number.
+        SampleReuseError: a shared example, with the number of them.
     """
     for sample in used:
         if unlabelled.input_shape != sample.input_shape:
             got = f"{unlabelled.name} of shape {list(unlabelled.input_shape)}"
             expected = f"unlabelled examples of shape {list(sample.input_shape)}"
             raise InputError(expected, got, "pass examples of the same problem")
-        shared = count_shared_examples(*_of_one_type(unlabelled, sample))
-        expected_repeats = repeated_fraction(sample) * len(unlabelled)
-        if shared > expected_repeats + 3.0 * math.sqrt(expected_repeats):
-            what = f"unlabelled examples that were used for nothing else ({sample.role.value})"
-            got = f"{shared} of the {len(unlabelled)} of {unlabelled.name!r} inside {sample.name!r}"
-            raise SampleReuseError(what, got, "pass examples of the same source that were kept apart")
+        check_apart(unlabelled, sample)
 
 
-def _of_one_type(*samples: Sample) -> tuple[Sample, ...]:
-    """The samples, as float32 where some are bytes and others are not: equal numbers are then equal examples."""
-    if len({sample.inputs.dtype for sample in samples}) == 1:
-        return samples
-    return tuple(
-        sample if sample.inputs.dtype == np.float32 else replace(sample, inputs=sample.inputs.astype(np.float32))
-        for sample in samples
-    )
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """What was counted for a certificate, at each level of strictness, so that its maker need not count twice.
+
+    Attributes:
+        losses: errors and losses on the training sample: lenient, certified, strict.
+        disagreements: on the unlabelled sample at the same levels; empty without an original network.
+    """
+
+    losses: tuple[LossCount, ...]
+    disagreements: tuple[Disagreement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,39 +181,30 @@ class Disagreement:
     samples: int
 
 
-def count_disagreements_at(
+def count_disagreements(
     original: Classifier,
     compressed: Classifier,
     unlabelled: Sample,
-    batch_size: int,
-    tolerances: tuple[float, ...],
+    rule: DecisionRule,
+    levels: Sequence[Level] = (Level.CERTIFIED,),
     progress: Progress | None = None,
 ) -> tuple[Disagreement, ...]:
-    """Disagreements of two classifiers at several tolerances in one pass; more with a larger tolerance.
+    """Disagreements of two classifiers by both ways of counting, one count for each level.
 
     Raises:
         InputError: a classifier does not return one logit per class.
     """
-    totals, done = [0] * len(tolerances), 0
-    for inputs, _ in unlabelled.batches(batch_size):
-        rows = np.empty(len(inputs), np.int64)
-        with torch.no_grad():
-            pair = [check_logits(each(inputs), rows, unlabelled).double() for each in (original, compressed)]
-        first = [logits.argmax(1) for logits in pair]
-        for index, tolerance in enumerate(tolerances):
-            clear = _clear(pair[0], tolerance) & _clear(pair[1], tolerance) & (first[0] == first[1])
-            totals[index] += int((~clear).sum())
-        done += len(inputs)
+    totals, done = [0] * len(levels), 0
+    pair = [both_ways(each, unlabelled, rule, runs_in_double(each, unlabelled)) for each in (original, compressed)]
+    for (first, rows), (second, _) in zip(*pair, strict=True):
+        same = first.double.argmax(1) == second.double.argmax(1)
+        for index, level in enumerate(levels):
+            clear = clear_first_place(first, rule, level) & clear_first_place(second, rule, level)
+            totals[index] += int((~(clear & same)).sum())
+        done += len(rows)
         if progress is not None:
             progress("counting disagreements", done / len(unlabelled))
     return tuple(Disagreement(total, done) for total in totals)
-
-
-def _clear(logits: torch.Tensor, tolerance: float) -> torch.Tensor:
-    """Whether the first place is taken by more than the tolerance, all logits being finite, ``[batch]``."""
-    top = logits.topk(2, dim=1).values
-    gap, size = top[:, 0] - top[:, 1], logits.abs().amax(1)
-    return torch.isfinite(logits).all(1) & (gap > tolerance * size)
 
 
 def helper_network(helper: Helper) -> Classifier | None:

@@ -7,8 +7,10 @@ message is chosen, free of charge, because all are words of one prefix code. Onl
 certificate and, for one of the original network, the unlabelled examples looked at: the search is told how many there
 are and nothing else, so the message cannot have been tuned on them.
 
-A prior network is trained once: a search that is prolonged keeps it, because training it anew after its certificate
-was seen would be a choice of the helper that nothing pays for. Not guaranteed: any bound below one.
+A prior network is trained once: it is frozen in the search's state before anything is counted with it, also when its
+training was interrupted, because training it further after its certificate was seen would be a choice of the helper
+that nothing pays for. Looks at the unlabelled examples are counted (:mod:`bitcert.looks`). Not guaranteed: any bound
+below one.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bitcert.certification import certify, versions
+from bitcert.certification import Declaration, certify_counting, versions
 from bitcert.certify.certificate import Certificate
 from bitcert.certify.claims import delta_plan
 from bitcert.codecs.base import Codec
@@ -33,16 +35,22 @@ from bitcert.compress.prior_network import built_in_network
 from bitcert.compress.run import Checkpoint, Compressed, Run
 from bitcert.data import PriorSplit, Sample
 from bitcert.effort.contender import Board
-from bitcert.effort.contenders import Given, contenders
+from bitcert.effort.contenders import Given, contenders, helper_with
 from bitcert.effort.halving import search
 from bitcert.effort.judging import Judge, OriginalNetwork
 from bitcert.errors import InputError
 from bitcert.helper import Helper, Preprocessing
+from bitcert.helper.commitment import Commitment
+from bitcert.helper.description import SplitClaim
+from bitcert.looks import LookBook
 from bitcert.losses import parse_losses
 from bitcert.network import Network, OpaqueModel, capture
-from bitcert.original import Original, RawClassifier, check_unlabelled, unlabelled_sample
+from bitcert.original import Counts, Original, RawClassifier, check_unlabelled, unlabelled_sample
 
-__all__ = ["BestCertificate", "CertifyRequest", "certify_best", "search_checkpoint"]
+__all__ = ["BestCertificate", "CertifyRequest", "certify_best", "commitment_of", "search_checkpoint"]
+
+PRIOR_FILE = "prior-network.safetensors"
+"""Beside the search's state: the network of a declared prior part, once it is trained."""
 
 PRIOR_SHARE = 0.5
 """Part of the time that trains the network of a declared prior part."""
@@ -70,6 +78,7 @@ class CertifyRequest:
         families: built-in families, instead of all.
         fine_tune: whether a given network's integers may be trained.
         name: of the network, for a certificate of the original.
+        looks: where certificates on the unlabelled sample are counted; the user's state folder if ``None``.
 
     Raises:
         InputError: a combination that makes no sense.
@@ -91,6 +100,7 @@ class CertifyRequest:
     families: tuple[str, ...] = ()
     fine_tune: bool = True
     name: str = "original network"
+    looks: LookBook | None = None
 
     def __post_init__(self) -> None:
         if self.unlabelled is not None and self.network is None:
@@ -117,7 +127,7 @@ class CertifyRequest:
     @property
     def search_delta(self) -> float:
         """What the Occam bound gets of ``delta``: at which candidates are compared."""
-        return delta_plan(self.delta, self._loss_names, self.unlabelled is not None)[0].amount
+        return delta_plan(self.delta, self._loss_names, None if self.unlabelled is None else 1)[0].amount
 
     @property
     def _loss_names(self) -> list[str]:
@@ -150,6 +160,14 @@ class CertifyRequest:
         parts += [trained.architecture.content_hash if isinstance(trained, Network) else repr(trained)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    def prior_identity(self, seed: int) -> str:
+        """SHA-256 of what the training of a prior network depends on, whatever is then claimed of it."""
+        trained = self.prior_model
+        parts: list[object] = [versions(), self.sample.content_hash, seed, repr(self.used_preprocessing)]
+        parts += [self.prior_fraction, self.prior_seed]
+        parts += [trained.architecture.content_hash if isinstance(trained, Network) else repr(trained)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
 
 def _fingerprint(network: Network | OpaqueModel | None, values: Mapping[str, torch.Tensor]) -> list[object] | None:
     if network is None:
@@ -169,6 +187,7 @@ class BestCertificate:
         sample: what errors were counted on: the whole sample or the rest of the split.
         original: the network that is certified with its unlabelled examples, or ``None``.
         interrupted: whether the search was stopped before its time was over.
+        counts: what was counted for the certificate.
     """
 
     certificate: Certificate
@@ -176,6 +195,7 @@ class BestCertificate:
     sample: Sample
     original: Original | None
     interrupted: bool
+    counts: Counts
 
 
 def search_checkpoint(out: Path, request: CertifyRequest, seed: int) -> Checkpoint:
@@ -257,10 +277,24 @@ def find_message(
     return split, search(contenders(given), sample, judge, run, watch=watch, before=before)
 
 
-def certified(request: CertifyRequest, compressed: Compressed, split: PriorSplit | None, run: Run) -> BestCertificate:
-    """The certificate of a message that is final; only here are the unlabelled examples looked at."""
+def certified(
+    request: CertifyRequest,
+    compressed: Compressed,
+    split: PriorSplit | None,
+    run: Run,
+    declared: tuple[Helper, ...] = (),
+) -> BestCertificate:
+    """The certificate of a message that is final; only here are the unlabelled examples looked at.
+
+    Args:
+        request: what is certified.
+        compressed: the message.
+        split: the prior split of the request.
+        run: for its progress.
+        declared: further helpers that a message might have been decoded with.
+    """
     sample, original = request.sample if split is None else split.rest, request.original()
-    certificate = certify(
+    made = certify_counting(
         compressed,
         sample,
         delta=request.delta,
@@ -268,9 +302,10 @@ def certified(request: CertifyRequest, compressed: Compressed, split: PriorSplit
         prior=split,
         original=original,
         losses=request.losses,
+        declared=Declaration((*declared_helpers(request), *declared), request.looks),
         progress=run.progress,
     )
-    return BestCertificate(certificate, compressed, sample, original, run.stopped)
+    return BestCertificate(made.certificate, compressed, sample, original, run.stopped, made.counts)
 
 
 def given_for(request: CertifyRequest, sample: Sample, helper_network: Network | None) -> Given:
@@ -293,7 +328,7 @@ def _judged_original(request: CertifyRequest) -> OriginalNetwork | None:
     if request.unlabelled is None:
         return None
     raw = request.classifier()
-    delta = delta_plan(request.delta, request._loss_names, True)[1].amount
+    delta = delta_plan(request.delta, request._loss_names, 1)[1].amount
     batch_size = Helper.for_sample(request.sample, raw.predictor, raw.preprocessing).batch_size
     return OriginalNetwork(raw, len(request.unlabelled), delta, batch_size)
 
@@ -304,18 +339,43 @@ def train_helper(split: PriorSplit, request: CertifyRequest, run: Run) -> Networ
     Raises:
         InputError: a model that does not fit the sample.
     """
-    kept = None if run.checkpoint is None else run.checkpoint.part("prior network, trained")
+    kept = None
+    if run.checkpoint is not None:
+        kept = Checkpoint(run.checkpoint.path.with_name(PRIOR_FILE), request.prior_identity(run.seed))
     state = None if kept is None else kept.load()
     if state is not None:
         run.spent_before(run.seconds + float(str(state[0]["seconds"])))
         return replace(_untrained(split.prior, request), parameters=state[1])
     part = run.share(PRIOR_SHARE * run.budget_seconds, "prior network")
     network = train_prior(split.prior, part, request.prior_model, preprocessing=request.used_preprocessing)
-    if kept is not None and not run.stopped:
+    if kept is not None:
+        # also of an interrupted training: a certificate will rest on this network
         kept.save({"seconds": part.seconds}, dict(network.parameters))
         assert part.checkpoint is not None
         part.checkpoint.remove()
     return network
+
+
+def declared_helpers(request: CertifyRequest) -> tuple[Helper, ...]:
+    """Every helper that a message of this request may be decoded with, the problem alone first; no label is read."""
+    problem = Helper.for_sample(request.sample, None, request.used_preprocessing)
+    found = [problem]
+    if request.network is not None:
+        predictor = request.network.architecture if isinstance(request.network, Network) else request.network
+        found.append(replace(problem, predictor=predictor, classes_inferred=False))
+    if request.helper_network is not None:
+        found.append(helper_with(request.helper_network, problem))
+    if request.prior_fraction is not None:
+        found.append(
+            replace(problem, predictor=_untrained(request.sample, request).architecture, classes_inferred=False)
+        )
+    return tuple(found)
+
+
+def commitment_of(request: CertifyRequest) -> Commitment:
+    """What can be published before any label is read; a certificate of this request carries its hash."""
+    split = None if request.prior_fraction is None else SplitClaim(request.prior_fraction, request.prior_seed)
+    return Commitment.of(declared_helpers(request), split)
 
 
 def _untrained(prior: Sample, request: CertifyRequest) -> Network:

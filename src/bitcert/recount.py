@@ -1,8 +1,8 @@
 """The further claims of a certificate, counted again: losses, the original network, the hold-out line of a split.
 
-Everything that is a count is counted at half and at twice the near-tie tolerance, as :mod:`bitcert.verify` does with
-the errors. Whatever needs something the stranger did not pass (the original network, a user's loss) is left open and
-named; all else is still checked.
+Everything that is a count is counted leniently and strictly (:class:`bitcert.evaluate.Level`), as
+:mod:`bitcert.verify` does with the errors. Whatever needs something the reviewer did not pass (the original network, a
+user's loss) is left open and named; all else is still checked.
 
 Not checked, because no file can show it: that the unlabelled examples were drawn independently of both networks, and
 that the claims were chosen before their bounds were seen.
@@ -12,24 +12,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bitcert.certify import disagreement_bound, holdout_bound
 from bitcert.certify.certificate import REST_KEYS, Certificate
 from bitcert.data import NAMES, Role, Sample, load_sample
 from bitcert.errors import BitcertError, InputError, SampleReuseError
-from bitcert.evaluate import Classifier, DecisionRule, Progress, count_errors_at
+from bitcert.evaluate import Classifier, DecisionRule, Level, Progress, count_errors_at
 from bitcert.helper import Helper, Preprocessing
 from bitcert.losses import LOSS_KEYS, Loss, LossCount, is_users, parse_loss
 from bitcert.opening import CannotCheckError, Checker, InvalidError, read_numbers
 from bitcert.original import (
     ORIGINAL_KEYS,
     UNLABELLED_KEYS,
+    Counts,
     MakeOriginal,
     Original,
     check_unlabelled,
-    count_disagreements_at,
+    count_disagreements,
     helper_network,
     identity_hash,
     unlabelled_sample,
@@ -38,7 +39,10 @@ from bitcert.workload import WorkLimit
 
 RELATIVE_TOLERANCE = 1e-12
 BRACKET = (0.5, 2.0)
-"""Multiples of the near-tie tolerance between which a claimed count must lie."""
+"""Multiples of the near-tie tolerance between which a claimed count of a comparison must lie."""
+
+LEVELS = (Level.LENIENT, Level.STRICT)
+"""Between the counts at these a claimed count must lie."""
 
 
 def close(claimed: object, recomputed: float) -> bool:
@@ -62,7 +66,7 @@ def loss_names(certificate: Certificate) -> tuple[str, ...]:
     """
     for entry in certificate.losses:
         texts = [entry.get("name"), entry.get("values")]
-        numbers = [entry.get("mean"), entry.get("bound")]
+        numbers = [entry.get("mean"), entry.get("bound"), entry.get("self_contained")]
         known = set(entry) == LOSS_KEYS and all(isinstance(text, str) for text in texts)
         if not known or type(entry["total"]) is not int or not all(type(number) is float for number in numbers):
             raise InvalidError(f"losses: entries of {', '.join(sorted(LOSS_KEYS))} were expected")
@@ -109,10 +113,19 @@ def check_losses(
             check.line(f"{line}, sum", least <= total <= most, f"{total} claimed, between {least} and {most} counted")
         try:
             bound = loss.bound(total, certificate.samples, certificate.message_bits, delta)
+            charged = _charged(loss, total, certificate, delta)
         except InputError as error:
             raise InvalidError(f"{line}: {error}") from None
         same = close(entry["mean"], loss.mean(total, certificate.samples)) and close(entry["bound"], bound)
-        check.line(f"{line}, bound", same, f"{bound:.6f} recomputed at {delta:g}")
+        same = same and close(entry["self_contained"], charged)
+        check.line(f"{line}, bound", same, f"{bound:.6f} recomputed at {delta:g}, self-contained {charged:.6f}")
+
+
+def _charged(loss: Loss, total: int, certificate: Certificate, delta: float) -> float:
+    """The bound that charges for the helper's description, of the length that the certificate states."""
+    if certificate.helper_bits is None:
+        return 1.0
+    return loss.bound(total, certificate.samples, certificate.message_bits + certificate.helper_bits, delta)
 
 
 def _never(*_: object) -> object:
@@ -157,15 +170,47 @@ def check_rest(certificate: Certificate, helper: Helper, rest: Sample, rule: Dec
 
 @dataclass(frozen=True)
 class Given:
-    """What a stranger passed for the original network, how to load it and the unlabelled data, and how much may run."""
+    """What a reviewer passed for the original network: how to load it, and the unlabelled data.
+
+    ``counts`` are those of the certificate's maker, who need not count twice.
+    """
 
     original: Original | MakeOriginal | None = None
     unlabelled: Sample | str | Path | None = None
+    counts: Counts | None = None
     limit: WorkLimit = field(default_factory=WorkLimit)
 
 
-def check_transfer(certificate: Certificate, delta: float, check: Checker) -> float:
-    """The arithmetic of the step to the original network, paid with ``delta``; returns the bound on its error."""
+def stated_look(certificate: Certificate) -> int | None:
+    """The number of the look at the unlabelled sample, as stated; ``None`` where there is none.
+
+    Raises:
+        InvalidError: it is no number.
+    """
+    if certificate.original is None:
+        return None
+    look = certificate.original.get("look")
+    if not isinstance(look, int) or isinstance(look, bool):
+        raise InvalidError(
+            "original network's description: the number of the look at its unlabelled sample was expected"
+        )
+    return look
+
+
+def check_transfer(
+    certificate: Certificate, delta: float, compressed: tuple[float, ...], check: Checker
+) -> list[float]:
+    """The arithmetic of the step to the original network, paid with ``delta``.
+
+    Args:
+        certificate: the claims.
+        delta: of the disagreement.
+        compressed: bounds on the compressed network's error.
+        check: where the lines go.
+
+    Returns:
+        The bounds on the original network's error.
+    """
     claimed = certificate.original
     assert claimed is not None
     data = claimed.get("unlabelled")
@@ -175,11 +220,11 @@ def check_transfer(certificate: Certificate, delta: float, check: Checker) -> fl
     check.line("original network's description", usable, "form and hash")
     try:
         apart = holdout_bound(claimed["disagreements"], data["samples"], delta)
-        bound = disagreement_bound(certificate.bounds["binomial"], claimed["disagreements"], data["samples"], delta)
+        bounds = [disagreement_bound(each, claimed["disagreements"], data["samples"], delta) for each in compressed]
     except (InputError, KeyError) as error:
         raise InvalidError(f"disagreement: {error}") from None
     check.line("disagreement", close(claimed["disagreement_bound"], apart), f"{apart:.6f} recomputed at {delta:g}")
-    return bound
+    return bounds
 
 
 def check_original(
@@ -204,12 +249,15 @@ def check_original(
         network = claimed["factory"] or claimed["name"]
         return f"the original network ({network!r}) is not in the files; pass it with --original and --weights"
     unlabelled = _find_unlabelled(certificate, sample, given)
-    _check_unlabelled_data(claimed["unlabelled"], unlabelled, sample, check)
+    _check_unlabelled_data(claimed["unlabelled"], claimed["look"], unlabelled, sample, check)
     original = _load_original(claimed, unlabelled, given)
-    size = min(rule.batch_size, original.batch_size)
+    rule = replace(rule, batch_size=min(rule.batch_size, original.batch_size))
     given.limit.admit(original.predictor, len(unlabelled))
     try:
-        low, high = count_disagreements_at(original.classifier, compressed, unlabelled, size, bracket(rule), progress)
+        if given.counts is not None:
+            low, high = given.counts.disagreements[0], given.counts.disagreements[-1]
+        else:
+            low, high = count_disagreements(original.classifier, compressed, unlabelled, rule, LEVELS, progress)
     except BitcertError as error:
         raise CannotCheckError(f"the original network: {error}") from None
     found = claimed["disagreements"]
@@ -246,7 +294,9 @@ def load_unlabelled(source: str | Path, num_classes: int, download: bool = False
     return unlabelled_sample(found)
 
 
-def _check_unlabelled_data(claimed: dict[str, object], unlabelled: Sample, sample: Sample, check: Checker) -> None:
+def _check_unlabelled_data(
+    claimed: dict[str, object], look: int, unlabelled: Sample, sample: Sample, check: Checker
+) -> None:
     if unlabelled.content_hash != claimed["hash"]:
         raise CannotCheckError(
             f"the unlabelled data given ({unlabelled.name}) are not those of the certificate ({claimed['name']!r}): "
@@ -261,6 +311,8 @@ def _check_unlabelled_data(claimed: dict[str, object], unlabelled: Sample, sampl
     check.line("unlabelled data apart", True, "none of them is in the training data, byte by byte")
     detail = "assumed independent of the training of both networks, not checked; held-out data were not read"
     check.trust("unlabelled data's origin", detail)
+    detail = f"certificate number {look} on these examples, as stated by its maker; earlier ones are assumed counted"
+    check.trust("looks at the unlabelled data", detail)
 
 
 def _load_original(claimed: dict[str, object], unlabelled: Sample, given: Given) -> Original:

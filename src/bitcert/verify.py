@@ -1,12 +1,12 @@
 """A stranger's check of a certificate: decode the message, count errors again, recompute the bound, compare.
 
 Nothing in the certificate is believed: each statement is a line that is recomputed from the message, the data and the
-program (further losses, the original network and the split in :mod:`bitcert.recount`). Errors are recounted with half
-and with twice the near-tie tolerance, so that another machine's rounding, which is far smaller, cannot make an honest
-certificate fail.
+program (further losses, the original network and the split in :mod:`bitcert.recount`). Errors are recounted in both
+ways and at two levels (:class:`bitcert.evaluate.Level`): a claim must lie between what is wrong here beyond doubt and
+what any machine might have counted.
 
-What no file can show, and this does not check: that the sample was drawn independently, and that the architecture and
-the preprocessing were fixed before it was seen.
+What no file can show, and this does not check, are the conditions of the certificate; they are named, and which of them
+``self_contained`` does without.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from bitcert.certify import ConfidenceBudget, OccamBound, holdout_bound, occam_bound
+from bitcert.certify import ConfidenceBudget, OccamBound, holdout_bound, occam_bound, self_contained_bound
 from bitcert.certify.certificate import HOLDOUT_KEYS, MESSAGE_FILE, MESSAGE_KEYS, VERSIONED, Certificate
 from bitcert.certify.claims import delta_plan, theorem_text
+from bitcert.conditions import Facts, conditions
 from bitcert.data import NAMES, Role, Sample, load_sample
 from bitcert.errors import BitcertError, BudgetError, InputError, ModelError
 from bitcert.evaluate import DecisionRule, ErrorCount, Progress
 from bitcert.helper import Decoded, Helper
-from bitcert.losses import Loss, LossCount, count_losses_at, is_users
+from bitcert.helper.description import SplitClaim, helper_ledger
+from bitcert.losses import Loss, LossCount, count_losses, is_users
 from bitcert.network import OpaqueModel
 from bitcert.opening import (
     CannotCheckError,
@@ -31,16 +33,17 @@ from bitcert.opening import (
     InvalidError,
     Line,
     MakeModel,
+    check_commitment,
     check_sample,
     decode,
     read_certificate,
     read_helper,
     read_message,
 )
-from bitcert.original import MakeOriginal, Original
+from bitcert.original import Counts, MakeOriginal, Original
 from bitcert.recount import (
+    LEVELS,
     Given,
-    bracket,
     check_losses,
     check_original,
     check_rest,
@@ -48,6 +51,7 @@ from bitcert.recount import (
     close,
     load_losses,
     loss_names,
+    stated_look,
 )
 from bitcert.workload import WorkLimit
 
@@ -93,10 +97,14 @@ def _count_or_none(value: object) -> int | None:
 
 def _check_rule(certificate: Certificate, helper: Helper, check: Checker) -> DecisionRule:
     ours = DecisionRule(helper.batch_size)
-    expected = {"dtype": ours.dtype, "batch_size": ours.batch_size, "tolerance": ours.tolerance}
     claimed = certificate.decision_rule
-    same = dict(claimed) == expected and type(claimed["batch_size"]) is int
-    detail = f"{ours.dtype}, batches of {ours.batch_size}, gaps within {ours.tolerance:g} count as errors"
+    # only code outside the program may be without a second way in float64
+    allowed = (True, False) if isinstance(helper.predictor, OpaqueModel) else (True,)
+    same = any(dict(claimed) == ours.describe(double) for double in allowed) and type(claimed["batch_size"]) is int
+    detail = (
+        f"right in {ours.dtype} and in {claimed.get('second_dtype')}, batches of {ours.batch_size} and of half; gaps "
+        f"within {ours.tolerance:g}, or within {ours.rounding:g} times the difference of both, count as errors"
+    )
     check.line("decision rule", same, detail)
     return ours
 
@@ -107,13 +115,15 @@ def _check_counts(certificate: Certificate, low: ErrorCount, high: ErrorCount, c
     fits = low.near_ties <= certificate.near_ties <= high.near_ties
     detail = f"{certificate.near_ties} claimed, between {low.near_ties} and {high.near_ties} counted"
     check.line("near-ties", fits, detail)
+    fits = certificate.rounding <= min(certificate.near_ties, high.near_ties)
+    check.line("rounding", fits, f"{certificate.rounding} near-ties claimed to be none in float64, {low.rounding} here")
 
 
 def _check_delta(certificate: Certificate, check: Checker) -> tuple[OccamBound, tuple[float, ...]]:
     """The Occam bound at its part of delta, and all parts: exactly those of the claims made, in the fixed division."""
     names = loss_names(certificate)
     try:
-        plan = delta_plan(certificate.delta, names, certificate.original is not None)
+        plan = delta_plan(certificate.delta, names, stated_look(certificate))
         budget = ConfidenceBudget(certificate.delta)
         parts = tuple(budget.withdraw(entry.name, entry.amount) for entry in plan)
         bound = occam_bound(certificate.errors, certificate.samples, certificate.message_bits, parts[0])
@@ -133,13 +143,56 @@ def _check_bounds(certificate: Certificate, check: Checker) -> None:
     )
     check.line("bounds", same, ", ".join(f"{name} {value:.6f}" for name, value in recomputed.items()))
     transferred = certificate.original is not None
-    whole = check_transfer(certificate, parts[1], check) if transferred else bound.binomial
-    check.line("bound", close(certificate.bound, whole), f"{whole:.6f} recomputed")
+    whole = [bound.binomial, _self_contained(certificate, parts[0])]
+    if transferred:
+        whole = check_transfer(certificate, parts[1], tuple(whole), check)
+    check.line("bound", close(certificate.bound, whole[0]), f"{whole[0]:.6f} recomputed")
+    same = close(certificate.self_contained, whole[1])
+    size = "the helper's description is unknown" if certificate.helper_bits is None else f"{certificate.helper_bits:,}"
+    check.line("self-contained bound", same, f"{whole[1]:.6f} recomputed with the bits of the helper: {size}")
     bounded = any(entry["values"] != "0 or 1" for entry in certificate.losses)
     theorem = theorem_text(prior=certificate.prior is not None, bounded=bounded, original=transferred)
     whose = "original" if transferred else "compressed"
     stated = certificate.theorem == theorem and certificate.certifies == whose
     check.line("theorem", stated, f"{'disagreement' if transferred else 'Occam'} bound of the {whose} network")
+
+
+def _self_contained(certificate: Certificate, delta: float) -> float:
+    """The bound of the compressed network that charges for the helper's description, of the length that is stated."""
+    if certificate.helper_bits is None:
+        return 1.0
+    counts = certificate.errors, certificate.samples, certificate.message_bits
+    try:
+        return self_contained_bound(*counts, certificate.helper_bits, delta)
+    except InputError as error:
+        raise InvalidError(f"self-contained bound: {error}") from None
+
+
+def _check_helper_bits(certificate: Certificate, helper: Helper, check: Checker) -> None:
+    """The helper's description, written again."""
+    prior = certificate.prior
+    split = None if prior is None else SplitClaim(prior["fraction"], prior["seed"])
+    known = not isinstance(helper.predictor, OpaqueModel) or helper.predictor.sources
+    sections = helper_ledger(helper, split).sections if known else ()
+    found = f"{sum(bits for _, bits in sections):,} bits" if known else "source code of the network not found"
+    check.line("helper's description", certificate.helper_sections == sections, f"{found} in {len(sections)} sections")
+
+
+def _check_conditions(certificate: Certificate, helper: Helper, check: Checker) -> None:
+    """The conditions, which no file can show, are those of such a certificate."""
+    prior, original = certificate.prior, certificate.original
+    facts = Facts(
+        certificate.samples,
+        certificate.delta,
+        loss_names(certificate),
+        helper,
+        certificate.helper_bits,
+        certificate.data["benchmark"],
+        None if prior is None else (prior["fraction"], prior["seed"]),
+        None if original is None else (original["unlabelled"]["samples"], original["look"]),
+    )
+    stated = certificate.conditions == conditions(facts)
+    check.line("conditions", stated, f"{len(certificate.conditions)} are stated, as they are for such a certificate")
 
 
 def _check_holdout(certificate: Certificate, check: Checker) -> None:
@@ -171,8 +224,7 @@ def _check_form(certificate: Certificate, check: Checker) -> None:
 def _count(
     decoded: Decoded, sample: Sample, rule: DecisionRule, losses: Sequence[Loss], progress: Progress | None
 ) -> tuple[LossCount, LossCount]:
-    tolerances = bracket(rule)
-    low, high = count_losses_at(decoded.classifier, sample, rule.batch_size, tolerances, losses, progress)
+    low, high = count_losses(decoded.classifier, sample, rule, losses, LEVELS, progress)
     return low, high
 
 
@@ -199,6 +251,7 @@ class _Passed:
     model: OpaqueModel | MakeModel | None
     given: Given
     losses: tuple[str, ...]
+    commitment: str | None
     progress: Progress | None
 
 
@@ -211,12 +264,18 @@ def _verify(path: Path, passed: _Passed, check: Checker) -> Certificate:
     sample = _find_sample(certificate, passed.data)
     counted = check_sample(certificate, sample, check)
     helper = read_helper(certificate, path.parent, sample, check, passed.model)
+    _check_helper_bits(certificate, helper, check)
+    check_commitment(certificate, passed.commitment, check)
+    _check_conditions(certificate, helper, check)
     passed.given.limit.admit(helper.predictor, _num_runs(certificate, len(counted)))
     rule = _check_rule(certificate, helper, check)
     decoded = decode(certificate, message, helper, check)
     losses, left_open = load_losses(certificate, sample.num_classes, passed.losses)
     count = _count_with_users_code if isinstance(helper.predictor, OpaqueModel) else _count
-    low, high = count(decoded, counted, rule, losses, passed.progress)
+    if passed.given.counts is None:
+        low, high = count(decoded, counted, rule, losses, passed.progress)
+    else:
+        low, high = passed.given.counts.losses[0], passed.given.counts.losses[-1]
     _check_counts(certificate, low.errors, high.errors, check)
     check_losses(certificate, losses, (low, high), check)
     check_rest(certificate, helper, counted, rule, check)
@@ -238,6 +297,8 @@ def verify(
     original: Original | MakeOriginal | None = None,
     unlabelled: Sample | str | Path | None = None,
     losses: Sequence[str] = (),
+    commitment: str | None = None,
+    counts: Counts | None = None,
     progress: Progress | None = None,
     limit: WorkLimit | None = None,
 ) -> Verification:
@@ -253,6 +314,8 @@ def verify(
             for a certificate of that network.
         unlabelled: the unlabelled data as a sample, name (its test part) or path; found like ``data`` when ``None``.
         losses: names of the user's own losses whose code may be run.
+        commitment: the hash that was published before the data were opened, if there is one.
+        counts: only for the maker of the certificate: what was counted for it in this process is not counted again.
         progress: called with the task and the fraction done.
         limit: how much counting the certificate may ask for; see :class:`~bitcert.workload.WorkLimit`.
 
@@ -261,7 +324,8 @@ def verify(
         without it is). Never raises for the content of the files.
     """
     check = Checker()
-    passed = _Passed(data, model, Given(original, unlabelled, limit or WorkLimit()), tuple(losses), progress)
+    given = Given(original, unlabelled, counts, limit or WorkLimit())
+    passed = _Passed(data, model, given, tuple(losses), commitment, progress)
     try:
         found = _verify(Path(certificate), passed, check)
     except CannotCheckError as missing:

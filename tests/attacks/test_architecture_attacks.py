@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import resource
-import time
 import zipfile
 
 import pytest
@@ -17,6 +16,7 @@ from torch import nn
 
 from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.network import Architecture, capture, load_model
+from tests.tools.counted import at_most
 
 
 def small_network():
@@ -28,6 +28,8 @@ def small_network():
     return net.eval(), torch.linspace(-1, 1, 4 * 81).reshape(4, 1, 9, 9)
 
 
+LINES = 1_000_000
+"""Far more than a refusal takes, far less than a hang."""
 TEXT = capture(*small_network()).architecture.to_json()
 
 
@@ -212,9 +214,9 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", sorted(BOMBS))
 def test_bombs_are_refused_quickly_and_without_memory(name):
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    refused(BOMBS[name])
-    assert time.monotonic() - start < 5
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with at_most(LINES):
+        refused(BOMBS[name])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
 
 
@@ -419,10 +421,9 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", sorted(BROKEN))
 def test_broken_archives_are_refused(archive, tmp_path, name):
-    start = time.monotonic()
-    with pytest.raises(InputError):
-        load_model(rewritten(archive, tmp_path / "evil.pt2", BROKEN[name]))
-    assert time.monotonic() - start < 5
+    evil = rewritten(archive, tmp_path / "evil.pt2", BROKEN[name])
+    with at_most(LINES), pytest.raises(InputError):
+        load_model(evil)
 
 
 @pytest.mark.parametrize("says", sorted(LONG))

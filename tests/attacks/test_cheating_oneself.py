@@ -300,7 +300,7 @@ def test_all_claims_of_a_certificate_share_one_delta():
 
 def test_a_search_compares_at_the_part_that_the_certificate_pays():
     request = CertifyRequest(TRAIN, TRAINED, unlabelled=APART, losses=("brier",))
-    assert request.search_delta == delta_plan(0.05, ["brier"], original=True)[0].amount < 0.01
+    assert request.search_delta == delta_plan(0.05, ["brier"], look=1)[0].amount < 0.01
 
 
 def test_a_budget_is_not_spent_twice():

@@ -10,8 +10,11 @@ import torch
 from bitcert import Compressed, Helper, Preprocessing, Role, Sample, Status, capture, certify, verify
 from bitcert.certify import disagreement_bound, holdout_bound, occam_bound
 from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, theorem_text, zero_one_loss_bound
+from bitcert.conditions import Facts, conditions
 from bitcert.data import PriorSplit
 from bitcert.helper import linear_head
+from bitcert.helper.commitment import Commitment
+from bitcert.helper.description import SplitClaim, helper_ledger
 from bitcert.original import Original, identity_hash
 
 UNUSED = "ab" * 32
@@ -56,28 +59,41 @@ def restate(content):
     """Make every number follow from the counts, names and delta, as a careful forger would."""
     names = [entry["name"] for entry in content["losses"]]
     original, prior = content["original"], content["prior"]
-    plan = delta_plan(content["delta"], names, original is not None)
+    plan = delta_plan(content["delta"], names, None if original is None else original["look"])
     parts = [entry.amount for entry in plan]
     content["delta_ledger"] = [[entry.name, entry.amount] for entry in plan]
     samples, bits = content["samples"], content["message_bits"]
+    helper = Helper.for_sample(WHOLE)
+    split = None if prior is None else SplitClaim(prior["fraction"], prior["seed"])
+    content["helper_sections"] = [list(entry) for entry in helper_ledger(helper, split).sections]
+    content["commitment"] = Commitment.of([helper], split).describe()
+    helper_bits = sum(size for _, size in content["helper_sections"])
     bound = occam_bound(content["errors"], samples, bits, parts[0])
     content["bounds"] = {name: getattr(bound, name) for name in ("binomial", "kl_chernoff", "hoeffding")}
     content["bound"] = bound.binomial
+    content["self_contained"] = occam_bound(content["errors"], samples, bits + helper_bits, parts[0]).binomial
     if original is not None:
         counts = original["disagreements"], original["unlabelled"]["samples"]
         original["disagreement_bound"] = holdout_bound(*counts, parts[1])
         original["hash"] = identity_hash(original)
-        content["bound"] = disagreement_bound(bound.binomial, *counts, parts[1])
+        for key in ("bound", "self_contained"):
+            content[key] = disagreement_bound(content[key], *counts, parts[1])
     for entry, part in zip(content["losses"], parts[len(parts) - len(names) :], strict=True):
         whole = entry["values"] == "0 or 1"
         entry["mean"] = entry["total"] / (samples if whole else samples * LOSS_UNITS)
-        entry["bound"] = (zero_one_loss_bound if whole else bounded_loss_bound)(entry["total"], samples, bits, part)
+        of = zero_one_loss_bound if whole else bounded_loss_bound
+        entry["bound"] = of(entry["total"], samples, bits, part)
+        entry["self_contained"] = of(entry["total"], samples, bits + helper_bits, part)
     rest = content["rest"]
     if rest is not None:
         rest["bound"] = holdout_bound(rest["errors"], rest["samples"], content["delta"])
     bounded = any(entry["values"] != "0 or 1" for entry in content["losses"])
     content["theorem"] = theorem_text(prior=prior is not None, bounded=bounded, original=original is not None)
     content["certifies"] = "compressed" if original is None else "original"
+    where = None if prior is None else (prior["fraction"], prior["seed"])
+    looked = None if original is None else (original["unlabelled"]["samples"], original["look"])
+    facts = Facts(samples, content["delta"], names, helper, helper_bits, None, where, looked)
+    content["conditions"] = list(conditions(facts))
 
 
 def check(path, original):

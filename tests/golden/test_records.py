@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,11 @@ from bitcert import Certificate, Helper, HelperWeights, Preprocessing, Status, d
 from bitcert.certify import disagreement_bound, occam_bound
 from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, zero_one_loss_bound
 from bitcert.errors import BitcertError
+from bitcert.helper.description import SplitClaim, helper_ledger
+from bitcert.helper.problem import description_hash
 from bitcert.network import Architecture
 
-GOLDEN = Path(__file__).parent
-RECORDS = GOLDEN.parents[1] / "records"
+RECORDS = Path(__file__).parents[2] / "records"
 FOLDERS = sorted(path.parent for path in RECORDS.glob("*/certificate.json"))
 KNOWN_FILES = {"message.bin", "certificate.json", "architecture.json", "helper.safetensors", "report.html"}
 MOST_BYTES = 3 << 20
@@ -42,7 +42,11 @@ def helper_of(folder: Path, certificate: Certificate) -> Helper | None:
     preprocessing = Preprocessing(told["scale"], tuple(told["mean"]), tuple(told["std"]))
     shape, classes = tuple(certificate.data["input_shape"]), certificate.data["num_classes"]
     helper = Helper(shape, classes, preprocessing, predictor, told["classes_inferred"], weights)
-    assert {**helper.describe(), "hash": helper.content_hash} == dict(told), "helper"
+    described = helper.describe(told["decoder"])
+    assert {**described, "hash": description_hash(described)} == dict(told), "helper"
+    prior = certificate.prior
+    split = None if prior is None else SplitClaim(prior["fraction"], prior["seed"])
+    assert certificate.helper_sections == helper_ledger(helper, split).sections, "helper's description"
     return helper
 
 
@@ -50,12 +54,15 @@ def check_bounds(certificate: Certificate) -> None:
     """All bounds from the counts, in code of the test's own."""
     names = [loss["name"] for loss in certificate.losses]
     original, samples, bits = certificate.original, certificate.samples, certificate.message_bits
-    parts = [entry.amount for entry in delta_plan(certificate.delta, names, original is not None)]
+    look = None if original is None else original["look"]
+    parts = [entry.amount for entry in delta_plan(certificate.delta, names, look)]
     assert [amount for _, amount in certificate.delta_ledger] == parts, "delta"
-    bound = occam_bound(certificate.errors, samples, bits, parts[0]).binomial
-    if original is not None:
-        bound = disagreement_bound(bound, original["disagreements"], original["unlabelled"]["samples"], parts[1])
-    assert math.isclose(certificate.bound, bound, rel_tol=1e-12), "bound"
+    charged = sum(bits for _, bits in certificate.helper_sections)
+    for stated, length in ((certificate.bound, bits), (certificate.self_contained, bits + charged)):
+        bound = occam_bound(certificate.errors, samples, length, parts[0]).binomial
+        if original is not None:
+            bound = disagreement_bound(bound, original["disagreements"], original["unlabelled"]["samples"], parts[1])
+        assert math.isclose(stated, bound, rel_tol=1e-12), "bound"
     for loss, part in zip(certificate.losses, parts[len(parts) - len(names) :], strict=True):
         whole = loss["values"] == "0 or 1"
         value = (zero_one_loss_bound if whole else bounded_loss_bound)(loss["total"], samples, bits, part)
@@ -115,8 +122,8 @@ def test_the_cheapest_record_is_valid() -> None:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(GOLDEN / "certificate-1", tmp_path / "record"))
+def record(digits_certificate: Path) -> Path:
+    return digits_certificate.parent
 
 
 def test_a_good_record_passes(record: Path) -> None:
@@ -128,15 +135,17 @@ BAD = {
     "message bits": lambda c, r: c.update(message_bits=c["message_bits"] - 8),
     "sections": lambda c, r: c["sections"][0].__setitem__(1, 1),
     "bound": lambda c, r: c.update(errors=c["errors"] - 5),
+    "bound$": lambda c, r: c.update(self_contained=c["bound"]),
     "delta": lambda c, r: c.update(delta=0.1),
     "files": lambda c, r: (r / "notes.txt").write_text("?"),
     "helper": lambda c, r: c["helper"].update(scale=1.0),
+    "helper's description": lambda c, r: c["helper_sections"][0].__setitem__(1, 0),
 }
 
 
 @pytest.mark.parametrize("what", BAD)
 def test_a_bad_record_is_noticed(record: Path, forge, what: str) -> None:
-    forge(record / "certificate.json", lambda content: BAD[what](content, record))
+    forge(record / "certificate.json", lambda content: BAD[what](content, record), what == "helper's description")
     with pytest.raises(AssertionError, match=f"^{what}"):
         check_record(record)
 

@@ -10,6 +10,8 @@ import math
 from fractions import Fraction
 from statistics import NormalDist
 
+import numpy
+
 
 def noise(words: list[int], count: int) -> list[int]:
     """The first ``count`` normal numbers in units of 2^-12: four of each word, low bits first."""
@@ -50,3 +52,19 @@ def largest_tau(values: list[float], scores: list[float], allowed: float) -> flo
 def binomial_tail(k: int, n: int, p: float) -> float:
     """``P(X >= k)`` as a sum."""
     return math.fsum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k, n + 1))
+
+
+def replacement_errors(matrix, eta: float) -> list[tuple[float, float]]:
+    """Every threshold of ``|w - mean|`` that replaces one entry more, ascending, with the error that holds for it.
+
+    ``||D||_2 + tau sqrt(2 ln(2/eta))`` by full decompositions: Gaussian noise of deviation ``tau`` in each entry.
+    """
+    mean = matrix.mean()
+    taus = sorted({abs(value - mean) for value in matrix.flatten().tolist()})
+    found = []
+    for tau in taus:
+        replaced = matrix.copy() - mean
+        replaced[abs(matrix - mean) > tau] = 0.0
+        spectral = numpy.linalg.svd(replaced, compute_uv=False)[0]
+        found.append((tau, float(spectral) + tau * math.sqrt(2 * math.log(2 / eta))))
+    return found

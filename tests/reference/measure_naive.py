@@ -65,10 +65,36 @@ def layer_cushion(architecture: Architecture, parameters: Mapping[str, Tensor], 
     return ratio(length(matrix @ phi), length(parameters[weights.weight]) * length(phi))
 
 
-def contraction(architecture: Architecture, parameters: Mapping[str, Tensor], x: Tensor, node: str) -> float:
+def allowed_norm(architecture: Architecture, values: Mapping[str, Tensor], name: str) -> float:
+    """Norm that a node may have at most if each weight layer before it has its own and no node makes a norm larger."""
+    layers = {layer.node for layer in architecture.weight_layers}
+    if name in layers or not any(depends(architecture, layer, name) for layer in layers):
+        return length(values[name])
+    node = next(node for node in architecture.nodes if node.name == name)
+    inputs = [one for one in node.inputs if one == "input" or depends(architecture, "input", one)]
+    sizes = [allowed_norm(architecture, values, one) for one in inputs]
+    return math.sqrt(sum(size * size for size in sizes)) if node.op == "cat" else sum(sizes)
+
+
+def contraction(architecture: Architecture, parameters: Mapping[str, Tensor], x: Tensor, layer: int) -> float:
+    """Of everything between the weight layers before and this one; ``||x|| / ||phi(x)||`` in a chain."""
     values = run(architecture, parameters, x)
-    before = next(n.inputs[0] for n in architecture.nodes if n.name == node)
-    return ratio(length(values[before]), length(values[node]))
+    source = architecture.weight_layers[layer - 1].source
+    return ratio(allowed_norm(architecture, values, source), length(values[source]))
+
+
+def nearest_layers(architecture: Architecture, layer: int) -> list[str]:
+    """Nodes of the weight layers from which a path leads to this one without another weight layer on it."""
+    layers = [own.node for own in architecture.weight_layers]
+    inputs = {node.name: node.inputs for node in architecture.nodes}
+    found, left = [], [architecture.weight_layers[layer - 1].source]
+    while left:
+        name = left.pop()
+        if name in layers:
+            found.append(name)
+        else:
+            left += inputs.get(name, ())
+    return found
 
 
 def margin(logits: list[float], label: int) -> float:

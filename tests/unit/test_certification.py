@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitcert import Certificate, Compressed, DecisionRule, Helper, Role, Sample, certify, count_errors, decode_message
+from bitcert import Certificate, Compressed, Helper, Role, Sample, certify, count_errors, decode_message
 from bitcert.certify import holdout_bound, occam_bound
 from bitcert.errors import DecodeError, InputError, SampleReuseError
 from bitcert.helper import linear_head
@@ -110,7 +110,18 @@ def test_the_file_is_read_back_exactly(certificate):
 def test_the_file_has_the_promised_keys_and_one_form(certificate):
     text = certificate.to_json()
     content = json.loads(text)
-    promised = {"bound", "delta", "errors", "near_ties", "samples", "message_bits", "certifies", "theorem"}
+    promised = {
+        "bound",
+        "self_contained",
+        "conditions",
+        "delta",
+        "errors",
+        "near_ties",
+        "samples",
+        "message_bits",
+        "certifies",
+        "theorem",
+    }
     assert promised <= content.keys()
     assert list(content) == sorted(content)
     for other in (text.rstrip(), text + "\n", text.replace("\n", "\r\n"), json.dumps(content)):
@@ -125,25 +136,29 @@ UNITS = st.floats(0, 1)
 
 @given(
     floats=st.tuples(UNITS, UNITS),
-    counts=st.tuples(COUNTS, COUNTS, COUNTS, COUNTS),
+    counts=st.tuples(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS),
     texts=st.tuples(TEXTS, TEXTS),
     sections=st.lists(st.tuples(TEXTS, COUNTS), max_size=3),
     data=st.dictionaries(TEXTS, st.one_of(TEXTS, COUNTS, st.none(), st.lists(COUNTS, max_size=2)), max_size=3),
 )
 def test_any_certificate_is_read_back(floats, counts, texts, sections, data):
-    names = ("errors", "near_ties", "samples", "message_bits")
+    names = ("errors", "near_ties", "rounding", "samples", "message_bits")
     certificate = Certificate(
         bound=floats[0],
+        self_contained=floats[1],
         delta=floats[1],
         **dict(zip(names, counts, strict=True)),
         certifies="original",
         theorem=texts[0],
         bounds={"binomial": floats[0]},
         sections=tuple(sections),
+        helper_sections=tuple(sections),
         delta_ledger=((texts[0], floats[1]),),
         decision_rule=data,
         data=data,
         helper=data,
+        commitment=data,
+        conditions=texts,
         message={texts[0]: texts[1]},
         description=texts[1],
         holdout=data,
@@ -229,16 +244,18 @@ def test_a_hopeless_message_gets_a_vacuous_certificate(toy):
 
 
 def test_the_rule_is_written_down(certificate):
-    rule = DecisionRule()
     assert certificate.decision_rule == {
-        "dtype": rule.dtype,
-        "batch_size": rule.batch_size,
-        "tolerance": rule.tolerance,
+        "dtype": "float32",
+        "batch_size": 1000,
+        "tolerance": 1e-4,
+        "second_dtype": "float64",
+        "second_batches": "halves of the first",
+        "rounding": 16.0,
     }
 
 
 def _bare(**values):
-    defaults = {field.name: None for field in dataclasses.fields(Certificate)}
+    defaults = {field.name: None for field in dataclasses.fields(Certificate) if field.init}
     return Certificate(**{**defaults, "delta": 0.05, "certifies": "compressed", **values})
 
 

@@ -11,8 +11,8 @@ import torch
 from bitcert import Role, Sample
 from bitcert.certify.claims import LOSS_UNITS
 from bitcert.errors import InputError
-from bitcert.evaluate import count_errors_at
-from bitcert.losses import count_losses_at, is_users, parse_loss, parse_losses
+from bitcert.evaluate import DecisionRule, Level, TwoWays, count_errors_at
+from bitcert.losses import count_losses, is_users, parse_loss, parse_losses
 
 TOLERANCE = 1e-4
 
@@ -23,8 +23,9 @@ def logits_and_labels(n=200, k=6, seed=0):
     return torch.tensor(logits), torch.tensor(rng.integers(k, size=n))
 
 
-def total(name, logits, labels, tolerance=TOLERANCE):
-    return parse_loss(name, logits.shape[1]).total(logits, labels, tolerance)
+def total(name, logits, labels, tolerance=TOLERANCE, level=Level.CERTIFIED):
+    ways = TwoWays(logits.double(), logits.double())
+    return parse_loss(name, logits.shape[1]).total(ways, labels, DecisionRule(tolerance=tolerance), level)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
@@ -92,7 +93,7 @@ def test_the_sum_does_not_depend_on_the_batches():
     logits, labels = logits_and_labels(seed=2)
     sample = Sample(logits.numpy(), labels.numpy(), 6, Role.TRAIN, "logits")
     losses = parse_losses(["brier", "top-2"], 6)
-    counts = [count_losses_at(lambda x: torch.tensor(x), sample, size, (TOLERANCE,), losses)[0] for size in (1, 7, 200)]
+    counts = [count_losses(lambda x: torch.tensor(x), sample, DecisionRule(size), losses)[0] for size in (1, 7, 200)]
     assert counts[0] == counts[1] == counts[2]
     assert len(counts[0].totals) == 2
 

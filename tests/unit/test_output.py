@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import importlib
+import math
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 from bitcert.errors import InputError
 from bitcert.output import MEASURE_FILES, OUTPUT_FILES, check_output_folder, write_output
+from tests.tools.counted import Lines
 
 NAMES = sorted(OUTPUT_FILES)
 os_mkdir = os.mkdir
@@ -395,3 +397,48 @@ def test_a_folder_of_the_other_verb_is_refused_and_kept(out):
     write_output(out.with_name("proved"), version(1))
     with pytest.raises(InputError, match="the result of another command"):
         check_output_folder(out.with_name("proved"), MEASURE_FILES)
+
+
+class Killer(Lines):
+    """Counts every executed line, the standard library's too, and kills its process at one of them."""
+
+    def __init__(self, at: float) -> None:
+        super().__init__("")
+        self.last = at
+
+    def at(self, count: int) -> None:
+        if count == self.last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_at_any_line(out):
+    """What a killed writer leaves is always one complete version."""
+    write_output(out, version(0))
+    reader, writer = os.pipe()
+    if os.fork() == 0:  # counted in a child as well: locks are taken anew after a fork, in more lines
+        with (whole := Killer(math.inf)).counted():
+            write_output(out, version(1))
+        os.write(writer, f"{whole.count}".encode())
+        os._exit(0)
+    lines = int(os.read(reader, 20))
+    os.wait()
+    seen = set()
+    for at in range(1, lines + 1, max(1, lines // 40)):
+        write_output(out, version(0))
+        child = os.fork()
+        if child == 0:
+            try:
+                with Killer(at).counted():
+                    write_output(out, version(1))
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) or at > 0.9 * lines, "the clean-up may take fewer lines at times"
+        check_output_folder(out)
+        content = found(out)
+        assert content in (version(0), version(1)), at
+        seen.add(content["message.bin"])
+    assert len(seen) == 2, "some were killed before and some after the new version took its place"
+    write_output(out, version(-1))
+    assert found(out) == version(-1)
+    assert litter(out) == [], "the dead left something, the next writer cleaned it up"

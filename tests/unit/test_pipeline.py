@@ -11,11 +11,12 @@ from torch import nn
 
 from bitcert import Preprocessing, Role, Run, Sample, capture, load_sample
 from bitcert.codecs.quantise import Quantise
-from bitcert.compress import Checkpoint
+from bitcert.compress import Checkpoint, prior
 from bitcert.data.split import PriorSplit, split_prior
 from bitcert.effort.contender import check_helpers
 from bitcert.effort.contenders import contenders
 from bitcert.errors import InputError, SampleReuseError
+from bitcert.helper import HelperWeights
 from bitcert.pipeline import (
     CertifyRequest,
     certify_best,
@@ -115,6 +116,29 @@ def test_a_prior_network_is_trained_once(sample, tmp_path):
         networks.append(train_helper(PriorSplit.of(sample, 0.5), request, run))
     first, second = (net.parameters for net in networks)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_prior_network_is_frozen_when_a_certificate_rests_on_it(sample, tmp_path, monkeypatch):
+    """Ctrl-C while it is trained issues a certificate; the same command may not train it on after that was seen."""
+    request = CertifyRequest(sample, prior_fraction=0.5, prior_model=nn.Sequential(nn.Linear(4, 2)))
+    run = Run(budget_seconds=1e6, checkpoint=search_checkpoint(tmp_path / "out", request, 0))
+    step = prior._Trainer.step
+
+    def interrupted(self, t):
+        step(self, t)
+        if self.num_steps == 3:
+            run.stop()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prior._Trainer, "step", interrupted)
+        first = certify_best(request, run)
+    assert first.interrupted
+    helpers = []
+    for again in (request, replace(request, losses=("brier",), delta=0.01)):
+        longer = Run(budget_seconds=SECONDS, checkpoint=search_checkpoint(tmp_path / "out", again, 0))
+        network = train_helper(PriorSplit.of(sample, 0.5), again, longer)
+        helpers.append(HelperWeights.of(network.architecture, network.parameters).content_hash)
+    assert helpers == [first.certificate.helper["weights"]] * 2, "no further training, whatever is claimed"
 
 
 def test_a_stopped_search_is_certified(sample):

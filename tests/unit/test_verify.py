@@ -20,7 +20,7 @@ CLI = [sys.executable, "-c", "from bitcert.cli import main; main()"]
 
 def run_cli(*arguments, threads="1"):
     environment = {**os.environ, "OMP_NUM_THREADS": threads}
-    return subprocess.run([*CLI, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run([*CLI, *map(str, arguments)], capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])

@@ -140,7 +140,6 @@ def test_every_kind_is_valid_in_a_fresh_process_with_more_threads(folder: Path) 
         [sys.executable, "-c", STRANGER, *names],
         cwd=folder,
         env=environment,
-        timeout=200,
         capture_output=True,
         text=True,
         check=True,

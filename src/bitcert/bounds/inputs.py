@@ -22,6 +22,7 @@ from bitcert.measure.profile import TailSummary
 NO_INIT = Absent(Status.NEEDS, "needs --init: the initial weights of the network")
 NO_PROFILE = Absent(Status.NEEDS, "needs a profile: leave out --no-profile or pass --profile FILE")
 NO_HOLDOUT = Absent(Status.NEEDS, "needs --holdout: labels that were never used")
+_NOT_MEASURED = Reduced(None, None)
 _NO_TAIL = Absent(Status.OUTSIDE, "no power law was fitted")
 
 
@@ -62,14 +63,20 @@ class LayerStability:
     Attributes:
         cushion: ``mu_i``.
         minimal_cushion: ``mu_{i->}``.
-        contraction: ``c_i``, at least over the activations that follow this layer.
+        contraction: ``c_i`` of what lies between the layers before and this one, pooling included.
         beta: spread of the Jacobians from this layer; 1 where it has a single position.
+        contraction_after: the largest of the layers that this one feeds; 1 if it feeds none.
+        largest_cushion, largest_minimal_cushion: with the maximum over the sample in place of the minimum and ``sqrt
+            h`` in place of ``1/sqrt h``, as Zhang 2020 prints them; ``None`` where they were not measured.
     """
 
     cushion: Reduced
     minimal_cushion: Reduced
     contraction: Reduced
     beta: Reduced
+    contraction_after: Reduced = _NOT_MEASURED
+    largest_cushion: float | None = None
+    largest_minimal_cushion: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

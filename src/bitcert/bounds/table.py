@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMAT = "bitcert-bounds-1"
+FORMAT = "bitcert-bounds-2"
+_FORMER = "bitcert-bounds-1"
 _EXPECTED = "a bounds.json written by bitcert bounds"
 
 
@@ -196,7 +197,11 @@ class BoundTable:
             DecodeError: anything that :meth:`to_json` would not have written.
         """
         content = parse(text, _EXPECTED)
-        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        found = content.pop("format", None) if isinstance(content, dict) else None
+        if found == _FORMER:
+            got = f"one of format {_FORMER!r}, whose noise-stability rows leave out what pools between two layers"
+            raise DecodeError(f"a bounds.json of format {FORMAT!r}", got, "compute the bounds again")
+        if found != FORMAT:
             raise DecodeError(_EXPECTED, "another format", "ask for the file again")
         try:
             table = decode(cls, content, "bounds")

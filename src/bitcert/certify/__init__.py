@@ -16,6 +16,7 @@ from bitcert.certify.holdout import (
     disagreement_bound,
     holdout_bound,
     occam_bound,
+    self_contained_bound,
 )
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "log_binomial_cdf",
     "occam_bound",
     "pac_bayes_kl",
+    "self_contained_bound",
 ]

@@ -18,15 +18,13 @@ from typing import Any
 
 from bitcert.errors import DecodeError
 
-FORMAT = "bitcert-certificate-2"
-FORMAT_1 = "bitcert-certificate-1"
-"""Written before there were prior splits, further losses and original networks; still read and verified."""
+FORMAT = "bitcert-certificate-3"
 MAX_CERTIFICATE_BYTES = 1 << 20
 MESSAGE_FILE = "message.bin"
 PURPOSE = "occam bound of the compressed network"
 """The first entry of every delta ledger: what the 0/1 error of the compressed network is bounded at."""
 
-DATA_KEYS = frozenset({"name", "hash", "num_classes", "input_shape"})
+DATA_KEYS = frozenset({"name", "hash", "num_classes", "input_shape", "benchmark"})
 HOLDOUT_KEYS = frozenset({"name", "hash", "samples", "errors", "bound"})
 REST_KEYS = frozenset({"samples", "errors", "bound", "in_helper"})
 MESSAGE_KEYS = frozenset({"file", "sha256"})
@@ -43,10 +41,13 @@ class Certificate:
     """What is proved, and the numbers it rests on.
 
     Attributes:
-        bound: upper limit on the error probability of the certified classifier on new data, in [0, 1].
+        bound: upper limit on the error probability of the certified classifier on new data, in [0, 1], if the helper
+            was fixed before the data were seen.
+        self_contained: the same limit without that assumption: the helper's description is charged like the message.
         delta: probability, over the draw of the sample, that the bound fails.
         errors: errors on the training sample, near-ties included.
         near_ties: examples whose two largest logits are closer than the decision rule's tolerance.
+        rounding: near-ties that are none in float64: float32 might decide them otherwise on another machine.
         samples: size m of the training sample, with a prior split of the rest only.
         message_bits: length of the message file in bits.
         certifies: ``"compressed"`` or ``"original"``: whose error the bound limits. For ``"original"`` the compressed
@@ -54,10 +55,15 @@ class Certificate:
         theorem: the theorem used, with its citation.
         bounds: the bound in its three forms, ``binomial <= kl_chernoff <= hoeffding``.
         sections: bits of the message by section; they sum to ``message_bits``.
+        helper_sections: bits of the helper's description by section; empty where its code could not be read, and
+            ``self_contained`` is then 1.
         delta_ledger: what ``delta`` was spent on.
-        decision_rule: ``dtype``, ``batch_size``, ``tolerance``.
-        data: name, hash, number of classes, shape of the training sample.
+        decision_rule: precision and batches of both ways of counting, tolerance.
+        data: name, hash, number of classes, shape of the training sample; which built-in benchmark it is, if one.
         helper: everything the decoder knows beforehand, with its hash.
+        commitment: hash of all that was declared before the data, which the helper is chosen from by the message
+            alone, and the hashes of the declared architectures and weights.
+        conditions: what no file can show and the bound needs, in words.
         message: file name and SHA-256 of the message.
         description: what the certified classifier is, in words.
         holdout: counts and bound of held-out labels, for comparison only, or ``None``.
@@ -67,23 +73,27 @@ class Certificate:
             ``None`` without a split.
         losses: further losses that are bounded, each at its part of delta.
         original: the original network, the unlabelled sample and the disagreements, or ``None``.
-        format: of the file it was read from; new ones are written in the newest.
     """
 
     bound: float
+    self_contained: float
     delta: float
     errors: int
     near_ties: int
+    rounding: int
     samples: int
     message_bits: int
     certifies: str
     theorem: str
     bounds: Mapping[str, float]
     sections: tuple[tuple[str, int], ...]
+    helper_sections: tuple[tuple[str, int], ...]
     delta_ledger: tuple[tuple[str, float], ...]
     decision_rule: Mapping[str, Any]
     data: Mapping[str, Any]
     helper: Mapping[str, Any]
+    commitment: Mapping[str, Any]
+    conditions: tuple[str, ...]
     message: Mapping[str, str]
     description: str
     holdout: Mapping[str, Any] | None
@@ -92,7 +102,7 @@ class Certificate:
     rest: Mapping[str, Any] | None = None
     losses: tuple[Mapping[str, Any], ...] = ()
     original: Mapping[str, Any] | None = None
-    format: str = field(default=FORMAT, compare=False)
+    format: str = field(default=FORMAT, init=False, repr=False)
 
     @property
     def vacuous(self) -> bool:
@@ -109,9 +119,14 @@ class Certificate:
             return f"With {confidence} confidence nothing is certified of {what}: the bound is vacuous (100 %)."
         return f"With {confidence} confidence {what} is wrong on at most {percent} % of new data like these."
 
+    @property
+    def helper_bits(self) -> int | None:
+        """Length of the helper's description in bits; ``None`` where it could not be read."""
+        return sum(bits for _, bits in self.helper_sections) if self.helper_sections else None
+
     def to_json(self) -> str:
         """The canonical file text, with its checksum."""
-        content = {name: getattr(self, name) for name in _keys(self.format)}
+        content = {name: getattr(self, name) for name in _KEYS}
         content["checksum"] = _checksum(content)
         return _canonical(content)
 
@@ -123,30 +138,27 @@ class Certificate:
             DecodeError: unless the text is exactly what :meth:`to_json` writes for some certificate.
         """
         content = parse_strict(text)
-        if not isinstance(content, dict) or content.get("format") not in (FORMAT_1, FORMAT):
-            raise _bad(f"no format {FORMAT_1!r} or {FORMAT!r}")
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise _bad(f"no format {FORMAT!r}")
         checksum = content.pop("checksum", None)
         if checksum != _checksum(content):
             raise _bad("a checksum that does not match the content")
-        if set(content) != _keys(content["format"]):
+        if set(content) != _KEYS:
             raise _bad("missing or unknown keys")
         _check_types(content)
-        for name in ("sections", "delta_ledger"):
+        del content["format"]
+        for name in ("sections", "helper_sections", "delta_ledger"):
             content[name] = tuple((str(key), value) for key, value in content[name])
-        content["losses"] = tuple(content.get("losses", ()))
+        for name in ("losses", "conditions"):
+            content[name] = tuple(content[name])
         certificate = cls(**content)
         if certificate.to_json() != text:
             raise _bad("a text that is not in canonical form")
         return certificate
 
 
-_SINCE_2 = frozenset({"prior", "rest", "losses", "original"})
-
-
-def _keys(format_name: str) -> set[str]:
-    """The keys of a file of that format, its checksum aside."""
-    names = {f.name for f in fields(Certificate)}
-    return names if format_name == FORMAT else names - _SINCE_2
+_KEYS = frozenset(each.name for each in fields(Certificate))
+"""The keys of a file, its checksum aside."""
 
 
 def _percent_down(delta: float) -> str:
@@ -237,13 +249,14 @@ def _is_pairs(value: object, check: Any) -> bool:
 
 def _check_types(content: Mapping[str, Any]) -> None:
     checks: dict[str, Any] = {
-        **dict.fromkeys(("bound", "delta"), _is_probability),
-        **dict.fromkeys(("errors", "near_ties", "samples", "message_bits"), _is_count),
+        **dict.fromkeys(("bound", "self_contained", "delta"), _is_probability),
+        **dict.fromkeys(("errors", "near_ties", "rounding", "samples", "message_bits"), _is_count),
         **dict.fromkeys(("theorem", "description"), lambda v: isinstance(v, str)),
-        **dict.fromkeys(("decision_rule", "data", "helper"), lambda v: isinstance(v, dict)),
+        **dict.fromkeys(("decision_rule", "data", "helper", "commitment"), lambda v: isinstance(v, dict)),
         "certifies": lambda v: v in ("compressed", "original"),
         "bounds": lambda v: isinstance(v, dict) and all(map(_is_probability, v.values())),
-        "sections": lambda v: _is_pairs(v, _is_count),
+        **dict.fromkeys(("sections", "helper_sections"), lambda v: _is_pairs(v, _is_count)),
+        "conditions": lambda v: isinstance(v, list) and all(isinstance(item, str) for item in v),
         "delta_ledger": lambda v: _is_pairs(v, _is_probability),
         "message": lambda v: isinstance(v, dict) and all(isinstance(item, str) for item in v.values()),
         "versions": lambda v: isinstance(v, dict) and all(isinstance(item, str) for item in v.values()),

@@ -6,10 +6,16 @@ divided again: one fifth to the message, four fifths to the disagreement. The me
 with thousands of bits in the first term, where a factor of five costs 1.6 nats of a thousand; the disagreement has no
 message, and nearly all of its term is ``ln(1/delta_2)``. The division is part of the program and depends on no count.
 
+Every certificate about an original network looks at its unlabelled sample, and the best of several looks is not what
+one look promises. So the ``k``-th certificate issued on one unlabelled sample spends only the part :func:`look_share`
+of ``delta_2``; the parts of all ``k`` add up to one, and with probability ``1 - delta_2`` all of them hold (union
+bound; THEORY section 5). The first look costs next to nothing.
+
 For a loss with values in [0, 1] the bound is KL-Chernoff; for one with values 0 and 1 the exact binomial tail.
 
 Does NOT check that the claims were chosen before the data were seen: a loss left out after a look at its bound is a
-choice that nothing pays for.
+choice that nothing pays for. Nor that the network of a later look was not chosen by what an earlier one said: the
+search of this program never sees the unlabelled examples, but its user does.
 """
 
 from __future__ import annotations
@@ -31,8 +37,8 @@ __all__ = [
     "MESSAGE_SHARE",
     "bounded_loss_bound",
     "delta_plan",
+    "look_share",
     "loss_purpose",
-    "occam_delta",
     "theorem_text",
     "zero_one_loss_bound",
 ]
@@ -40,6 +46,11 @@ __all__ = [
 DISAGREEMENT = "disagreement of the original and the compressed network"
 MESSAGE_SHARE = Fraction(1, 5)
 """Part of the failure probability of a claim about the original network that goes to its message."""
+
+FIRST_LOOK = Fraction(4, 5)
+"""Part of ``delta_2`` that the first certificate on an unlabelled sample spends: ``ln(5/4)``, 0.22 nats, are lost."""
+
+MOST_LOOKS = 10**6
 
 LOSS_UNITS = 1 << 20
 """Losses are counted in whole units of ``1 / LOSS_UNITS``, each example's rounded up: their sum is exact."""
@@ -56,19 +67,45 @@ def loss_purpose(name: str) -> str:
     return f"occam bound of the loss {name}"
 
 
-def delta_plan(delta: float, losses: Sequence[str] = (), original: bool = False) -> tuple[Withdrawal, ...]:
+def look_share(look: int) -> Fraction:
+    """The part of ``delta_2`` that the ``look``-th certificate on one unlabelled sample spends.
+
+    ``w_1 = 4/5`` and ``w_k = 1 / (5 k (k - 1))`` for ``k >= 2``; ``sum_k w_k = 1``, as ``sum_{k>=2} 1/(k (k-1)) = 1``.
+
+    Args:
+        look: number of the certificate, from 1.
+
+    Raises:
+        InputError: a number out of range.
+
+    Source: union bound over a sequence of statements with weights that sum to one, THEORY section 5 (looks).
+
+    >>> [str(look_share(look)) for look in (1, 2, 3, 4)]
+    ['4/5', '1/10', '1/30', '1/60']
+    """
+    number = check_count("look", look, 1, MOST_LOOKS)
+    return FIRST_LOOK if number == 1 else (1 - FIRST_LOOK) / (number * (number - 1))
+
+
+def disagreement_purpose(look: int) -> str:
+    """The entry of the delta ledger that a look at an unlabelled sample pays."""
+    return f"{DISAGREEMENT}, look {look}"
+
+
+def delta_plan(delta: float, losses: Sequence[str] = (), look: int | None = None) -> tuple[Withdrawal, ...]:
     """How ``delta`` is divided; the amounts add up to at most ``delta`` as decimals.
 
     Args:
         delta: the whole failure probability, in (0, 1).
         losses: names of the losses claimed beside the 0/1 error, each once.
-        original: whether the 0/1 error of the original network is claimed.
+        look: if the 0/1 error of the original network is claimed, the number of this certificate among those issued
+            on the unlabelled sample. What the look does not spend is left for later ones.
 
     Raises:
-        InputError: ``delta`` out of range, a name given twice, or too many.
+        InputError: ``delta`` or ``look`` out of range, a name given twice, or too many.
 
-    >>> [(entry.name[:12], entry.amount) for entry in delta_plan(0.05, original=True)]
-    [('occam bound ', 0.01), ('disagreement', 0.04)]
+    >>> [(entry.name[:12], entry.amount) for entry in delta_plan(0.05, look=1)]
+    [('occam bound ', 0.01), ('disagreement', 0.032)]
     >>> [entry.amount for entry in delta_plan(0.05, ["top-3", "brier"])]
     [0.016666666666666666, 0.016666666666666666, 0.016666666666666666]
     """
@@ -76,16 +113,11 @@ def delta_plan(delta: float, losses: Sequence[str] = (), original: bool = False)
         got = ", ".join(losses)[:200]
         raise InputError(f"at most {MOST_LOSSES} different losses", got, "name each loss once")
     part = Fraction(repr(check_delta(delta))) / (1 + len(losses))
-    first = part * MESSAGE_SHARE if original else part
+    first = part if look is None else part * MESSAGE_SHARE
     plan = [Withdrawal(PURPOSE, _round_down(first))]
-    if original:
-        plan.append(Withdrawal(DISAGREEMENT, _round_down(part - first)))
+    if look is not None:
+        plan.append(Withdrawal(disagreement_purpose(look), _round_down((part - first) * look_share(look))))
     return (*plan, *(Withdrawal(loss_purpose(name), _round_down(part)) for name in losses))
-
-
-def occam_delta(delta: float, losses: Sequence[str] = (), original: bool = False) -> float:
-    """The part that the 0/1 bound of the message gets: at which a search should compare its candidates."""
-    return delta_plan(delta, losses, original)[0].amount
 
 
 def _round_down(amount: Fraction) -> float:

@@ -27,6 +27,7 @@ __all__ = [
     "disagreement_bound",
     "holdout_bound",
     "occam_bound",
+    "self_contained_bound",
 ]
 
 CITATION_OCCAM = (
@@ -97,6 +98,35 @@ def _rate_rounded_up(errors: int, samples: int) -> float:
     rate = errors / samples
     numerator, denominator = rate.as_integer_ratio()
     return rate if numerator * samples >= errors * denominator else math.nextafter(rate, 1.0)
+
+
+def self_contained_bound(num_errors: int, num_samples: int, message_bits: int, helper_bits: int, delta: float) -> float:
+    """Bound the true error of a decoded message without believing that its helper was fixed before the data.
+
+    ``p_bar(E, m, delta 2^-(|c| + |h|))``: the helper's self-delimiting description ``h`` and the message ``c`` are one
+    codeword, so ``sum_(h, c) 2^-(|h| + |c|) <= 1`` and the union bound is over all pairs. It holds whatever helper was
+    chosen after the data were seen; the program that reads both stays trusted.
+
+    Args:
+        num_errors: errors of the decoded classifier on the sample, in 0..num_samples.
+        num_samples: size of the sample, at least 1.
+        message_bits: length of the message.
+        helper_bits: length of the helper's description.
+        delta: failure probability, in (0, 1).
+
+    Returns:
+        The exact binomial limit, rounded up; never below the bound that trusts the helper.
+
+    Raises:
+        InputError: an argument is outside its range.
+
+    Source: THEORY section 5; Arora et al. 2018, Theorem 2.1; Langford 2005.
+
+    >>> round(self_contained_bound(600, 60000, 800, 500, 0.05), 5)
+    0.03794
+    """
+    bits = check_count("message_bits", message_bits, 0) + check_count("helper_bits", helper_bits, 0)
+    return occam_bound(num_errors, num_samples, bits, delta).binomial
 
 
 def holdout_bound(num_errors: int, num_samples: int, delta: float) -> float:

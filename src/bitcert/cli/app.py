@@ -12,6 +12,7 @@ from bitcert.cli.certify import certify_command
 from bitcert.cli.check import check_command
 from bitcert.cli.compare import compare_command
 from bitcert.cli.compress import compress_command
+from bitcert.cli.helper import helper_command
 from bitcert.cli.measure import measure_command
 from bitcert.cli.verify import verify_command
 from bitcert.errors import BitcertError
@@ -30,6 +31,7 @@ INTERRUPTED = 130
 
 app.command("certify")(certify_command)
 app.command("verify")(verify_command)
+app.command("helper")(helper_command)
 app.command("check")(check_command)
 app.command("measure")(measure_command)
 app.command("compress")(compress_command)

@@ -57,6 +57,10 @@ def certify_command(
     download: Annotated[bool, typer.Option(help="Download built-in data that are not found.")] = False,
     profile: Annotated[Path | None, typer.Option(help="profile.json of bitcert measure, shown in the report.")] = None,
     bounds: Annotated[Path | None, typer.Option(help="bounds.json of bitcert bounds, shown in the report.")] = None,
+    look: Annotated[
+        int | None,
+        typer.Option(help="This is at least the K-th certificate on the unlabelled data, counted elsewhere too."),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON only.")] = False,
 ) -> None:
     """Compress a network and certify how often it, or the original one, will be wrong on new data."""
@@ -90,6 +94,7 @@ def certify_command(
             download=download,
             profile=profile,
             bounds=bounds,
+            look=look,
             json_output=json_output,
         )
     )

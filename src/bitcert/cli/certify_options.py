@@ -56,6 +56,7 @@ class Options:
     download: bool
     profile: Path | None
     bounds: Path | None
+    look: int | None
     json_output: bool
 
     @property
@@ -111,6 +112,8 @@ def check_options(options: Options) -> None:
     if model is not None and options.family is not None and not options.trains_prior_model:
         got = f"--family {options.family.value}"
         raise InputError("no --family for a given network", got, "leave out one of the two")
+    if options.look is not None and options.unlabelled is None:
+        raise InputError("--unlabelled for --look", "none", "name the unlabelled examples that were looked at before")
     if options.unlabelled is not None and model is None:
         raise InputError("a model for --unlabelled: the original network that is certified", "none", name_first)
     _check_prior(options)

@@ -40,6 +40,7 @@ from bitcert.errors import InputError
 from bitcert.evaluate import Progress
 from bitcert.helper import Helper
 from bitcert.helper.weights import HELPER_FILE
+from bitcert.looks import LookBook
 from bitcert.losses import is_users, parse_losses
 from bitcert.measure import StabilityProfile, network_hash
 from bitcert.network import (
@@ -150,6 +151,7 @@ def _load(options: Options, progress: Progress) -> _Loaded:
         () if options.family is None else (options.family.value,),
         options.fine_tune is not False,
         "original network" if model is None else (model if ":" in model else Path(model).name),
+        LookBook.for_output(options.out, options.look or 1),
     )
     shown = _of_this_network(stability, network, "--profile"), _of_this_network(table, network, "--bounds")
     return _Loaded(request, network, helper, codecs, *shown)
@@ -183,7 +185,7 @@ def _compress(options: Options, loaded: _Loaded, run: Run) -> BestCertificate:
     with progress_bar(Console(stderr=True)) as progress:
         run.progress = progress
         compressed = _compress_one_way(options, loaded, run)
-        return certified(loaded.request, compressed, None, run)
+        return certified(loaded.request, compressed, None, run, declared=(loaded.helper,))
 
 
 def _compress_one_way(options: Options, loaded: _Loaded, run: Run) -> Compressed:
@@ -233,6 +235,7 @@ def _verify_files(files: dict[str, bytes], loaded: _Loaded, found: BestCertifica
             original=original,
             unlabelled=None if original is None else original.unlabelled,
             losses=[name for name in loaded.request.losses if is_users(name)],
+            counts=found.counts,
             progress=progress,
             limit=WorkLimit(None),
         )

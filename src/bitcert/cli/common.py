@@ -96,6 +96,18 @@ def parse_numbers(text: str, option: str) -> tuple[float, ...]:
         raise InputError(f"numbers separated by commas for {option}", repr(text), "write e.g. 0.5,0.5,0.5") from None
 
 
+def parse_sizes(text: str, option: str) -> tuple[int, ...]:
+    """``"3,32,32"`` -> ``(3, 32, 32)``.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"sizes separated by commas for {option}", repr(text), "write e.g. 3,32,32") from None
+
+
 def preprocessing_for(sample: Sample, scale: float | None, mean: str, std: str) -> Preprocessing:
     """The usual preprocessing of the sample, with what the user states instead."""
     usual = Preprocessing.usual(sample)
@@ -109,6 +121,18 @@ def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: 
     Raises:
         CaptureError: when neither works; the first reason is told, or what the network's own code raises.
     """
+    network = load_for_inputs(spec, weights, sample, preprocessing)
+    seen = network.predictor
+    _check_width(seen.architecture.num_outputs if isinstance(seen, Network) else seen.num_outputs, sample)
+    return network
+
+
+def load_for_inputs(spec: str, weights: str | None, sample: Sample, preprocessing: Preprocessing) -> LoadedNetwork:
+    """Like :func:`load_network` for the inputs alone: it may have any number of outputs.
+
+    Raises:
+        CaptureError: as there.
+    """
     loaded = load_model(spec, weights)
     example = preprocessing(sample.inputs[:2])
     try:
@@ -121,9 +145,7 @@ def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: 
         except CaptureError as second:
             # what its own code says is more than what export makes of it
             raise (second if isinstance(second.__cause__, ModelError) else refusal) from None
-        _check_width(opaque.num_outputs, sample)
         return LoadedNetwork(opaque, values, loaded.notes, str(refusal))
-    _check_width(network.architecture.num_outputs, sample)
     return LoadedNetwork(network, dict(network.parameters), loaded.notes)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from bitcert import clock
 from bitcert.compress import Run
 from bitcert.effort import Board, Row
 
@@ -41,7 +41,7 @@ class LiveBoard:
         self.board = board
         if self.live is not None:
             self.live.update(self._shown())
-        elif time.monotonic() - self._told >= LINE_SECONDS:
+        elif clock.seconds() - self._told >= LINE_SECONDS:
             self.tell()
 
     def progress(self, task: str, fraction: float) -> None:
@@ -58,7 +58,7 @@ class LiveBoard:
         line = f"{best.name}, {best.message_bits:,} bits, {best.errors:,} errors, bound {_percent(best.bound)}"
         if line != self._last:
             self.console.print(f"{self.board.seconds:6.0f} s  best so far: {line}", markup=False, soft_wrap=True)
-        self._last, self._told = line, time.monotonic()
+        self._last, self._told = line, clock.seconds()
 
     def _shown(self) -> Table:
         assert self.board is not None

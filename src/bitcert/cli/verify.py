@@ -11,8 +11,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from bitcert.certify.certificate import Certificate
 from bitcert.cli.common import load_opaque, load_original, progress_bar
 from bitcert.errors import InputError
+from bitcert.report.words import condition_rows, helper_size, self_contained
 from bitcert.verify import Status, Verification, verify
 from bitcert.workload import MAX_OPERATIONS, WorkLimit
 
@@ -36,6 +38,9 @@ def verify_command(
     loss: Annotated[
         list[str] | None, typer.Option(help="package.module:function of the certificate to run; may repeat.")
     ] = None,
+    commitment: Annotated[
+        str | None, typer.Option(help="The hash of bitcert helper that was published before the data were opened.")
+    ] = None,
     max_operations: Annotated[
         float, typer.Option(help="Operations that counting may take at most; a day on one core.")
     ] = MAX_OPERATIONS,
@@ -58,15 +63,26 @@ def verify_command(
             original=load,
             unlabelled=unlabelled,
             losses=tuple(loss or ()),
+            commitment=commitment,
             progress=progress,
             limit=limit,
         )
     if json_output:
         lines = [{"name": line.name, "holds": line.holds, "detail": line.detail} for line in outcome.lines]
-        print(json.dumps({"status": outcome.status.name.lower(), "reason": outcome.reason, "lines": lines}, indent=1))
+        found = {"status": outcome.status.name.lower(), "reason": outcome.reason, "lines": lines}
+        if outcome.certificate is not None:
+            stated = outcome.certificate
+            found |= {"bound": stated.bound, "self_contained": stated.self_contained, "conditions": stated.conditions}
+        print(json.dumps(found, indent=1))
     else:
         _show(console, outcome)
     raise typer.Exit(int(outcome.status))
+
+
+def _conditions(certificate: Certificate) -> list[str]:
+    """Every condition in one clause; those that the self-contained bound does without say so."""
+    ends = {"helper": " (not needed by the self-contained bound)"}
+    return [f"({k}) {text}{ends.get(kind, '')}" for k, (kind, text) in enumerate(condition_rows(certificate), start=1)]
 
 
 def _show(console: Console, outcome: Verification) -> None:
@@ -75,10 +91,12 @@ def _show(console: Console, outcome: Verification) -> None:
         console.print(Text(f"{mark} {line.name}: {line.detail}", style="" if line.holds else "bold red"))
     if outcome.status is Status.VALID:
         assert outcome.certificate is not None
-        seen = "data were" if outcome.certificate.prior is None else "rest of the data was"
-        condition = f"This holds if delta and all that the helper states were fixed before the {seen} seen."
-        console.print(Text(f"VALID. {outcome.certificate.sentence}", style="bold green"))
-        console.print(Text(condition))
+        certificate = outcome.certificate
+        charged = (
+            f"Self-contained bound, with {helper_size(certificate)} of helper charged: {self_contained(certificate)}."
+        )
+        console.print(Text(f"VALID. {certificate.sentence} {charged}", style="bold green"))
+        console.print(Text(f"This holds if {'; '.join(_conditions(certificate))}."))
     elif outcome.status is Status.INVALID:
         console.print(Text(f"INVALID: {outcome.reason}", style="bold red"))
     else:

@@ -23,15 +23,18 @@ from bitcert.codecs.theory import Condition
 from bitcert.errors import InputError
 from bitcert.measure.profile import LayerRow, StabilityProfile
 
+_ROUNDED = 1.001
+
 
 @dataclass(frozen=True)
 class Cushions:
     """What Lemma 3 needs of a network and a sample.
 
     Args:
-        layer: ``mu_i`` of every weight layer, in (0, 1].
-        interlayer: ``mu_(i->)`` of every weight layer, in (0, 1].
-        contraction: ``c``, largest over activations and examples.
+        layer: ``mu_i`` of every weight layer, above 0; at most 1 for a dense layer, but not for a convolution, whose
+            filter acts at several places (:meth:`check_layer`).
+        interlayer: ``mu_(i->)`` of every weight layer, in (0, 1]: the minimal ones, which are at most ``1/sqrt(h)``.
+        contraction: ``c``, largest over layers and examples, of what lies between two layers (pooling included).
         smoothness: ``1/rho_delta``, or ``None`` if it was not measured.
         width: ``h``, largest number of units of a layer.
         num_samples: ``m``, examples that the cushions hold for.
@@ -55,10 +58,8 @@ class Cushions:
             got = f"{len(self.layer)} and {len(self.interlayer)}"
             raise InputError("a layer and an interlayer cushion for every layer", got, "measure the network again")
         for k, (own, beyond) in enumerate(zip(self.layer, self.interlayer, strict=True), start=1):
-            # a ratio of norms that is 1 may be rounded to a little more
-            if not 0 < own <= 1.001 or not 0 < beyond <= 1.001:
-                do = "leave out examples (zeta) for which it is 0"
-                raise InputError(f"cushions in (0, 1] of layer {k}", f"{own:.3g} and {beyond:.3g}", do)
+            _check(f"a layer cushion of layer {k}", own, math.inf)
+            _check(f"a minimal interlayer cushion of layer {k}", beyond, 1.0)
         if not 0 < self.contraction < math.inf or self.width < 1 or self.num_samples < 1:
             got = f"contraction {self.contraction}, width {self.width}, {self.num_samples} examples"
             raise InputError("a positive contraction, width and number of examples", got, "measure the network again")
@@ -79,7 +80,7 @@ class Cushions:
             zeta: take the values that hold after the profile's fraction of outliers (the bound then adds zeta).
 
         Raises:
-            InputError: a cushion that is 0 or was not measured.
+            InputError: a cushion that is 0, larger than any of such a layer can be, or was not measured.
         """
 
         def value(row: LayerRow, name: str) -> float:
@@ -91,7 +92,7 @@ class Cushions:
             return float(found)
 
         rows, smoothness = profile.layers, profile.smoothness
-        return cls(
+        found = cls(
             layer=tuple(value(row, "layer_cushion") for row in rows),
             interlayer=tuple(value(row, "minimal_cushion") for row in rows),
             contraction=max((value(row, "contraction") for row in rows), default=0.0),
@@ -101,6 +102,9 @@ class Cushions:
             delta=delta,
             epsilon=epsilon,
         )
+        for row in rows:
+            found.check_layer(row.index, row.shape)
+        return found
 
     @classmethod
     def parse_option(cls, text: str) -> Cushions:
@@ -126,15 +130,35 @@ class Cushions:
         """``ln(1/eta) = 2 ln(m d h / delta)``: the failure probability of one bilinear form."""
         return 2 * math.log(self.num_samples * self.depth * self.width / self.delta)
 
+    def check_layer(self, index: int, shape: tuple[int, ...]) -> None:
+        """Refuse a cushion that no layer with a weight of this shape can have.
+
+        An input place lies in at most as many windows as the filter has taps ``n``, so that ``||A phi|| <= sqrt(n)
+        ||A||_F ||phi||``; a dense layer has one.
+
+        Args:
+            index: of the layer, from 1.
+            shape: of its weight, ``[out, in, *kernel]``.
+
+        Raises:
+            InputError: the cushion is larger, or there is no such layer.
+        """
+        self._check_index(index)
+        kind = "convolution" if shape[2:] else "dense"
+        _check(f"a layer cushion of {kind} layer {index}", self.layer[index - 1], math.sqrt(math.prod(shape[2:])))
+
+    def _check_index(self, index: int) -> None:
+        if not 1 <= index <= self.depth:
+            do = "measure every weight layer of this network"
+            raise InputError(f"cushions of {self.depth} layers", f"a network with layer {index}", do)
+
     def layer_epsilon(self, index: int) -> float:
         """``eps_i = eps mu_i mu_(i->) / (6 c d)`` of layer ``index`` (from 1), at most 1.
 
         Raises:
             InputError: no such layer.
         """
-        if not 1 <= index <= self.depth:
-            do = "measure every weight layer of this network"
-            raise InputError(f"cushions of {self.depth} layers", f"a network with layer {index}", do)
+        self._check_index(index)
         found = self.epsilon * self.layer[index - 1] * self.interlayer[index - 1] / (6 * self.contraction * self.depth)
         return min(found, 1.0)
 
@@ -165,3 +189,18 @@ class Cushions:
             return Condition("rho_delta >= 3 d", None, "the interlayer smoothness was not measured")
         detail = f"1/rho_delta = {self.smoothness:.3g}, needed at most 1/(3 d) = {needed:.3g}"
         return Condition("rho_delta >= 3 d", self.smoothness <= needed, detail)
+
+
+def _check(what: str, value: float, most: float) -> None:
+    """Refuse a cushion that no layer can have.
+
+    Raises:
+        InputError: saying what is wrong with it.
+    """
+    if value == 0:
+        do = "leave out the examples for which it is 0: Cushions.from_profile(profile, zeta=True)"
+        raise InputError(f"{what} above 0", "0", do)
+    # a ratio of norms that is 1 may be rounded to a little more
+    if not 0 < value <= _ROUNDED * most or math.isinf(value):
+        limits = "above 0" if math.isinf(most) else f"in (0, {most:.3g}]"
+        raise InputError(f"{what} {limits}", f"{value:.3g}", "measure the network again")

@@ -353,13 +353,13 @@ def _layer_theory(name: str, weight: Values, split: Split, sparsity: Sparsity, c
         "std": split.std,
         "kept": float(split.num_kept),
         "above tau": float(sparsity.num_above),
-        "alpha": math.nan if fit is None else fit.alpha - 1,
+        "density exponent": math.nan if fit is None else fit.alpha,
         "w_m": math.nan if fit is None else fit.xmin,
         "tail entries": float(sparsity.num_tail),
         "p": sparsity.p,
         "k": sparsity.k,
         **errors,
-        "proved error": replacement_error(difference, split.std, codec.eta),
+        "proved error": replacement_error(difference, split.std if split.replaced.any() else 0.0, codec.eta),
     }
     known = {key: value for key, value in details.items() if math.isfinite(value)}
     return LayerTheory(name, weight.size, float(split.num_kept), errors[f"{codec.reading} error"], known)

@@ -7,9 +7,10 @@ and weights just below ``tau`` the left side is ``tau sqrt(N1 N2)``. So every re
 for fixed ``u, v`` and replaced entries ``A`` with mean ``a``, is :func:`replacement_error`.
 
 Prop. 1.2 is Chernoff's bound of a binomial tail and holds as printed, if the weights are what it assumes: independent,
-of density ``alpha w_m^alpha w^-(alpha+1)`` on ``w >= w_m > 0``. Weights are signed, so ``|w|`` is fitted (erratum 13);
-below the fitted ``w_m`` the law says nothing, so it is applied to the entries at or above it only. The exponent of
-:class:`~bitcert.linear.TailFit` is that of the density, ``alpha + 1``.
+of density ``(alpha - 1) w_m^(alpha - 1) w^-alpha`` on ``w >= w_m > 0``. Weights are signed, so ``|w|`` is fitted
+(erratum 13); below the fitted ``w_m`` the law says nothing, so it is applied to the entries at or above it only. The
+paper's formulas have the exponent of the tail, its tables that of the density as the package powerlaw returns it
+(erratum 20). Here ``alpha`` is the density's everywhere, ``w^-alpha``, so that ``p = (w_m / tau)^(alpha - 1)``.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def replacement_error(difference: Values, std: float, eta: float) -> float:
 
     Args:
         difference: ``D``, ``[rows, columns]``, zero where entries are kept.
-        std: of the Gaussians.
+        std: of the Gaussians; 0 where no entry is replaced.
         eta: between 0 and 1.
     """
     spectral = reshaped_spectral_norm(torch.from_numpy(difference)) if difference.any() else 0.0
@@ -109,7 +110,7 @@ class Sparsity:
         fit: power law of ``|w|``, or ``None``.
         reason: why there is none, or why it says nothing of ``tau``.
         num_tail: entries at or above the fitted ``w_m``: ``n`` of the proposition.
-        p: ``(w_m / tau)^alpha``; NaN where the law says nothing.
+        p: ``(w_m / tau)^(alpha - 1)``; NaN where the law says nothing.
         k: with probability ``1 - eta`` fewer entries than this are above ``tau``; NaN as before.
         num_above: entries with ``|w| > tau``: what was observed.
     """

@@ -121,13 +121,14 @@ class MatrixProject(LayerCodec):
             index: number of the weight layer, from 1.
 
         Raises:
-            InputError: the cushions are of fewer layers.
+            InputError: the cushions are of fewer layers, or one is none of such a layer.
         """
         if self.k is not None:
             return self.k
         if self.epsilon is not None:
             return num_projections(self.epsilon, -math.log(self.eta))
         if self.cushions is not None:
+            self.cushions.check_layer(index, target.shape)
             return self.cushions.num_projections(index)
         size = padded_size(target.size) if self.kind is Kind.HADAMARD else target.size
         return max(1, math.ceil((self.ratio or _USUAL_RATIO) * size))

@@ -161,7 +161,7 @@ def normalised_margins(network: Network, sample: Sample, helper: Helper) -> NDAr
         raise InputError(f"labels of {sample.name!r}", "none", "pass a training sample, or gamma")
     margins = []
     for inputs, labels in sample.batches(_BATCH):
-        x = network_inputs(network.architecture, helper, inputs)
+        x = network_inputs(network.architecture, helper.preprocessing, inputs)
         logits = network(x).double().numpy()
         sizes = norm * x.double().flatten(1).norm(dim=1).numpy()
         signed = np.where(labels == 1, 1.0, -1.0) * (logits[:, 1] - logits[:, 0]) / 2

@@ -266,7 +266,7 @@ class Trainer:
             self._order = epoch, stream(run.seed, f"{self.purpose}/order/{epoch}").permutation(len(sample))
         size = self.schedule.batch_size
         chosen = self._order[1][position * size : (position + 1) * size]
-        x = network_inputs(self.search.architecture, self.search.helper, sample.inputs[chosen])
+        x = network_inputs(self.search.architecture, self.search.helper.preprocessing, sample.inputs[chosen])
         return x.to(run.device), torch.from_numpy(sample.labels[chosen]).to(run.device)
 
     def step(self, fraction: float) -> float:

@@ -117,9 +117,7 @@ class ArithmeticEncoder:
         num_words, (lower, width) = self._coder.pos()
         sealed = self._coder.get_compressed().astype(">u4").tobytes()
         num_digits = _WORD_BITS * num_words + _STATE_BITS
-        point = int.from_bytes(sealed, "big")
-        excess = 8 * len(sealed) - num_digits
-        point = point >> excess if excess > 0 else point << -excess
+        point = int.from_bytes(sealed, "big") << (num_digits - 8 * len(sealed))
         prefix, offset = point >> _STATE_BITS, point & ((1 << _STATE_BITS) - 1)
         # The coder keeps a carry pending; the sealed point tells whether it has happened.
         if not lower <= offset < lower + width:

@@ -131,7 +131,10 @@ class BitReader:
         return rank // 2 if rank % 2 == 0 else -(rank // 2)
 
     def rest(self, max_bytes: int | None = None) -> bytes:
-        """What follows the current position, at most ``max_bytes``, realigned to whole bytes, padded with zeros."""
+        """What follows the current position, realigned to whole bytes and padded with zeros.
+
+        With ``max_bytes`` no more than one byte after these, which may be incomplete.
+        """
         first = self.position >> 3
         last = len(self._data) if max_bytes is None else first + max_bytes + 1
         data = np.frombuffer(self._data[first:last], dtype=np.uint8)

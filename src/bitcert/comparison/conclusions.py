@@ -17,6 +17,8 @@ SVD = "svd"
 """Name of the codec that drops small singular values."""
 PROJECTION = "matrix-project"
 """Name of the codec that projects layers on random directions."""
+PROJECTION_SENTENCE = "Random projection against dropping small singular values"
+"""How the sentence on the two begins."""
 FAITHFUL = 0.01
 """A message keeps the network if it makes at most this share more training errors."""
 MOST_NAMED = 8
@@ -97,7 +99,7 @@ def _projection(comparison: Comparison) -> list[str]:
     useless = all(measured.bound >= comparison.guessing for _, measured in dropped + projected)
     only = " None of these messages certifies less than guessing." if useless else ""
     return [
-        f"Random projection against dropping small singular values (the question of Zhang 2020): {verdict}; {wins} of "
+        f"{PROJECTION_SENTENCE} (the question of Zhang 2020): {verdict}; {wins} of "
         f"{len(dropped)} svd messages are beaten by a projection with no more bits, no more training errors and "
         f"less than half of guessing's, {losses} of {len(projected)} projections by such an svd message. "
         f"Closest in length: {row.label} with "

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bitcert import clock
 from bitcert.certification import check_holdout, versions
 from bitcert.certify import holdout_bound
 from bitcert.codecs.base import Codec, network_helper
@@ -75,9 +75,9 @@ def compare(
         check_holdout(sample, holdout)
     plan = plan_comparison(network, sample, settings, codecs, holdout)
     work = _Work(network, sample, settings, helper, holdout, progress)
-    started = time.monotonic()
+    started = clock.seconds()
     counter = Counter(network, sample, helper, progress)
-    seconds = time.monotonic() - started
+    seconds = clock.seconds() - started
     store = RowStore(folder)
     rows: list[ComparisonRow] = []
     for k, entry in enumerate(plan.entries):
@@ -160,16 +160,16 @@ def _new_row(
         run.progress = work.progress
     if checkpoint is not None and is_trained(codec):
         run.checkpoint = Checkpoint(checkpoint, work.key(entry))
-    started = time.monotonic()
+    started = clock.seconds()
     measured: Measured | None = None
     refusal, encoded = "", started
     try:
         message = codec.encode(work.network, work.sample, helper=work.helper, run=run).message
-        encoded = time.monotonic()
+        encoded = clock.seconds()
         measured = _measured(message, work, counter, before)
-        measured = replace(measured, count_seconds=round(time.monotonic() - encoded, 3))
+        measured = replace(measured, count_seconds=round(clock.seconds() - encoded, 3))
     except BitcertError as error:
-        refusal, encoded = str(error), max(encoded, time.monotonic())
+        refusal, encoded = str(error), max(encoded, clock.seconds())
     return ComparisonRow(
         codec=codec.name,
         label=codec.label[:MAX_TEXT],

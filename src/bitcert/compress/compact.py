@@ -18,7 +18,6 @@ twice, because the schedule follows the clock, nor any message with a bound belo
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from bitcert import clock
 from bitcert.coding import Ledger
 from bitcert.compress.compact_head import HEAD_RATES, descend_head, head_features
 from bitcert.compress.compact_state import Price, State
@@ -196,9 +196,9 @@ class Search:
 
     def book(self, name: str, message: bytes, ledger: Ledger) -> None:
         """Judge a message."""
-        started = time.monotonic()
+        started = clock.seconds()
         count = count_errors(decode_message(message, self.helper).classifier, self.sample)
-        self.count_seconds = time.monotonic() - started
+        self.count_seconds = clock.seconds() - started
         candidate = self.run.consider(name, count.errors, len(self.sample), ledger.total_bits)
         if self.best is None or _rank(candidate) < _rank(self.best.candidate):
             self.best = _Tried(message, ledger, candidate)

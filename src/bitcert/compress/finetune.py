@@ -158,7 +158,7 @@ class Tuner:
         if position == 0 or not hasattr(self, "_order"):
             self._order = stream(self.run.seed, f"finetune/order/{epoch}").permutation(len(sample))
         chosen = self._order[position * size : (position + 1) * size]
-        x = network_inputs(self.problem.predictor, self.problem.helper, sample.inputs[chosen])
+        x = network_inputs(self.problem.predictor, self.problem.helper.preprocessing, sample.inputs[chosen])
         return x.to(self.device), torch.from_numpy(sample.labels[chosen]).to(self.device)
 
     def step(self, t: float) -> float:
@@ -259,7 +259,7 @@ def can_tune(problem: Problem) -> bool:
         for spec in problem.predictor.parameters
     }
     trained = [value for value in values.values() if value.requires_grad]
-    x = network_inputs(problem.predictor, problem.helper, problem.sample.inputs[:2])
+    x = network_inputs(problem.predictor, problem.helper.preprocessing, problem.sample.inputs[:2])
     try:
         logits = problem.predictor.forward(x, values)
         gradients = torch.autograd.grad(logits.sum(), trained, allow_unused=True)

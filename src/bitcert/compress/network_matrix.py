@@ -88,7 +88,7 @@ class FeatureCache:
         done = 0
         while done < len(rows) and not (done and run.fraction >= part.until):
             chosen = rows[done : done + min(_CHUNK, helper.batch_size)]
-            x = network_inputs(architecture, helper, sample.inputs[chosen])
+            x = network_inputs(architecture, helper.preprocessing, sample.inputs[chosen])
             with torch.no_grad():
                 values = architecture.values_of(x, parameters, names)
             for node, grid in wanted:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from bitcert import clock
 from bitcert.certify import occam_bound
 from bitcert.coding import Ledger
 from bitcert.evaluate import Progress
@@ -136,16 +136,16 @@ class Run:
     watch: Callable[[Candidate], None] = _unwatched
     stopped: bool = field(default=False, init=False)
     _parts: list[Run] = field(default_factory=list, init=False, repr=False)
-    _started: float = field(default_factory=lambda: time.monotonic())
+    _started: float = field(default_factory=lambda: clock.seconds())
 
     @property
     def seconds(self) -> float:
         """Seconds since the run began (earlier, interrupted sittings included)."""
-        return time.monotonic() - self._started
+        return clock.seconds() - self._started
 
     def spent_before(self, seconds: float) -> None:
         """Count the seconds an interrupted run had already used."""
-        self._started = time.monotonic() - seconds
+        self._started = clock.seconds() - seconds
 
     @property
     def fraction(self) -> float:

@@ -5,8 +5,9 @@ Not guaranteed: that a sample is a set of independent draws; that is the user's 
 
 from bitcert.data.download import Progress, download_openml
 from bitcert.data.load import load_sample, to_sample
-from bitcert.data.names import NAMES, is_original
-from bitcert.data.sample import Role, Sample, check_independent, count_shared_examples
+from bitcert.data.names import NAMES, benchmark_name, is_original
+from bitcert.data.peek import peek, peek_shape
+from bitcert.data.sample import Role, Sample, check_apart, count_shared_examples
 from bitcert.data.split import PriorSplit, split_prior
 from bitcert.data.torch_data import sample_from_torch
 
@@ -16,11 +17,14 @@ __all__ = [
     "Progress",
     "Role",
     "Sample",
-    "check_independent",
+    "benchmark_name",
+    "check_apart",
     "count_shared_examples",
     "download_openml",
     "is_original",
     "load_sample",
+    "peek",
+    "peek_shape",
     "sample_from_torch",
     "split_prior",
     "to_sample",

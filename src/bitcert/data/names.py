@@ -16,6 +16,7 @@ the certificate therefore states the content hash of what was read, and :func:`i
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,9 @@ FOLDERS = {
 """Folder names tried under every root, in order."""
 
 NAMES = ("digits", *FOLDERS)
+
+INPUT_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+"""Of one example, in bytes."""
 
 CONTENT_HASHES = {
     ("digits", "train"): "ed51fc6241d487d4d9f4f566ce778b3fec621a8eb8079ebf3df4e47fd6ba21c2",
@@ -94,6 +98,14 @@ def is_original(sample: Sample, name: str, split: str) -> bool | None:
     """Whether ``sample`` is, byte for byte, the published data set; ``None`` where its hash is not known here."""
     known = CONTENT_HASHES.get((name, split))
     return None if known is None else sample.content_hash == known
+
+
+def benchmark_name(sample: Sample) -> str | None:
+    """The built-in benchmark that ``sample`` is, by its content or by its name, or ``None``."""
+    for (name, split), known in CONTENT_HASHES.items():
+        if sample.content_hash == known:
+            return name if split == "train" else f"{name} ({split})"
+    return canonical_name(re.split(r"[\[(]", sample.name)[0])
 
 
 @dataclass(frozen=True)

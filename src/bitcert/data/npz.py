@@ -71,6 +71,21 @@ def read_npz(path: Path, *, need_labels: bool = True) -> tuple[Array, Array | No
         raise unreadable(path, error) from error
 
 
+def read_npz_inputs(path: Path) -> Array:
+    """``x`` alone, as :func:`read_npz` gives it; labels in the archive are not read.
+
+    Raises:
+        InputError: as :func:`read_npz`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if "x.npy" not in archive.namelist():
+                raise refused(path, "an array 'x'", "none", "write it with numpy.savez(path, x=inputs, y=labels)")
+            return channels_first(_read_member(archive, "x.npy", path))
+    except _BROKEN_ZIP as error:
+        raise unreadable(path, error) from error
+
+
 def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
     info = archive.getinfo(name)
     if info.compress_type not in _METHODS:

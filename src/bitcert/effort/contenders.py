@@ -1,6 +1,6 @@
 """Which contenders enter a search: what is given decides, by fixed rules that look at sizes and kinds only.
 
-- No network: the built-in families, and subspace and mask of a small built-in architecture.
+- No network: the built-in families.
 - A given network: besides learned quantisation, all codecs, and a codec and strength for every layer.
 - A helper network (public, or trained on a declared prior part): heads on its features, and differences from it.
 - A surrogate for an original network: all of these, the built-in families learning the original's soft answers.
@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from bitcert.codecs.base import Codec, Selection
-from bitcert.codecs.mask import RandomNetworkMask
 from bitcert.codecs.quantise import TunedQuantise
 from bitcert.codecs.random_subspace import RandomSubspace
 from bitcert.codecs.registry import CODECS
@@ -35,7 +34,6 @@ from bitcert.data import Sample
 from bitcert.effort.contender import Contender
 from bitcert.effort.difference import TunedDifference
 from bitcert.effort.plain_codecs import PlainCodecs
-from bitcert.effort.small_network import has_small_network, small_network
 from bitcert.effort.strengths import PerLayerStrengths
 from bitcert.errors import InputError
 from bitcert.helper import (
@@ -155,17 +153,7 @@ def _built_in(given: Given) -> list[Contender]:
     if given.families:
         wanted = {name for family in given.families for name in FAMILIES[family]}
         return [contender for contender in found if contender.name in wanted]
-    return found + _of_small_network(given, least)
-
-
-def _of_small_network(given: Given, least: float) -> list[Contender]:
-    """Random subspace and mask: the strongest published kind of message, as rivals."""
-    if not has_small_network(given.sample) or given.predictor is not None or given.helper_network is not None:
-        return []
-    network = small_network(given.sample, given.helper.preprocessing)
-    helper = replace(given.helper, predictor=network.architecture)
-    codecs: tuple[Codec, ...] = (RandomSubspace(dimension=1000), RandomNetworkMask())
-    return [_trained(codec, network, helper, f"random net, {codec.name}", 0.15, least) for codec in codecs]
+    return found
 
 
 def _of_network(given: Given) -> list[Contender]:

@@ -32,7 +32,7 @@ def upright(x: Tensor) -> Tensor:
     """Images ``[batch, channels, height, width]`` of the same shape, centred, straightened and scaled."""
     height, width = x.shape[-2:]
     mass_map = x.mean(1).clamp_min(0)
-    rows, columns = torch.arange(height).float(), torch.arange(width).float()
+    rows, columns = (torch.arange(side, dtype=x.dtype) for side in (height, width))
     by_row, by_column = mass_map.sum(2), mass_map.sum(1)
     mass = by_row.sum(1) + 1e-3
     y, x_centre = by_row @ rows / mass, by_column @ columns / mass

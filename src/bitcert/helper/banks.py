@@ -208,7 +208,7 @@ def bank_features(bank: Bank | None, x: Tensor) -> Tensor:
 def _pooled(part: Part, grid: int, maps: _Maps) -> Tensor:
     """One part of a bank for one view, ``[batch, features]``."""
     found = maps(part.kind)
-    across, down = _pooling(found.shape[3], grid), _pooling(found.shape[2], grid)
+    across, down = (_pooling(found.shape[axis], grid).to(found.dtype) for axis in (3, 2))
     return _scaled(part.kind, (down @ (found @ across.T)).flatten(1))
 
 

@@ -32,6 +32,7 @@ from torch.nn import functional
 
 from bitcert.coding import Ledger, MessageReader, MessageWriter
 from bitcert.errors import DecodeError, InputError
+from bitcert.evaluate import FloatClassifier
 from bitcert.helper.compact_front import flipped, front, num_maps
 from bitcert.helper.problem import Helper, read_classes, write_classes
 
@@ -154,7 +155,7 @@ def _convolve(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     out, channels, waves = weights.shape
     if waves == 1:
         return functional.conv2d(x, weights[..., None])
-    kernels = (weights.reshape(-1, waves) @ _kernel_waves()).view(out, channels, _KERNEL, _KERNEL)
+    kernels = (weights.reshape(-1, waves) @ _kernel_waves().to(weights.dtype)).view(out, channels, _KERNEL, _KERNEL)
     return functional.conv2d(x, kernels.contiguous(memory_format=torch.channels_last), padding=_KERNEL // 2)
 
 
@@ -186,7 +187,7 @@ def forward(settings: CompactSettings, maps: torch.Tensor, tensors: Sequence[tor
 
 
 @dataclass(frozen=True, eq=False)
-class CompactNet:
+class CompactNet(FloatClassifier):
     """The classifier: raw inputs ``[batch, channels, height, width]`` -> logits ``[batch, classes]``.
 
     Args:
@@ -199,14 +200,14 @@ class CompactNet:
     weights: tuple[torch.Tensor, ...]
     helper: Helper
 
-    def __call__(self, inputs: NDArray[np.generic]) -> torch.Tensor:
-        """Logits of one batch, float32, summed over the views."""
-        x = self.helper.preprocessing(inputs)
+    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
+        """Logits of one batch, computed in ``dtype``, summed over the views."""
+        x, weights = self.helper.preprocessing(inputs, dtype), [value.to(dtype) for value in self.weights]
         maps = front(x, self.settings.rectified)
-        logits = forward(self.settings, maps, self.weights)
+        logits = forward(self.settings, maps, weights)
         if self.settings.mirrored:
             turned = flipped(maps, self.helper.input_shape[0], self.settings.rectified)
-            logits = logits + forward(self.settings, turned, self.weights)
+            logits = logits + forward(self.settings, turned, weights)
         return logits
 
 

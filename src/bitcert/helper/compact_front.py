@@ -82,7 +82,7 @@ def front(x: Tensor, rectified: bool) -> Tensor:
     contrast = (energy + 0.5 * energy.mean((2, 3), keepdim=True) + _FLOOR).sqrt()
     detail = _DETAIL_GAIN * detail / contrast
     waves, frequencies = _waves()
-    kernels = waves[:, None]
+    kernels = waves[:, None].to(x.dtype)
     pad = ((WINDOW - STRIDE) // 2,) * 4
 
     def correlate(image: Tensor, kernel: Tensor) -> Tensor:

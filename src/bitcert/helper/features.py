@@ -120,7 +120,7 @@ def features(settings: FeatureSettings | None, x: Tensor) -> Tensor:
     maps = _oriented(x.mean(1), settings.orientations)
     if settings.intensity:
         maps = torch.cat([maps, x / 2], 1)
-    rows, columns = _pooling(x.shape[2], settings.grid), _pooling(x.shape[3], settings.grid)
+    rows, columns = (_pooling(x.shape[axis], settings.grid).to(x.dtype) for axis in (2, 3))
     pooled = (rows @ (maps @ columns.T)).reshape(len(x), -1)
     norm = pooled.norm(dim=1, keepdim=True)
     return torch.cat([pooled / (norm + _EPSILON) * math.sqrt(pooled.shape[1]), constant], 1)

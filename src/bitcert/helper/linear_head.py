@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bitcert.coding import Ledger, MessageReader, MessageWriter
 from bitcert.errors import DecodeError
+from bitcert.evaluate import FloatClassifier
 from bitcert.helper.features import FEATURE_GRID, FeatureSettings, features, is_image, num_features
 from bitcert.helper.problem import Helper, read_classes, write_classes
 
@@ -24,17 +25,17 @@ _SETTINGS_BITS = (len(FEATURE_GRID) - 1).bit_length()
 
 
 @dataclass(frozen=True, eq=False)
-class LinearHead:
+class LinearHead(FloatClassifier):
     """The classifier: raw inputs ``[batch, ...]`` -> logits ``[batch, classes]``."""
 
     settings: FeatureSettings | None
     weights: NDArray[np.int64]
     helper: Helper
 
-    def __call__(self, inputs: NDArray[np.generic]) -> torch.Tensor:
-        """Logits of one batch, float32."""
-        x = features(self.settings, self.helper.preprocessing(inputs))
-        return x @ torch.from_numpy(self.weights).float()
+    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
+        """Logits of one batch, computed in ``dtype``."""
+        x = features(self.settings, self.helper.preprocessing(inputs, dtype))
+        return x @ torch.from_numpy(self.weights).to(dtype)
 
 
 def _contexts(shape: tuple[int, int]) -> NDArray[np.intp]:

@@ -129,11 +129,16 @@ def part_sizes(architecture: Architecture, source: FeatureSource, with_logits: b
     return (*sizes, architecture.num_outputs) if with_logits else tuple(sizes)
 
 
+def _floating(value: Tensor) -> Tensor:
+    """The value in float32, unless the network computes in float64."""
+    return value if value.dtype == torch.float64 else value.float()
+
+
 def pooled(value: Tensor, grid: int) -> Tensor:
-    """A value of the graph ``[batch, ...]`` as vectors ``[batch, entries]``, float32; maps are averaged first."""
+    """A value of the graph ``[batch, ...]`` as vectors ``[batch, entries]``; maps are averaged first."""
     if value.dim() == 4:
         value = F.adaptive_avg_pool2d(value, (min(grid, value.shape[2]), min(grid, value.shape[3])))
-    return value.reshape(len(value), -1).float()
+    return _floating(value.reshape(len(value), -1))
 
 
 def scaled(vectors: Tensor, root: bool) -> Tensor:
@@ -145,7 +150,7 @@ def scaled(vectors: Tensor, root: bool) -> Tensor:
 
 
 def network_features(source: FeatureSource, root: bool, values: Mapping[str, Tensor], logits: Tensor | None) -> Tensor:
-    """Feature vectors ``[batch, sum(part_sizes) + 1]``, float32.
+    """Feature vectors ``[batch, sum(part_sizes) + 1]`` of the network's precision.
 
     Args:
         source: entry of :func:`feature_sources`.
@@ -155,5 +160,5 @@ def network_features(source: FeatureSource, root: bool, values: Mapping[str, Ten
     """
     parts = [scaled(pooled(values[name], source.grid), root) for name in source.nodes]
     if logits is not None:
-        parts.append(scaled(logits.float(), False))
+        parts.append(scaled(_floating(logits), False))
     return torch.cat([*parts, parts[0].new_ones(len(parts[0]), 1)], 1)

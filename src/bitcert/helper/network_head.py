@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from bitcert.coding import BitReader, Ledger, MessageReader, MessageWriter, RowModel, step_size
 from bitcert.errors import DecodeError, InputError
-from bitcert.evaluate import Classifier
+from bitcert.evaluate import Classifier, FloatClassifier
 from bitcert.helper.network_features import FeatureSource, feature_sources, network_features, part_sizes
 from bitcert.helper.problem import Helper, read_classes, write_classes
-from bitcert.helper.quantised import network_inputs
+from bitcert.helper.quantised import network_inputs, run_network
 from bitcert.network.architecture import Architecture
 
 FAMILY = 7
@@ -111,41 +111,44 @@ class NetworkFeatures:
         """Number of features of each part, without the constant."""
         return part_sizes(self.architecture, self.source, self.with_logits)
 
-    def __call__(self, inputs: NDArray[np.generic]) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(features [batch, sum(sizes) + 1], logits [batch, outputs])``, float32."""
-        x = network_inputs(self.architecture, self.helper, inputs)
+    def __call__(
+        self, inputs: NDArray[np.generic], dtype: torch.dtype = torch.float32
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """``(features [batch, sum(sizes) + 1], logits [batch, outputs])``, computed in ``dtype``."""
+        x = network_inputs(self.architecture, self.helper.preprocessing, inputs, dtype)
+        parameters = {name: value.to(dtype) for name, value in self.parameters.items()}
         output = self.architecture.output
         with torch.no_grad():
-            values = self.architecture.values_of(x, self.parameters, (*self.source.nodes, output))
+            values = self.architecture.values_of(x, parameters, (*self.source.nodes, output))
             logits = values[output]
             return network_features(self.source, self.root, values, logits if self.with_logits else None), logits
 
 
 @dataclass(frozen=True, eq=False)
-class HelperNetwork:
+class HelperNetwork(FloatClassifier):
     """Form 1: raw inputs ``[batch, ...]`` -> the helper network's logits ``[batch, classes]``."""
 
     helper: Helper
     code: NetworkHeadCode
 
-    def __call__(self, inputs: NDArray[np.generic]) -> torch.Tensor:
-        """Logits of one batch, float32."""
+    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
+        """Logits of one batch, computed in ``dtype``."""
         architecture, parameters = helper_network(self.helper)
-        return architecture.forward(network_inputs(architecture, self.helper, inputs), parameters)
+        return run_network(architecture, parameters, self.helper.preprocessing, inputs, dtype)
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkHead:
+class NetworkHead(FloatClassifier):
     """Forms 2 and 3: raw inputs ``[batch, ...]`` -> logits ``[batch, classes]``."""
 
     features: NetworkFeatures
     code: NetworkHeadCode
 
-    def __call__(self, inputs: NDArray[np.generic]) -> torch.Tensor:
-        """Logits of one batch, float32."""
+    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
+        """Logits of one batch, computed in ``dtype``."""
         assert self.code.weights is not None
-        features, logits = self.features(inputs)
-        head = features @ torch.from_numpy(self.code.weights).float()
+        features, logits = self.features(inputs, dtype)
+        head = features @ torch.from_numpy(self.code.weights).to(dtype)
         if self.code.form is Form.CORRECTION:
             return logits + step_size(self.code.exponent) * head
         return head

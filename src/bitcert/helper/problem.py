@@ -2,7 +2,8 @@
 
 Arora et al. 2018 (Def. 2) call it the helper string ``s``; THEORY section 2. Everything in a :class:`Helper` must be
 fixed before the training sample is drawn; whatever was chosen afterwards belongs in the message and is counted there.
-No program can check that an architecture was not chosen by looking at the data: the certificate says so.
+No program can check that an architecture was not chosen by looking at the data: the certificate says so, and states
+beside its bound the one that charges for the helper's own description (:mod:`bitcert.helper.description`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +22,7 @@ from bitcert.coding import MessageReader, MessageWriter
 from bitcert.coding.message import FORMAT_VERSION
 from bitcert.data import Sample
 from bitcert.errors import DecodeError, InputError
+from bitcert.helper.program import decoder_hash
 from bitcert.helper.weights import HelperWeights
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import Architecture
@@ -54,7 +57,7 @@ def count_unusual_scalars(architecture: Architecture) -> int:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """``(x / scale - mean) / std`` with one mean and std per channel; float32.
+    """``(x / scale - mean) / std`` with one mean and std per channel.
 
     Args:
         scale: what one unit of input is divided by, e.g. 255 for 8-bit pixels.
@@ -74,15 +77,15 @@ class Preprocessing:
             got = f"{len(self.mean)} means and {len(self.std)} stds"
             raise InputError("as many channel means as stds", got, "give both for each channel")
 
-    def __call__(self, inputs: Values) -> torch.Tensor:
-        """Inputs ``[batch, channels, ...]`` as the float32 tensor the network sees."""
-        x = torch.from_numpy(inputs.astype(np.float32)) / self.scale
+    def __call__(self, inputs: Values, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Inputs ``[batch, channels, ...]`` as the tensor the network sees, in the precision it computes in."""
+        x = torch.from_numpy(inputs.astype(np.float32)).to(dtype) / self.scale
         if self.mean:
             if x.ndim < 2 or x.shape[1] != len(self.mean):
                 got = f"inputs of shape {list(x.shape[1:])}"
                 raise InputError(f"inputs of {len(self.mean)} channels", got, "give one --mean and --std per channel")
             shape = (1, -1) + (1,) * (x.ndim - 2)
-            mean, std = (torch.tensor(v, dtype=torch.float32).reshape(shape) for v in (self.mean, self.std))
+            mean, std = (torch.tensor(v, dtype=dtype).reshape(shape) for v in (self.mean, self.std))
             x = (x - mean) / std
         return x
 
@@ -155,14 +158,17 @@ class Helper:
     @property
     def content_hash(self) -> str:
         """SHA-256 of the description, hexadecimal."""
-        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+        return description_hash(self.describe())
 
-    def describe(self) -> dict[str, object]:
-        """What a certificate says of the helper, as JSON values."""
+    def describe(self, decoder: str | None = None) -> dict[str, object]:
+        """What a certificate says of the helper, as JSON values; ``decoder`` is the hash of another one's sources."""
         architecture = self.predictor.content_hash if self.predictor is not None else None
-        weights = {} if self.weights is None else {"weights": self.weights.content_hash}
+        optional: dict[str, object] = {} if self.weights is None else {"weights": self.weights.content_hash}
+        if isinstance(self.predictor, OpaqueModel):
+            optional["sources"] = self.predictor.describe_sources()
         return {
-            **weights,
+            **optional,
+            "decoder": decoder or decoder_hash(),
             "message_format": FORMAT_VERSION,
             "input_shape": list(self.input_shape),
             "num_classes": self.num_classes,
@@ -189,6 +195,11 @@ class Helper:
         return (
             replace(helper, classes_inferred=True) if sample.classes_inferred and not helper.fixes_classes else helper
         )
+
+
+def description_hash(described: Mapping[str, object]) -> str:
+    """SHA-256 (hex) of a helper's description."""
+    return hashlib.sha256(json.dumps(dict(described), sort_keys=True).encode()).hexdigest()
 
 
 def examples_at_a_time(predictor: object, input_shape: tuple[int, ...], num_classes: int) -> int:

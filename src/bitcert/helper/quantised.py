@@ -30,8 +30,8 @@ from bitcert.coding import (
 )
 from bitcert.coding.layouts import PLAIN, UnitsInUse, decode_layout, encode_layout, has_layout, tensor_code_bits
 from bitcert.errors import DecodeError
-from bitcert.evaluate import Classifier
-from bitcert.helper.problem import Helper
+from bitcert.evaluate import Classifier, FloatClassifier
+from bitcert.helper.problem import Helper, Preprocessing
 from bitcert.network import ParameterSpec, Predictor
 
 FAMILY = 3
@@ -42,23 +42,37 @@ _USUAL_FIRST_EXPONENT = -12
 
 
 @dataclass(frozen=True, eq=False)
-class QuantisedNetwork:
+class QuantisedNetwork(FloatClassifier):
     """The decoded classifier: inputs ``[batch, ...]`` as given -> logits ``[batch, classes]``."""
 
     helper: Helper
     predictor: Predictor
     weights: Mapping[str, torch.Tensor]
 
-    def __call__(self, inputs: NDArray[np.generic]) -> torch.Tensor:
-        """Logits of a batch of raw inputs."""
-        return self.predictor.forward(network_inputs(self.predictor, self.helper, inputs), self.weights)
+    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
+        """Logits of a batch of raw inputs, computed in ``dtype``."""
+        return run_network(self.predictor, self.weights, self.helper.preprocessing, inputs, dtype)
 
 
-def network_inputs(predictor: Predictor, helper: Helper, inputs: NDArray[np.generic]) -> torch.Tensor:
+def run_network(
+    predictor: Predictor,
+    weights: Mapping[str, torch.Tensor],
+    preprocessing: Preprocessing,
+    inputs: NDArray[np.generic],
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Logits ``[batch, outputs]`` of a network on raw inputs, computed in ``dtype`` from its float32 weights."""
+    values = {name: value.to(dtype) for name, value in weights.items()}
+    return predictor.forward(network_inputs(predictor, preprocessing, inputs, dtype), values)
+
+
+def network_inputs(
+    predictor: Predictor, preprocessing: Preprocessing, inputs: NDArray[np.generic], dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
     """What the network sees: the preprocessed inputs, or int64 tokens for a network that asks for them."""
     if getattr(predictor, "input_dtype", "float32") == "int64":
         return torch.from_numpy(inputs.astype(np.int64))
-    return helper.preprocessing(inputs)
+    return preprocessing(inputs, dtype)
 
 
 def base_value(kind: str) -> float:

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from bitcert.coding import Ledger, MessageReader, MessageWriter
 from bitcert.errors import DecodeError, InputError
+from bitcert.evaluate import FloatClassifier
 from bitcert.helper.problem import Helper, read_classes, write_classes
 
 FAMILY = 2
@@ -114,7 +115,7 @@ def forward(settings: SeparableSettings, x: torch.Tensor, tensors: Sequence[torc
 
 
 @dataclass(frozen=True, eq=False)
-class SeparableNet:
+class SeparableNet(FloatClassifier):
     """The classifier: raw inputs ``[batch, channels, height, width]`` -> logits ``[batch, classes]``.
 
     Args:
@@ -127,9 +128,10 @@ class SeparableNet:
     weights: tuple[torch.Tensor, ...]
     helper: Helper
 
-    def __call__(self, inputs: NDArray[np.generic]) -> torch.Tensor:
-        """Logits of one batch, float32."""
-        return forward(self.settings, self.helper.preprocessing(inputs), self.weights)
+    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
+        """Logits of one batch, computed in ``dtype``."""
+        weights = [value.to(dtype) for value in self.weights]
+        return forward(self.settings, self.helper.preprocessing(inputs, dtype), weights)
 
 
 def contexts(settings: SeparableSettings, helper: Helper) -> NDArray[np.intp]:

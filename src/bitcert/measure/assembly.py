@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bitcert.measure.hypotheses import check_hypotheses, is_relu_only, offsets
 from bitcert.measure.layers import Structure
-from bitcert.measure.profile import PER_INJECTION, PER_LAYER, PER_PAIR, SINGLE, StabilityProfile
+from bitcert.measure.profile import PER_INJECTION, PER_LAYER, PER_PAIR, StabilityProfile
 from bitcert.measure.reduction import (
     AttenuationCurve,
     Distribution,
@@ -101,7 +101,7 @@ def labels(structure: Structure, quantity: str) -> tuple[str, ...]:
         return tuple(f"{i}→{j}" for i, j in structure.pairs)
     if quantity in PER_INJECTION:
         return ("input", *layers)
-    return ("",) if quantity in SINGLE else structure.activations
+    return ("",)
 
 
 def _errors(run: Finished, quantity: str) -> Iterator[Values | None]:
@@ -121,7 +121,7 @@ def _errors(run: Finished, quantity: str) -> Iterator[Values | None]:
 
 def _distributions(run: Finished) -> dict[str, tuple[Distribution, ...]]:
     found: dict[str, tuple[Distribution, ...]] = {}
-    stored = (*PER_LAYER, *PER_PAIR, "contraction", *PER_INJECTION, "margin", "output_norm", "input_norm")
+    stored = (*PER_LAYER, *PER_PAIR, *PER_INJECTION, "margin", "output_norm", "input_norm")
     for quantity in stored:
         if not run.has(quantity):
             continue
@@ -264,7 +264,6 @@ def assemble(run: Finished) -> StabilityProfile:
         settings=run.settings.describe(),
         layers=layer_rows(architecture, structure, run.weights, distributions, run.distances),
         pairs=structure.pairs,
-        activations=structure.activations,
         distributions=distributions,
         attenuation=_curves(run),
         spectra=tuple(w.spectrum for w in run.weights if w.spectrum is not None),

@@ -4,11 +4,12 @@
   feeds the layer and ``A^i phi`` without the bias (THEORY section 3.1). ``||A^i||_F`` is the Frobenius norm of the
   matrix or filter as stored, for convolutions too, which is the paper's convention: only a dense layer's cushion is
   at most 1, since a filter acts at several places.
-* activation contraction (Arora 2018 Def. 6): ``||x|| / ||phi(x)||`` for every elementwise nonlinearity; at least 1 for
-  ReLU (Zhang 2020 Def. 5.6 prints the inverse: THEORY erratum 2).
+* activation contraction (Arora 2018 Def. 6): ``||x^{i-1}|| / ||phi(x^{i-1})||`` with ``phi(x^{i-1})`` the value that
+  feeds layer ``i``, as in the cushions: ``phi`` is everything between two weight layers, pooling included. At least 1
+  for ReLU (Zhang 2020 Def. 5.6 prints the inverse: THEORY erratum 2). Where branches meet, see :func:`contractions`.
 * margin (THEORY section 1): ``f(x)[y] - max_{j != y} f(x)[j]``; ``||f(x)||`` and ``||x||``.
 
-A ratio 0/0 (a dead input) is NaN; an activation that maps a value other than 0 to 0 has the contraction infinity.
+A ratio 0/0 (a dead input) is NaN; where ``phi`` maps a value other than 0 to 0 the contraction is infinite.
 These are values of the examples at hand; they do NOT bound anything for other examples.
 """
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from bitcert.measure.layers import MeasuredLayer
-from bitcert.measure.replay import norms, samples_first
+from bitcert.measure.replay import needed_nodes, norms, samples_first
 from bitcert.network.shapes import INPUT
 
 if TYPE_CHECKING:
@@ -47,13 +48,35 @@ def _cushion(context: BatchContext, layer: MeasuredLayer) -> Tensor:
 
 
 def contractions(context: BatchContext, settings: MeasureSettings) -> dict[str, Tensor]:
-    """``contraction`` ``[B, A]``: ``||x|| / ||phi(x)||`` at the nodes of ``structure.activations``, in order."""
-    nodes = {node.name: node for node in context.architecture.nodes}
+    """``contraction`` ``[B, d]``: of what lies between each layer and the layers before it.
+
+    The induction step of Arora's Lemma 3 bounds the value that feeds the layer, with all layers before it replaced,
+    by ``2 c`` times its clean norm. It knows that each replaced ``x^j`` has at most the norm ``2 ||x^j||``, and that
+    no node between them and the layer makes a norm larger. So a node passes on the norm that it is given, a sum the
+    sum of its inputs' norms, a concatenation the root of the sum of their squares; what depends on the network's
+    input alone does not change and has its own norm. The contraction is the norm so found over the real one: exactly
+    ``||x|| / ||phi(x)||`` in a chain, 1 for a layer that the input feeds, and at least ``||x^j|| / ||phi||`` for every
+    ``x^j`` that ``phi`` is computed from.
+    """
+    given = _given_norms(context)
     found = []
-    for name in context.structure.activations:
-        before, after = (_sample_norms(context, node) for node in (nodes[name].inputs[0], name))
-        found.append(before / after)
+    for layer in context.structure.layers:
+        real = _sample_norms(context, layer.source)
+        found.append(given.get(layer.source, real) / real)
     return {"contraction": _columns(found, context)}
+
+
+def _given_norms(context: BatchContext) -> dict[str, Tensor]:
+    """Of every node between two weight layers, the largest norm ``[B]`` that the values it is computed from allow."""
+    architecture, layers = context.architecture, context.structure.layers
+    weighted = {layer.node for layer in architecture.weight_layers}
+    sizes: dict[str, Tensor] = {}
+    for node in needed_nodes(architecture, weighted, {layer.source for layer in layers}):
+        # constants have no axis of examples
+        names = [name for name in node.inputs if architecture.propagation.values[name].layout is not None]
+        parts = torch.stack([sizes[name] if name in sizes else _sample_norms(context, name) for name in names])
+        sizes[node.name] = torch.linalg.vector_norm(parts, dim=0) if node.op == "cat" else parts.sum(0)
+    return sizes
 
 
 def margins(context: BatchContext, settings: MeasureSettings) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """Conditions that the bounds of THEORY section 3 rest on, checked on this network and sample; printed, never assumed.
 
-What is structural (biases, activations, chain) is read off the graph and the parameters and is exact. What is
+What is structural (biases, activations, pooling, chain) is read off the graph and the parameters and is exact. What is
 measured (``ρ_δ ≥ 3d``, dead inputs, margins) holds on the examples and noise draws at hand and is NOT shown for
 others. ``holds`` is ``None`` for what was not measured.
 """
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bitcert.measure.layers import ACTIVATIONS, Structure
+from bitcert.measure.pooling import pooling_between, pooling_growth
 from bitcert.measure.profile import Hypothesis
 from bitcert.measure.reduction import Distribution, SmoothnessSummary
 from bitcert.network import Architecture, Node
@@ -35,6 +36,9 @@ _BENT = frozenset(["abs", "maximum", "minimum", "amax"])
 
 _LIPSCHITZ = frozenset(["relu", "tanh", "sigmoid", "hardsigmoid", "softplus", "clamp"])
 """Activations whose slope never exceeds 1, whatever their settings."""
+
+POOLING_1_LIPSCHITZ = "pooling 1-Lipschitz"
+_ROUNDING = 1e-9
 
 _DEAD = ("layer_cushion", "interlayer_cushion", "contraction", "smoothness")
 """Quantities in which a missing value is a dead input and not one that was never asked for."""
@@ -106,7 +110,7 @@ def _listed(names: Sequence[str], limit: int = 3) -> str:
 def structural_hypotheses(
     architecture: Architecture, parameters: Mapping[str, Tensor], structure: Structure
 ) -> tuple[Hypothesis, ...]:
-    """The conditions that are read off the graph and the parameters, exact: biases, activations, chain.
+    """The conditions that are read off the graph and the parameters, exact: biases, activations, pooling, chain.
 
     Args:
         architecture, parameters, structure: of the network.
@@ -138,6 +142,7 @@ def structural_hypotheses(
             False if steep else None if strange else True,
             f"steeper: {_listed(steep)}" if steep else f"not known of {_listed(strange)}" if strange else counted,
         ),
+        _pooling(architecture),
         Hypothesis(
             "positively homogeneous apart from biases",
             not bent,
@@ -150,6 +155,18 @@ def structural_hypotheses(
             _listed(structure.skipped) if structure.skipped else f"{len(structure.layers)} layers",
         ),
     )
+
+
+def _pooling(architecture: Architecture) -> Hypothesis:
+    """Arora 2018 has none: the proof of Lemma 3 covers pooling that makes no norm larger, as a part of ``φ``."""
+    nodes = pooling_between(architecture)
+    if not nodes:
+        return Hypothesis(POOLING_1_LIPSCHITZ, True, "no pooling between the layers")
+    growth = [(f"{node.name} ({node.op})", pooling_growth(architecture, node)) for node in nodes]
+    large = [f"{name} by up to {size:.3g}" for name, size in growth if size > 1 + _ROUNDING]
+    if large:
+        return Hypothesis(POOLING_1_LIPSCHITZ, False, f"windows overlap, a norm may grow: {_listed(large)}")
+    return Hypothesis(POOLING_1_LIPSCHITZ, True, f"counted in the contraction: {_listed([name for name, _ in growth])}")
 
 
 def smoothness_hypothesis(summary: SmoothnessSummary | None, depth: int) -> Hypothesis:

@@ -1,8 +1,9 @@
-"""What of a captured network is measured: its weight layers, which of them feed which, and its activations.
+"""What of a captured network is measured: its weight layers, and which of them feed which.
 
 Layer ``i = 1 .. d`` is the ``i``-th linear or convolution node in order of computation, and ``x^i`` is that node's
 value (THEORY section 1: the pre-activation; batch norm is folded before). ``J^{i,j}`` exists for the pairs ``i < j``
-with a path from node ``i`` to node ``j``. Layers whose batch is not the first axis are named and left out.
+with a path from node ``i`` to node ``j``. What lies between two weight layers (activations, pooling, reshaping,
+shortcuts) is ``φ``. Layers whose batch is not the first axis are named and left out.
 """
 
 from __future__ import annotations
@@ -75,12 +76,13 @@ class MeasuredLayer:
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """Layers, connected pairs and activations of an architecture.
+    """Layers of an architecture, and how they are connected.
 
     Attributes:
         layers: measured weight layers in order of computation.
         pairs: ``(i, j)``, ``i < j``, with a path from layer ``i`` to layer ``j``; ordered by ``j``, then ``i``.
-        activations: names of the elementwise nonlinear nodes in order of computation.
+        feeds: for each layer, the layers whose values its input is computed from without another weight layer in
+            between, ascending; 0 is the network's input. ``(i - 1,)`` for layer ``i`` of a chain.
         reaches: for the input and every node, the nodes whose value depends on it (itself not included).
         chain: whether every layer's input depends on the layer before and on no earlier one except through it.
         skipped: one sentence for every weight layer that is left out.
@@ -88,7 +90,7 @@ class Structure:
 
     layers: tuple[MeasuredLayer, ...]
     pairs: tuple[tuple[int, int], ...]
-    activations: tuple[str, ...]
+    feeds: tuple[tuple[int, ...], ...]
     reaches: Mapping[str, frozenset[str]]
     chain: bool
     skipped: tuple[str, ...]
@@ -112,8 +114,8 @@ class Structure:
             for low in layers[: high.index - 1]
             if high.node in reaches[low.node]
         )
-        activations = tuple(node.name for node in architecture.nodes if node.op in ACTIVATIONS)
-        return cls(tuple(layers), pairs, activations, reaches, _is_chain(architecture, layers), tuple(skipped))
+        feeds = _feeds(architecture, layers)
+        return cls(tuple(layers), pairs, feeds, reaches, _is_chain(architecture, layers), tuple(skipped))
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -166,6 +168,19 @@ def _reaches(architecture: Architecture) -> dict[str, frozenset[str]]:
             if name in reaches:
                 reaches[name] |= {node.name, *reaches[node.name]}
     return {name: frozenset(found) for name, found in reaches.items()}
+
+
+def _feeds(architecture: Architecture, layers: list[MeasuredLayer]) -> tuple[tuple[int, ...], ...]:
+    numbers = {layer.node: layer.index for layer in layers}
+    weighted = {layer.node for layer in architecture.weight_layers}
+    found: dict[str, frozenset[int]] = {INPUT: frozenset({0})}
+    for node in architecture.nodes:
+        if node.name in weighted:
+            own = numbers.get(node.name)
+            found[node.name] = frozenset() if own is None else frozenset({own})
+        else:
+            found[node.name] = frozenset().union(*(found.get(name, frozenset()) for name in node.inputs))
+    return tuple(tuple(sorted(found.get(layer.source, ()))) for layer in layers)
 
 
 def _is_chain(architecture: Architecture, layers: list[MeasuredLayer]) -> bool:

@@ -42,7 +42,7 @@ from bitcert.measure.twin import initial_network, random_twin
 from bitcert.network import Network
 from bitcert.network.memory import is_out_of_memory
 
-_FORMAT = "bitcert shards 1"
+_FORMAT = "bitcert shards 2"
 _PILOT_SIZE = 16
 _MAX_NAMED = 5
 

@@ -7,7 +7,7 @@ Every producer maps a batch to arrays ``[B, ...]`` by name; the table below is t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -67,10 +67,6 @@ def _needs_pairs(structure: Structure) -> str:
     return "" if structure.pairs else "no layer feeds another one"
 
 
-def _needs_activations(structure: Structure) -> str:
-    return "" if structure.activations else "the network has no activations"
-
-
 def _prepare_interlayer(preparation: Preparation) -> JacobianPlan:
     return prepare_jacobians(preparation.pilot().linearisation, preparation.structure, preparation.settings)
 
@@ -87,7 +83,7 @@ def _alone(function: Callable[[BatchContext, MeasureSettings], Arrays]) -> Produ
 PRODUCERS: Mapping[str, Producer] = {
     "layer_cushion": _alone(forward.layer_cushions),
     "interlayer_cushion": Producer(interlayer, _prepare_interlayer, _needs_pairs),
-    "contraction": replace(_alone(forward.contractions), problem=_needs_activations),
+    "contraction": _alone(forward.contractions),
     "attenuation": _alone(attenuation),
     "smoothness": Producer(smoothness, _prepare_smoothness, _needs_pairs),
     "noise_sensitivity": _alone(noise_sensitivity),

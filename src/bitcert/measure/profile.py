@@ -25,14 +25,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMAT = "bitcert-profile-1"
+FORMAT = "bitcert-profile-2"
+_FORMER = "bitcert-profile-1"
 _EXPECTED = "a profile.json written by bitcert"
 _LARGEST_EDGE = 1e100
 """Beyond what float32 measures give; figures could not be drawn at the end of float64's range."""
 
-PER_LAYER = ("layer_cushion", "minimal_interlayer_cushion", "minimal_interlayer_cushion_unclipped", "smoothness_noise")
+PER_LAYER = (
+    "layer_cushion",
+    "minimal_interlayer_cushion",
+    "minimal_interlayer_cushion_unclipped",
+    "contraction",
+    "smoothness_noise",
+)
 PER_PAIR = ("interlayer_cushion", "jacobian_norm", "jacobian_spread", "smoothness", "smoothness_gaussian")
-PER_ACTIVATION = ("contraction",)
 PER_INJECTION = ("noise_sensitivity",)
 SINGLE = ("margin", "margin_normalised", "margin_spectral", "output_norm", "input_norm")
 
@@ -50,13 +56,15 @@ class TailSummary:
     """Power law ``p(x) ~ x^-alpha`` for ``x >= xmin`` fitted to positive numbers, and how well it fits.
 
     Attributes:
-        alpha, xmin, ks_distance: exponent, start of the tail, Kolmogorov-Smirnov distance of the fit.
+        density_exponent: ``alpha``, as the package powerlaw returns it and the tables of Shin 2021 show it; the
+            probability of more than ``x`` falls as ``x^-(alpha - 1)``.
+        xmin, ks_distance: start of the tail, Kolmogorov-Smirnov distance of the fit.
         num_tail: numbers in the tail.
         compared: for each alternative (``"lognormal"``, ``"exponential"``) the log-likelihood ratio in nats
             (positive: the power law fits better) and the p-value of its sign; absent where it is undefined.
     """
 
-    alpha: float
+    density_exponent: float
     xmin: float
     ks_distance: float
     num_tail: int
@@ -88,10 +96,13 @@ class LayerRow:
         weight_tail, eigen_tail: power law of ``|w|`` and of the eigenvalues of ``A Aᵀ``.
         layer_cushion, minimal_cushion, minimal_cushion_unclipped: ``μ_i``, ``μ_{i→}`` (minima).
         beta: spread of the Jacobians from this layer, the largest over the pairs; 1 where it has a single position.
-        contraction: largest over the activations that ``x^i`` reaches without passing another weight layer; 1 if none.
+        contraction: ``c_i`` of what lies between the layers before and this one, as the proof of Lemma 3 uses it; 1 for
+            a layer that the network's input feeds.
+        contraction_after: the largest of the layers that this one feeds; 1 if it feeds none.
         distance_frobenius, distance_21: of the weight from its initial value, when that was given.
         effective_parameters: ``c_i² β_i² ⌈κ/s⌉² / (μ_i² μ_{i→}²)`` (Arora 2018 Table 1), constants and logs dropped.
-        compression_percent: 100 times that over the number of weights.
+        effective_parameters_after: the same with ``contraction_after`` (Table 1 does not say which, THEORY erratum 19).
+        compression_percent: 100 times ``effective_parameters`` over the number of weights.
     """
 
     index: int
@@ -116,9 +127,11 @@ class LayerRow:
     minimal_cushion_unclipped: Reduced
     beta: Reduced
     contraction: Reduced
+    contraction_after: Reduced
     distance_frobenius: float | None
     distance_21: float | None
     effective_parameters: Reduced
+    effective_parameters_after: Reduced
     compression_percent: Reduced
 
 
@@ -141,10 +154,9 @@ class StabilityProfile:
         settings: of the run, as :meth:`MeasureSettings.describe`.
         layers: one row for each measured weight layer.
         pairs: ``(i, j)`` with a path from layer ``i`` to layer ``j``, in the order of the distributions.
-        activations: nodes of the activations, in the order of the contractions.
-        distributions: by quantity; one for each layer, pair, activation, injection (0 = input) or one in all, see
-            :data:`PER_LAYER`, :data:`PER_PAIR`, :data:`PER_ACTIVATION`, :data:`PER_INJECTION`, :data:`SINGLE`. A
-            quantity that was not measured is absent.
+        distributions: by quantity; one for each layer, pair, injection (0 = input) or one in all, see
+            :data:`PER_LAYER`, :data:`PER_PAIR`, :data:`PER_INJECTION`, :data:`SINGLE`. A quantity that was not measured
+            is absent. The contraction of a layer is of what feeds it.
         attenuation: one curve for each noise level and injection.
         spectra: singular values of each layer, when measured.
         smoothness: ``1/ρ_δ``, when measured.
@@ -159,7 +171,6 @@ class StabilityProfile:
     settings: Mapping[str, Any]
     layers: tuple[LayerRow, ...]
     pairs: tuple[tuple[int, int], ...]
-    activations: tuple[str, ...]
     distributions: Mapping[str, tuple[Distribution, ...]]
     attenuation: tuple[AttenuationCurve, ...]
     spectra: tuple[LayerSpectrum, ...]
@@ -189,7 +200,11 @@ class StabilityProfile:
             DecodeError: unless the text is what :meth:`to_json` writes for some profile whose parts fit together.
         """
         content = parse(text, _EXPECTED)
-        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        found = content.pop("format", None) if isinstance(content, dict) else None
+        if found == _FORMER:
+            got = f"one of format {_FORMER!r}, whose contractions leave out what pools between two layers"
+            raise DecodeError(f"a profile.json of format {FORMAT!r}", got, "measure the network again")
+        if found != FORMAT:
             raise _bad(f"no format {FORMAT!r}")
         try:
             profile = decode(cls, content, "profile")
@@ -217,8 +232,7 @@ class StabilityProfile:
 
         Args:
             quantity: a key of :attr:`distributions`.
-            place: number of the layer (or, for a pair, ``"i,j"`` or ``"i→j"``; for a contraction the node's name);
-                ``None`` where there is only one.
+            place: number of the layer (or, for a pair, ``"i,j"`` or ``"i→j"``); ``None`` where there is only one.
 
         Raises:
             InputError: for a quantity or place that was not measured.
@@ -306,7 +320,7 @@ def _check_keys(content: Mapping[str, Any], types: Mapping[str, type], where: st
 
 
 def check_parts(profile: StabilityProfile) -> None:
-    """Check what a display relies on: one distribution for each layer, pair or activation, sane indices.
+    """Check what a display relies on: one distribution for each layer, pair or injection, sane indices.
 
     Raises:
         FormatProblem: naming the part that does not fit.
@@ -324,7 +338,6 @@ def check_parts(profile: StabilityProfile) -> None:
     sizes = {
         **dict.fromkeys(PER_LAYER, depth),
         **dict.fromkeys(PER_PAIR, len(profile.pairs)),
-        **dict.fromkeys(PER_ACTIVATION, len(profile.activations)),
         **dict.fromkeys(PER_INJECTION, depth + 1),
         **dict.fromkeys(SINGLE, 1),
     }

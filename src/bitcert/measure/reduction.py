@@ -59,7 +59,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Distribution:
-    """One quantity at one place (a layer, a pair, an activation) over the sample; ``None`` where nothing was left.
+    """One quantity at one place (a layer, a pair, an injection) over the sample; ``None`` where nothing was left.
 
     Attributes:
         name: the quantity, e.g. ``"layer_cushion"``.

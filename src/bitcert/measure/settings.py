@@ -186,7 +186,7 @@ class BatchContext:
     """One batch of examples, with what all producers share.
 
     Attributes:
-        structure: layers, pairs and activations.
+        structure: layers and how they are connected.
         architecture: the graph.
         parameters: its tensors, in the dtype and on the device of the run.
         linearisation: of this batch; its ``values`` are the clean activations ``[B, ...]``.

@@ -2,8 +2,9 @@
 
 Effective parameters of layer ``i`` (Arora 2018, Thm 4.1 and 5.1 per layer, as in their Table 1):
 ``c_i² β_i² ⌈κ/s⌉² / (μ_i² μ_{i→}²)``, with constants, logarithms, the depth and the margin dropped; for a dense layer
-``β = ⌈κ/s⌉ = 1``. ``c_i`` is the worst contraction over the activations that ``x^i`` reaches without passing another
-weight layer (1 if there are none). It is a *measure*: it compares layers and networks, and bounds nothing.
+``β = ⌈κ/s⌉ = 1``. ``c_i`` is the contraction before the layer, as the proof of Lemma 3 uses it; Table 1 does not say
+which (THEORY erratum 19), so the count with the one after the layer is given too. It is a *measure*: it compares layers
+and networks, and bounds nothing.
 """
 
 from __future__ import annotations
@@ -117,19 +118,16 @@ def tail_summary(result: TailResult) -> TailSummary | None:
     return TailSummary(fit.alpha, fit.xmin, fit.ks_distance, fit.num_tail, known)
 
 
-def worst_contractions(
-    architecture: Architecture, structure: Structure, contraction: Sequence[Distribution]
-) -> tuple[Reduced, ...]:
-    """``c_i`` of every layer: worst over the activations reached without passing another weight layer; 1 if none."""
-    by_node = {d.label: d for d in contraction}
-    weighted = set(structure.nodes)
+def contractions_after(structure: Structure, contraction: Sequence[Distribution]) -> tuple[Reduced, ...]:
+    """Of every layer the worst contraction of a layer that it feeds; 1 if it feeds none.
+
+    Args:
+        structure: the layers.
+        contraction: distribution of every layer's own contraction, which is the one before it.
+    """
     rows = []
     for layer in structure.layers:
-        reached = {layer.node}
-        for node in architecture.nodes:
-            if node.name not in weighted and reached.intersection(node.inputs):
-                reached.add(node.name)
-        found = [by_node[name] for name in structure.activations if name in reached and name in by_node]
+        found = [own for own, feeds in zip(contraction, structure.feeds, strict=True) if layer.index in feeds]
         rows.append(_largest(found) if found else Reduced(1.0, 1.0))
     return tuple(rows)
 
@@ -149,7 +147,7 @@ def effective_parameters(
         cushion: ``μ_i``.
         minimal: ``μ_{i→}``.
         beta: ``β_i``.
-        contraction: ``c_i``.
+        contraction: ``c_i``, before or after the layer.
         window: product of ``⌈κ/s⌉`` over the spatial axes.
 
     >>> effective_parameters(0.5, 0.1, 1.0, 2.0, 1)
@@ -178,12 +176,11 @@ def layer_rows(
         distributions: what was measured; a missing quantity leaves its columns empty.
         distances: Frobenius and 2,1 distance of every layer from its initial value, or ``None``.
     """
-    if "contraction" in distributions or not structure.activations:
-        contractions = worst_contractions(architecture, structure, distributions.get("contraction", ()))
-    else:
-        contractions = (_UNKNOWN,) * len(structure.layers)
+    after = (_UNKNOWN,) * len(structure.layers)
+    if "contraction" in distributions:
+        after = contractions_after(structure, distributions["contraction"])
     betas = _betas(structure, distributions)
-    rows = zip(structure.layers, weights, contractions, betas, distances, strict=True)
+    rows = zip(structure.layers, weights, after, betas, distances, strict=True)
     return tuple(_row(architecture, *row, distributions) for row in rows)
 
 
@@ -210,7 +207,7 @@ def _row(
     architecture: Architecture,
     layer: MeasuredLayer,
     weights: LayerWeights,
-    contraction: Reduced,
+    after: Reduced,
     beta: Reduced,
     distance: tuple[float, float] | None,
     distributions: Distributions,
@@ -220,9 +217,13 @@ def _row(
     bias = specs[layer.bias].num_entries if layer.bias is not None else 0
     cushion = _at(distributions, "layer_cushion", layer)
     minimal = _at(distributions, "minimal_interlayer_cushion", layer)
-    effective = Reduced(
-        effective_parameters(cushion.worst, minimal.worst, beta.worst, contraction.worst, layer.window),
-        effective_parameters(cushion.zeta, minimal.zeta, beta.zeta, contraction.zeta, layer.window),
+    before = _at(distributions, "contraction", layer)
+    effective, effective_after = (
+        Reduced(
+            effective_parameters(cushion.worst, minimal.worst, beta.worst, own.worst, layer.window),
+            effective_parameters(cushion.zeta, minimal.zeta, beta.zeta, own.zeta, layer.window),
+        )
+        for own in (before, after)
     )
     percent = [None if e is None else 100 * e / weight.num_entries for e in (effective.worst, effective.zeta)]
     return LayerRow(
@@ -247,10 +248,12 @@ def _row(
         minimal_cushion=minimal,
         minimal_cushion_unclipped=_at(distributions, "minimal_interlayer_cushion_unclipped", layer),
         beta=beta,
-        contraction=contraction,
+        contraction=before,
+        contraction_after=after,
         distance_frobenius=None if distance is None else distance[0],
         distance_21=None if distance is None else distance[1],
         effective_parameters=effective,
+        effective_parameters_after=effective_after,
         compression_percent=Reduced(*percent),
     )
 

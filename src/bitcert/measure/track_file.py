@@ -18,7 +18,8 @@ from typing import Any
 from bitcert.errors import InputError
 from bitcert.locking import replacing
 
-FORMAT = "bitcert-track-1"
+FORMAT = "bitcert-track-2"
+_FORMER = "bitcert-track-1"
 STATISTICS = ("worst", "median", "mean", "low", "high")
 """Over the examples: the extreme that the theory uses, then the 50 % quantile, the mean, the 10 and 90 % quantiles."""
 
@@ -113,8 +114,12 @@ class TrackFile:
             lines.pop()
         if lines[0] != header:
             ours = _parsed(lines[0])
-            known = isinstance(ours, dict) and ours.get("format") == FORMAT
-            raise self._other("that of another network, sample or setting" if known else "another kind of file")
+            found = str(ours.get("format")) if isinstance(ours, dict) else ""
+            known = {
+                FORMAT: "that of another network, sample or setting",
+                _FORMER: "one of an earlier version, whose contractions leave out what pools between two layers",
+            }
+            raise self._other(known.get(found, "another kind of file"))
         return lines[1:]
 
     def _other(self, got: str) -> InputError:

@@ -124,7 +124,7 @@ class Tracker:
 
     @functools.cached_property
     def labels(self) -> dict[str, tuple[str, ...]]:
-        """By measure, the places (layers, pairs, activations) that its numbers belong to."""
+        """By measure, the places (layers, pairs, injections) that its numbers belong to."""
         layers = tuple(f"layer {layer.index}" for layer in self._structure.layers)
         found = {name: places_of(self._structure, name) for name in self._measures()}
         if "norms" in self.quantities:
@@ -161,7 +161,7 @@ class Tracker:
         return self._file.read()
 
     def plot(self, measure: str, statistic: str = "median") -> tuple[Figure, Axes]:
-        """A measure over the epochs, one line for each layer (pair, activation).
+        """A measure over the epochs, one line for each layer (pair, injection).
 
         Args:
             measure: a key of :attr:`labels`.

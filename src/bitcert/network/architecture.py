@@ -184,10 +184,13 @@ class Architecture:
         kept = set(keep)
         values = {spec.name: parameters[spec.name] for spec in self.parameters}
         values[INPUT] = x
+        double = any(value.dtype == torch.float64 for value in values.values())
         with torch.device(x.device):
             for k, node in enumerate(self.nodes):
                 tensors = [values[name] for name in node.inputs]
-                values[node.name] = self._compute(node, tensors, x.shape[0])
+                result = self._compute(node, tensors, x.shape[0])
+                # what a node makes itself (a mask, positions) is float32 whatever the network computes in
+                values[node.name] = result.double() if double and result.dtype == torch.float32 else result
                 for name in set(node.inputs) - kept:
                     if self._last_use[name] == k:
                         del values[name]

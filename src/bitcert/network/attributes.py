@@ -19,10 +19,14 @@ MAX_DIMENSIONS = 8
 
 @dataclass(frozen=True)
 class Kind:
-    """A set of attribute values: ``accepts`` decides membership, ``description`` names the set in errors."""
+    """A set of attribute values: ``accepts`` decides membership, ``description`` names the set in errors.
+
+    ``types`` are the types its members may have.
+    """
 
     description: str
     accepts: Callable[[Attribute], bool]
+    types: tuple[type, ...]
 
 
 def _is_integer(value: object, low: int, high: int) -> bool:
@@ -31,7 +35,7 @@ def _is_integer(value: object, low: int, high: int) -> bool:
 
 def integer(low: int, high: int = MAX_INTEGER) -> Kind:
     """Whole numbers from ``low`` to ``high``, both included."""
-    return Kind(f"an integer from {low} to {high}", lambda value: _is_integer(value, low, high))
+    return Kind(f"an integer from {low} to {high}", lambda value: _is_integer(value, low, high), (int,))
 
 
 def integers(length: int | None, low: int, high: int = MAX_INTEGER) -> Kind:
@@ -45,15 +49,15 @@ def integers(length: int | None, low: int, high: int = MAX_INTEGER) -> Kind:
         )
 
     count = "up to 16" if length is None else str(length)
-    return Kind(f"{count} integers from {low} to {high}", accepts)
+    return Kind(f"{count} integers from {low} to {high}", accepts, (tuple,))
 
 
 def _is_number(value: Attribute) -> bool:
     return type(value) is float and math.isfinite(value) and abs(value) <= 1e38
 
 
-BOOLEAN = Kind("true or false", lambda value: type(value) is bool)
-NUMBER = Kind("a finite number written with a decimal point", _is_number)
-OPTIONAL_NUMBER = Kind("a finite number or null", lambda value: value is None or _is_number(value))
+BOOLEAN = Kind("true or false", lambda value: type(value) is bool, (bool,))
+NUMBER = Kind("a finite number written with a decimal point", _is_number, (float,))
+OPTIONAL_NUMBER = Kind("a finite number or null", lambda value: value is None or _is_number(value), (float, type(None)))
 AXIS = integer(0, MAX_DIMENSIONS - 1)
 AXES = integers(None, 0, MAX_DIMENSIONS - 1)

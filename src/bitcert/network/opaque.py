@@ -2,7 +2,8 @@
 
 A certificate needs only predictions and bits, so a module that torch.export refuses can still be certified: all
 its parameters and buffers (tied ones once, whole numbers and booleans exactly) are the message, its code is the helper,
-named by a factory. Predictions run the user's Python, which is trusted: state hidden in plain attributes is not coded.
+named by a factory and hashed file by file (:mod:`bitcert.network.sources`). Predictions run the user's Python, which is
+trusted: state hidden in plain attributes is not coded.
 Nothing here knows its layers, so it cannot be measured; and nothing proves that it treats samples independently: a
 random comparison of one batch with its parts is made, which is NOT a proof.
 """
@@ -21,6 +22,7 @@ from torch.func import functional_call
 from bitcert.errors import CaptureError, ModelError
 from bitcert.network.architecture import ParameterSpec
 from bitcert.network.checks import check_eager, check_example, check_finite, evaluation_copy
+from bitcert.network.sources import module_sources
 from bitcert.network.user_code import users_network
 
 LARGEST_EXACT = 2**24 - 1
@@ -39,6 +41,7 @@ class OpaqueModel:
         dtypes: names of whole-number and boolean tensors -> their dtype; they are coded exactly, as float32.
         num_outputs: number of classes.
         input_shape: sizes of one input.
+        sources: the user's source files by dotted module name; empty where they could not be read.
     """
 
     module: nn.Module
@@ -48,10 +51,11 @@ class OpaqueModel:
     input_shape: tuple[int, ...]
     aliases: Mapping[str, str] = field(default_factory=dict)
     dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
+    sources: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of factory name, tensor names and shapes; the code behind the factory is NOT in it."""
+        """SHA-256 of factory name, tensor names and shapes, and the user's source files."""
         specs = [[spec.name, list(spec.shape), spec.kind] for spec in self.parameters]
         document = [
             self.factory,
@@ -60,8 +64,15 @@ class OpaqueModel:
             list(self.input_shape),
             sorted(self.aliases.items()),
             sorted((name, str(dtype)) for name, dtype in self.dtypes.items()),
+            self.describe_sources(),
         ]
         return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+
+    def describe_sources(self) -> list[list[object]]:
+        """Name, SHA-256 and size in bytes of each source file, as JSON values."""
+        return [
+            [name, hashlib.sha256(content).hexdigest(), len(content)] for name, content in sorted(self.sources.items())
+        ]
 
     def forward(self, x: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Logits ``[batch, num_outputs]`` with the module's state replaced by ``parameters``.
@@ -112,7 +123,8 @@ def capture_opaque(model: nn.Module, factory: str, example: Tensor) -> tuple[Opa
         ParameterSpec(name, tuple(tensor.shape), "buffer" if name in buffers else _kind(tensor))
         for name, tensor in values.items()
     )
-    opaque = OpaqueModel(module, factory, specs, int(logits.shape[1]), tuple(example.shape[1:]), aliases, dtypes)
+    shape, sources = tuple(example.shape[1:]), module_sources(model, factory)
+    opaque = OpaqueModel(module, factory, specs, int(logits.shape[1]), shape, aliases, dtypes, sources)
     _check_independence(opaque, values, example)
     return opaque, values
 

@@ -80,6 +80,7 @@ def original_facts(certificate: Certificate) -> dict[str, str] | None:
         "rate": share(certificate.original.get("disagreements"), data.get("samples")),
         "disagreement": percent_up(certificate.original.get("disagreement_bound")),
         "disagreement_delta": _paid(certificate, 1),
+        "look": number(certificate.original.get("look")),
     }
 
 
@@ -95,6 +96,7 @@ def loss_rows(certificate: Certificate) -> list[dict[str, str]]:
                 "meaning": _meaning(str(entry.get("name", ""))),
                 "mean": percent(entry.get("mean")),
                 "bound": percent_up(entry.get("bound")),
+                "self_contained": percent_up(entry.get("self_contained")),
                 "form": form,
                 "delta": _paid(certificate, index - len(certificate.losses)),
             }

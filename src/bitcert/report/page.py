@@ -69,7 +69,7 @@ def render_report(
         rest=claims_words.rest_facts(certificate),
         losses=claims_words.loss_rows(certificate),
         counted_on=claims_words.counted_on(certificate),
-        benchmark=words.is_benchmark(certificate),
+        conditions=words.condition_rows(certificate),
         foundation=words.foundation(certificate),
         pictures=_pictures(certificate, candidates),
         best_candidates=sorted(candidates, key=lambda candidate: candidate.bound)[:MOST_CANDIDATES],
@@ -126,6 +126,7 @@ def _details(certificate: Certificate) -> list[tuple[str, list[tuple[str, str]]]
     groups: dict[str, Mapping[str, Any]] = {
         "Data": certificate.data,
         "Helper (known before the data)": certificate.helper,
+        "Commitment to the helper": certificate.commitment,
         "Message": certificate.message,
         "Decision rule": certificate.decision_rule,
         **({} if certificate.prior is None else {"Prior split": certificate.prior}),

@@ -79,7 +79,7 @@ def plot_four_distributions(profile: StabilityProfile, layer: int) -> tuple[Figu
     """Layer cushion, minimal interlayer cushion, contraction and smoothness of one layer, one below the other.
 
     The interlayer cushion is the unclipped one, with the clip at ``1/sqrt(channels)`` marked; the smoothness is that
-    of the pair that begins at this layer and is worst; the contraction is that of the activations behind the layer.
+    of the pair that begins at this layer and is worst; the contraction is of what lies before the layer.
 
     Args:
         profile: of the network.
@@ -95,7 +95,7 @@ def plot_four_distributions(profile: StabilityProfile, layer: int) -> tuple[Figu
     shown: list[tuple[str, str | None]] = [
         ("layer_cushion", _label_at(profile, "layer_cushion", layer - 1)),
         ("minimal_interlayer_cushion_unclipped", _label_at(profile, "minimal_interlayer_cushion_unclipped", layer - 1)),
-        ("contraction", _contraction_label(profile, row.contraction.worst)),
+        ("contraction", _label_at(profile, "contraction", layer - 1)),
         ("smoothness", _worst_pair(profile, layer)),
     ]
     with style():
@@ -104,12 +104,13 @@ def plot_four_distributions(profile: StabilityProfile, layer: int) -> tuple[Figu
         for panel, (quantity, label) in zip(axes, shown, strict=True):
             panel.set_xlabel(QUANTITIES[quantity], parse_math=False)
             if label is None:
-                measured = quantity == "contraction" and quantity in profile.distributions
-                _nothing(panel, "no activation follows this layer" if measured else "nothing measured")
+                _nothing(panel)
                 continue
             own = find_distribution(profile, quantity, label)
             _draw_pair(panel, own, _of_twin(profile, quantity, own.label))
-            if quantity in ("contraction", "smoothness"):
+            if quantity == "contraction":
+                panel.set_xlabel(f"{QUANTITIES[quantity]}, before the layer", parse_math=False)
+            if quantity == "smoothness":
                 panel.set_xlabel(f"{QUANTITIES[quantity]}, {_in_words(own.label)}", parse_math=False)
             if quantity == "minimal_interlayer_cushion_unclipped":
                 _mark(panel, 1 / math.sqrt(row.channels), "clip at 1/√h", MUTED)
@@ -164,14 +165,6 @@ def find_layer(profile: StabilityProfile, layer: int) -> LayerRow:
 def _label_at(profile: StabilityProfile, quantity: str, position: int) -> str | None:
     found = profile.distributions.get(quantity, ())
     return found[position].label if 0 <= position < len(found) else None
-
-
-def _contraction_label(profile: StabilityProfile, contraction: float | None) -> str | None:
-    # The row holds the worst over the activations behind the layer; the activation is the one that has this value.
-    for distribution in profile.distributions.get("contraction", ()):
-        if contraction is not None and distribution.worst == contraction:
-            return distribution.label
-    return None
 
 
 def _worst_pair(profile: StabilityProfile, layer: int) -> str | None:
@@ -272,8 +265,8 @@ def _in_words(label: str) -> str:
     return label_text(label.replace("→", " to "), 40)
 
 
-def _nothing(axes: Axes, text: str = "nothing measured") -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED)
+def _nothing(axes: Axes) -> None:
+    axes.text(0.5, 0.5, "nothing measured", transform=axes.transAxes, ha="center", va="center", color=MUTED)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)
@@ -286,7 +279,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _by_layer(profile: StabilityProfile, quantity: str) -> list[tuple[float, Distribution]]:
-    """Distributions with their place on the axis: a layer's number, an activation's, or the first layer of a pair."""
+    """Distributions with their place on the axis: a layer's number, or the first layer of a pair."""
     found = profile.distributions.get(quantity, ())
     if quantity == "smoothness":
         labels = ((row.index, _worst_pair(profile, row.index)) for row in profile.layers)
@@ -306,12 +299,11 @@ def _draw_ranges(axes: Axes, placed: Sequence[tuple[float, Distribution]], colou
 
 
 def _range_axis(axes: Axes, quantity: str, profile: StabilityProfile) -> None:
-    below = {"contraction": "activation", "smoothness": "from layer (its worst pair)"}
+    below = {"contraction": "before layer", "smoothness": "from layer (its worst pair)"}
     short = {"minimal_interlayer_cushion": "minimal interlayer\ncushion (clipped)", "smoothness": "smoothness 1/ρ"}
-    count = len(profile.activations) if quantity == "contraction" else len(profile.layers)
     axes.set_xlabel(below.get(quantity, "layer"))
     axes.set_ylabel(short.get(quantity, QUANTITIES[quantity].replace(" ", "\n", 1)))
-    axes.set_xlim(0.4, max(count, 1) + 0.6)
+    axes.set_xlim(0.4, max(len(profile.layers), 1) + 0.6)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     axes.grid(False, axis="x")
     values = line_values(axes)

@@ -133,8 +133,9 @@ def _contraction(profile: StabilityProfile) -> str:
     if worst is None:
         return ""
     return (
-        "By what factor an activation such as ReLU shrinks the norm of what it is given; small constants are good. The "
-        f"largest is {short(worst.worst)}, at {_place(worst)}."
+        "By what factor all that lies between two layers (ReLU, pooling) shrinks the norm of what it is given, counted "
+        "at the layer that it feeds; small constants are good. The largest is "
+        f"{short(worst.worst)}, at {_place(worst)}."
     )
 
 
@@ -185,8 +186,18 @@ def _effective(profile: StabilityProfile) -> str:
     return (
         f"The paper's count of parameters that a compressed network would need is {short(sum(values))} where there are "
         f"{number(actual)}. Constants and logarithms are dropped, as in its Table 1, so compare networks by it; it is "
-        "no size of a file."
+        "no size of a file. It takes the contraction before each layer, as the proof does"
+        f"{_with_after(profile, values)}."
     )
+
+
+def _with_after(profile: StabilityProfile, before: Sequence[float]) -> str:
+    """The other reading of Table 1 (THEORY erratum 19), where it makes a difference."""
+    after = [row.effective_parameters_after.worst for row in profile.layers]
+    known = [value for value in after if value is not None]
+    if len(known) < len(after) or math.isclose(sum(known), sum(before), rel_tol=1e-9):
+        return ""
+    return f"; with the one after each layer it is {short(sum(known))}"
 
 
 def _skipped(profile: StabilityProfile) -> str:
@@ -222,8 +233,8 @@ _WEIGHT_TITLES = [
     "2,1",
     "1,∞",
     "stable rank",
-    "tail of |w|",
-    "tail of eigenvalues",
+    "density exponent of |w|",
+    "… of eigenvalues",
     "distance from start",
 ]
 _SAMPLE_HEAD = [
@@ -233,8 +244,10 @@ _SAMPLE_HEAD = [
     "minimal cushion",
     "… unclipped",
     "β",
-    "contraction",
+    "contraction before",
+    "… after",
     "effective",
+    "… with c after",
     "% of actual",
 ]
 
@@ -247,7 +260,7 @@ def _weight_cells(row: LayerRow) -> list[str]:
 
 
 def _tail(tail: TailSummary | None) -> str:
-    return UNKNOWN if tail is None else f"{short(tail.alpha)} (KS {short(tail.ks_distance)})"
+    return UNKNOWN if tail is None else f"{short(tail.density_exponent)} (KS {short(tail.ks_distance)})"
 
 
 def _sample_cells(row: LayerRow) -> list[str]:
@@ -257,7 +270,9 @@ def _sample_cells(row: LayerRow) -> list[str]:
         row.minimal_cushion_unclipped,
         row.beta,
         row.contraction,
+        row.contraction_after,
         row.effective_parameters,
+        row.effective_parameters_after,
         row.compression_percent,
     )
     return [_worst_and_zeta(value) for value in reduced]

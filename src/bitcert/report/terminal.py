@@ -15,11 +15,14 @@ from bitcert.report.claims_words import counted_on, loss_rows, original_facts, r
 from bitcert.report.words import (
     bound_rows,
     clean,
+    condition_rows,
     delta_text,
     foundation,
     group_sections,
+    helper_size,
     holdout_facts,
     number,
+    self_contained,
     share,
 )
 
@@ -30,7 +33,7 @@ MAX_NAME = 40
 
 
 def terminal_summary(certificate: Certificate) -> Group:
-    """The plain sentence, then errors, message bits by section, the bound in its three forms and the hold-out line.
+    """The plain sentence, errors, message bits by section, the bounds, the hold-out line, and what they rest on.
 
     >>> from rich.console import Console
     >>> Console().print(terminal_summary(certificate))  # doctest: +SKIP
@@ -45,7 +48,19 @@ def terminal_summary(certificate: Certificate) -> Group:
     style = "bold yellow" if certificate.vacuous else "bold"
     basis = foundation(certificate)
     warning = [Text(basis, style="yellow")] if basis else []
-    return Group(Text(clean(certificate.sentence), style=style), *warning, Padding(table, (1, 0, 0, 2)))
+    rests = [_condition(kind, text) for kind, text in condition_rows(certificate)]
+    return Group(
+        Text(clean(certificate.sentence), style=style),
+        *warning,
+        Padding(table, (1, 0, 0, 2)),
+        Padding(Text("It holds if"), (1, 0, 0, 2)),
+        *rests,
+    )
+
+
+def _condition(kind: str, text: str) -> Padding:
+    without = " (the self-contained bound does without this)" if kind == "helper" else ""
+    return Padding(Text(f"- {text}{without}", style="yellow" if kind == "broken" else ""), (0, 0, 0, 4))
 
 
 def _row(table: Table, label: str, value: str, note: str = "", style: str = "") -> None:
@@ -78,7 +93,9 @@ def _add_original(table: Table, certificate: Certificate) -> bool:
         return False
     note = f"{facts['name']}, hash {facts['hash']}; delta = {delta_text(certificate.delta)}"
     _row(table, "bound on the original network", facts["bound"], note, "bold")
-    note = f"{facts['disagreements']} of {facts['samples']} unlabelled examples of {facts['data']}"
+    note = (
+        f"{facts['disagreements']} of {facts['samples']} unlabelled examples of {facts['data']}, look {facts['look']}"
+    )
     _row(table, "  differs from the compressed one", facts["rate"], note)
     _row(table, "  on new data at most", facts["disagreement"], f"delta = {facts['disagreement_delta']}")
     note = f"the compressed network's own bound, delta = {facts['compressed_delta']}"
@@ -90,6 +107,7 @@ def _add_losses(table: Table, certificate: Certificate) -> None:
     whose = "" if certificate.original is None else "of the compressed network only; "
     for loss in loss_rows(certificate):
         note = f"{whose}{loss['mean']} on {counted_on(certificate)}; {loss['form']}, delta = {loss['delta']}"
+        note += f"; self-contained {loss['self_contained']}"
         _row(table, f"bound, {loss['name']}", loss["bound"], note)
 
 
@@ -101,6 +119,9 @@ def _add_bounds(table: Table, certificate: Certificate) -> None:
         counts = f"{'of the compressed network' if transferred else 'the form that counts'}, delta = {delta_text(paid)}"
         note = word.rstrip(")") or ("" if index else counts)
         _row(table, f"bound, {clean(label, MAX_NAME)}", number_, note, "" if index or transferred else "bold")
+    whose = "of the original network, " if transferred else ""
+    note = f"{whose}the helper ({helper_size(certificate)} to describe) charged like the message, not trusted"
+    _row(table, "bound, self-contained", self_contained(certificate).partition(" (")[0], note, "bold")
     _add_losses(table, certificate)
     rest = rest_facts(certificate)
     if rest is not None:

@@ -11,24 +11,27 @@ from numbers import Real
 from typing import Any
 
 from bitcert.certify.certificate import Certificate
-from bitcert.data import NAMES
+from bitcert.conditions import HELPER_ONLY, NOT_MET
 
 __all__ = [
     "bound_rows",
     "clean",
+    "condition_rows",
     "delta_text",
     "foundation",
     "group_sections",
+    "helper_size",
     "holdout_facts",
-    "is_benchmark",
     "number",
     "percent",
     "percent_up",
+    "self_contained",
     "share",
 ]
 
 UNKNOWN = "–"
 MAX_TEXT = 1000
+MAX_CONDITIONS = 100
 _HUNDREDTH = Decimal("0.01")
 _LARGEST = Decimal(10) ** 20  # more than any count a certificate can hold; keeps all formatting exact
 
@@ -152,10 +155,29 @@ def holdout_facts(certificate: Certificate) -> dict[str, Any] | None:
     }
 
 
-def is_benchmark(certificate: Certificate) -> bool:
-    """Whether the data bears the name of a built-in benchmark."""
-    bare = "".join(c for c in str(certificate.data.get("name", "")).lower() if c.isalnum())
-    return any(bare.startswith(known.replace("-", "")) for known in NAMES)
+def helper_size(certificate: Certificate) -> str:
+    """Length of the helper's description in words."""
+    bits = certificate.helper_bits
+    return "code of unknown length" if bits is None else f"{number(bits)} bits"
+
+
+def self_contained(certificate: Certificate) -> str:
+    """The bound that does not trust the helper, in percent."""
+    return percent_up(certificate.self_contained) + _vacuous(certificate.self_contained)
+
+
+def condition_rows(certificate: Certificate) -> list[tuple[str, str]]:
+    """What the bound rests on: for each condition its kind (``holds``, ``helper``, ``broken``) and its text."""
+    rows = []
+    for condition in certificate.conditions[:MAX_CONDITIONS]:
+        text = clean(condition)
+        if text.startswith(NOT_MET):
+            rows.append(("broken", text))
+        elif text.startswith(HELPER_ONLY):
+            rows.append(("helper", text.removeprefix(HELPER_ONLY)))
+        else:
+            rows.append(("holds", text))
+    return rows
 
 
 def foundation(certificate: Certificate) -> str:

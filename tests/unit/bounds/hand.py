@@ -17,6 +17,7 @@ HYPOTHESES = (
     "bias-free",
     "ReLU activations only",
     "activations 1-Lipschitz",
+    "pooling 1-Lipschitz",
     "positively homogeneous apart from biases",
     "chain of layers",
     "every weight layer measured",
@@ -48,8 +49,16 @@ def reduced(value: float, zeta: float | None = None) -> Reduced:
 def stability(
     cushion: float = 0.5, minimal: float = 0.25, contraction: float = 2.0, beta: float = 1.0
 ) -> LayerStability:
-    """A layer's stability with the same values after outliers."""
-    return LayerStability(reduced(cushion), reduced(minimal), reduced(contraction), reduced(beta))
+    """A layer's stability with the same values after outliers, and with one example: its largest cushions are these."""
+    return LayerStability(
+        reduced(cushion),
+        reduced(minimal),
+        reduced(contraction),
+        reduced(beta),
+        contraction_after=reduced(contraction),
+        largest_cushion=cushion,
+        largest_minimal_cushion=minimal,
+    )
 
 
 def layer(matrix: Any, name: str = "layer", init: Any = None, **changes: Any) -> LayerInputs:

@@ -29,6 +29,7 @@ def load(name, *parts):
 
 hand = load("bounds_hand", "unit", "bounds", "hand.py")
 naive = load("pruning_naive", "reference", "pruning_naive.py")
+heavy = load("heavy_tail_naive", "reference", "heavy_tail_naive.py")
 
 EVERY = [value for value in vars(shin2021).values() if isinstance(value, Bound)]
 SMALL = "replacement changes no layer by more than Lemma 2.2 allows (erratum 12: what does hold of Prop. 1.1)"
@@ -114,14 +115,87 @@ def allowed(gamma=1.0, depth=1):
     return gamma / math.sqrt(2) / 5 * 0.5 * 0.25 / (6 * 2 * depth)
 
 
-def test_at_gamma_the_threshold_is_that_of_proposition_1_1():
+def easy(own, size, **changes):
+    """With cushions that allow an error of ``size ||A||_F`` in a layer (no layer has such: to see the row at work)."""
+    made = inputs(own, **changes)
+    good = hand.stability(cushion=size / allowed(depth=len(own)) * 0.5, minimal=0.25)
+    return replace(made, layers=tuple(replace(layer, stability=good) for layer in made.layers))
+
+
+@pytest.mark.parametrize("size", [0.05, 0.3, 0.8, 2.5])
+def test_at_gamma_the_threshold_is_what_the_error_that_holds_allows(size):
+    """||D||_2 + tau sqrt(2 ln(2/eta)) <= eps_i ||A||_F, and the next larger threshold is too large."""
     own, delta = [pareto((9, 8)), pareto((4, 9), seed=3)], 0.05
-    value = shin2021.weights_kept_at_gamma(inputs(own, delta=delta))
+    value = shin2021.weights_kept_at_gamma(easy(own, size, delta=delta))
     eta = delta / (2 * 4 * 4 * 9)
     for k, matrix in enumerate(own):
-        tau = allowed(depth=2) * np.linalg.norm(matrix) / math.sqrt(2 * math.log(3 / eta))
-        assert math.exp(value.ingredients["log_tau"][k]) == pytest.approx(tau)
-        assert value.ingredients["k"][k] == naive.kept_by_heavy_tail(matrix, tau)[0]
+        limit = size * np.linalg.norm(matrix)
+        errors = heavy.replacement_errors(matrix, eta)
+        taus = [tau for tau, error in errors if error <= limit]
+        kept = value.ingredients["k"][k]
+        tau = value.ingredients["log_tau"][k]
+        tau = 0.0 if tau == -math.inf else math.exp(tau)
+        assert kept == naive.kept_by_heavy_tail(matrix, tau * (1 + 1e-12))[0]
+        assert tau == pytest.approx(max(taus, default=0.0))
+        expected = next((error for other, error in errors if math.isclose(other, tau)), 0.0)
+        found = value.ingredients["log_error"][k]
+        assert math.exp(found) * np.linalg.norm(matrix) == pytest.approx(expected, abs=1e-12)
+    assert condition(value, SMALL).holds is True
+    if size == 2.5:
+        assert max(value.ingredients["k"]) < 20
+
+
+def test_at_gamma_nothing_replaced_makes_no_error():
+    """The layer's deviation is no noise where no entry is replaced: the error was e^18 times what is allowed."""
+    own = [pareto((9, 8)), pareto((4, 9), seed=3)]
+    value = shin2021.weights_kept_at_gamma(inputs(own))
+    assert value.ingredients["k"] == (72, 36)
+    assert value.ingredients["log_error"] == value.ingredients["log_noise"] == (-math.inf, -math.inf)
+    assert condition(value, SMALL).holds is True
+
+
+def test_at_gamma_printed_is_the_threshold_of_proposition_1_1():
+    own, delta = [pareto((9, 8)), pareto((4, 9), seed=3)], 0.05
+    value = shin2021.weights_kept_at_gamma(easy(own, 0.5, delta=delta))
+    eta = delta / (2 * 4 * 4 * 9)
+    printed = 0
+    for matrix in own:
+        # tau^2 + t = eps^2 / ln(3/eta) with t = tau^2
+        tau = math.sqrt(Reading.PROPOSITION.squares(0.5 * np.linalg.norm(matrix), eta) / 2)
+        printed += naive.kept_by_heavy_tail(matrix, tau)[1]
+    assert math.exp(value.log_printed) == pytest.approx(printed)
+    assert 0 < printed < 54
+
+
+def simulated(matrix, tau, u, v, rng):
+    """``|u^T (W - W(t)) v|`` over 300 draws of the noise."""
+    replaced = np.abs(matrix - matrix.mean()) <= tau
+    draws = matrix.mean() + tau * rng.standard_normal((300, *matrix.shape))
+    return np.abs(np.einsum("i,nij,j->n", u, np.where(replaced, matrix - draws, 0.0), v))
+
+
+@pytest.mark.parametrize("size", [0.8, 1.5])
+def test_the_error_allowed_at_gamma_holds_in_simulation(size):
+    matrix, rng = pareto((12, 9)), stream(5, "test shin2021")
+    value = shin2021.weights_kept_at_gamma(easy([matrix], size))
+    assert value.ingredients["k"][0] < 108
+    tau, limit = math.exp(value.ingredients["log_tau"][0]), size * np.linalg.norm(matrix)
+    replaced = np.where(np.abs(matrix - matrix.mean()) <= tau, matrix - matrix.mean(), 0.0)
+    left, _, right = np.linalg.svd(replaced)  # the worst vectors for the part that is not random
+    assert simulated(matrix, tau * (1 + 1e-12), left[:, 0], right[0], rng).max() <= limit
+
+
+def test_erratum_12_the_printed_threshold_can_replace_too_much():
+    """Entries of one size just within tau, and u, v along their signs."""
+    rng, rows = stream(5, "test shin2021"), 40
+    signs = np.outer(rng.choice([-1.0, 1.0], rows), rng.choice([-1.0, 1.0], rows))
+    matrix = np.where(rng.random((rows, rows)) < 0.02, 3.0, 0.05) * signs
+    limit = 0.5
+    value = shin2021.weights_kept_at_gamma(easy([matrix], limit / np.linalg.norm(matrix)))
+    printed = math.sqrt(Reading.PROPOSITION.squares(limit, value.ingredients["eta"]) / 2)
+    u, v = signs[:, 0] / math.sqrt(rows), signs[0] * signs[0, 0] / math.sqrt(rows)
+    assert simulated(matrix, printed, u, v, rng).min() > 3 * limit
+    assert value.log_printed < value.log
 
 
 def test_a_larger_margin_keeps_fewer_at_gamma_and_changes_nothing_else():
@@ -222,8 +296,9 @@ def test_stable_ranks_by_hand():
     tails = [fitted(alpha) for alpha in (3.0, 4.0, 2.0)]
     value = shin2021.stable_ranks(inputs(own, tails=tails))
     assert math.exp(value.log) == pytest.approx(1.5 + 3 + 1)
-    assert value.ingredients["alpha"] == (2.0, 3.0, 1.0)
-    expected = np.polyfit([2.0, 3.0, 1.0], [1.5, 3.0, 1.0], 1)[0]
+    # erratum 20: the density's exponents, as the package powerlaw returns them and Table 1 shows them
+    assert value.ingredients["density_exponent"] == (3.0, 4.0, 2.0)
+    expected = np.polyfit([3.0, 4.0, 2.0], [1.5, 3.0, 1.0], 1)[0]
     assert value.ingredients["slope"] == pytest.approx(expected)
     assert value.ingredients["correlation"] == pytest.approx(np.corrcoef([2, 3, 1], [1.5, 3, 1])[0, 1])
     assert condition(value, "smaller exponents go with smaller stable ranks").holds

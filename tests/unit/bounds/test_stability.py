@@ -56,6 +56,8 @@ def test_a_measured_profile_gives_the_values_of_its_table(profile):
         assert own.cushion == row.layer_cushion
         assert own.minimal_cushion == row.minimal_cushion
         assert own.contraction == row.contraction
+        assert own.contraction_after == row.contraction_after
+        assert own.largest_cushion == profile.distribution("layer_cushion", row.index).maximum > own.cushion.worst
         assert own.beta == row.beta
         assert own.cushion.zeta > own.cushion.worst > 0
     assert "ρ_δ ≥ 3d" in facts.smoothness.name
@@ -127,7 +129,8 @@ def test_a_layer_that_is_dead_for_an_example_shows_as_infinite_contraction(netwo
     inputs = np.abs(np.random.default_rng(0).normal(size=(6, 5))).astype(np.float32)
     sample = Sample(inputs, np.array([0, 1, 2, 0, 1, 2]), 3, nets.Role.TRAIN, "positive")
     facts = stability_facts(measure(broken, sample, BoundSettings().measure))
-    assert math.isinf(facts.stability[0].contraction.worst)
+    assert math.isinf(facts.stability[1].contraction.worst)
+    assert math.isinf(facts.stability[0].contraction_after.worst)
     assert facts.stability[1].cushion.worst is None
     assert facts.dead.holds is False
 

@@ -118,7 +118,7 @@ def test_tails_are_fitted_or_say_why_not():
     network = nets.captured(nn.Linear(60, 30, bias=False), 60)
     values = torch.from_numpy(np.random.default_rng(0).pareto(2.0, (30, 60)).astype(np.float32) + 1)
     layer = weighed(network, **{next(iter(network.parameters)): values}).layers[0]
-    assert layer.tail.alpha == pytest.approx(3.0, abs=0.5)
+    assert layer.tail.density_exponent == pytest.approx(3.0, abs=0.5)
 
 
 def test_weights_that_are_not_finite_are_refused():

@@ -243,9 +243,19 @@ def test_5_7_by_hand():
     assert found.status is Status.HOLDS
 
 
-def test_5_7_erratum_2_printed_has_the_contraction_inverted():
+def test_5_7_erratum_2_printed_has_every_definition_of_the_paper():
+    """Contraction inverted (1/2 for 2), cushions the largest of the sample: 0.75 and 0.5 for 0.5 and 0.25."""
     found = zhang2020.theorem_5_7(whole())
     assert math.exp(found.log - found.log_printed) == pytest.approx(2.0**4, rel=1e-12)
+    larger = replace(hand.stability(), largest_cushion=0.75, largest_minimal_cushion=0.5)
+    made = replace(whole(), layers=tuple(replace(layer, stability=larger) for layer in whole().layers))
+    other = zhang2020.theorem_5_7(made)
+    assert other.log == pytest.approx(found.log)
+    assert math.exp(other.log_printed) == pytest.approx(0.5**2 * 2**2 * 5**2 * 2 / (0.75 * 0.5) ** 2, rel=1e-12)
+    assert other.ingredients["largest_layer_cushions"] == (0.75, 0.75)
+    unknown = replace(larger, largest_minimal_cushion=None)
+    made = replace(whole(), layers=tuple(replace(layer, stability=unknown) for layer in whole().layers))
+    assert zhang2020.theorem_5_7(made).log_printed is None
 
 
 def test_5_7_needs_a_profile_and_dense_layers():

@@ -9,28 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitcert.certify import ConfidenceBudget
-from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, occam_delta, zero_one_loss_bound
+from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, look_share, zero_one_loss_bound
 from bitcert.errors import InputError
 
 
-@given(delta=st.floats(1e-300, 1, exclude_max=True), losses=st.integers(0, 12), original=st.booleans())
-def test_the_parts_are_never_more_than_the_whole_and_nearly_all_of_it(delta, losses, original):
+@given(delta=st.floats(1e-300, 1, exclude_max=True), losses=st.integers(0, 12), look=st.sampled_from([None, 1, 2, 50]))
+def test_the_parts_are_never_more_than_the_whole_and_all_but_what_later_looks_get(delta, losses, look):
     names = [f"top-{k}" for k in range(losses)]
-    plan = delta_plan(delta, names, original)
+    plan = delta_plan(delta, names, look)
     spent = sum(Fraction(repr(entry.amount)) for entry in plan)
     assert spent <= Fraction(repr(delta))
-    assert spent >= Fraction(repr(delta)) * (1 - Fraction(1, 10**14))
+    left = 0 if look is None else Fraction(4, 5) * (1 - look_share(look)) / (1 + losses)
+    assert spent >= Fraction(repr(delta)) * (1 - left - Fraction(1, 10**14)) - Fraction(1, 2**1070)
     budget = ConfidenceBudget(delta)
     for entry in plan:
         budget.withdraw(entry.name, entry.amount)
-    assert len({entry.name for entry in plan}) == len(plan) == 1 + losses + original
+    assert len({entry.name for entry in plan}) == len(plan) == 1 + losses + (look is not None)
 
 
 def test_the_division_is_the_fixed_one():
     assert [entry.amount for entry in delta_plan(0.05)] == [0.05]
-    assert [entry.amount for entry in delta_plan(0.05, original=True)] == [0.01, 0.04]
-    assert [entry.amount for entry in delta_plan(0.05, ["brier"], original=True)] == [0.005, 0.02, 0.025]
-    assert occam_delta(0.05, ["brier"], True) == 0.005
+    assert [entry.amount for entry in delta_plan(0.05, look=1)] == [0.01, 0.032]
+    assert [entry.amount for entry in delta_plan(0.05, ["brier"], look=2)] == [0.005, 0.002, 0.025]
     assert "message" not in delta_plan(0.05, ["brier"])[1].name
     assert delta_plan(0.05, ["brier"])[1].name.endswith("brier")
 

@@ -288,7 +288,10 @@ def test_models_that_cannot_be(refused):
     refused("bounds", "nets:guarded", *QUICK, says="a network whose layers can be seen")
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"format":"bitcert-bounds-1"}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"\xff\xfe", b'{"format":"bitcert-bounds-1"}', b'{"format":"bitcert-bounds-2"}', b"[" * 100_000],
+)
 def test_files_that_are_no_bounds(refused, network, content):
     (network / "b.json").write_bytes(content)
     refused("bounds", "--series", "b.json,b.json", says="bounds.json")

@@ -212,7 +212,10 @@ def test_neither_verb_replaces_the_others_folder(bitcert, network, refused, unpi
     assert bitcert("measure", "nets:mlp", *QUICK, "--out", "both").code == 0, "its own it may replace"
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"format":"bitcert-profile-1"}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"\xff\xfe", b'{"format":"bitcert-profile-1"}', b'{"format":"bitcert-profile-2"}', b"[" * 100_000],
+)
 def test_a_profile_that_is_none(refused, network, content):
     (network / "p.json").write_bytes(content)
     refused("certify", "--data", "toy.npz", "--profile", "p.json", says="profile.json")

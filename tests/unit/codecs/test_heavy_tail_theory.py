@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import powerlaw
 import pytest
 import torch
 from torch import nn
@@ -147,3 +148,28 @@ def test_theory_counts_and_describes():
     assert {c.name: c.holds for c in theory.conditions}["tau above w_m"] is True
     json.dumps(theory.describe(), allow_nan=False)
     json.dumps(HeavyTail(quantile=0.0).theory(network).describe(), allow_nan=False)
+
+
+def dense(matrix: np.ndarray):
+    layer = nn.Linear(matrix.shape[1], matrix.shape[0], bias=False)
+    layer.weight = nn.Parameter(torch.from_numpy(matrix).float())
+    return capture(layer, torch.ones(2, matrix.shape[1]))
+
+
+def test_erratum_20_the_exponent_is_the_densitys_as_the_package_returns_it():
+    """Table 1 of the paper shows what powerlaw returns; its formulas have that less one."""
+    matrix = power_law(1.8, 3000).reshape(50, 60)
+    (layer,) = HeavyTail(deviations=1.0).theory(dense(matrix)).layers
+    theirs = powerlaw.Fit(np.abs(matrix).flatten(), parameter_ranges={"alpha": [1, None]}, verbose=0)
+    assert layer.details["density exponent"] == pytest.approx(theirs.power_law.alpha, rel=1e-4)
+    assert layer.details["density exponent"] == pytest.approx(2.8, abs=0.15)
+    assert "alpha" not in layer.details
+    assert layer.details["p"] == pytest.approx(
+        (layer.details["w_m"] / layer.details["tau"]) ** (layer.details["density exponent"] - 1), rel=1e-4
+    )
+
+
+def test_nothing_replaced_makes_no_error():
+    matrix = np.array([[1.0, -2.0, 3.0], [-1.5, 2.5, -3.5]])
+    (layer,) = HeavyTail(tau=0.0, compare="magnitude").theory(dense(matrix)).layers
+    assert (layer.details["kept"], layer.details["proved error"]) == (6.0, 0.0)

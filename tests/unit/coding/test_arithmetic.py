@@ -225,10 +225,27 @@ def test_adaptive_code_bits_is_the_sequential_product() -> None:
     )
 
 
-def test_more_raw_flags_than_bits_are_refused_at_once() -> None:
-    decoder = ArithmeticDecoder(BitReader(bytes(100)))
-    decoder.raw(799)
+@pytest.mark.parametrize("position", [0, 8, 11])
+def test_more_raw_flags_than_bits_are_refused_at_once(position: int) -> None:
+    reader = BitReader(bytes(100))
+    reader.binary(position)
+    decoder = ArithmeticDecoder(reader)
+    decoder.raw(799 - position)
     with pytest.raises(DecodeError, match="too early"):
         decoder.raw(2)
     with pytest.raises(DecodeError, match="too early"):
         decoder.require_raw(1 << 60)
+    decoder.require_raw(1)
+    decoder.raw(1)
+
+
+def test_no_more_of_a_long_message_is_looked_at_than_the_flags_can_take() -> None:
+    class Watched(BitReader):
+        def rest(self, max_bytes: int | None = None) -> bytes:
+            asked.append(max_bytes)
+            return super().rest(max_bytes)
+
+    asked: list[int | None] = []
+    ArithmeticDecoder(Watched(bytes(1000)), 5)
+    ArithmeticDecoder(Watched(bytes(1000)))
+    assert asked == [5 * 4 + 64, None]

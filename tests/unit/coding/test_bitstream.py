@@ -73,6 +73,17 @@ def test_reader_agrees_with_the_string_of_bits(data: bytes, position: int, width
     rest = "".join(f"{byte:08b}" for byte in reader.rest())
     padded = bits[position:].ljust(len(rest), "0")
     assert rest == padded
+    rest_bytes = reader.rest()
+    for count in (0, 1, width):
+        assert reader.rest(count) == (rest_bytes[:count] + reader.rest(count)[count:])
+        assert len(reader.rest(count)) == min(count + 1, len(rest_bytes))
+        if 8 * count > len(bits) - position:
+            with pytest.raises(DecodeError, match="too early"):
+                reader.octets(count)
+        else:
+            assert reader.octets(count) == rest_bytes[:count]
+            assert reader.position == position + 8 * count
+        reader.position = position
     chosen = bits[position : position + width]
     if len(chosen) < width:
         with pytest.raises(DecodeError):
@@ -85,8 +96,8 @@ def test_reader_agrees_with_the_string_of_bits(data: bytes, position: int, width
 
 
 def test_expect_refuses_another_bit_and_a_short_input() -> None:
-    for bits in ([1, 0, 1, 1], [1] * 9):
-        with pytest.raises(DecodeError):
+    for bits, says in (([1, 0, 1, 1], "canonical"), ([1] * 9, "too early")):
+        with pytest.raises(DecodeError, match=says):
             BitReader(b"\xa0").expect(np.array(bits, dtype=np.uint8))
 
 
@@ -108,6 +119,19 @@ def test_hostile_integers_are_refused(code: str, data: bytes) -> None:
     with pytest.raises(DecodeError):
         getattr(reader, code)()
     assert reader.position <= 2 * MAX_INTEGER_DIGITS
+
+
+def test_gamma_ends_after_as_many_zeros_as_no_integer_has() -> None:
+    for zeros in (MAX_INTEGER_DIGITS - 1, MAX_INTEGER_DIGITS):
+        writer = BitWriter()
+        writer.binary(0, zeros)
+        writer.binary((1 << 63) - 1, 63)
+        reader = BitReader(writer.to_bytes())
+        if zeros < MAX_INTEGER_DIGITS:
+            assert reader.elias_gamma() == LARGEST
+        else:
+            with pytest.raises(DecodeError, match="more than 62 digits"):
+                reader.elias_gamma()
 
 
 def test_delta_refuses_a_number_of_digits_beyond_the_limit() -> None:

@@ -61,6 +61,55 @@ def test_random_bits_are_an_array_or_a_decode_error(content, shape):
     assert np.abs(integers).max(initial=0) <= MAX_MAGNITUDE
 
 
+FEW = np.array([[5, 5, -90, 5, 0, 5], [0, 5, 5, 700, 5, 5], [5, 0, -90, 5, 5, 5], [5, 5, 5, 5, 0, 700]])
+FROZEN = {
+    0: "bcb2f436130d7f4a7f1c8cfdc55647d7c0",
+    1: "aaad8d24252c55f2cc",
+    2: "5e26bddcec6ad956b1f1e7",
+    3: "600b53b4d14b7a7d440f13a4",
+}
+
+
+@pytest.mark.parametrize("number", sorted(CODERS))
+def test_the_bytes_are_frozen(number):
+    holes = FEW * (np.arange(6) % 4 > 0) * (np.arange(4) != 2)[:, None] * (FEW != 700) if number in (1, 2) else FEW
+    assert written(CODERS[number], holes).to_bytes().hex() == FROZEN[number]
+
+
+@pytest.mark.parametrize("num_levels", [1, 2, 3, 4, 5, 8, 9, 255, 256])
+def test_a_codebook_of_any_number_of_levels(num_levels):
+    """Also with the least number of entries that is worth it, one fewer of which is not."""
+    levels = np.sort(np.random.default_rng(num_levels).choice(4000, num_levels, replace=False)) - 2000
+    integers = np.resize(levels, 4 * num_levels)
+    assert Codebook().fits(integers)
+    assert not Codebook().fits(integers[:-1])
+    bits = written(Codebook(), integers)
+    assert np.array_equal(Codebook().read(BitReader(bits.to_bytes()), integers.shape), integers)
+    inner = np.array([level for level in range(num_levels) if num_levels > 1])
+    assert len(bits) < 16 * num_levels + 4 * num_levels * (1 + np.log2(num_levels)) + 8 + len(inner) / 2
+
+
+def test_more_levels_than_a_codebook_has_are_not_offered_and_not_read():
+    assert not Codebook().fits(np.resize(np.arange(257), 5000))
+    assert not Codebook().fits(np.zeros(0, dtype=np.int64))
+    for limit, fits in ((MAX_MAGNITUDE, True), (MAX_MAGNITUDE + 1, False)):
+        assert Codebook().fits(np.resize([0, limit], 8)) is fits
+        assert Codebook().fits(np.resize([0, -limit], 8)) is fits
+    bits = BitWriter()
+    bits.elias_delta(257)
+    with pytest.raises(DecodeError, match="at most 256 levels"):
+        Codebook().read(BitReader(bits.to_bytes() + bytes(900)), (5000,))
+
+
+def test_layouts_are_offered_where_there_are_rows_and_zeros():
+    layouts = CODERS[1]
+    assert layouts.fits(np.eye(3, dtype=np.int64))
+    for integers in (np.ones((2, 2)), np.array([0, 1]), np.zeros((0, 2))):
+        assert layouts.fits(integers.astype(np.int64)) is False
+    with pytest.raises(DecodeError, match="rows and columns"):
+        layouts.read(BitReader(bytes(20)), (7,))
+
+
 def test_a_codebook_costs_the_entropy_of_its_levels():
     rng = np.random.default_rng(0)
     levels, odds = np.array([-9000, -40, 0, 13, 2000]), np.array([0.1, 0.2, 0.5, 0.15, 0.05])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from itertools import pairwise, product
 
@@ -58,6 +59,27 @@ def test_every_array_comes_back_in_every_mode(mode, integers, tail):
     assert again.dtype == np.int64
     assert np.array_equal(again, integers)
     assert reader.position == len(bits)
+
+
+def uneven() -> np.ndarray:
+    """Full and empty rows and columns, counts of one to six digits, magnitudes below and above the unary part."""
+    integers = sparse(3, (12, 70), 1.5) * np.random.default_rng(3).integers(1, 40, (12, 70))
+    integers[4], integers[7, :40], integers[:, 9] = 0, -3, 2
+    integers[1], integers[:, 30] = 1, 0
+    return integers
+
+
+FROZEN = {
+    Mode.ROWS: (1955, "b82b038c27bbaf70"),
+    Mode.COLUMNS: (2264, "a6ec476b10aef95e"),
+    Mode.MARGINS: (1996, "f4291c557ec825db"),
+}
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_bits_are_frozen(mode):
+    bits = encode_mode(uneven(), mode)
+    assert (len(bits), hashlib.sha256(packed(bits)).hexdigest()[:16]) == FROZEN[mode]
 
 
 @settings(max_examples=15, deadline=None)
@@ -247,6 +269,56 @@ def test_counts_that_no_support_has_are_refused(rows, columns, what):
 def test_empty_columns_in_use_are_refused():
     with pytest.raises(DecodeError, match="every column in use"):
         CODER.read(BitReader(forged([1, 0], [1, 1, 1], Mode.ROWS)), (2, 3))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(MAX_LINES - 2, 2), (2, MAX_LINES - 2), (1, MAX_LINES - 1)])
+def test_as_many_lines_as_the_limit_allows_come_back(rows, columns):
+    integers = np.zeros((rows, columns), dtype=np.int64)
+    integers[-1, -1], integers[0, -1] = 5, -1
+    assert module._within_limits(integers.shape)
+    assert not module._within_limits((rows + 1, columns))
+    bits = BitWriter()
+    CODER.write(bits, integers)
+    assert np.array_equal(CODER.read(BitReader(bits.to_bytes()), integers.shape), integers)
+
+
+def test_counts_of_any_number_of_digits_come_back():
+    powers = [1 << k for k in range(MAX_LINES.bit_length())]
+    counts = np.array([0, *powers, *[power - 1 for power in powers], 3, 300, 0], dtype=np.int64)
+    encoder, bits = module.ArithmeticEncoder(), BitWriter()
+    module._code_counts(module._Encoding(encoder, np.zeros((1, 1), dtype=bool)), counts)
+    bits.extend(encoder.bits())
+    decoder = module.ArithmeticDecoder(BitReader(bits.to_bytes()))
+    again = module._code_counts(module._Decoding(decoder), np.zeros_like(counts))
+    decoder.finish()
+    assert again.tolist() == counts.tolist()
+
+
+def test_a_quarter_of_the_cells_in_use_is_zero():
+    integers = np.ones((8, 8), dtype=np.int64)
+    for k in range(8):
+        integers[k, k] = integers[k, k - 1] = 0
+    assert CODER.fits(integers)
+    integers[0, 0] = 1
+    assert not CODER.fits(integers)
+
+
+def half_full(counts: list[int], columns: int) -> np.ndarray:
+    """Rows with these counts and columns that are as even as can be."""
+    places = np.concatenate([np.arange(end - count, end) for count, end in zip(counts, np.cumsum(counts), strict=True)])
+    integers = np.zeros((len(counts), columns), dtype=np.int64)
+    integers[np.repeat(np.arange(len(counts)), counts), places % columns] = 1
+    return integers
+
+
+def test_large_arrays_are_worth_trying_when_their_counts_vary_more_than_by_chance():
+    """Mean 50 of 100: a variance of 25 by chance, of which 1.25 times as much is not enough."""
+    for rows, worth in ((50, False), (52, True)):
+        counts = [44, 56] * (rows // 2) + [45, 55] * ((88 - rows) // 2)
+        assert CODER.fits(half_full(counts, 100)) is worth
+        assert CODER.fits(np.ascontiguousarray(half_full(counts, 100).T)) is worth
+    assert CODER.fits(half_full([1024] * 2, 2048)), "of 4,096 entries, and as even as can be"
+    assert not CODER.fits(half_full([1025] * 2, 2049))
 
 
 def test_work_is_bounded(monkeypatch):

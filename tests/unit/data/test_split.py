@@ -20,16 +20,18 @@ def sample(n=40, labels=None):
 
 @example(n=3, fraction=1 / 3, seed=0)
 @given(n=st.integers(2, 300), fraction=st.floats(0.01, 0.99), seed=st.integers(0, 5))
+@example(n=3, fraction=1 / 3, seed=0)
+@example(n=300, fraction=0.29, seed=0)
 def test_every_example_is_in_one_part(n, fraction, seed):
-    try:
-        mask = prior_mask(n, fraction, seed)
-    except InputError:
-        # of the decimal that was written: three times 0.3333333333333333 is less than one
-        assert Decimal(repr(fraction)) * n < 1
+    """The prior part has the size that the decimal says, rounded down: a third of three, written down, is not one."""
+    count = int(Decimal(repr(fraction)) * n)
+    if count == 0:
+        with pytest.raises(InputError, match="examples in both"):
+            prior_mask(n, fraction, seed)
         return
-    assert mask.shape == (n,)
-    assert 0 < mask.sum() < n
-    assert abs(mask.sum() - fraction * n) <= 1
+    mask = prior_mask(n, fraction, seed)
+    assert (mask.shape, mask.dtype) == ((n,), np.bool_)
+    assert mask.sum() == count < n
 
 
 def test_the_decimal_counts():

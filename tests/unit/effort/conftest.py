@@ -8,26 +8,25 @@ import numpy as np
 import pytest
 
 from bitcert import Compressed, Helper, Role, Run, Sample
-from bitcert.compress import run as run_module
 from bitcert.effort import Contender
 from bitcert.evaluate import count_errors
 from bitcert.helper import decode_message, linear_head
 
 
 class Clock:
-    """``time`` for :mod:`bitcert.compress.run`."""
+    """In place of :func:`bitcert.clock.seconds`."""
 
     def __init__(self):
         self.now = 1000.0
 
-    def monotonic(self) -> float:
+    def seconds(self) -> float:
         return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(run_module, "time", clock)
+    monkeypatch.setattr("bitcert.clock.seconds", clock.seconds)
     return clock
 
 

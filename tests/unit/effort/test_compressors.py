@@ -16,10 +16,8 @@ from bitcert.codecs.quantiser import Uniform
 from bitcert.compress import Checkpoint
 from bitcert.effort.difference import TunedDifference, difference_codecs
 from bitcert.effort.plain_codecs import PlainCodecs
-from bitcert.effort.small_network import has_small_network, small_network
 from bitcert.effort.strengths import PerLayerStrengths, menu
 from bitcert.errors import InputError
-from bitcert.helper import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +112,3 @@ def test_differences_are_quantised_sparse_low_rank_and_of_the_last_layer_only(pr
     codecs = difference_codecs(problem[0])
     assert {codec.name for codec in codecs} == {"quantise", "svd", "prune"}
     assert any(codec.selection.layers == (problem[0].weight_layers[-1].weight,) for codec in codecs)
-
-
-def test_the_small_network_has_the_width_that_was_stated():
-    images = Sample(np.zeros((4, 3, 12, 16), np.uint8), np.array([0, 1, 2, 6]), 7, Role.TRAIN, "images")
-    assert has_small_network(images)
-    network = small_network(images, Preprocessing(scale=255.0))
-    assert network.architecture.num_outputs == 7
-    assert not has_small_network(Sample(np.zeros((4, 9), np.float32), images.labels, 7, Role.TRAIN, "rows"))
-    inferred = Sample.from_arrays(images.inputs, images.labels, Role.TRAIN, "images")
-    assert not has_small_network(inferred), "its width would have to be coded"

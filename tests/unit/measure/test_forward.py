@@ -43,9 +43,7 @@ def test_equal_to_dense_matrices(name):
     numbers = [k for k, layer in enumerate(net.network.weight_layers, start=1) if layer.node in measured]
     for b in range(nets.BATCH):
         close(found["layer_cushion"][b], [naive.layer_cushion(*one(net, b), k) for k in numbers])
-        close(
-            found["contraction"][b], [naive.contraction(*one(net, b), node) for node in context.structure.activations]
-        )
+        close(found["contraction"][b], [naive.contraction(*one(net, b), k) for k in numbers])
         logits = naive.run(*one(net, b))[net.architecture.output].flatten().tolist()
         close(found["margin"][b], naive.margin(logits, int(net.labels[b])))
         close(found["output_norm"][b], naive.length(torch.tensor(logits, dtype=torch.float64)))
@@ -98,7 +96,59 @@ def test_contraction_of_relu_is_at_least_one():
     with torch.no_grad():
         layers[0].weight.copy_(torch.eye(2))
     net = nets.from_module(layers, torch.tensor([[3.0, -4.0], [3.0, 4.0], [-4.0, 3.0]]))
-    close(contractions(net.context(), SETTINGS)["contraction"][:, 0], [5 / 3, 1.0, 5 / 3])
+    # the input enters the first layer without an activation
+    close(contractions(net.context(), SETTINGS)["contraction"], [[1.0, 5 / 3], [1.0, 1.0], [1.0, 5 / 3]])
+
+
+def lying(*middle, width=1):
+    """``x`` itself as the value of the first layer, of shape [4, 4], then these modules, then a dense layer."""
+    first = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.ones_(first.weight)
+    x = torch.zeros(1, 1, 4, 4)
+    x[0, 0, 0, 0], x[0, 0, 0, 1], x[0, 0, 2, 2] = 3.0, -4.0, 12.0
+    return nets.from_module(nn.Sequential(first, *middle, nn.Flatten(), nn.Linear(width, 2)), x)
+
+
+@pytest.mark.parametrize(
+    ("middle", "width", "expected"),
+    [
+        ((), 16, 1.0),
+        ((nn.ReLU(),), 16, 13 / 153**0.5),
+        # maxima 3 and 12 of windows that are disjoint
+        ((nn.ReLU(), nn.MaxPool2d(2)), 4, 13 / 153**0.5),
+        # means 3/4 and 12/4, and (3 - 4)/4 and 12/4 without the ReLU
+        ((nn.ReLU(), nn.AvgPool2d(2)), 4, 4 * 13 / 153**0.5),
+        ((nn.AvgPool2d(2),), 4, 4 * 13 / 145**0.5),
+        # one mean of 15/16; the value that feeds the layer has 1 entry
+        ((nn.ReLU(), nn.AdaptiveAvgPool2d(1)), 1, 16 * 13 / 15),
+    ],
+)
+def test_what_pools_between_two_layers_is_part_of_the_contraction(middle, width, expected):
+    """Cushions use the value that feeds a layer, and so does the contraction (Lemma 3): not the ReLU's alone."""
+    close(contractions(lying(*middle, width=width).context(), SETTINGS)["contraction"], [[1.0, expected]])
+
+
+def test_where_branches_meet_the_norms_that_they_are_given_add_up():
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+            self.sum, self.cat = nn.Linear(2, 2, bias=False), nn.Linear(6, 2, bias=False)
+
+        def forward(self, x):
+            a, b = self.a(x), self.b(x)
+            return self.sum(torch.relu(a) + torch.relu(b)) + self.cat(torch.cat([torch.relu(a), b, x], 1))
+
+    module = Joined()
+    with torch.no_grad():
+        module.a.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, -1.0]]))  # (3, -4)
+        module.b.weight.copy_(torch.tensor([[-2.0, 0.0], [0.0, 2.0]]))  # (-6, 8)
+    net = nets.from_module(module, torch.tensor([[3.0, 4.0]]))
+    added = (5 + 10) / (3**2 + 8**2) ** 0.5
+    # the input itself does not change: it counts as it is
+    joined = (5**2 + 10**2 + 5**2) ** 0.5 / (3**2 + 10**2 + 5**2) ** 0.5
+    close(contractions(net.context(), SETTINGS)["contraction"], [[1.0, 1.0, added, joined]])
+    assert net.context().structure.feeds == ((0,), (0,), (1, 2), (0, 1, 2))
 
 
 def test_dead_inputs():
@@ -107,7 +157,7 @@ def test_dead_inputs():
         layers[0].weight.copy_(torch.eye(2))
     net = nets.from_module(layers, torch.tensor([[0.0, 0.0], [-1.0, -2.0], [1.0, 2.0]]))
     found = forward(net.context(), SETTINGS)
-    cushion, contraction = found["layer_cushion"], found["contraction"][:, 0]
+    cushion, contraction = found["layer_cushion"], found["contraction"][:, 1]
     # 0/0 at the zero input; the second layer is fed 0 by both; x/0 is an infinite contraction
     assert cushion.isnan().tolist() == [[True, True], [False, True], [False, False]]
     assert contraction[0].isnan()
@@ -133,9 +183,12 @@ def test_without_labels_there_is_no_margin():
     assert found["output_norm"].isfinite().all()
 
 
-def test_without_activations_there_is_no_contraction():
-    context = nets.build("single").context()
-    assert contractions(context, SETTINGS)["contraction"].shape == (nets.BATCH, 0)
+@pytest.mark.parametrize("name", ["single", "linear_net"])
+def test_without_activations_nothing_is_contracted(name):
+    context = nets.build(name).context()
+    found = contractions(context, SETTINGS)["contraction"]
+    assert found.shape == (nets.BATCH, len(context.structure.layers))
+    assert (found == 1).all()
 
 
 def test_tokens_have_no_norm():

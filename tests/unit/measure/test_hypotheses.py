@@ -132,3 +132,46 @@ def test_margins(positive, expected, percent):
     h = result["margins positive"]
     assert h.holds is expected
     assert percent in h.detail
+
+
+def convolutions(*middle: nn.Module):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), *middle, nn.Flatten(), nn.LazyLinear(3, bias=False))
+    network(torch.ones(2, 1, 8, 8))
+    return found(network, torch.ones(2, 1, 8, 8))["pooling 1-Lipschitz"]
+
+
+@pytest.mark.parametrize(
+    ("middle", "expected", "words"),
+    [
+        ((), True, "no pooling between the layers"),
+        ((nn.ReLU(),), True, "no pooling between the layers"),
+        ((nn.ReLU(), nn.MaxPool2d(2)), True, "counted in the contraction: max_pool2d (max_pool2d)"),
+        ((nn.ReLU(), nn.AvgPool2d(3, 1, padding=1)), True, "counted in the contraction: avg_pool2d (avg_pool2d)"),
+        ((nn.ReLU(), nn.AdaptiveAvgPool2d(2)), True, "counted in the contraction"),
+        # an entry lies in up to 2 x 2 windows: the norm may double
+        (
+            (nn.ReLU(), nn.MaxPool2d(3, 2)),
+            False,
+            "windows overlap, a norm may grow: max_pool2d (max_pool2d) by up to 2",
+        ),
+    ],
+)
+def test_pooling_is_named(middle, expected, words):
+    """The proof of Lemma 3 needs what lies between two layers to make no norm larger."""
+    h = convolutions(*middle)
+    assert h.holds is expected
+    assert words in h.detail
+
+
+def test_pooling_before_the_first_and_after_the_last_layer_concerns_no_contraction():
+    class Outside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(1, 3, 2, bias=False)
+
+        def forward(self, x):
+            return torch.nn.functional.max_pool2d(self.layer(torch.nn.functional.max_pool2d(x, 3, 1)), 5).flatten(1)
+
+    h = found(Outside(), torch.ones(2, 1, 8, 8))["pooling 1-Lipschitz"]
+    assert (h.holds, h.detail) == (True, "no pooling between the layers")

@@ -12,7 +12,7 @@ from torch import nn
 
 from bitcert import Preprocessing, Role, Sample, capture
 from bitcert.errors import InputError
-from bitcert.measure import MeasureSettings, measure, measurement, plan_measure, planning
+from bitcert.measure import MeasureSettings, Reduced, measure, measurement, plan_measure, planning
 from bitcert.measure.producers import PRODUCERS
 
 RNG = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def test_quantities_against_loops_over_examples(profile, model):
             x3 = model[4](torch.relu(x2))
             inputs = [x0, torch.relu(x1), torch.relu(x2)]
             cushions = [float((w @ v).norm() / (w.norm() * v.norm())) for w, v in zip(weights, inputs, strict=True)]
-            contractions = [float(x1.norm() / inputs[1].norm()), float(x2.norm() / inputs[2].norm())]
+            contractions = [1.0, float(x1.norm() / inputs[1].norm()), float(x2.norm() / inputs[2].norm())]
         jacobians = {
             (1, 2): torch.func.jacrev(lambda v: model[2](torch.relu(v)))(x1),
             (1, 3): torch.func.jacrev(lambda v: model[4](torch.relu(model[2](torch.relu(v)))))(x1),
@@ -284,7 +284,7 @@ def test_a_single_layer_has_no_pairs_and_the_rest_runs():
         3 / profile.distribution("layer_cushion", 1).worst ** 2, rel=1e-5
     )
     assert "no interlayer_cushion: no layer feeds another one" in profile.notes
-    assert "no contraction: the network has no activations" in profile.notes
+    assert profile.layers[0].contraction == profile.layers[0].contraction_after == Reduced(1.0, 1.0)
     assert profile.hypotheses[0].holds is None
 
 
@@ -317,7 +317,7 @@ def test_networks_without_relu_are_measured_and_said_to_be():
     network = capture(nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), torch.zeros(2, 5))
     profile = measure(network, toy(), MeasureSettings(draws=1))
     assert profile.network["relu_only"] is False
-    assert len(profile.distributions["contraction"]) == 1
+    assert [d.worst > 1 for d in profile.distributions["contraction"]] == [False, True]
     assert {h.name: h.holds for h in profile.hypotheses}["ReLU activations only"] is False
 
 

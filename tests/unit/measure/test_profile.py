@@ -134,7 +134,8 @@ def test_texts_that_are_not_canonical_are_refused(profile):
     text = profile.to_json()
     content = json.loads(text)
     others = [text + " ", text.rstrip(), json.dumps(content, sort_keys=True), json.dumps(content) + "\n"]
-    others += [text.replace('{"activations"', '{"activations":[],"activations"', 1)]
+    others += [text.replace('{"attenuation"', '{"attenuation":[],"attenuation"', 1)]
+    assert text not in others
     for other in others:
         with pytest.raises(DecodeError):
             StabilityProfile.from_json(other)
@@ -176,7 +177,14 @@ def test_one_distribution_by_place(profile):
         assert profile.distribution("interlayer_cushion", place).label == "1→3"
     assert profile.distribution("margin").label == ""
     assert profile.distribution("noise_sensitivity", "input").label == "input"
-    assert profile.distribution("contraction", profile.activations[1]).label == profile.activations[1]
+    assert profile.distribution("contraction", 2).label == "layer 2"
+
+
+def test_a_profile_of_the_former_format_is_refused_in_one_sentence(profile):
+    """Its contractions are of activations alone and its effective parameters rest on them."""
+    text = profile.to_json().replace('"format":"bitcert-profile-2"', '"format":"bitcert-profile-1"')
+    with pytest.raises(DecodeError, match="pools between two layers; measure the network again"):
+        StabilityProfile.from_json(text)
 
 
 @pytest.mark.parametrize(("quantity", "place"), [("layer_cushon", 1), ("layer_cushion", 9), ("layer_cushion", None)])

@@ -12,11 +12,11 @@ from bitcert.measure.layers import Structure
 from bitcert.measure.profile import Reduced
 from bitcert.measure.reduction import reduce_values
 from bitcert.measure.table import (
+    contractions_after,
     distances_from,
     effective_parameters,
     layer_rows,
     measure_weights,
-    worst_contractions,
 )
 
 
@@ -56,7 +56,7 @@ def distributions(structure):
         "layer_cushion": many("layer_cushion", layers, 0.1, 0.2),
         "minimal_interlayer_cushion": many("minimal_interlayer_cushion", layers, 0.3, 0.4),
         "minimal_interlayer_cushion_unclipped": many("minimal_interlayer_cushion_unclipped", layers, 0.5, 0.6),
-        "contraction": many("contraction", structure.activations, 3.0, 2.0),
+        "contraction": many("contraction", layers, 3.0, 2.0),
         "jacobian_spread": many("jacobian_spread", [f"{i}→{j}" for i, j in structure.pairs], 7.0, 5.0),
     }
 
@@ -99,7 +99,7 @@ def test_tails_of_a_layer_large_enough_for_a_fit():
     network = capture(nn.Sequential(nn.Linear(80, 60), nn.Linear(60, 3)), torch.zeros(2, 80))
     structure = Structure.of(network.architecture)
     large, small = measure_weights(network.architecture, structure, network.parameters, spectra=True)
-    assert large.weight_tail.alpha > 1
+    assert large.weight_tail.density_exponent > 1
     assert 0 < large.weight_tail.ks_distance < 1
     assert large.eigen_tail.num_tail <= 60
     assert large.eigen_tail.xmin <= large.spectrum.singular_values[0] ** 2
@@ -108,10 +108,12 @@ def test_tails_of_a_layer_large_enough_for_a_fit():
     assert small.eigen_tail is None  # three eigenvalues have no tail
 
 
-def test_contraction_of_the_activations_a_layer_reaches(network, structure, rows):
-    # distributions: activations 0, 1, 2 have worst contractions 3, 4, 5
-    assert [row.contraction.worst for row in rows] == [3.0, 5.0, 1.0, 1.0]
-    assert [row.contraction.zeta for row in rows] == [2.0, 4.0, 1.0, 1.0]
+def test_contraction_before_and_after_a_layer(rows):
+    # layers 1 to 4 have the worst contractions 3, 4, 5, 6 before them
+    assert [row.contraction.worst for row in rows] == [3.0, 4.0, 5.0, 6.0]
+    assert [row.contraction.zeta for row in rows] == [2.0, 3.0, 4.0, 5.0]
+    assert [row.contraction_after.worst for row in rows] == [4.0, 5.0, 6.0, 1.0]
+    assert [row.contraction_after.zeta for row in rows] == [3.0, 4.0, 5.0, 1.0]
 
 
 def test_beta_is_the_largest_over_the_pairs_of_a_layer(structure, rows):
@@ -127,8 +129,16 @@ def test_effective_parameters_are_arora_table_1(rows):
     assert first.effective_parameters.worst == pytest.approx(3**2 * 10**2 * 3**2 / (0.1**2 * 0.3**2))
     assert first.effective_parameters.zeta == pytest.approx(2**2 * 8**2 * 3**2 / (0.2**2 * 0.4**2))
     assert first.compression_percent.worst == pytest.approx(100 * first.effective_parameters.worst / 150)
-    assert second.effective_parameters.worst == pytest.approx(5**2 * 11**2 * 3**2 / (1.1**2 * 1.3**2))
-    assert last.effective_parameters.worst == pytest.approx(1 / (3.1**2 * 3.3**2))
+    assert second.effective_parameters.worst == pytest.approx(4**2 * 11**2 * 3**2 / (1.1**2 * 1.3**2))
+    assert last.effective_parameters.worst == pytest.approx(6**2 / (3.1**2 * 3.3**2))
+
+
+def test_erratum_19_the_other_contraction_is_given_beside_it(rows):
+    first, _, _, last = rows
+    after = first.effective_parameters_after
+    assert after.worst == pytest.approx(4**2 * 10**2 * 3**2 / (0.1**2 * 0.3**2))
+    assert after.zeta == pytest.approx(3**2 * 8**2 * 3**2 / (0.2**2 * 0.4**2))
+    assert last.effective_parameters_after.worst == pytest.approx(1 / (3.1**2 * 3.3**2))
 
 
 @pytest.mark.parametrize("place", range(4))
@@ -152,7 +162,7 @@ def test_quantities_that_were_not_measured_leave_gaps(network, structure):
         assert row.frobenius > 0
 
 
-def test_contractions_stop_at_the_next_layer_and_branch(structure):
+def test_contractions_after_stop_at_the_next_layer_and_branch():
     class Branching(nn.Module):
         def __init__(self):
             super().__init__()
@@ -164,10 +174,10 @@ def test_contractions_stop_at_the_next_layer_and_branch(structure):
 
     network = capture(Branching(), torch.zeros(2, 4))
     found = Structure.of(network.architecture)
-    worst = {"relu": 2.0, "sigmoid": 3.0, "tanh": 9.0}
-    contraction = [reduce_values(column(worst[name]), "contraction", name) for name in found.activations]
-    # layer a reaches relu and sigmoid, and tanh only through layer b
-    assert [c.worst for c in worst_contractions(network.architecture, found, contraction)] == [3.0, 9.0, 1.0]
+    assert found.feeds == ((0,), (1,), (1, 2))
+    contraction = [reduce_values(column(worst), "contraction", f"layer {i}") for i, worst in ((1, 1), (2, 3), (3, 2))]
+    # layer a feeds b and c, layer b feeds c only
+    assert [c.worst for c in contractions_after(found, contraction)] == [3.0, 2.0, 1.0]
 
 
 def test_distances_from_initial_weights(network, structure):

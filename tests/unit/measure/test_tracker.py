@@ -71,7 +71,7 @@ def test_three_lines_in_a_training_loop(model, sample, path):
     cushions = [record.values["layer_cushion"]["median"] for record in tracker.history()]
     assert all(len(values) == 3 for values in cushions)
     assert len(set(cushions)) == 3, "the weights moved"
-    assert tracker.labels["contraction"] == ("relu", "relu_1")
+    assert tracker.labels["contraction"] == ("layer 1", "layer 2", "layer 3")
     assert set(tracker.history()[0].values) == set(tracker.labels)
 
 
@@ -166,7 +166,7 @@ def test_one_line_an_epoch_that_can_be_read_while_training(model, sample, path):
     tracker.update(0)
     size = path.stat().st_size
     header, record = map(json.loads, path.read_text().splitlines())
-    assert header["format"] == "bitcert-track-1"
+    assert header["format"] == "bitcert-track-2"
     assert len(header["identity"]) == 64
     assert header["labels"]["layer_cushion"] == ["layer 1", "layer 2", "layer 3"]
     assert record["epoch"] == 0
@@ -174,6 +174,14 @@ def test_one_line_an_epoch_that_can_be_read_while_training(model, sample, path):
     tracker.update(1)
     assert path.stat().st_ino == inode, "appended, not written anew"
     assert path.stat().st_size > size
+
+
+def test_a_file_of_the_former_format_is_refused(model, sample, path):
+    """Its contractions are of activations alone: no line may follow them."""
+    Tracker(model, sample, path).update(0)
+    path.write_text(path.read_text().replace("bitcert-track-2", "bitcert-track-1"))
+    with pytest.raises(InputError, match="earlier version, whose contractions leave out what pools"):
+        Tracker(model, sample, path)
 
 
 @pytest.mark.parametrize("cut", [1, 20, "header"])
@@ -291,7 +299,7 @@ def test_a_sample_without_labels_and_a_network_without_activations(sample, path)
     tracker = Tracker(nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), unlabelled, path)
     record = tracker.update(0)
     assert "margin" not in record.values
-    assert "contraction" not in record.values
+    assert record.values["contraction"]["worst"] == (1.0,)
     assert record.values["output_norm"]["median"][0] > 0
 
 

@@ -392,3 +392,19 @@ def test_pretrained_lenet_agrees_with_eager():
     x = normal(3, 1, 28, 28, seed=4).abs()
     assert torch.allclose(network(x), net(x), rtol=0, atol=1e-5 * float(net(x).detach().abs().max()))
     assert network.num_parameters == 431_080
+
+
+@pytest.mark.parametrize("name", [*sorted(NETWORKS), "text"])
+def test_every_network_also_computes_in_float64(name):
+    if name == "text":
+        net, example = seeded(TextClassifier), torch.randint(0, 11, (4, 6), generator=torch.Generator().manual_seed(2))
+    else:
+        net, example = build(name)
+    network = capture(net, example)
+    values = {key: value.double() for key, value in network.parameters.items()}
+    x = example if name == "text" else example.double()
+    double = network.architecture.forward(x, values)
+    single = network(example)
+    assert double.dtype == torch.float64
+    assert torch.allclose(double, single.double(), rtol=0, atol=1e-5 * float(single.detach().abs().max()))
+    assert not torch.equal(double, single.double()), "more digits than float32 has"

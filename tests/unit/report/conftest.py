@@ -14,21 +14,28 @@ def _make(errors: int = 7920, samples: int = 60000, delta: float = 0.05, **chang
     sections = changes.get("sections", (("header", 8), ("choices", 24), ("head", 2903), ("biases", 289)))
     bits = sum(size for _, size in sections)
     bound = occam_bound(errors, samples, bits, delta)
+    helper_sections = changes.get("helper_sections", (("problem", 9), ("preprocessing", 18), ("architecture", 400)))
+    charged = bits + sum(size for _, size in helper_sections)
     fields: dict[str, Any] = {
         "bound": bound.binomial,
+        "self_contained": occam_bound(errors, samples, charged, delta).binomial if helper_sections else 1.0,
         "delta": delta,
         "errors": errors,
         "near_ties": 2,
+        "rounding": 1,
         "samples": samples,
         "message_bits": bits,
         "certifies": "compressed",
         "theorem": "Arora, Ge, Neyshabur & Zhang 2018, Theorem 2.1",
         "bounds": {"hoeffding": bound.hoeffding, "binomial": bound.binomial, "kl_chernoff": bound.kl_chernoff},
         "sections": sections,
+        "helper_sections": helper_sections,
         "delta_ledger": (("occam-binomial", delta),),
         "decision_rule": {"dtype": "float32", "batch_size": 1000, "tolerance": 1e-5},
         "data": {"name": "leaves", "hash": "ab" * 32, "num_classes": 10, "shape": [1, 28, 28]},
         "helper": {"input_shape": [1, 28, 28], "architecture": None, "hash": "cd" * 32},
+        "commitment": {"hash": "12" * 32, "num_classes": 10, "architectures": [], "weights": []},
+        "conditions": ("the examples were drawn so", "for `bound` only: the helper was fixed before"),
         "message": {"file": "message.bin", "sha256": "ef" * 32},
         "description": "integer head on fixed features",
         "holdout": None,

@@ -31,7 +31,7 @@ def _distributions(depth: int, pairs: list[tuple[int, int]], rng: np.random.Gene
         "minimal_interlayer_cushion_unclipped": several("minimal_interlayer_cushion_unclipped", layers, 0.1, 0.9),
         "interlayer_cushion": several("interlayer_cushion", arrows, 0.1, 0.9),
         "jacobian_spread": several("jacobian_spread", arrows, 1, 3),
-        "contraction": several("contraction", [f"relu_{i}" for i in range(1, depth)], 1.1, 2.1),
+        "contraction": several("contraction", layers, 1.1, 2.1),
         "smoothness": several("smoothness", arrows, 0.01, 0.3),
         "smoothness_gaussian": several("smoothness_gaussian", arrows, 0.01, 0.2),
         "noise_sensitivity": several("noise_sensitivity", ["input", *layers], 1, 3),
@@ -40,8 +40,8 @@ def _distributions(depth: int, pairs: list[tuple[int, int]], rng: np.random.Gene
 
 
 def _row(index: int, distributions: dict, last: bool) -> LayerRow:
-    def reduced(quantity: str) -> Reduced:
-        found = distributions[quantity][index - 1]
+    def reduced(quantity: str, place: int = index) -> Reduced:
+        found = distributions[quantity][place - 1]
         return Reduced(found.worst, found.zeta_value)
 
     return LayerRow(
@@ -66,10 +66,12 @@ def _row(index: int, distributions: dict, last: bool) -> LayerRow:
         minimal_cushion=reduced("minimal_interlayer_cushion"),
         minimal_cushion_unclipped=reduced("minimal_interlayer_cushion_unclipped"),
         beta=Reduced(1.0, 1.0),
-        contraction=Reduced(1.0, 1.0) if last else reduced("contraction"),
+        contraction=reduced("contraction"),
+        contraction_after=Reduced(1.0, 1.0) if last else reduced("contraction", index + 1),
         distance_frobenius=None,
         distance_21=None,
         effective_parameters=Reduced(450.0 * index, 400.0 * index),
+        effective_parameters_after=Reduced(500.0 * index, 425.0 * index),
         compression_percent=Reduced(75.0 * index, 66.0 * index),
     )
 
@@ -104,7 +106,6 @@ def make_profile(depth: int = 3, *, twin: bool = False, name: str = "leaves", **
         "settings": MeasureSettings(zeta=0.05, noise_levels=(0.1, 0.5)).describe(),
         "layers": tuple(_row(i, distributions, i == depth) for i in range(1, depth + 1)),
         "pairs": tuple(pairs),
-        "activations": tuple(f"relu_{i}" for i in range(1, depth)),
         "distributions": distributions,
         "attenuation": _curves(depth, (0.1, 0.5)),
         "spectra": tuple(

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from bitcert.compress.run import Candidate
+from bitcert.conditions import NOT_MET
 from bitcert.errors import InputError
 from bitcert.report import render_report
 from bitcert.report.terminal import terminal_summary
@@ -164,7 +165,7 @@ def test_sentence_stands_first_and_promises_are_limited(make_certificate):
     page = Page(render_report(certificate))
     headings = re.findall(r"<h1>(.*?)</h1>", render_report(certificate))
     assert headings == [certificate.sentence]
-    for phrase in ("i.i.d.", "about the compressed network", "drawing the training examples", "Benchmarks are"):
+    for phrase in ("i.i.d.", "about the compressed network", "drawing the training examples", "What it rests on"):
         assert phrase in page.text
     assert "bitcert verify certificate.json" in page.text
     assert certificate.theorem in page.text
@@ -178,10 +179,24 @@ def test_original_network_is_not_called_compressed(make_certificate):
     assert "about the compressed network" not in text
 
 
-@pytest.mark.parametrize(("name", "expected"), [("Fashion-MNIST", True), ("digits", True), ("leaves", False)])
-def test_a_benchmark_is_called_an_illustration(make_certificate, name, expected):
-    text = Page(render_report(make_certificate(data={"name": name}))).text
-    assert ("bears the name of a public benchmark" in text) is expected
+def test_every_condition_is_on_the_page_and_one_that_does_not_hold_stands_out(make_certificate):
+    conditions = ("first <b>", "for `bound` only: the helper was fixed", f"{NOT_MET}this is a benchmark")
+    html = render_report(make_certificate(conditions=conditions))
+    text = Page(html).text
+    assert "first <b>" in text
+    assert "the helper was fixed (the self-contained bound does without this)" in text
+    assert f"<strong>{NOT_MET}this is a benchmark</strong>" in html
+
+
+def test_the_self_contained_bound_stands_beside_the_other(make_certificate):
+    certificate = make_certificate(self_contained=0.2612001)
+    rows = Page(render_report(certificate)).rows
+    assert ["self-contained bound", "26.13 %"] in rows
+    assert ["description of the helper", "427 bits"] in rows
+    assert ["architecture", "400"] in rows
+    unknown = Page(render_report(make_certificate(helper_sections=()))).rows
+    assert ["description of the helper", "code of unknown length"] in unknown
+    assert ["self-contained bound", "100.00 % (vacuous)"] in unknown
 
 
 def test_bounds_are_rounded_up(make_certificate):

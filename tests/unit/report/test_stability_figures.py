@@ -135,13 +135,13 @@ def test_the_twin_stands_behind_the_network():
 
 def test_histograms_are_densities():
     profile = make_profile(3, twin=True)
-    _, axes = plot_distribution(profile, "contraction", "relu_2")
+    _, axes = plot_distribution(profile, "contraction", 2)
     for patch in axes.patches:
         heights, edges, _ = patch.get_data()
         assert float(np.sum(heights * np.diff(edges))) == pytest.approx(1.0)
     assert axes.get_xlabel() == "activation contraction"
-    assert axes.get_title(loc="left") == "relu_2"
-    worst = profile.distribution("contraction", "relu_2").worst
+    assert axes.get_title(loc="left") == "layer 2"
+    worst = profile.distribution("contraction", 2).worst
     assert texts(axes) == [f"worst: {worst:.3g}"]
 
 
@@ -158,8 +158,8 @@ def test_values_over_decades_are_on_a_logarithmic_axis():
 
 @pytest.mark.parametrize("values", [[1.0] * 60, [math.nan] * 60, [math.inf] * 60, [1.0, 1.0 + 1e-16]])
 def test_distributions_that_have_no_histogram_of_their_own(values):
-    column = (reduce_values(np.array(values), "contraction", "relu"),)
-    figure, axes = plot_distribution(make_profile(2, distributions={"contraction": column}), "contraction", "relu")
+    column = (reduce_values(np.array(values), "contraction", "layer 1"),)
+    figure, axes = plot_distribution(make_profile(2, distributions={"contraction": column}), "contraction", 1)
     assert "<svg" in draw(figure)
     assert axes.get_xlabel()
 
@@ -180,16 +180,17 @@ def test_four_distributions_of_a_layer():
     titles = [panel.get_xlabel() for panel in axes]
     assert titles[0] == "layer cushion"
     assert titles[1] == "minimal interlayer cushion (unclipped)"
-    assert titles[2] == "activation contraction, relu_1"
+    assert titles[2] == "activation contraction, before the layer"
     pairs = {"1 to 2": "1→2", "1 to 3": "1→3"}
     worst = max(pairs, key=lambda name: profile.distribution("smoothness", pairs[name]).worst)
     assert titles[3] == f"interlayer smoothness, 1/ρ, {worst}"
     assert "clip at 1/√h" in texts(axes[1])
 
 
-def test_the_last_layer_has_no_activation_and_no_pair():
-    _, axes = plot_four_distributions(make_profile(3), 3)
-    assert texts(axes[2]) == ["no activation follows this layer"]
+def test_the_last_layer_has_a_contraction_before_it_and_no_pair():
+    profile = make_profile(3)
+    _, axes = plot_four_distributions(profile, 3)
+    assert texts(axes[2]) == [f"worst: {profile.distribution('contraction', 3).worst:.3g}"]
     assert texts(axes[3]) == ["nothing measured"]
     profile = make_profile(3)
     del profile.distributions["contraction"]

@@ -43,7 +43,7 @@ def undrawn(monkeypatch):
 
 @pytest.fixture
 def one_drawn(monkeypatch):
-    """Pages with one picture, which bears names of layers and activations."""
+    """Pages with one picture, which bears names of layers."""
     monkeypatch.setattr(module, "_drawings", lambda profile: [module._histogram(profile, 1, "distributions-1")])
 
 
@@ -99,6 +99,7 @@ def test_the_sentences_hold_the_profiles_numbers(profile):
     assert "1/ρ = 0.02, number 3 in size of 3 draws (the 95 % quantile)" in told["Interlayer smoothness"]
     assert "it is 0.015" in told["Interlayer smoothness"]
     assert "is 2,700 where there are 1,860" in told["Effective parameters"]
+    assert told["Effective parameters"].endswith("as the proof does; with the one after each layer it is 3,000.")
     assert "Skipped examples" not in told
     assert headline(profile).startswith("Noise stability of leaves on leaves: noise of 10 %")
 
@@ -111,7 +112,9 @@ def test_the_tables_of_layers(text, profile):
     row = profile.layers[1]
     worst, zeta = row.layer_cushion.worst, row.layer_cushion.zeta
     assert samples[0][2] == f"{worst:.3g} / {zeta:.3g}"
-    assert samples[0][-2:] == ["900 / 800", "150 / 132"]
+    assert samples[0][-3:] == ["900 / 800", "1,000 / 850", "150 / 132"]
+    for place, own in ((6, row.contraction), (7, row.contraction_after)):
+        assert samples[0][place] == f"{own.worst:.3g} / {own.zeta:.3g}"
 
 
 def test_hypotheses_are_printed_with_their_answer(text):
@@ -143,7 +146,6 @@ def hostile_profile() -> StabilityProfile:
         sample={**profile.sample, "name": HOSTILE, "content_hash": HOSTILE},
         settings={**profile.settings, HOSTILE: HOSTILE},
         layers=layers,
-        activations=(HOSTILE,),
         distributions=distributions,
         hypotheses=(Hypothesis(HOSTILE, True, HOSTILE),),
         notes=(HOSTILE, "a\x1b[31m\u202eb\x00"),
@@ -201,6 +203,8 @@ def test_a_profile_of_which_little_was_measured(undrawn):
             minimal_cushion_unclipped=nothing,
             beta=nothing,
             contraction=nothing,
+            contraction_after=nothing,
+            effective_parameters_after=nothing,
             effective_parameters=nothing,
             compression_percent=nothing,
             stable_rank=None,
@@ -221,9 +225,7 @@ def test_a_profile_of_which_little_was_measured(undrawn):
 
 def test_no_layers_at_all():
     bare = make_profile(1)
-    bare = replace(
-        bare, layers=(), distributions={}, attenuation=(), spectra=(), pairs=(), activations=(), smoothness=None
-    )
+    bare = replace(bare, layers=(), distributions={}, attenuation=(), spectra=(), pairs=(), smoothness=None)
     assert list(stability_files(bare)) == ["report.html"]
 
 
@@ -239,7 +241,7 @@ def test_skipped_examples_are_reported():
     profile = make_profile(3)
     dead = tuple(replace(d, skipped=k) for k, d in enumerate(profile.distributions["contraction"]))
     told = dict(explain(replace(profile, distributions={**profile.distributions, "contraction": dead})))
-    assert "contraction: 1" in told["Skipped examples"]
+    assert "contraction: 2" in told["Skipped examples"]
 
 
 def test_a_part_of_a_sample_is_called_one(profile):
@@ -266,7 +268,7 @@ def test_the_terminals_table(profile, width):
     lines = [line.split() for line in shown.splitlines()]
     row = profile.layers[2]
     expected = ["3", "linear_3", "600", f"{row.layer_cushion.worst:.3g}", f"{row.minimal_cushion.worst:.3g}"]
-    assert [*expected, "1", "1,350", "225"] in lines
+    assert [*expected, f"{row.contraction.worst:.3g}", "1,350", "225"] in lines
     assert "bias_free: does not hold (3 layers have a bias)" in shown
     assert "smoothness: holds" in shown
     assert "dead inputs: not measured" in shown

@@ -8,7 +8,8 @@ helper string (remark (i)): the error of the projection is relative to ``||A - A
 by ``||A||_F / ||A - A_init||_F`` and nothing else changes.
 
 Measures all. The proof needs ``J^{i,j} x^i = x^j``, which a bias breaks; the paper's remark that biases have "no effect
-on any calculations" (section 1) is not right for Lemma 3, so "bias-free" is a condition here.
+on any calculations" (section 1) is not right for Lemma 3, so "bias-free" is a condition here. Pooling between layers is
+part of the activation ``phi`` and of its contraction; the proof covers it where it makes no norm larger.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bitcert.bounds.inputs import BoundInputs, LayerInputs
+from bitcert.bounds.inputs import BoundInputs, LayerInputs, LayerStability
 from bitcert.bounds.logs import log
 from bitcert.bounds.value import Absent, Condition, Ingredient, need, needs, outside
 from bitcert.measure import Reduced
+from bitcert.measure.hypotheses import POOLING_1_LIPSCHITZ
 
 SMOOTHNESS = "interlayer smoothness ρ_δ ≥ 3d"
 
@@ -45,7 +47,9 @@ class LayerTerms:
 
     Attributes:
         name, actual: of the weight, and its entries.
-        cushion, minimal, contraction, beta, window: ``mu_i``, ``mu_{i->}``, ``c_i``, ``beta_i``, ``ceil(kappa/s)^2``.
+        cushion, minimal, contraction, beta, window: ``mu_i``, ``mu_{i->}``, ``c_i`` before the layer, ``beta_i``,
+            ``ceil(kappa/s)^2``.
+        contraction_after: ``c_i`` after the layer, where the profile has it.
     """
 
     name: str
@@ -55,6 +59,7 @@ class LayerTerms:
     contraction: float
     beta: float
     window: float
+    contraction_after: float | None = None
 
     @property
     def inverse(self) -> float:
@@ -103,7 +108,13 @@ def _terms(layer: LayerInputs, variant: Variant) -> LayerTerms:
         contraction=value(found.contraction, "activation contraction"),
         beta=value(found.beta, "spread of the Jacobians"),
         window=math.log(layer.window),
+        contraction_after=_after(found, variant),
     )
+
+
+def _after(found: LayerStability, variant: Variant) -> float | None:
+    value = found.contraction_after.zeta if variant is Variant.ZETA else found.contraction_after.worst
+    return None if value is None or not 0 < value < math.inf else math.log(value)
 
 
 def _log_of(value: float | None, words: str, layer: str, variant: Variant) -> float:
@@ -113,13 +124,41 @@ def _log_of(value: float | None, words: str, layer: str, variant: Variant) -> fl
         hint = "" if variant is Variant.ZETA else "; the row with outliers left out may have a value"
         raise outside(f"does not apply: the {words} of {layer} is 0 on this sample{hint}")
     if math.isinf(value):
-        raise outside(f"does not apply: the {words} of {layer} is infinite, its activations are 0 for some example")
+        raise outside(f"does not apply: the {words} of {layer} is infinite, what feeds it is 0 for some example")
     return math.log(value)
+
+
+def log_layer_epsilons(inputs: BoundInputs, found: Stability) -> tuple[float, list[float]]:
+    """``ln eps``, and ``ln eps_i = ln(eps mu_i mu_{i->} / (6 c d))``: the error that Lemma 3 lets each layer make.
+
+    ``eps = gamma / (sqrt 2 max ||f||)``, at most 1, moves no margin by more than ``gamma``; infinite for a layer that
+    did not move (``init``).
+    """
+    epsilon = min(0.0, math.log(inputs.gamma) - math.log(2) / 2 - log_output(inputs))
+    divisor = math.log(6) + found.contraction + math.log(inputs.depth)
+    return epsilon, [epsilon - layer.inverse / 2 - divisor for layer in found.layers]
+
+
+def log_output(inputs: BoundInputs) -> float:
+    """``ln max ||f||``.
+
+    Raises:
+        NotComputed: every output is 0.
+    """
+    if inputs.sample.largest_output == 0:
+        raise outside("does not apply: every output is 0")
+    return math.log(inputs.sample.largest_output)
 
 
 def stability_conditions(inputs: BoundInputs, variant: Variant) -> tuple[Condition, ...]:
     """Hypotheses of Lemma 3 and Theorems 4.1 and 5.1 apart from the kind of layers."""
-    names = ("ReLU activations only", "bias-free", "chain of layers", "every weight layer measured")
+    names = (
+        "ReLU activations only",
+        "bias-free",
+        POOLING_1_LIPSCHITZ,
+        "chain of layers",
+        "every weight layer measured",
+    )
     return (
         *(inputs.hypothesis(name) for name in names),
         _smoothness(inputs, variant),
@@ -157,6 +196,7 @@ def stability_ingredients(inputs: BoundInputs, variant: Variant, found: Stabilit
         "d": inputs.depth,
         "contraction": math.exp(found.contraction),
         "contractions": tuple(getattr(p.contraction, pick) for p in profiles),
+        "contractions_after": tuple(getattr(p.contraction_after, pick) for p in profiles),
         "layer_cushions": tuple(getattr(p.cushion, pick) for p in profiles),
         "minimal_interlayer_cushions": tuple(getattr(p.minimal_cushion, pick) for p in profiles),
     }

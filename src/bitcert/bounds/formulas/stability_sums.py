@@ -2,7 +2,9 @@
 
 * Theorem 4.1: ``c^2 d^2 max ||f||^2 / gamma^2 * sum 1 / (mu_i^2 mu_{i->}^2)``, fully connected.
 * Theorem 5.1: the same with ``beta_i^2 ceil(kappa_i/s_i)^2`` in the numerator; equal for fully connected layers.
-* Table 1: ``c_i^2 beta_i^2 ceil(kappa_i/s_i)^2 / (mu_i^2 mu_{i->}^2)`` of each layer, everything else left out.
+* Table 1: ``c_i^2 beta_i^2 ceil(kappa_i/s_i)^2 / (mu_i^2 mu_{i->}^2)`` of each layer, everything else left out. The
+  paper does not say whether ``c_i`` is of the activation before or after the layer (THEORY erratum 19); the proof of
+  Lemma 3 uses the one before, and so does the row, with the other sum beside it.
 * Lemma 3: the numbers that Matrix-Project keeps, ``sum k_i``, with the ``eps`` of Theorem 4.1's proof,
   ``eps = gamma / (sqrt 2 max ||f||)``, which moves no margin by more than ``gamma``.
 
@@ -12,13 +14,15 @@ Measures: the cushions are minima over a sample, and ``O~`` hides constants and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from bitcert.bounds.formulas.noise_stability import (
     Stability,
     Variant,
     dead_notes,
+    log_layer_epsilons,
+    log_output,
     outlier_ingredients,
     outlier_note,
     stability_conditions,
@@ -27,12 +31,13 @@ from bitcert.bounds.formulas.noise_stability import (
 )
 from bitcert.bounds.inputs import BoundInputs
 from bitcert.bounds.logs import log, log_sum
-from bitcert.bounds.value import BoundValue, Ingredient, LayerValue, outside
+from bitcert.bounds.value import MAX_LOG, BoundValue, Ingredient, LayerValue
 from bitcert.codecs.projection_tail import num_projections, tail_constant
 
 StabilitySum = Callable[[BoundInputs, Variant], BoundValue]
 
 _SMALLEST_EPSILON = 1e-5
+_SAME = 1e-9
 
 
 def theorem41(inputs: BoundInputs, variant: Variant) -> BoundValue:
@@ -52,10 +57,26 @@ def theorem51(inputs: BoundInputs, variant: Variant) -> BoundValue:
 
 
 def table1(inputs: BoundInputs, variant: Variant) -> BoundValue:
-    """Table 1's effective parameters, added up."""
+    """``sum c_i^2 beta_i^2 ceil(kappa_i/s_i)^2 / (mu_i^2 mu_{i->}^2)``: Table 1's effective parameters, added up.
+
+    ``c_i`` is the contraction before layer ``i``, as the proof of Lemma 3 uses it; with the one after it: a note.
+    """
     found = stability_of(inputs, variant)
-    logs = [2 * (layer.contraction + layer.beta) + layer.window + layer.inverse for layer in found.layers]
-    return _row(inputs, variant, found, logs, _spread(inputs, found), spread=True)
+    rest = [2 * layer.beta + layer.window + layer.inverse for layer in found.layers]
+    logs = [own + 2 * layer.contraction for own, layer in zip(rest, found.layers, strict=True)]
+    value = _row(inputs, variant, found, logs, _spread(inputs, found), spread=True)
+    others = [layer.contraction_after for layer in found.layers]
+    known = [other for other in others if other is not None]
+    if len(known) < len(others):
+        return value
+    after = [own + 2 * other for own, other in zip(rest, known, strict=True)]
+    note = f"with the contraction after each layer instead: {math.exp(min(log_sum(after), MAX_LOG)):.4g} (erratum 19)"
+    same = math.isclose(log_sum(after), value.log or 0.0, abs_tol=_SAME)
+    return replace(
+        value,
+        ingredients={**value.ingredients, "log_layers_with_contraction_after": _finite(after)},
+        notes=value.notes if same else (*value.notes, note),
+    )
 
 
 def lemma3(inputs: BoundInputs, variant: Variant) -> BoundValue:
@@ -66,17 +87,15 @@ def lemma3(inputs: BoundInputs, variant: Variant) -> BoundValue:
     """
     inputs.require_dense("Lemma 3")
     found = stability_of(inputs, variant)
-    epsilon = min(0.0, math.log(inputs.gamma) - math.log(2) / 2 - _log_output(inputs))
-    divisor = math.log(6) + found.contraction + math.log(inputs.depth)
     log_inverse_eta = 2 * (math.log(inputs.m * inputs.depth * inputs.width) - math.log(inputs.delta))
-    epsilons = [epsilon - layer.inverse / 2 - divisor for layer in found.layers]
+    epsilon, epsilons = log_layer_epsilons(inputs, found)
     content: dict[str, Ingredient] = {
         **_scale(inputs),
         "h": inputs.width,
         "delta": inputs.delta,
         "epsilon": math.exp(epsilon),
         "log_inverse_eta": log_inverse_eta,
-        "log_layer_epsilons": tuple(value if math.isfinite(value) else None for value in epsilons),
+        "log_layer_epsilons": _finite(epsilons),
     }
     value = _row(inputs, variant, found, [_log_projections(own, log_inverse_eta) for own in epsilons], content)
     return replace(value, log_printed=log_sum([math.log(log_inverse_eta) - 2 * own for own in epsilons]))
@@ -94,15 +113,13 @@ def _log_projections(log_epsilon: float, log_inverse_eta: float) -> float:
     return math.log(math.log(2) + log_inverse_eta) + constant - 2 * log_epsilon
 
 
-def _log_output(inputs: BoundInputs) -> float:
-    if inputs.sample.largest_output == 0:
-        raise outside("does not apply: every output is 0")
-    return math.log(inputs.sample.largest_output)
+def _finite(logs: Sequence[float]) -> tuple[float | None, ...]:
+    return tuple(value if math.isfinite(value) else None for value in logs)
 
 
 def _factor(inputs: BoundInputs, found: Stability) -> float:
     """``ln(c^2 d^2 max ||f||^2 / gamma^2)``."""
-    return 2 * (found.contraction + math.log(inputs.depth) + _log_output(inputs) - math.log(inputs.gamma))
+    return 2 * (found.contraction + math.log(inputs.depth) + log_output(inputs) - math.log(inputs.gamma))
 
 
 def _scale(inputs: BoundInputs) -> dict[str, Ingredient]:

@@ -22,7 +22,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from bitcert.bounds.ingredients.graph import Graph, number, refusal
@@ -32,8 +31,9 @@ from bitcert.bounds.value import Absent
 from bitcert.linear import LayerMap, operator_norm
 from bitcert.linear.lanczos import largest_singular_value
 from bitcert.measure.layers import ACTIVATIONS, Structure
+from bitcert.measure.pooling import POOLING, pooling_growth
 from bitcert.network import Architecture, Node
-from bitcert.network.operations import OPERATIONS, WEIGHT_OPERATIONS
+from bitcert.network.operations import WEIGHT_OPERATIONS
 from bitcert.network.shapes import INPUT
 
 _STATEMENT = "the Lipschitz recursion is for linear maps, 1-Lipschitz functions and additions"
@@ -230,28 +230,8 @@ def _product(graph: Graph, node: Node) -> float:
     return max(norms) if copies <= 1 else math.sqrt(math.fsum(norm**2 for norm in norms))
 
 
-def _average(graph: Graph, node: Node) -> float:
-    """Schur's test: a map with non-negative entries grows at most by ``sqrt(largest row sum * largest column sum)``."""
-    ones = torch.ones(1, 1, *graph.shape(node.inputs[0])[1:], dtype=torch.float64, requires_grad=True)
-    with torch.enable_grad():
-        rows = OPERATIONS[node.op].run([ones], node.attributes, 1)
-        (columns,) = torch.autograd.grad(rows.sum(), ones)
-    return math.sqrt(float(rows.detach().max()) * float(columns.max()))
-
-
-def _largest(graph: Graph, node: Node) -> float:
-    """Max pooling: ``sqrt`` of the most windows that one entry lies in."""
-    sizes, outputs = graph.shape(node.inputs[0])[1:], graph.shape(node.name)[1:]
-    settings = [node.attributes[name] for name in ("kernel_size", "stride", "padding", "dilation")]
-    axes = zip(sizes, outputs, *(s for s in settings if isinstance(s, tuple)), strict=True)
-    return math.sqrt(math.prod(_coverage(*axis) for axis in axes))
-
-
-def _coverage(size: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """Most windows along one axis that a place lies in."""
-    places = torch.arange(outputs)[:, None] * stride - padding + torch.arange(kernel)[None] * dilation
-    real = places[(places >= 0) & (places < size)]
-    return int(torch.bincount(real).max()) if real.numel() else 1
+def _pooling(graph: Graph, node: Node) -> float:
+    return pooling_growth(graph.architecture, node)
 
 
 _FACTORS: Mapping[str, Callable[[Graph, Node], float]] = {
@@ -266,12 +246,7 @@ _FACTORS: Mapping[str, Callable[[Graph, Node], float]] = {
     "matmul": _product,
     "expand": _spread,
     "repeat": _spread,
-    "max_pool1d": _largest,
-    "max_pool2d": _largest,
-    "avg_pool1d": _average,
-    "avg_pool2d": _average,
-    "adaptive_avg_pool1d": _average,
-    "adaptive_avg_pool2d": _average,
+    **dict.fromkeys(sorted(POOLING - {"mean", "amax"}), _pooling),
 }
 
 

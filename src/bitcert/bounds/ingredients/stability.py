@@ -8,6 +8,7 @@ stranger is NOT shown to be true by any of this.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,7 +129,31 @@ def _of_layer(profile: StabilityProfile, row: LayerRow) -> LayerStability | Abse
     if not any(name in profile.distributions for name in QUANTITIES[:3]):
         why = f"needs a profile with {', '.join(QUANTITIES[:3])}: they were not measured for layer {row.index}"
         return Absent(Status.NEEDS, why)
-    return LayerStability(row.layer_cushion, row.minimal_cushion, row.contraction, row.beta)
+    return LayerStability(
+        cushion=row.layer_cushion,
+        minimal_cushion=row.minimal_cushion,
+        contraction=row.contraction,
+        beta=row.beta,
+        contraction_after=row.contraction_after,
+        largest_cushion=_largest_cushion(profile, row),
+        largest_minimal_cushion=_largest_minimal_cushion(profile, row),
+    )
+
+
+def _largest_cushion(profile: StabilityProfile, row: LayerRow) -> float | None:
+    found = profile.distributions.get("layer_cushion")
+    return None if found is None else found[row.index - 1].maximum
+
+
+def _largest_minimal_cushion(profile: StabilityProfile, row: LayerRow) -> float | None:
+    """``min(sqrt h_i, min over j > i of max over the sample of mu_{i,j})``: definition 5.5 of Zhang 2020 as printed."""
+    found = profile.distributions.get("interlayer_cushion")
+    if found is None:
+        return None
+    pairs = zip(profile.pairs, found, strict=True)
+    largest = [own.maximum for (i, _), own in pairs if i == row.index]
+    known = [value for value in largest if value is not None]
+    return min([math.sqrt(row.channels), *known]) if len(known) == len(largest) else None
 
 
 def _smoothness(profile: StabilityProfile, depth: int) -> Condition | Absent:

@@ -1,20 +1,24 @@
 """Heavy-tailed weights (Shin 2021): Theorem 2, Proposition 1.2 and the stable rank of section 5.3.
 
     Theorem 2    sum_i k_i                                       k_i entries kept, the others become Gaussian noise
-    Prop. 1.2    P(X >= k) <= (n p / k)^k ((1 - p) / (1 - k/n))^(n - k),       p = (w_m / tau)^alpha
+    Prop. 1.2    P(X >= k) <= (n p / k)^k ((1 - p) / (1 - k/n))^(n - k),       p = (w_m / tau)^(alpha - 1)
     section 5.3  sum_i ||A^i||_F^2 / ||A^i||_2^2,                              sqrt(stable rank) <= 1 / mu_i
 
 The threshold ``tau_i`` is one standard deviation of the layer, as in Appendix E, and an entry is kept where
 ``|w - mean| > tau`` (THEORY section 3.2); the paper compares ``w`` itself, so that every negative weight is replaced:
-that count is ``log_printed``. *At gamma*, ``tau_i`` is instead what Proposition 1.1 as printed allows for the error
-that Lemma 2.2 asks of the layer, ``epsilon_i = epsilon mu_i mu_{i->} / (6 c d)``, where ``epsilon`` is
-``gamma / (sqrt 2 max ||f||)`` and ``eta_i = delta / (2 d^2 m h)``.
+that count is ``log_printed``. The replaced entries become the mean and Gaussian noise of variance ``t_i = tau_i^2``, as
+in Appendix E; where nothing is replaced there is no noise. *At gamma*, ``tau_i`` is a threshold with at most the error
+that Lemma 2.2 allows the layer, ``epsilon_i ||A^i||_F`` with ``epsilon_i = epsilon mu_i mu_{i->} / (6 c d)``,
+``epsilon = gamma / (sqrt 2 max ||f||)`` and ``eta_i = delta / (2 d^2 m h)``.
 
-Errata (THEORY section 4): 12 (Prop. 1.1's proof is invalid, so Theorem 2 is a heuristic; what does hold for fixed
-vectors, ``||D||_2 + std sqrt(2 ln(2/eta))`` with ``D`` the replaced entries less their mean, is checked instead), 13
-(``|w|`` is fitted), 14 (``rho_delta`` is the largest number). Found here as well: the remark in Appendix C that ReLU
-networks need no ``rho_delta`` because ``M^{i,j} = J^{i,j}`` is true at ``x^i`` only, not at the perturbed point where
-the lemma uses it; and ``||W||_F >= 1`` is not needed, since the lemma's error is relative to ``||W||_F``.
+The error that holds is derived in :mod:`bitcert.bounds.formulas.replacement`; that of Proposition 1.1 as printed has
+an invalid proof (erratum 12). ``log_printed`` of the row at gamma counts what its threshold keeps.
+
+Errata (THEORY section 4): 12, 13 (``|w|`` is fitted), 14 (``rho_delta`` is the largest number), 20 (``alpha`` is the
+exponent of the density ``w^-alpha``, as the package powerlaw returns it and Table 1 shows it; the paper's formulas have
+``w^-(alpha + 1)``). Found here as well: the remark in Appendix C that ReLU networks need no ``rho_delta`` because
+``M^{i,j} = J^{i,j}`` is true at ``x^i`` only, not at the perturbed point where the lemma uses it; and ``||W||_F >= 1``
+is not needed, since the lemma's error is relative to ``||W||_F``.
 
 Every row is a measure. That weights are independent draws of a power law is not so for a trained layer (Remark 3).
 """
@@ -26,78 +30,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
+from bitcert.bounds.formulas.noise_stability import Variant, log_layer_epsilons, stability_of
+from bitcert.bounds.formulas.replacement import Replaced, log_printed_tau, scaled
 from bitcert.bounds.inputs import BoundInputs, LayerInputs
 from bitcert.bounds.logs import log, log_sum
 from bitcert.bounds.registry import bound
-from bitcert.bounds.value import Absent, BoundValue, Condition, Kind, LayerValue, NotComputed, Unit, need, outside
+from bitcert.bounds.value import Absent, BoundValue, Condition, Kind, LayerValue, NotComputed, Unit, outside
 from bitcert.codecs.heavy_tail_theory import SIGNIFICANT, sparsity_bound
-from bitcert.linear.lanczos import largest_singular_value
 
 _ROUNDING = 1e-9
 _DROPPED = "all logarithms and the constant of O(.), and the bits that say where the kept entries are"
-
-
-@dataclass(frozen=True, eq=False)
-class _Replaced:
-    """One layer with its small entries replaced; all numbers but ``log_unit`` in units of the largest entry.
-
-    Attributes:
-        layer: before.
-        log_unit: ``ln max |w|``.
-        tau: threshold of ``|w - mean|``.
-        mean, std: of all entries.
-        kept: entries with ``|w - mean| > tau``.
-        kept_signed: entries with ``w > tau``, as printed.
-        spectral: ``||D||_2`` of the replaced entries less ``mean``.
-    """
-
-    layer: LayerInputs
-    log_unit: float
-    tau: float
-    mean: float
-    std: float
-    kept: int
-    kept_signed: int
-    spectral: float
-
-    @classmethod
-    def of(cls, layer: LayerInputs, log_tau: float | None = None) -> _Replaced:
-        """At the threshold ``exp(log_tau)``, or at one standard deviation."""
-        unit, top = _scaled(layer)
-        mean, std = float(unit.mean()), float(unit.std())
-        tau = std if log_tau is None else math.exp(min(log_tau - math.log(top), math.log(4)))
-        distance = np.abs(unit - mean)
-        kept = distance > tau
-        replaced = np.where(kept, 0.0, unit - mean)
-        spectral = largest_singular_value(torch.from_numpy(replaced)) if replaced.any() else 0.0
-        signed = int(np.count_nonzero(unit > tau))
-        return cls(layer, math.log(top), tau, mean, std, int(kept.sum()), signed, spectral)
-
-    def log_error(self, eta: float) -> float:
-        """``ln`` of the error that does hold for fixed vectors, relative to ``||A||_F``."""
-        error = self.spectral + self.std * math.sqrt(2 * math.log(2 / eta))
-        return log(error) + self.log_unit - log(self.layer.norms.frobenius)
-
-    def log_printed_error(self, eta: float) -> float:
-        """The same of Proposition 1.1 as printed: ``sqrt((tau^2 + t) ln(3/eta))``."""
-        squares = (self.tau**2 + self.std**2) * math.log(3 / eta)
-        return 0.5 * log(squares) + self.log_unit - log(self.layer.norms.frobenius)
-
-
-def _scaled(layer: LayerInputs) -> tuple[NDArray[np.float64], float]:
-    """The matrix in units of its largest entry, and that entry.
-
-    Raises:
-        NotComputed: every weight is 0.
-    """
-    matrix = layer.matrix()
-    top = float(np.abs(matrix).max(initial=0.0))
-    if top == 0:
-        raise outside(f"does not apply: every weight of {layer.name} is 0, so there is no tail")
-    return matrix / top, top
 
 
 def _eta(inputs: BoundInputs) -> float:
@@ -105,28 +48,16 @@ def _eta(inputs: BoundInputs) -> float:
     return inputs.delta / (2 * inputs.depth**2 * inputs.m * inputs.width)
 
 
-def _log_allowed(inputs: BoundInputs) -> tuple[float, ...]:
+def _log_allowed(inputs: BoundInputs) -> list[float]:
     """``ln epsilon_i`` of every layer.
 
     Raises:
         NotComputed: without a profile, or where a cushion is 0 or was not measured.
     """
-    rows = [need(layer.stability) for layer in inputs.layers]
-    contractions = [row.contraction.worst for row in rows if row.contraction.worst is not None]
-    contraction = max(contractions, default=1.0)
-    if inputs.sample.largest_output == 0 or not 0 < contraction < math.inf:
-        raise outside("does not apply: activations or outputs that are all 0 have no relative error")
-    epsilon = min(0.0, math.log(inputs.gamma) - math.log(2) / 2 - math.log(inputs.sample.largest_output))
-    found = []
-    for layer, row in zip(inputs.layers, rows, strict=True):
-        cushions = (row.cushion.worst, row.minimal_cushion.worst)
-        if any(value is None or not value > 0 for value in cushions):
-            raise outside(f"does not apply: a cushion of {layer.name} is 0 or was not measured")
-        found.append(epsilon + math.fsum(log(value or 0.0) for value in cushions))
-    return tuple(value - math.log(6 * contraction * inputs.depth) for value in found)
+    return log_layer_epsilons(inputs, stability_of(inputs, Variant.WORST))[1]
 
 
-def _conditions(inputs: BoundInputs, layers: Sequence[_Replaced]) -> tuple[Condition, ...]:
+def _conditions(inputs: BoundInputs, layers: Sequence[Replaced]) -> tuple[Condition, ...]:
     if isinstance(inputs.smoothness, Absent):
         smooth = Condition("interlayer smoothness rho_delta >= 3 d", None, inputs.smoothness.why)
     else:
@@ -143,7 +74,7 @@ def _conditions(inputs: BoundInputs, layers: Sequence[_Replaced]) -> tuple[Condi
     )
 
 
-def _error_condition(inputs: BoundInputs, layers: Sequence[_Replaced]) -> Condition:
+def _error_condition(inputs: BoundInputs, layers: Sequence[Replaced]) -> Condition:
     """Whether the error that does hold is at most what Lemma 2.2 asks (erratum 12)."""
     name = "replacement changes no layer by more than Lemma 2.2 allows (erratum 12: what does hold of Prop. 1.1)"
     try:
@@ -169,7 +100,8 @@ def _power_law(inputs: BoundInputs) -> Condition:
     return Condition(name, None, f"{silent} layers without a fit" if silent else "no rival fits better")
 
 
-def _theorem(inputs: BoundInputs, layers: Sequence[_Replaced]) -> BoundValue:
+def _theorem(inputs: BoundInputs, layers: Sequence[Replaced], printed: int) -> BoundValue:
+    """The row of these layers; ``printed`` entries are kept as the paper prints it."""
     eta = _eta(inputs)
     return BoundValue(
         log=log(sum(own.kept for own in layers)),
@@ -183,12 +115,13 @@ def _theorem(inputs: BoundInputs, layers: Sequence[_Replaced]) -> BoundValue:
             "k_signed": tuple(own.kept_signed for own in layers),
             "entries": tuple(own.layer.num_weights for own in layers),
             "log_tau": tuple(log(own.tau) + own.log_unit for own in layers),
+            "log_noise": tuple(log(own.noise) + own.log_unit for own in layers),
             "log_std": tuple(log(own.std) + own.log_unit for own in layers),
             "log_error": tuple(own.log_error(eta) for own in layers),
             "log_printed_error": tuple(own.log_printed_error(eta) for own in layers),
         },
         layers=tuple(LayerValue(own.layer.name, log(own.kept), own.layer.num_weights) for own in layers),
-        log_printed=log(sum(own.kept_signed for own in layers)),
+        log_printed=log(printed),
         notes=(
             "errors are relative to ||A||_F and for fixed vectors; biases are not counted",
             "printed: only weights w > tau are kept, so every negative one is replaced",
@@ -214,7 +147,8 @@ _WORDS = (
 )
 def weights_kept(inputs: BoundInputs) -> BoundValue:
     """``sum_i k_i`` with ``tau_i`` one standard deviation of each layer; convolutions by their kernels."""
-    return _theorem(inputs, [_Replaced.of(layer) for layer in inputs.layers])
+    found = [Replaced.of(layer) for layer in inputs.layers]
+    return _theorem(inputs, found, sum(own.kept_signed for own in found))
 
 
 @bound(
@@ -227,13 +161,18 @@ def weights_kept(inputs: BoundInputs) -> BoundValue:
     dropped=_DROPPED,
 )
 def weights_kept_at_gamma(inputs: BoundInputs) -> BoundValue:
-    """``sum_i k_i`` with, printed, ``tau_i^2 + t_i = epsilon_i^2 ||A^i||_F^2 / ln(3 / eta_i)``; ``t_i = tau_i^2``."""
-    scale = 0.5 * math.log(2 * math.log(3 / _eta(inputs)))
-    taus = [
-        allowed + log(layer.norms.frobenius) - scale
-        for layer, allowed in zip(inputs.layers, _log_allowed(inputs), strict=True)
-    ]
-    return _theorem(inputs, [_Replaced.of(layer, tau) for layer, tau in zip(inputs.layers, taus, strict=True)])
+    """``sum_i k_i`` with ``||D_i||_2 + tau_i sqrt(2 ln(2/eta_i)) <= epsilon_i ||A^i||_F``: what holds of Prop. 1.1.
+
+    Printed: entries ``w > tau_i`` with ``tau_i^2 + t_i = epsilon_i^2 ||A^i||_F^2 / ln(3/eta_i)``; ``t_i = tau_i^2``.
+    """
+    eta, limits = _eta(inputs), _log_allowed(inputs)
+    found = [Replaced.within(layer, limit, eta) for layer, limit in zip(inputs.layers, limits, strict=True)]
+    printed = (_printed_count(layer, limit, eta) for layer, limit in zip(inputs.layers, limits, strict=True))
+    return _theorem(inputs, found, sum(printed))
+
+
+def _printed_count(layer: LayerInputs, log_allowed: float, eta: float) -> int:
+    return int(np.count_nonzero(layer.matrix() > math.exp(log_printed_tau(layer, log_allowed, eta))))
 
 
 @bound(
@@ -248,6 +187,7 @@ def weights_kept_at_gamma(inputs: BoundInputs) -> BoundValue:
 def predicted_weights(inputs: BoundInputs) -> BoundValue:
     """``sum_i k_i``: Prop. 1.2 exceeds ``k_i`` with probability ``delta / d`` at most, at ``tau_i`` = one std.
 
+    ``alpha`` is the exponent of the density ``w^-alpha``, as the package powerlaw returns it.
     Below the fitted ``w_m`` the law says nothing: entries are counted there, and the layer is named.
     """
     predictions = [_predict(layer, inputs.delta / inputs.depth) for layer in inputs.layers]
@@ -272,7 +212,7 @@ def predicted_weights(inputs: BoundInputs) -> BoundValue:
         ),
         ingredients={
             "eta": inputs.delta / inputs.depth,
-            "alpha": tuple(own.alpha for own in predictions),
+            "density_exponent": tuple(own.alpha for own in predictions),
             "w_m": tuple(own.start for own in predictions),
             "tau": tuple(own.tau for own in predictions),
             "n": tuple(own.tail for own in predictions),
@@ -287,7 +227,7 @@ def predicted_weights(inputs: BoundInputs) -> BoundValue:
 
 @dataclass(frozen=True, eq=False)
 class _Prediction:
-    """Prop. 1.2 of one layer; ``p`` is ``None`` where the law says nothing. ``alpha`` is the paper's: density - 1."""
+    """Prop. 1.2 of one layer; ``p`` is ``None`` where the law says nothing. ``alpha`` is the density's exponent."""
 
     layer: LayerInputs
     alpha: float | None
@@ -300,17 +240,17 @@ class _Prediction:
 
 
 def _predict(layer: LayerInputs, eta: float) -> _Prediction:
-    unit, top = _scaled(layer)
+    unit, top = scaled(layer)
     size, tau = np.abs(unit), float(unit.std())
     above = int(np.count_nonzero(size > tau))
     silent = _Prediction(layer, None, None, tau * top, 0, None, above, above)
     if isinstance(layer.tail, Absent):
         return silent
-    alpha, start = layer.tail.alpha - 1, layer.tail.xmin / top
+    alpha, start = layer.tail.density_exponent, layer.tail.xmin / top
     silent = replace(silent, alpha=alpha, start=layer.tail.xmin)
     if not tau > start > 0:
         return silent
-    tail, p = int(np.count_nonzero(size >= start)), (start / tau) ** alpha
+    tail, p = int(np.count_nonzero(size >= start)), (start / tau) ** (alpha - 1)
     return replace(silent, tail=tail, p=p, k=sparsity_bound(tail, p, eta))
 
 
@@ -326,13 +266,16 @@ def _predict(layer: LayerInputs, eta: float) -> _Prediction:
     dropped="everything: a relation between layers, not a bound",
 )
 def stable_ranks(inputs: BoundInputs) -> BoundValue:
-    """``sum_i ||A^i||_F^2 / ||A^i||_2^2`` of the reshaped matrices: at most ``sum_i 1 / mu_i^2`` for dense layers."""
+    """``sum_i ||A^i||_F^2 / ||A^i||_2^2`` of the reshaped matrices: at most ``sum_i 1 / mu_i^2`` for dense layers.
+
+    ``alpha`` is the exponent of the density ``w^-alpha``, as the package powerlaw returns it.
+    """
     ranks = []
     for layer in inputs.layers:
         if layer.norms.spectral == 0:
             raise outside(f"does not apply: every weight of {layer.name} is 0, so it has no stable rank")
         ranks.append(2 * (log(layer.norms.frobenius) - math.log(layer.norms.spectral)))
-    alphas = [None if isinstance(layer.tail, Absent) else layer.tail.alpha - 1 for layer in inputs.layers]
+    alphas = [None if isinstance(layer.tail, Absent) else layer.tail.density_exponent for layer in inputs.layers]
     pairs = [(alpha, math.exp(rank)) for alpha, rank in zip(alphas, ranks, strict=True) if alpha is not None]
     slope, correlation = _line(pairs)
     if correlation is None:
@@ -345,7 +288,7 @@ def stable_ranks(inputs: BoundInputs) -> BoundValue:
         conditions=(_cushion_limit(inputs), together),
         ingredients={
             "stable_rank": tuple(math.exp(rank) for rank in ranks),
-            "alpha": tuple(alphas),
+            "density_exponent": tuple(alphas),
             "slope": slope,
             "correlation": correlation,
             "inverse_cushion": tuple(_inverse_cushion(layer) for layer in inputs.layers),

@@ -8,7 +8,9 @@
   ``epsilon`` = the rate; with fixed random projections (Arora 2018, appendix A.2) ``O~((gamma^2 m)^(-1/2))``.
 * **5.1** (= Arora 2018, Thm 2.2): ``(1/gamma^2) h d^2 max||x||^2 prod ||A^i||_2^2 sum ||A^i||_F^2 / ||A^i||_2^2``;
   erratum 3: the square of ``max||x||`` is missing in print.
-* **5.7** (= Arora 2018, Thm 4.1) with the definitions of THEORY section 3.1 (erratum 2).
+* **5.7** (= Arora 2018, Thm 4.1) with the definitions of THEORY section 3.1. Definitions 5.4 to 5.6 print other ones
+  (erratum 2): cushions as maxima over the sample, ``mu_{i,i} = sqrt(h_i)``, and ``c = min ||phi(x)|| / ||x||``, the
+  inverse; the printed value is the theorem with all of them.
 * **6.1**: residual networks: the Lipschitz recursion (:mod:`bitcert.bounds.ingredients.lipschitz`) in place of the
   product, here on any graph of linear, 1-Lipschitz and addition nodes. Let ``d`` layers lie on the longest path and
   every layer change
@@ -32,6 +34,7 @@ import numpy as np
 from bitcert.bounds.formulas.noise_stability import (
     Variant,
     dead_notes,
+    log_output,
     stability_conditions,
     stability_ingredients,
     stability_of,
@@ -244,10 +247,8 @@ def theorem_5_7(inputs: BoundInputs) -> BoundValue:
     """``(1/gamma^2) c^2 d^2 max||f(x)||^2 sum 1 / (mu_i^2 mu_{i->}^2)``."""
     inputs.require_dense("Theorem 5.7")
     found = stability_of(inputs, Variant.WORST)
-    common = 2 * (
-        found.contraction + math.log(inputs.depth) + log(inputs.sample.largest_output) - math.log(inputs.gamma)
-    )
-    layers = _layers(inputs, [common + layer.inverse for layer in found.layers])
+    common = 2 * (math.log(inputs.depth) + log_output(inputs) - math.log(inputs.gamma))
+    layers = _layers(inputs, [common + 2 * found.contraction + layer.inverse for layer in found.layers])
     total = log_sum(layer.log for layer in layers)
     return BoundValue(
         total,
@@ -256,15 +257,28 @@ def theorem_5_7(inputs: BoundInputs) -> BoundValue:
             **stability_ingredients(inputs, Variant.WORST, found),
             "gamma": inputs.gamma,
             "max_output_norm": inputs.sample.largest_output,
+            "largest_layer_cushions": tuple(need(layer.stability).largest_cushion for layer in inputs.layers),
+            "largest_minimal_cushions": tuple(need(layer.stability).largest_minimal_cushion for layer in inputs.layers),
         },
         layers=layers,
-        log_printed=total - 4 * found.contraction,
+        log_printed=_printed_5_7(inputs, common - 2 * found.contraction),
         notes=(
-            "the paper defines c as the smallest ||phi(x)|| / ||x||, the inverse (erratum 2): printed is the value so",
-            "it also takes the largest cushion of the sample and mu_{i,i} = sqrt(h), which a profile does not hold",
+            "the paper defines c as the smallest ||phi(x)|| / ||x||, the inverse, the cushions as the largest of the "
+            "sample and mu_{i,i} as sqrt(h_i) (erratum 2): printed is the value with all three",
             *dead_notes(inputs),
         ),
     )
+
+
+def _printed_5_7(inputs: BoundInputs, factor: float) -> float | None:
+    """``factor + ln sum 1 / (mu_i^2 mu_{i->}^2)`` with Zhang's cushions; ``None`` where the profile has none."""
+    logs = []
+    for layer in inputs.layers:
+        own = need(layer.stability)
+        if not own.largest_cushion or not own.largest_minimal_cushion:
+            return None
+        logs.append(-2 * (math.log(own.largest_cushion) + math.log(own.largest_minimal_cushion)))
+    return factor + log_sum(logs)
 
 
 @bound(

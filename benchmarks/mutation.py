@@ -1,0 +1,220 @@
+"""Mutation run: for every mutant of a module (see ``mutants.py``), does a test of the module fail?
+
+    python benchmarks/mutation.py                 # every module of MODULES whose row is missing or out of date
+    python benchmarks/mutation.py coding/rows     # these modules, whatever their rows say
+
+A warm process collects the fast tests of a module, runs them once, and notes which test executes which line and how
+many lines it takes. Each mutant then gets a fork of that process, in which the changed code object replaces the old
+one and the tests that execute the line are run, quickest first, until one fails. What importing the module computes
+(constants, defaults) is changed in a fork of a process that has not imported bitcert yet. A test is cut off by counts:
+after :data:`PATIENCE` times the lines of the module it took before; computing time and memory are limited besides.
+
+Every finished module is a row of ``docs/results-mutation.jsonl`` and lists its survivors; those that no test can tell
+apart are explained in ``docs/mutation-equivalent.jsonl``, by content, so that an explanation survives edits elsewhere.
+Mutants done so far are kept in ``out/mutation``, so that an interrupted run goes on. Why not mutmut or cosmic-ray: see
+CONTRIBUTING.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mutants import Module, Mutant
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "bitcert"
+RESULTS = ROOT / "docs" / "results-mutation.jsonl"
+EXPLAINED = ROOT / "docs" / "mutation-equivalent.jsonl"
+FOLDER = ROOT / "out" / "mutation"
+
+GOLDEN = "tests/golden/test_golden.py"
+CODERS = ("tests/unit/coding/test_enumerative.py", "tests/unit/coding/test_coders.py", GOLDEN)
+UNIT = "tests/unit/helper/test_"
+COMPOSED = (f"{UNIT}composed.py", GOLDEN)
+PROJECTIONS = (f"{UNIT}projection_transforms.py", *COMPOSED)
+LOW_RANK = (f"{UNIT}low_rank_transforms.py", *COMPOSED)
+COUNTS = ("tests/unit/certify/test_holdout_budget.py", "tests/unit/certify/test_claims.py")
+MODULES: dict[str, tuple[str, ...]] = {
+    **{f"coding/{name}": (f"tests/unit/coding/test_{name}.py", GOLDEN) for name in ("arithmetic", "bitstream", "rows")},
+    **{f"coding/{name}": (f"tests/unit/coding/test_{name}.py", GOLDEN) for name in ("message", "steps", "tensors")},
+    **{f"coding/{name}": CODERS for name in ("codebook", "coders", "enumerative")},
+    "coding/layouts": ("tests/unit/coding/test_layouts.py", GOLDEN),
+    "certify/binomial": ("tests/unit/certify/test_binomial.py",),
+    "certify/chernoff": ("tests/unit/certify/test_chernoff_hoeffding.py",),
+    "certify/hoeffding": ("tests/unit/certify/test_chernoff_hoeffding.py",),
+    "certify/holdout": ("tests/unit/certify/test_binomial.py", *COUNTS),
+    "certify/budget": COUNTS,
+    "certify/claims": COUNTS,
+    "certify/certificate": ("tests/unit/certify", "tests/unit/test_certification.py", "tests/unit/test_verify.py"),
+    "data/split": ("tests/unit/data/test_split.py",),
+    "random": ("tests/unit/data/test_split.py", GOLDEN),
+    **{
+        f"helper/{name}": (f"{UNIT}{name}.py", GOLDEN)
+        for name in ("bank_head", "bank_waves", "features", "linear_head")
+    },
+    "helper/banks": (f"{UNIT}banks.py", f"{UNIT}bank_head.py", GOLDEN),
+    "helper/bank_maps": (f"{UNIT}banks.py", f"{UNIT}bank_head.py", GOLDEN),
+    "helper/network_head": (f"{UNIT}network_head.py", GOLDEN),
+    "helper/network_features": (f"{UNIT}network_head.py", GOLDEN),
+    "helper/quantised": ("tests/unit/compress/test_quantise.py", GOLDEN),
+    "helper/composed": (*COMPOSED, "tests/attacks/test_costly_messages.py"),
+    "helper/weights": (*COMPOSED, f"{UNIT}network_head.py"),
+    "helper/signs": (f"{UNIT}signs.py", *PROJECTIONS),
+    "helper/hadamard": (f"{UNIT}hadamard.py", *PROJECTIONS),
+    "helper/normal": (f"{UNIT}heavy_tail.py", *PROJECTIONS),
+    "helper/bipartite": (f"{UNIT}sketch.py", GOLDEN),
+    "helper/problem": (f"{UNIT}problem.py", *COMPOSED),
+    "helper/decode": (f"{UNIT}problem.py", GOLDEN),
+    **{f"helper/transforms/{name}": COMPOSED for name in ("base", "exact", "plain", "registry")},
+    **{f"helper/transforms/{name}": LOW_RANK for name in ("factors", "separator")},
+    **{f"helper/transforms/{name}": PROJECTIONS for name in ("filter_projection", "hadamard", "signs")},
+    "helper/transforms/heavy_tail": (f"{UNIT}heavy_tail.py", *COMPOSED),
+    "helper/transforms/mask": (f"{UNIT}subspace.py", *COMPOSED),
+    "helper/transforms/sketch": (f"{UNIT}sketch.py", *COMPOSED),
+    "helper/transforms/subspace": (f"{UNIT}subspace.py", *COMPOSED),
+    "evaluate": ("tests/unit/test_evaluate.py",),
+    "losses": ("tests/unit/test_losses.py", "tests/unit/test_further_claims.py"),
+    "original": ("tests/unit/test_original.py", "tests/unit/test_further_claims.py"),
+    "certification": ("tests/unit/test_certification.py", "tests/unit/test_further_claims.py"),
+    "opening": ("tests/unit/test_verify.py", "tests/attacks/test_certificate_attacks.py"),
+    "recount": ("tests/unit/test_verify.py", "tests/unit/test_further_claims.py", "tests/attacks"),
+    "verify": ("tests/unit/test_verify.py", "tests/unit/test_verify_weights.py", "tests/attacks"),
+}
+"""Test files and folders that matter for a module; its own docstring examples always do."""
+
+
+def source_of(name: str) -> Path:
+    """The file of a module named like ``coding/rows``."""
+    return SOURCE / f"{name}.py"
+
+
+def tests_of(name: str) -> tuple[str, ...]:
+    """What pytest is asked to collect."""
+    return (*MODULES[name], str(source_of(name).relative_to(ROOT)))
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file, none where it is missing."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def fingerprint(name: str) -> str:
+    """Of the module, and of its tests: a row with another one is out of date."""
+    source, tests = hashlib.sha256(source_of(name).read_bytes()), hashlib.sha256()
+    for part in sorted({ROOT / test for test in MODULES[name]} | {ROOT / "tests" / "conftest.py"}):
+        for file in sorted(part.rglob("*.py")) if part.is_dir() else [part]:
+            tests.update(file.read_bytes())
+    return f"{source.hexdigest()[:12]}-{tests.hexdigest()[:12]}"
+
+
+def key_text(name: str, key: Sequence[object]) -> str:
+    """A mutant's key as one text."""
+    return json.dumps([name, *key])
+
+
+def explanations() -> dict[str, str]:
+    """Why a mutant is equivalent, by key."""
+    return {
+        key_text(row["module"], (row["function"], row["original"], row["mutated"], row.get("number", 0))): row["why"]
+        for row in rows(EXPLAINED)
+    }
+
+
+def done_file(name: str) -> Path:
+    """Outcomes of the module as it is, with the tests as they are."""
+    return FOLDER / f"{name.replace('/', '-')}.{fingerprint(name)}.jsonl"
+
+
+def keep_killed(name: str) -> None:
+    """Take over what tests noticed before tests were added; survivors are tried again."""
+    source = fingerprint(name).split("-")[0]
+    former = sorted(FOLDER.glob(f"{name.replace('/', '-')}.{source}-*.jsonl"), key=lambda path: path.stat().st_mtime)
+    killed = {json.dumps(row["key"]): row for path in former for row in rows(path) if row["outcome"] != "survived"}
+    done_file(name).write_text("".join(json.dumps(row) + "\n" for row in killed.values()))
+
+
+def run(names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """All mutants of modules that share a warm process; those a former, interrupted run has done are not done again."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    worker = [sys.executable, str(Path(__file__).with_name("mutation_worker.py"))]
+    files = {name: done_file(name) for name in names}
+    jobs = ["\t".join((str(source_of(name)), str(files[name]), ",".join(tests_of(name)))) for name in names]
+    for kind in ("warm", "cold"):
+        subprocess.run([*worker, kind, *jobs], cwd=ROOT, check=True)
+    for name, file in files.items():
+        yield summary(name, {tuple(row["key"]): row["outcome"] for row in rows(file)}, file)
+
+
+def summary(name: str, outcomes: dict[tuple[object, ...], str], file: Path) -> dict[str, Any]:
+    """The row of a module."""
+    mutants, known = Module(source_of(name).read_text(), str(source_of(name))).mutants, explanations()
+    lost = [mutant for mutant in mutants if outcomes[mutant.key] == "survived"]
+    open_ones = [mutant for mutant in lost if key_text(name, mutant.key) not in known]
+    return {
+        "module": name,
+        "fingerprint": file.stem.split(".")[1],
+        "mutants": len(mutants),
+        "killed": len(mutants) - len(lost),
+        "how": dict(sorted(Counter(outcomes[mutant.key] for mutant in mutants).items())),
+        "explained": len(lost) - len(open_ones),
+        "survivors": [described(name, mutant) for mutant in open_ones],
+    }
+
+
+def described(name: str, mutant: Mutant) -> dict[str, object]:
+    """A survivor as the row tells it, ready to be explained."""
+    place = f"src/bitcert/{name}.py:{mutant.line}"
+    names = {"function": mutant.function, "original": mutant.original, "mutated": mutant.mutated}
+    return {"place": place, **names, "number": mutant.number}
+
+
+def write(row: dict[str, Any]) -> None:
+    """Put the row in its place in the results."""
+    table = {old["module"]: old for old in rows(RESULTS)} | {row["module"]: row}
+    RESULTS.write_text("".join(json.dumps(table[name], ensure_ascii=False) + "\n" for name in MODULES if name in table))
+
+
+def stale(names: Sequence[str]) -> list[str]:
+    """Explanations of mutants that these modules no longer have."""
+    alive = {key_text(name, m.key) for name in names for m in Module(source_of(name).read_text(), name).mutants}
+    return [key for key in explanations() if json.loads(key)[0] in names and key not in alive]
+
+
+def main() -> int:
+    """Returns how many modules have survivors that nothing explains."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="like coding/rows; those out of date by default")
+    parser.add_argument("--survivors", action="store_true", help="while writing tests: only those that survived before")
+    options = parser.parse_args()
+    chosen = options.modules
+    if unknown := set(chosen) - set(MODULES):
+        parser.error(f"expected modules among {', '.join(MODULES)}; got {', '.join(sorted(unknown))}")
+    current = {row["module"]: row["fingerprint"] for row in rows(RESULTS)}
+    names = chosen or [name for name in MODULES if current.get(name) != fingerprint(name)]
+    for name in names if options.survivors else ():
+        keep_killed(name)
+    bad = 0
+    for row in run(names):
+        write(row)
+        print(
+            f"{row['module']}: {row['mutants']} mutants, {row['killed']} killed, {row['explained']} explained, ", end=""
+        )
+        print(f"{len(row['survivors'])} survivors")
+        for survivor in row["survivors"]:
+            print(f"  {survivor['place']}  {survivor['original']}  ->  {survivor['mutated']}")
+        bad += bool(row["survivors"])
+    for key in stale(names):
+        print(f"an explanation without its mutant: {key}")
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(), 1))

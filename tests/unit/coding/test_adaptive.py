@@ -1,0 +1,113 @@
+"""The adaptive code of structured data: round trips, canonical bits, and what repetition costs."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitcert.coding import BitReader, BitWriter
+from bitcert.coding.adaptive import Reader, Writer
+from bitcert.errors import DecodeError
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+STEPS = st.one_of(
+    st.tuples(st.just("flag"), st.sampled_from("ab"), st.booleans()),
+    st.tuples(st.just("integer"), st.sampled_from("ab"), st.integers(0, 2**61 - 2)),
+    st.tuples(st.just("signed"), st.sampled_from("ab"), st.integers(-(2**60) + 1, 2**60 - 1)),
+    st.tuples(st.just("number"), st.sampled_from("ab"), FLOATS),
+    st.tuples(st.just("octets"), st.sampled_from("ab"), st.binary(max_size=20)),
+)
+
+
+def play(coder, steps, values):
+    found = []
+    for (kind, context, _), value in zip(steps, values, strict=True):
+        arguments = (context,) if value is None else (context, value)
+        found.append(getattr(coder, kind)(*arguments))
+    return found
+
+
+def section(steps):
+    writer = Writer()
+    assert play(writer, steps, [value for *_, value in steps]) == [value for *_, value in steps]
+    return writer.bits()
+
+
+def read_back(bits, steps, tail=()):
+    stream = BitWriter()
+    stream.extend(bits)
+    stream.extend(np.array(tail, np.uint8))
+    source = BitReader(stream.to_bytes())
+    reader = Reader(source)
+    found = play(reader, steps, [None] * len(steps))
+    reader.finish()
+    assert source.position == len(bits), "the section ends where its bits do"
+    return found
+
+
+@given(st.lists(STEPS, max_size=30), st.lists(st.integers(0, 1), max_size=40))
+def test_what_is_read_is_what_was_written_whatever_follows(steps, tail):
+    found = read_back(section(steps), steps, tail)
+    expected = [value for *_, value in steps]
+    assert found == expected
+    signs = [
+        (math.copysign(1, a), math.copysign(1, b)) for a, b in zip(found, expected, strict=True) if type(a) is float
+    ]
+    assert all(a == b for a, b in signs), "minus zero stays minus zero"
+
+
+@pytest.mark.parametrize("value", [5e-324, 1.7976931348623157e308, 0.1, -0.0, 1e22, 255.0, 0.1307])
+def test_every_float_comes_back_exactly(value):
+    steps = [("number", "x", value)]
+    found = read_back(section(steps), steps)[0]
+    assert found.hex() == value.hex()
+
+
+def test_a_short_decimal_is_cheap_and_a_tuned_one_pays_for_its_digits():
+    cost = {value: len(section([("number", "x", value)])) for value in (1.0, 0.5, 255.0, 0.1307, 0.13066048920154572)}
+    assert cost[1.0] < cost[0.5] < cost[255.0] < cost[0.1307] < cost[0.13066048920154572]
+    assert cost[0.13066048920154572] > 17 * math.log2(10)
+
+
+def test_repetition_becomes_cheap():
+    once, often = ([("integer", "x", 9)] * count for count in (1, 100))
+    assert len(section(often)) < 6 * len(section(once))
+
+
+def test_a_random_choice_among_three_costs_its_entropy():
+    rng = np.random.default_rng(0)
+    steps = [("number", "x", float(value)) for value in rng.choice([0.5, 2.0, 20.0], 400)]
+    assert len(section(steps)) > 400 * math.log2(3)
+
+
+def test_symbols_cover_their_alphabet():
+    writer = Writer()
+    assert [writer.symbol("s", 5, value) for value in range(5)] == list(range(5))
+    reader = Reader(BitReader(np.packbits(writer.bits()).tobytes()))
+    assert [reader.symbol("s", 5) for _ in range(5)] == list(range(5))
+    assert Writer().symbol("s", 1) == 0
+
+
+def test_code_words_of_one_structure_satisfy_kraft():
+    words = {tuple(section([("signed", "a", a), ("integer", "b", b)])) for a in range(-12, 13) for b in range(25)}
+    assert len(words) == 625
+    assert sum(2.0 ** -len(word) for word in words) < 1
+    ordered = sorted(words)
+    assert not any(b[: len(a)] == a for a, b in itertools.pairwise(ordered)), "no word begins another"
+
+
+def test_bits_that_no_writer_writes_are_refused():
+    bits = section([("integer", "x", 5), ("number", "y", 0.25)])
+    for place in range(len(bits)):
+        changed = bits.copy()
+        changed[place] ^= 1
+        reader = Reader(BitReader(np.packbits(np.append(changed, np.zeros(64, np.uint8))).tobytes()))
+        try:
+            values = reader.integer("x"), reader.number("y")
+            reader.finish()
+        except (DecodeError, ValueError, OverflowError):
+            continue
+        assert values != (5, 0.25)

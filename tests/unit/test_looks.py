@@ -1,0 +1,158 @@
+"""The book of looks at unlabelled samples: counted, shared between books, honest after a crash."""
+
+import itertools
+import json
+import multiprocessing
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from bitcert import Preprocessing, Role, Sample, capture, certification, certify
+from bitcert.certification import Declaration
+from bitcert.certify.claims import delta_plan, look_share
+from bitcert.errors import InputError
+from bitcert.looks import LookBook, state_folder
+from bitcert.original import Original
+
+
+@pytest.fixture
+def book(tmp_path):
+    return LookBook((tmp_path / "state" / "looks.json", tmp_path / ".out.looks.json"))
+
+
+def test_each_new_pair_is_a_new_look_and_an_old_one_keeps_its_number(book):
+    assert [book.enter("sample", pair) for pair in ("a", "b", "a", "c", "b")] == [1, 2, 1, 3, 2]
+    assert book.enter("another sample", "a") == 1
+
+
+def test_the_larger_of_two_books_counts(tmp_path, book):
+    book.enter("sample", "a")
+    book.enter("sample", "b")
+    beside_only = LookBook((tmp_path / "other" / "looks.json", tmp_path / ".out.looks.json"))
+    state_only = LookBook((tmp_path / "state" / "looks.json", tmp_path / ".elsewhere.looks.json"))
+    assert beside_only.enter("sample", "c") == 3
+    assert state_only.enter("sample", "d") == 3, "looks on another machine are not known, and have to be declared"
+    assert LookBook(state_only.files, declared=9).enter("sample", "e") == 9
+    assert state_only.enter("sample", "f") == 10, "what was declared is remembered"
+
+
+def test_a_look_declared_larger_than_a_known_one_wins(book):
+    assert book.enter("sample", "a") == 1
+    assert LookBook(book.files, declared=4).enter("sample", "a") == 4
+
+
+@pytest.fixture
+def toy_original(toy, toy_compressed):
+    """Certifies a network's agreement with the toy message, looks counted in the book that is passed."""
+    module = torch.nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[-3.0, 0.0], [2.0, 0.6]]))
+    inputs = np.random.default_rng(9).normal(size=(200, 2)).astype(np.float32)
+    unlabelled = Sample(inputs, None, 2, Role.UNLABELLED, "more")
+    original = Original.of(capture(module, torch.zeros(2, 2)), Preprocessing(), unlabelled)
+
+    def run(looks):
+        return certify(toy_compressed, toy, original=original, declared=Declaration(looks=looks))
+
+    return run
+
+
+def test_the_look_is_in_the_book_before_anything_is_counted(monkeypatch, book, toy_original):
+    def count(*args, **kwargs):
+        assert next(iter(json.loads(book.files[0].read_text())["samples"].values())).popitem()[1] == 1
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(certification, "count_disagreements", count)
+    with pytest.raises(RuntimeError, match="killed"):
+        toy_original(book)
+
+
+def test_each_look_pays_less_and_says_its_number(book, toy_original):
+    first = toy_original(book)
+    assert (first.original["look"], first.delta_ledger[1][1]) == (1, 0.032)
+    again = toy_original(book)
+    assert again == first, "the same pair of networks is the same look"
+    later = toy_original(LookBook(book.files, declared=5))
+    assert later.original["look"] == 5
+    assert later.delta_ledger[1][1] == pytest.approx(0.04 / 100, rel=1e-12)
+    assert later.original["disagreement_bound"] > first.original["disagreement_bound"]
+    assert later.bound > first.bound
+
+
+def test_without_a_book_looks_are_counted_in_the_state_folder(state_folder, toy_original):
+    assert toy_original(None).original["look"] == 1
+    assert (state_folder / "looks.json").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"format": "bitcert-looks-1"}', '{"format": "bitcert-looks-1", "samples": {"s": {"a": 0}}}', "\xff{"],
+)
+def test_a_book_that_cannot_be_read_is_one_sentence(book, content):
+    file = book.files[0]
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match="looks"):
+        book.enter("sample", "a")
+    assert file.read_bytes() == content.encode("latin-1"), "nothing is written over it"
+
+
+@pytest.mark.parametrize("declared", [0, -1, 10**6 + 1])
+def test_a_declared_number_out_of_range_is_refused(book, declared):
+    with pytest.raises(InputError, match="look"):
+        LookBook(book.files, declared).enter("sample", "a")
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="BITCERT_STATE"):
+        LookBook((tmp_path / "file" / "looks.json",)).enter("sample", "a")
+
+
+def _enter(files, first):
+    for k in range(5):
+        LookBook(files).enter("sample", f"{first}.{k}")
+
+
+def test_processes_that_look_at_once_get_different_numbers(book):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_enter, args=(book.files, first)) for first in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    looks = json.loads(book.files[0].read_text())["samples"]["sample"]
+    assert sorted(looks.values()) == list(range(1, 16))
+
+
+def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("BITCERT_STATE", str(tmp_path / "own"))
+    assert state_folder() == tmp_path / "own"
+    monkeypatch.delenv("BITCERT_STATE")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert state_folder() == tmp_path / "state" / "bitcert"
+    beside = LookBook.for_output(tmp_path / "results" / "out").files[1]
+    assert beside == tmp_path / "results" / ".out.looks.json"
+
+
+def test_the_shares_of_all_looks_add_up_to_one():
+    shares = [look_share(look) for look in range(1, 2001)]
+    assert 1 - sum(shares) == Fraction(1, 5 * 2000), "what is left goes to zero"
+    assert all(earlier > later > 0 for earlier, later in itertools.pairwise(shares))
+
+
+@pytest.mark.parametrize("look", [1, 2, 3, 12, 10**6])
+def test_a_look_spends_its_share_and_never_more(look):
+    plan = delta_plan(0.05, ["brier"], look)
+    part = Fraction("0.05") / 2 * Fraction(4, 5) * look_share(look)
+    assert plan[1].name.endswith(f"look {look}")
+    assert part * (1 - Fraction(1, 10**12)) < Fraction(plan[1].amount) <= part + Fraction(1, 2**60)
+    assert sum(Fraction(repr(entry.amount)) for entry in plan) <= Fraction("0.05")
+
+
+@pytest.mark.parametrize("look", [0, -1, 10**6 + 1, 1.0, True])
+def test_a_look_out_of_range_is_refused(look):
+    with pytest.raises(InputError, match="look"):
+        look_share(look)
