@@ -25,11 +25,10 @@ from bitcert.network import (
     capture,
     load_model,
     operations_in_words,
-    operations_per_sample,
 )
 from bitcert.opening import CannotCheckError
 from bitcert.original import unlabelled_sample
-from bitcert.workload import MAX_OPERATIONS
+from bitcert.workload import MAX_OPERATIONS, counting_operations
 
 ROOM = 400 << 20
 """Bytes of address space that a refusal may take beyond what the process has."""
@@ -204,19 +203,19 @@ def costly(tmp_path_factory):
     (folder / "architecture.json").write_text(network.architecture.to_json())
     (folder / "certificate.json").write_text(certify(compressed, sample).to_json())
     original = Original.of(network, helper.preprocessing, unlabelled_sample(sample.with_role(Role.UNLABELLED)))
-    return folder / "certificate.json", sample, 40 * operations_per_sample(network.architecture), original
+    return folder / "certificate.json", sample, counting_operations(network.architecture, 40), original
 
 
 def test_counting_beyond_the_limit_is_refused_before_it_begins(costly, monkeypatch):
     path, sample, operations, _ = costly
     announced = []
     assert verify(path, sample, limit=WorkLimit(operations, announced.append)).status is Status.VALID
-    assert announced == [f"Plan: 40 examples through the network take {operations_in_words(operations)}."]
+    assert announced == [f"Plan: counting 40 examples takes {operations_in_words(operations)}."]
 
     def counted(*arguments):
         raise AssertionError("counted all the same")
 
-    monkeypatch.setattr(importlib.import_module("bitcert.verify"), "count_losses_at", counted)
+    monkeypatch.setattr(importlib.import_module("bitcert.verify"), "count_losses", counted)
     outcome = verify(path, sample, limit=WorkLimit(operations - 1))
     assert outcome.status is Status.CANNOT_CHECK
     assert "allowed for files from elsewhere; allow them with --max-operations" in outcome.reason
@@ -241,7 +240,7 @@ def test_a_file_that_asks_for_days_is_refused_by_its_size_alone():
     text = graph(summed(*shapes, wide, *(("mul", ["n2", "n2"], {}) for _ in range(20)), axes=[1, 2]), [1 << 22], 1)
     architecture = Architecture.from_json(text)
     assert len(text) < 3000
-    with pytest.raises(CannotCheckError, match=r"60,000 examples .* 38 hours .* --max-operations 3e\+15"):
+    with pytest.raises(CannotCheckError, match=r"60,000 examples .* 14 days .* --max-operations 3e\+16"):
         WorkLimit().admit(architecture, 60_000)
 
 

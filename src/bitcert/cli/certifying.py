@@ -49,13 +49,12 @@ from bitcert.network import (
     OpaqueModel,
     load_model,
     operations_in_words,
-    operations_per_sample,
 )
 from bitcert.output import check_output_folder, write_output
 from bitcert.pipeline import BestCertificate, CertifyRequest, certified, certify_best, search_checkpoint
 from bitcert.report import render_report, terminal_summary
 from bitcert.verify import Status, Verification, verify
-from bitcert.workload import WorkLimit
+from bitcert.workload import WorkLimit, counting_operations
 
 Shown = TypeVar("Shown", StabilityProfile, BoundTable)
 
@@ -262,7 +261,7 @@ def _print_notes(options: Options, loaded: _Loaded, console: Console) -> None:
     kind = "search" if options.searches else "training"
     console.print(f"Plan: {len(loaded.sample):,} samples, at most {options.seconds:g} s of {kind}{size}.")
     if isinstance(seen, Network):
-        words = operations_in_words(len(loaded.sample) * operations_per_sample(seen.architecture))
+        words = operations_in_words(counting_operations(seen.architecture, len(loaded.sample)))
         console.print(f"Counting a message once takes {words}.", soft_wrap=True)
     named = options.model is not None and not options.model.endswith(".pt2") and loaded.network is not None
     if named and options.weights is None:

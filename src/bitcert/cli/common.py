@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from bitcert.bounds.table import BoundTable
 from bitcert.certification import check_holdout
 from bitcert.data import Role, Sample, load_sample
-from bitcert.errors import CaptureError, DecodeError, InputError
+from bitcert.errors import CaptureError, DecodeError, InputError, ModelError
 from bitcert.evaluate import Progress as Report
 from bitcert.helper import Preprocessing
 from bitcert.locking import claimed
@@ -119,7 +119,7 @@ def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: 
     """Load and capture a network for this sample; fall back to an opaque module when it cannot be exported.
 
     Raises:
-        CaptureError: when neither works; the first reason is told.
+        CaptureError: when neither works; the first reason is told, or what the network's own code raises.
     """
     network = load_for_inputs(spec, weights, sample, preprocessing)
     seen = network.predictor
@@ -142,8 +142,9 @@ def load_for_inputs(spec: str, weights: str | None, sample: Sample, preprocessin
             raise
         try:
             opaque, values = capture_opaque(loaded.model, spec, example)
-        except CaptureError:
-            raise refusal from None
+        except CaptureError as second:
+            # what its own code says is more than what export makes of it
+            raise (second if isinstance(second.__cause__, ModelError) else refusal) from None
         return LoadedNetwork(opaque, values, loaded.notes, str(refusal))
     return LoadedNetwork(network, dict(network.parameters), loaded.notes)
 

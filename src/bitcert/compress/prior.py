@@ -27,10 +27,12 @@ from bitcert.compress.run import Checkpoint, Run
 from bitcert.data import Role, Sample
 from bitcert.errors import InputError
 from bitcert.helper import Helper, HelperWeights, Preprocessing
-from bitcert.network import Network, capture
+from bitcert.network import Architecture, Network, capture
 from bitcert.network.memory import is_out_of_memory
 from bitcert.network.user_code import users_network
 from bitcert.random import stream, torch_stream
+
+_SAFE_CHANNELS = 16
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ class CapturedModule(nn.Module):
 class _Trainer:
     """Module, optimiser and averages, with their position in the data."""
 
-    def __init__(self, module: nn.Module, helper: Helper, prior: Sample, run: Run, recipe: PriorRecipe) -> None:
+    def __init__(
+        self, module: nn.Module, network: Network, helper: Helper, prior: Sample, run: Run, recipe: PriorRecipe
+    ) -> None:
         self.module, self.helper, self.prior, self.run, self.recipe = module, helper, prior, run, recipe
         weights = [value for value in module.parameters() if value.dim() >= 2]
         others = [value for value in module.parameters() if value.dim() < 2]
@@ -102,16 +106,16 @@ class _Trainer:
         self.num_steps = 0
         self._order: tuple[int, NDArray[np.int64]] | None = None
         self.saved_at = run.seconds
-        self.format = self._fastest_format()
+        self.format = self._fastest_format(network.architecture)
         module.to(memory_format=self.format)
 
-    def _fastest_format(self) -> torch.memory_format:
+    def _fastest_format(self, architecture: Architecture) -> torch.memory_format:
         """Channels last, which is twice as fast on two cores, for images and a module that can be trained so.
 
         A module that calls ``view`` on a feature map cannot; a copy of it is tried on the first batch.
         """
         x, y = self.batch()
-        if x.dim() != 4:
+        if x.dim() != 4 or breaks_channels_last(architecture):
             return torch.contiguous_format
         trial = copy.deepcopy(self.module).train().to(memory_format=torch.channels_last)
         try:
@@ -197,6 +201,20 @@ class _Trainer:
                 self.optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum/{k}"]
 
 
+def breaks_channels_last(architecture: Architecture) -> bool:
+    """Whether training the network in channels-last format may write beyond a buffer and end the process.
+
+    oneDNN's gradient of the weights of a strided 1 x 1 convolution does so for 2 to 7 input channels (seen with torch
+    2.13; wider vectors may reach further), which no exception tells.
+    """
+    shapes = {spec.name: spec.shape for spec in architecture.parameters}
+    for node in architecture.nodes:
+        shape = shapes.get(node.inputs[1], ()) if node.op == "conv2d" else ()
+        if shape[2:] == (1, 1) and node.attributes["stride"] != (1, 1) and shape[1] < _SAFE_CHANNELS:
+            return True
+    return False
+
+
 def train_prior(
     prior: Sample,
     run: Run,
@@ -229,15 +247,14 @@ def train_prior(
     recipe, helper = recipe or PriorRecipe(), Helper.for_sample(prior, None, preprocessing)
     example = helper.preprocessing(prior.inputs[:2])
     module = _fresh_module(prior, model, run.seed)
-    if not isinstance(module, CapturedModule):
-        capture(module, example)  # before the training: one that cannot be captured would be trained in vain
-    trainer = _Trainer(module, helper, prior, run, recipe)
+    # before the training: a module that cannot be captured would be trained in vain
+    network = model if isinstance(model, Network) else capture(module, example)
+    trainer = _Trainer(module, network, helper, prior, run, recipe)
     if run.checkpoint is not None:
         trainer.resume(run.checkpoint)
     trainer.train()
     if isinstance(module, CapturedModule):
-        assert isinstance(model, Network)
-        return replace(model, parameters=detached(module.values()))
+        return replace(network, parameters=detached(module.values()))
     return capture(module, example)
 
 

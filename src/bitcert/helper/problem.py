@@ -32,6 +32,9 @@ Values = NDArray[np.generic]
 MAX_BATCH_SIZE = 1000
 MAX_BATCH_ELEMENTS = 1 << 26
 MAX_BATCH_PEAK = 1 << 30
+FAMILY_MAPS = 64
+"""Maps of an image's size that the built-in families make of it at least; up to 32 x 32 pixels they allow 1000."""
+
 MAX_CONSTANTS = 256
 """A helper with more uncoded numbers is refused: what many numbers say belongs in parameters, where it costs bits."""
 
@@ -206,9 +209,12 @@ def examples_at_a_time(predictor: object, input_shape: tuple[int, ...], num_clas
     """Examples that a network is evaluated on at a time, a function of its structure alone.
 
     At most 1000; few enough that no value exceeds :data:`MAX_BATCH_ELEMENTS` entries, and that all that is in memory at
-    once, what the operations take beside their results included, stays within :data:`MAX_BATCH_PEAK`.
+    once, what the operations take beside their results included, stays within :data:`MAX_BATCH_PEAK`. Without a network
+    it is a built-in family that is evaluated, which makes :data:`FAMILY_MAPS` maps of an image.
     """
     largest, peak = max(math.prod(input_shape), 8 * num_classes), 1
+    if predictor is None and len(input_shape) == 3:
+        largest = max(largest, FAMILY_MAPS * math.prod(input_shape[1:]))
     if isinstance(predictor, Architecture):
         largest, peak = max(largest, *predictor.propagation.elements.values()), predictor.propagation.peak
     return max(1, min(MAX_BATCH_SIZE, MAX_BATCH_ELEMENTS // largest, MAX_BATCH_PEAK // peak))

@@ -8,9 +8,12 @@ these batches, NOT a proof of equality on every input. The certificate speaks of
 
 from __future__ import annotations
 
+import io
+import logging
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 
 import torch
@@ -145,10 +148,23 @@ def _runnable(exported: ExportedProgram) -> Function:
     return function
 
 
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Warnings, a log line and the graph so far, which torch writes to stderr before it raises: the error says it."""
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
 def _export(module: nn.Module, example: Tensor) -> ExportedProgram:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _silent():
             return torch.export.export(module, (example,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
     except Exception as error:
         raise CaptureError(

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import is_lazy
 
 from bitcert.errors import InputError
 from bitcert.named_code import advice, import_named, working_folder_importable
@@ -155,10 +156,12 @@ def _load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> 
     counters = _counters(module)
     problems = [f"missing {key}" for key in own if key not in state and key not in counters]
     problems += [f"unexpected {key}" for key in state if key not in own]
+    # a lazy module's tensors have no shape yet; loading gives them the file's
+    shaped = [key for key, tensor in own.items() if key in state and not is_lazy(tensor)]
     problems += [
         f"{key} of shape {list(state[key].shape)} for {list(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
+        for key in shaped
+        if state[key].shape != own[key].shape
     ]
     if problems:
         raise InputError("weights that match the model", "; ".join(problems), f"check {source}")

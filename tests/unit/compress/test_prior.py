@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bitcert.certification import certify
-from bitcert.compress.prior import PriorRecipe, _Trainer, prior_helper, train_prior
+from bitcert.compress.prior import PriorRecipe, _Trainer, breaks_channels_last, prior_helper, train_prior
 from bitcert.compress.prior_network import augment, built_in_network, initial_values, initialise_module
 from bitcert.compress.run import Checkpoint, Compressed, Run
 from bitcert.data import Role, Sample, load_sample
@@ -140,11 +140,35 @@ def test_finding_the_memory_format_changes_nothing_else() -> None:
     initialise_module(module, 0)
     state = {name: value.clone() for name, value in module.state_dict().items()}
     generator = torch.get_rng_state()
-    trainer = _Trainer(module, Helper.for_sample(prior), prior, Run(budget_seconds=FOREVER), FEW)
+    network = capture(module, torch.zeros(2, 1, 8, 8))
+    trainer = _Trainer(module, network, Helper.for_sample(prior), prior, Run(budget_seconds=FOREVER), FEW)
     assert trainer.format is torch.channels_last
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
     assert all(value.grad is None for value in module.parameters())
+
+
+def strided(kernel: int, stride: int, channels: int) -> torch.nn.Module:
+    first, second = torch.nn.Conv2d(1, channels, 3, padding=1), torch.nn.Conv2d(channels, 4, kernel, stride)
+    return torch.nn.Sequential(first, second, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 10))
+
+
+@pytest.mark.parametrize(
+    ("module", "breaks"),
+    [
+        (strided(1, 2, 4), True),
+        (strided(1, 1, 4), False),
+        (strided(3, 2, 4), False),
+        (strided(1, 2, 16), False),
+        (strided(1, 2, 32), False),
+    ],
+)
+def test_what_would_end_the_process_is_trained_in_the_other_format(module: torch.nn.Module, breaks: bool) -> None:
+    """A shortcut of few channels, as small residual networks have: channels last, it corrupts memory."""
+    assert breaks_channels_last(capture(module, torch.zeros(2, 1, 8, 8)).architecture) is breaks
+    prior, _ = split_prior(digits(), 0.5, 0)
+    if breaks:
+        train_prior(prior, Run(budget_seconds=FOREVER), module, recipe=PriorRecipe(batch_size=50, max_steps=20))
 
 
 class Frozen(Flattening):

@@ -182,6 +182,15 @@ def test_ordinary_networks_keep_the_batch_size_of_their_certificates(module, sha
     assert batch_size(module, *shape) == size
 
 
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((1, 8, 8), 1000), ((1, 28, 28), 1000), ((3, 32, 32), 1000), ((3, 224, 224), 20), ((500,), 1000)],
+)
+def test_built_in_families_take_fewer_large_images_at_a_time(shape, size):
+    """Their maps are not in the shape of the data: thirty-two of them for edges of second order alone."""
+    assert Helper(shape, 10).batch_size == size
+
+
 def test_measuring_counts_the_scores_too():
     network = capture(Attention(), torch.rand(2, 600, 4))
     labels = torch.arange(40).numpy() % 3

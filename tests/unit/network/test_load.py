@@ -15,7 +15,8 @@ from bitcert.network import Predictor, capture, capture_opaque, load_model
 @pytest.fixture
 def factory(tmp_path, monkeypatch):
     (tmp_path / "nets_for_tests.py").write_text(
-        "from torch.nn import BatchNorm1d, Linear, ReLU, Sequential\n"
+        "from torch.nn import BatchNorm1d, LazyLinear, Linear, ReLU, Sequential\n"
+        "def lazy():\n    return Sequential(LazyLinear(4), ReLU(), LazyLinear(2))\n"
         "def normed():\n    return Sequential(Linear(3, 4), BatchNorm1d(4), Linear(4, 2))\n"
         "def small():\n    return Sequential(Linear(3, 4), ReLU(), Linear(4, 2))\n"
         "def broken():\n    raise KeyError('no such width')\n"
@@ -47,6 +48,12 @@ def test_every_key_that_does_not_match_is_named(tmp_path, factory):
     save_file(weights, tmp_path / "w.safetensors")
     with pytest.raises(InputError, match=r"missing 0\.bias; unexpected spare; 2\.bias of shape \[5\] for \[2\]"):
         load_model(factory, tmp_path / "w.safetensors")
+
+
+def test_weights_give_a_lazy_module_its_shapes(tmp_path, factory):
+    save_file(state(), tmp_path / "w.safetensors")
+    loaded = load_model("nets_for_tests:lazy", tmp_path / "w.safetensors").model
+    assert capture(loaded, torch.zeros(2, 3)).num_parameters == 26
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
