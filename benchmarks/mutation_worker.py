@@ -165,6 +165,7 @@ class Warm:
         self.known: dict[str, Known] = {}
         self.items: dict[str, pytest.Item] = {}
         self.globs: dict[str, dict[str, object]] = {}
+        self.functions: dict[str, list[FunctionType]] = {}
         self.rounds = Rounds()
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -173,7 +174,8 @@ class Warm:
         assert len(self.items) == len(session.items)
         for job in self.jobs:
             plain = compile(Path(job.path).read_text(), job.path, "exec", dont_inherit=True)
-            assert swapped(functions_of(job.path), plain, job.module.code())
+            self.functions[job.path] = functions_of(job.path)
+            assert swapped(self.functions[job.path], plain, job.module.code())
         for k, item in enumerate(session.items):
             self.learn(item, session.items[min(k + 1, len(session.items) - 1)])
         self.share_setups()
@@ -184,7 +186,7 @@ class Warm:
 
     def work(self, job: Job) -> None:
         """All mutants of one module that are inside functions."""
-        before, functions = job.module.code(), functions_of(job.path)
+        before, functions = job.module.code(), self.functions[job.path]
         items = self.quick(job)
         job.order.write_text(json.dumps([item.nodeid for item in items]))
         unchanged = forked(lambda: self.tried(items, lambda: True, True), False)

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from bitcert.coding import MAX_MAGNITUDE, BitReader, BitWriter
+from bitcert.coding import MAX_MAGNITUDE, UNARY_MAGNITUDES, BitReader, BitWriter
 from bitcert.coding import enumerative as module
 from bitcert.coding.coders import CODERS
 from bitcert.coding.enumerative import MAX_LINES, Enumerative, Mode, encode_mode
@@ -264,6 +264,24 @@ def forged(rows: list[int], columns: list[int], mode: Mode = Mode.MARGINS) -> by
 def test_counts_that_no_support_has_are_refused(rows, columns, what):
     with pytest.raises(DecodeError, match=what):
         CODER.read(BitReader(forged(rows, columns)), (len(rows), len(columns)))
+
+
+@pytest.mark.parametrize(
+    ("excess", "refused"), [(0, False), (MAX_MAGNITUDE - 16, False), (MAX_MAGNITUDE - 15, True), (-1, True)]
+)
+def test_magnitudes_that_no_array_has_are_refused(excess, refused):
+    encoder, bits = module.ArithmeticEncoder(), BitWriter()
+    # a row in use, its count 1, a column in use, a positive entry, of more than 1, 2, ..., 15
+    for flag in (True, False, True, True, *[True] * UNARY_MAGNITUDES):
+        encoder.flags(np.array([flag]))
+    module.encode_integers(encoder, np.array([excess]))
+    bits.binary(Mode.ROWS, 2)
+    bits.extend(encoder.bits())
+    if refused:
+        with pytest.raises(DecodeError, match="magnitudes of at most"):
+            CODER.read(BitReader(bits.to_bytes()), (1, 1))
+    else:
+        assert CODER.read(BitReader(bits.to_bytes()), (1, 1)).tolist() == [[16 + excess]]
 
 
 def test_empty_columns_in_use_are_refused():
