@@ -182,7 +182,7 @@ def test_what_it_offers_to_write(shape, fits):
 
 
 def test_dense_arrays_and_large_even_ones_are_left_to_others():
-    assert not CODER.fits(np.ones((20, 20), dtype=np.int64))
+    assert CODER.fits(np.ones((20, 20), dtype=np.int64)) is False
     assert not CODER.fits(sparse(0, (100, 200)))
     assert CODER.fits(sparse(0, (100, 200), 1.0))
     assert CODER.fits(sparse(0, (20, 30)))
@@ -340,14 +340,26 @@ def test_large_arrays_are_worth_trying_when_their_counts_vary_more_than_by_chanc
 
 
 def test_work_is_bounded(monkeypatch):
-    monkeypatch.setattr(module, "MAX_CELLS", 8)
     integers = np.ones((3, 3), dtype=np.int64)
+    bits = packed(encode_mode(integers, Mode.MARGINS))
+    integers[0, 0] = integers[1, 1] = integers[2, 2] = 0
+    monkeypatch.setattr(module, "MAX_CELLS", 9)
+    assert CODER.read(BitReader(bits), (3, 3)).all()
+    assert CODER.fits(integers) is True
+    monkeypatch.setattr(module, "MAX_CELLS", 8)
     with pytest.raises(DecodeError, match="at most 8"):
-        CODER.read(BitReader(packed(encode_mode_unlimited(integers))), (3, 3))
-    assert not CODER.fits(np.eye(3, dtype=np.int64))
+        CODER.read(BitReader(bits), (3, 3))
+    assert CODER.fits(integers) is False
 
 
-def encode_mode_unlimited(integers: np.ndarray) -> np.ndarray:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MAX_CELLS", 1 << 22)
-        return encode_mode(integers, Mode.MARGINS)
+def test_a_vector_is_one_row():
+    vector = np.array([0, 0, 1, 0, -2, 0, 0, 3, 0])
+    for mode in Mode:
+        assert np.array_equal(encode_mode(vector, mode), encode_mode(vector[None], mode))
+    assert CODER.read(BitReader(packed(encode_mode(vector, Mode.ROWS))), (9,)).tolist() == vector.tolist()
+
+
+def test_less_than_one_entry_a_line_can_be_uneven_too():
+    integers = np.zeros((200, 100), dtype=np.int64)
+    integers[::40, :8:2] = integers[20::40, 1:8:2] = 1
+    assert CODER.fits(integers)
