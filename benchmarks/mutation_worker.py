@@ -28,6 +28,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
 from mutants import Module, Mutant
 
 PATIENCE = 20
@@ -42,7 +43,8 @@ SURVIVED, FAILED, ENDLESS, NOT_SWAPPED = 0, 11, 12, 13
 NAMES = {SURVIVED: "survived", FAILED: "failed", ENDLESS: "endless", NOT_SWAPPED: "not swapped"}
 LIBRARIES = ("hypothesis.extra.numpy", "mpmath", "scipy.optimize", "scipy.special", "scipy.stats", "sklearn.datasets")
 """What a cold process imports before it is forked, besides torch."""
-OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=0"]
+OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=0", "--assert=plain", "--tb=native"]
+OPTIONS += ["--hypothesis-profile", "mutation"]
 
 
 class Job:
@@ -313,6 +315,9 @@ def cold(jobs: list[Job]) -> None:
 
 def main() -> None:
     """See the module."""
+    # a failure is all that is asked for, not the smallest one
+    phases = (Phase.explicit, Phase.generate)
+    settings.register_profile("mutation", derandomize=True, database=None, deadline=None, phases=phases)
     kind, *texts = sys.argv[1:]
     sys.path.insert(0, os.getcwd())
     jobs = [job for job in map(Job, texts) if job.left]
