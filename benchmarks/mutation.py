@@ -44,7 +44,8 @@ LOW_RANK = (f"{UNIT}low_rank_transforms.py", *COMPOSED)
 COUNTS = ("tests/unit/certify/test_holdout_budget.py", "tests/unit/certify/test_claims.py")
 MODULES: dict[str, tuple[str, ...]] = {
     **{f"coding/{name}": (f"tests/unit/coding/test_{name}.py", GOLDEN) for name in ("arithmetic", "bitstream", "rows")},
-    **{f"coding/{name}": (f"tests/unit/coding/test_{name}.py", GOLDEN) for name in ("message", "steps", "tensors")},
+    **{f"coding/{name}": (f"tests/unit/coding/test_{name}.py", GOLDEN) for name in ("steps", "tensors")},
+    "coding/message": ("tests/unit/coding/test_message.py", "tests/unit/coding/test_rows.py", GOLDEN),
     **{f"coding/{name}": CODERS for name in ("codebook", "coders", "enumerative")},
     "coding/layouts": ("tests/unit/coding/test_layouts.py", GOLDEN),
     "certify/binomial": ("tests/unit/certify/test_binomial.py",),

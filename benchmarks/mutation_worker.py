@@ -28,6 +28,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
 from mutants import Module, Mutant
 
 PATIENCE = 20
@@ -42,7 +43,8 @@ SURVIVED, FAILED, ENDLESS, NOT_SWAPPED = 0, 11, 12, 13
 NAMES = {SURVIVED: "survived", FAILED: "failed", ENDLESS: "endless", NOT_SWAPPED: "not swapped"}
 LIBRARIES = ("hypothesis.extra.numpy", "mpmath", "scipy.optimize", "scipy.special", "scipy.stats", "sklearn.datasets")
 """What a cold process imports before it is forked, besides torch."""
-OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=0"]
+OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=0", "--assert=plain", "--tb=native"]
+OPTIONS += ["--hypothesis-profile", "mutation"]
 
 
 class Job:
@@ -165,6 +167,7 @@ class Warm:
         self.known: dict[str, Known] = {}
         self.items: dict[str, pytest.Item] = {}
         self.globs: dict[str, dict[str, object]] = {}
+        self.functions: dict[str, list[FunctionType]] = {}
         self.rounds = Rounds()
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -173,7 +176,8 @@ class Warm:
         assert len(self.items) == len(session.items)
         for job in self.jobs:
             plain = compile(Path(job.path).read_text(), job.path, "exec", dont_inherit=True)
-            assert swapped(functions_of(job.path), plain, job.module.code())
+            self.functions[job.path] = functions_of(job.path)
+            assert swapped(self.functions[job.path], plain, job.module.code())
         for k, item in enumerate(session.items):
             self.learn(item, session.items[min(k + 1, len(session.items) - 1)])
         self.share_setups()
@@ -184,7 +188,7 @@ class Warm:
 
     def work(self, job: Job) -> None:
         """All mutants of one module that are inside functions."""
-        before, functions = job.module.code(), functions_of(job.path)
+        before, functions = job.module.code(), self.functions[job.path]
         items = self.quick(job)
         job.order.write_text(json.dumps([item.nodeid for item in items]))
         unchanged = forked(lambda: self.tried(items, lambda: True, True), False)
@@ -311,6 +315,9 @@ def cold(jobs: list[Job]) -> None:
 
 def main() -> None:
     """See the module."""
+    # a failure is all that is asked for, not the smallest one
+    phases = (Phase.explicit, Phase.generate)
+    settings.register_profile("mutation", derandomize=True, database=None, deadline=None, phases=phases)
     kind, *texts = sys.argv[1:]
     sys.path.insert(0, os.getcwd())
     jobs = [job for job in map(Job, texts) if job.left]

@@ -41,8 +41,6 @@ def encode_integers(encoder: ArithmeticEncoder, values: Integers, contexts: Cont
         contexts: ``[n]`` small integers the decoder knows; zeros are counted apart in each.
     """
     values = values.ravel()
-    if np.abs(values).max(initial=0) > MAX_MAGNITUDE:
-        raise ValueError(f"magnitudes above {MAX_MAGNITUDE} are not coded")
     encoder.flags(values != 0, contexts)
     encode_nonzero(encoder, values[values != 0])
 
@@ -136,8 +134,7 @@ def _level_counts(values: Integers) -> tuple[NDArray[np.int64], int, int]:
 def integer_code_bits(values: Integers) -> float:
     """Ideal length in bits of one tensor without contexts (magnitudes at most ``UNARY_MAGNITUDES``)."""
     reached, num_positive, _ = _level_counts(values)
-    above = np.append(reached[1:], 0)
-    levels = adaptive_code_bits(reached[:-1] - above[:-1], above[:-1])
+    levels = adaptive_code_bits(reached[:-1] - reached[1:], reached[1:])
     return levels + adaptive_code_bits(int(reached[1]) - num_positive, num_positive)
 
 

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from bitcert.coding import MAX_MAGNITUDE, BitReader, BitWriter
+from bitcert.coding import (
+    MAX_MAGNITUDE,
+    ArithmeticDecoder,
+    BitReader,
+    BitWriter,
+    codebook,
+    coders,
+    enumerative,
+    max_flags,
+)
 from bitcert.coding.codebook import Codebook
 from bitcert.coding.coders import CODER_BITS, CODERS, read_array, write_array
 from bitcert.errors import DecodeError
@@ -108,6 +117,31 @@ def test_layouts_are_offered_where_there_are_rows_and_zeros():
         assert layouts.fits(integers.astype(np.int64)) is False
     with pytest.raises(DecodeError, match="rows and columns"):
         layouts.read(BitReader(bytes(20)), (7,))
+
+
+@pytest.mark.parametrize(
+    ("number", "module", "most"),
+    [
+        (0, coders, max_flags(15)),
+        (1, coders, max_flags(15) + 3 * 15),
+        (2, enumerative, max_flags(15 + 3 + 5)),
+        (3, codebook, 2 * 15),
+    ],
+)
+def test_no_more_of_a_message_is_looked_at_than_the_array_can_take(monkeypatch, number, module, most):
+    """Flags: one an entry, a row, a column and a filter at most; of a codebook of 4 levels two an entry."""
+    asked = []
+
+    class Watched(ArithmeticDecoder):
+        def __init__(self, reader, max_flags):
+            asked.append(max_flags)
+            super().__init__(reader, max_flags)
+
+    integers = np.resize([0, 1, 0, -7, 9], (3, 5))
+    bits = written(CODERS[number], integers)
+    monkeypatch.setattr(module, "ArithmeticDecoder", Watched)
+    assert np.array_equal(CODERS[number].read(BitReader(bits.to_bytes()), (3, 5)), integers)
+    assert asked == [most]
 
 
 def test_a_codebook_costs_the_entropy_of_its_levels():

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from bitcert.coding import MAX_MAGNITUDE, BitReader, BitWriter
+from bitcert.coding import MAX_MAGNITUDE, UNARY_MAGNITUDES, BitReader, BitWriter
 from bitcert.coding import enumerative as module
 from bitcert.coding.coders import CODERS
 from bitcert.coding.enumerative import MAX_LINES, Enumerative, Mode, encode_mode
@@ -182,7 +182,7 @@ def test_what_it_offers_to_write(shape, fits):
 
 
 def test_dense_arrays_and_large_even_ones_are_left_to_others():
-    assert not CODER.fits(np.ones((20, 20), dtype=np.int64))
+    assert CODER.fits(np.ones((20, 20), dtype=np.int64)) is False
     assert not CODER.fits(sparse(0, (100, 200)))
     assert CODER.fits(sparse(0, (100, 200), 1.0))
     assert CODER.fits(sparse(0, (20, 30)))
@@ -266,6 +266,24 @@ def test_counts_that_no_support_has_are_refused(rows, columns, what):
         CODER.read(BitReader(forged(rows, columns)), (len(rows), len(columns)))
 
 
+@pytest.mark.parametrize(
+    ("excess", "refused"), [(0, False), (MAX_MAGNITUDE - 16, False), (MAX_MAGNITUDE - 15, True), (-1, True)]
+)
+def test_magnitudes_that_no_array_has_are_refused(excess, refused):
+    encoder, bits = module.ArithmeticEncoder(), BitWriter()
+    # a row in use, its count 1, a column in use, a positive entry, of more than 1, 2, ..., 15
+    for flag in (True, False, True, True, *[True] * UNARY_MAGNITUDES):
+        encoder.flags(np.array([flag]))
+    module.encode_integers(encoder, np.array([excess]))
+    bits.binary(Mode.ROWS, 2)
+    bits.extend(encoder.bits())
+    if refused:
+        with pytest.raises(DecodeError, match="magnitudes of at most"):
+            CODER.read(BitReader(bits.to_bytes()), (1, 1))
+    else:
+        assert CODER.read(BitReader(bits.to_bytes()), (1, 1)).tolist() == [[16 + excess]]
+
+
 def test_empty_columns_in_use_are_refused():
     with pytest.raises(DecodeError, match="every column in use"):
         CODER.read(BitReader(forged([1, 0], [1, 1, 1], Mode.ROWS)), (2, 3))
@@ -322,14 +340,26 @@ def test_large_arrays_are_worth_trying_when_their_counts_vary_more_than_by_chanc
 
 
 def test_work_is_bounded(monkeypatch):
-    monkeypatch.setattr(module, "MAX_CELLS", 8)
     integers = np.ones((3, 3), dtype=np.int64)
+    bits = packed(encode_mode(integers, Mode.MARGINS))
+    integers[0, 0] = integers[1, 1] = integers[2, 2] = 0
+    monkeypatch.setattr(module, "MAX_CELLS", 9)
+    assert CODER.read(BitReader(bits), (3, 3)).all()
+    assert CODER.fits(integers) is True
+    monkeypatch.setattr(module, "MAX_CELLS", 8)
     with pytest.raises(DecodeError, match="at most 8"):
-        CODER.read(BitReader(packed(encode_mode_unlimited(integers))), (3, 3))
-    assert not CODER.fits(np.eye(3, dtype=np.int64))
+        CODER.read(BitReader(bits), (3, 3))
+    assert CODER.fits(integers) is False
 
 
-def encode_mode_unlimited(integers: np.ndarray) -> np.ndarray:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MAX_CELLS", 1 << 22)
-        return encode_mode(integers, Mode.MARGINS)
+def test_a_vector_is_one_row():
+    vector = np.array([0, 0, 1, 0, -2, 0, 0, 3, 0])
+    for mode in Mode:
+        assert np.array_equal(encode_mode(vector, mode), encode_mode(vector[None], mode))
+    assert CODER.read(BitReader(packed(encode_mode(vector, Mode.ROWS))), (9,)).tolist() == vector.tolist()
+
+
+def test_less_than_one_entry_a_line_can_be_uneven_too():
+    integers = np.zeros((200, 100), dtype=np.int64)
+    integers[::40, :8:2] = integers[20::40, 1:8:2] = 1
+    assert CODER.fits(integers)

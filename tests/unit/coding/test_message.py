@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitcert.coding import MAX_MESSAGE_BYTES, Ledger, MessageReader, MessageWriter
+from bitcert.coding import (
+    MAX_MESSAGE_BYTES,
+    ArithmeticDecoder,
+    Ledger,
+    MessageReader,
+    MessageWriter,
+    RowModel,
+    max_flags,
+    message,
+)
 from bitcert.coding.message import FORMAT_VERSION
 from bitcert.errors import DecodeError
 
@@ -75,6 +84,38 @@ def test_the_longest_file() -> None:
     assert MessageReader(b"\xff" + bytes(MAX_MESSAGE_BYTES - 1)).family == 1
     with pytest.raises(DecodeError, match="bytes"):
         MessageReader(b"\xff" + bytes(MAX_MESSAGE_BYTES))
+
+
+def test_no_more_of_a_message_is_looked_at_than_a_tensor_can_take(monkeypatch) -> None:
+    asked = []
+
+    class Watched(ArithmeticDecoder):
+        def __init__(self, reader, most):
+            asked.append(most)
+            super().__init__(reader, most)
+
+    model = RowModel(np.array([0, 0, 1, -1]), 3)
+    writer = MessageWriter(1)
+    writer.integers("tensor", np.arange(5))
+    writer.rows("rows", np.eye(4, 3, dtype=np.int64), model)
+    monkeypatch.setattr(message, "ArithmeticDecoder", Watched)
+    reader = MessageReader(writer.finish()[0])
+    reader.integers("tensor", 5)
+    reader.rows("rows", model)
+    assert asked == [max_flags(5), 4 + max_flags(12)]
+
+
+def test_no_longer_file_is_written(monkeypatch) -> None:
+    monkeypatch.setattr(message, "MAX_MESSAGE_BYTES", 3)
+    for width in (22, 23):
+        writer = MessageWriter(1)
+        with writer.section("long") as bits:
+            bits.binary(0, width)
+        if width == 22:
+            assert len(writer.finish()[0]) == 3
+        else:
+            with pytest.raises(ValueError, match="4 bytes exceeds the limit of 3"):
+                writer.finish()
 
 
 def test_anything_after_the_message_is_refused() -> None:

@@ -101,9 +101,10 @@ def test_the_ideal_length_is_the_sum_over_all_flags(sizes, columns, always, shar
 
 
 @pytest.mark.parametrize(("sizes", "columns", "always"), MODELS)
-def test_prices_are_the_chances_of_the_description(sizes, columns, always) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_prices_are_the_chances_of_the_description(sizes, columns, always, share) -> None:
     model = model_of(sizes, columns, always)
-    matrix = sparse(model, 0.4, 7, 2)
+    matrix = sparse(model, share, 7, 2)
     prices = row_prices(matrix, model)
     optional, used = model.groups >= 0, (matrix != 0).any(1)
     p = (used[optional].sum() + 1) / (optional.sum() + 16)

@@ -136,9 +136,10 @@ def test_length_is_near_the_ideal(num_values: int, scale: float) -> None:
 
 
 LENGTHS = [np.zeros(0, dtype=np.int64), np.array([3]), np.array([0, 0, -1, 2, 0, 15, -15, 1]), rounded_normal(300, 2.0)]
+LARGE = np.array([0, 15, 16, -16, 17, 400, 1, 0])
 
 
-@pytest.mark.parametrize("values", LENGTHS, ids=len)
+@pytest.mark.parametrize("values", [*LENGTHS, LARGE], ids=len)
 def test_the_ideal_length_is_the_sum_over_all_flags(values: Integers) -> None:
     alive = values[values != 0]
     assert integer_code_bits(values) == pytest.approx(naive.integers(values), abs=1e-9)
