@@ -30,7 +30,7 @@ from bitcert.certify.certificate import MESSAGE_FILE, VERSIONED, Certificate
 from bitcert.certify.claims import delta_plan, theorem_text
 from bitcert.compress.run import Compressed
 from bitcert.conditions import Facts, conditions
-from bitcert.data import PriorSplit, Role, Sample, benchmark_name, check_apart
+from bitcert.data import PriorSplit, Sample, benchmark_name, check_apart
 from bitcert.errors import InputError, SampleReuseError
 from bitcert.evaluate import Classifier, DecisionRule, ErrorCount, Level, Progress, count_errors
 from bitcert.helper import Decoded, Helper, decode_message
@@ -96,8 +96,7 @@ def check_holdout(sample: Sample, holdout: Sample) -> None:
         expected = f"held-out data of shape {list(sample.input_shape)} with {sample.num_classes} classes"
         got = f"{holdout.name} of shape {list(holdout.input_shape)} with {holdout.num_classes}"
         raise InputError(expected, got, "hold out examples of the same problem")
-    # whatever role they came in, held-out labels is what they are used as
-    check_apart(sample, holdout.with_role(Role.HOLDOUT) if holdout.role is sample.role else holdout)
+    check_apart(sample, holdout)
 
 
 def _check_classes(helper: Helper, sample: Sample) -> None:
@@ -197,12 +196,14 @@ class _Claim:
     prior: PriorSplit | None
     original: Original | None
     look: int | None
+    commitment: Commitment
 
     @cached_property
     def budget(self) -> tuple[Withdrawal, ...]:
         """The ledger: every part of delta, withdrawn from one budget."""
         budget = ConfidenceBudget(self.delta)
-        for entry in delta_plan(self.delta, [loss.name for loss in self.losses], self.look):
+        names = [loss.name for loss in self.losses]
+        for entry in delta_plan(self.delta, names, self.look, self.commitment.choices):
             budget.withdraw(entry.name, entry.amount)
         return budget.ledger
 
@@ -306,7 +307,7 @@ def _look(original: Original | None, compressed: Compressed, looks: LookBook | N
     if original is None:
         return None
     pair = pair_hash(original, compressed.message, compressed.helper)
-    return (looks or LookBook.for_output()).enter(original.unlabelled.inputs_hash, pair)
+    return (looks or LookBook.for_output()).enter(original.unlabelled.examples_hash, pair)
 
 
 @dataclass(frozen=True, eq=False)
@@ -377,7 +378,8 @@ def certify_counting(
     helper = compressed.helper
     decoded = decode_message(compressed.message, helper)
     look = _look(original, compressed, declared.looks)
-    claim = _Claim(compressed, sample, delta, further, prior, original, look)
+    commitment = Commitment.of((*declared.helpers, helper), split_claim(prior))
+    claim = _Claim(compressed, sample, delta, further, prior, original, look, commitment)
     counts = claim.count(decoded, progress)
     counted = counts.losses[CERTIFIED]
     count = counted.errors
@@ -406,7 +408,7 @@ def certify_counting(
         decision_rule=claim.rule.describe(counted.double),
         data=data,
         helper=describe_helper(helper),
-        commitment=Commitment.of((*declared.helpers, helper), split_claim(prior)).describe(),
+        commitment=commitment.describe(),
         conditions=claim.conditions(data["benchmark"]),
         message={"file": MESSAGE_FILE, "sha256": hashlib.sha256(compressed.message).hexdigest()},
         description=decoded.description,

@@ -21,6 +21,7 @@ from bitcert.data import NAMES, Role, Sample, load_sample
 from bitcert.errors import BitcertError, InputError, SampleReuseError
 from bitcert.evaluate import Classifier, DecisionRule, Level, Progress, count_errors_at
 from bitcert.helper import Helper, Preprocessing
+from bitcert.helper.commitment import num_choices
 from bitcert.losses import LOSS_KEYS, Loss, LossCount, is_users, parse_loss
 from bitcert.opening import CannotCheckError, Checker, InvalidError, read_numbers
 from bitcert.original import (
@@ -179,6 +180,12 @@ class Given:
     unlabelled: Sample | str | Path | None = None
     counts: Counts | None = None
     limit: WorkLimit = field(default_factory=WorkLimit)
+
+
+def stated_choices(certificate: Certificate) -> int:
+    """How many declared helpers share delta; what is no list is refused where the commitment is checked."""
+    lists = [certificate.commitment.get(key) for key in ("architectures", "weights")]
+    return num_choices(*(each if isinstance(each, list) else [] for each in lists))
 
 
 def stated_look(certificate: Certificate) -> int | None:

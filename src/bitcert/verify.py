@@ -51,6 +51,7 @@ from bitcert.recount import (
     close,
     load_losses,
     loss_names,
+    stated_choices,
     stated_look,
 )
 from bitcert.workload import WorkLimit
@@ -123,7 +124,7 @@ def _check_delta(certificate: Certificate, check: Checker) -> tuple[OccamBound, 
     """The Occam bound at its part of delta, and all parts: exactly those of the claims made, in the fixed division."""
     names = loss_names(certificate)
     try:
-        plan = delta_plan(certificate.delta, names, stated_look(certificate))
+        plan = delta_plan(certificate.delta, names, stated_look(certificate), stated_choices(certificate))
         budget = ConfidenceBudget(certificate.delta)
         parts = tuple(budget.withdraw(entry.name, entry.amount) for entry in plan)
         bound = occam_bound(certificate.errors, certificate.samples, certificate.message_bits, parts[0])

@@ -56,7 +56,7 @@ def made():
     return BoundTable(
         network={"name": "n", "content_hash": "0" * 64, "num_parameters": 6, "depth": 2, "width": 3},
         sample={"name": "s", "content_hash": "1" * 64, "num_samples": 9, "num_classes": 2, "errors": 1},
-        holdout={"name": "h", "errors": 1, "samples": 4, "shared": 0},
+        holdout={"name": "h", "errors": 1, "samples": 4},
         gamma=0.5,
         gamma_rule="by hand",
         margin_loss=0.25,

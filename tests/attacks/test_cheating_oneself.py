@@ -25,12 +25,21 @@ from torch import nn
 from bitcert import Compressed, Helper, Preprocessing, Role, Run, Sample, Status, capture, certify, load_sample, verify
 from bitcert.certify import ConfidenceBudget, holdout_bound, occam_bound
 from bitcert.certify.claims import bounded_loss_bound, delta_plan
+from bitcert.compress.run import Checkpoint
 from bitcert.data import PriorSplit
 from bitcert.effort import Contender, Judge, search
 from bitcert.errors import BudgetError, InputError, SampleReuseError
 from bitcert.helper import HelperWeights, decode_message, linear_head
 from bitcert.original import Original, check_unlabelled
-from bitcert.pipeline import CertifyRequest, certify_best, check_early, find_message, search_checkpoint, train_helper
+from bitcert.pipeline import (
+    PRIOR_FILE,
+    CertifyRequest,
+    certify_best,
+    check_early,
+    find_message,
+    search_checkpoint,
+    train_helper,
+)
 from bitcert.report import terminal_summary
 
 SECONDS = 0.1
@@ -230,9 +239,10 @@ def test_a_helper_of_another_split_is_not_taken_over(tmp_path):
     for request in (other, declared):
         checkpoint = search_checkpoint(tmp_path / "out", request, 0)
         run = Run(budget_seconds=SECONDS, checkpoint=checkpoint)
-        assert checkpoint.part("prior network, trained").load() is None, "nothing of another split is found"
+        kept = Checkpoint(checkpoint.path.with_name(PRIOR_FILE), request.prior_identity(0))
+        assert kept.load() is None, "nothing of another split is found"
         network = train_helper(PriorSplit.of(TRAIN, 0.5, request.prior_seed), request, run)
-        assert checkpoint.part("prior network, trained").load() is not None
+        assert kept.load() is not None
         found.append(network.parameters)
     assert any(not torch.equal(found[0][name], found[1][name]) for name in found[0])
 

@@ -15,7 +15,7 @@ from bitcert import Compressed, Helper, Preprocessing, Role, Sample, Status, cap
 from bitcert.certification import Declaration
 from bitcert.certify import occam_bound, self_contained_bound
 from bitcert.conditions import HELPER_ONLY, NOT_MET
-from bitcert.helper import HelperWeights, quantised
+from bitcert.helper import HelperWeights, network_head, quantised
 from bitcert.helper.commitment import Commitment
 from bitcert.helper.description import SplitClaim, helper_ledger
 from bitcert.helper.problem import description_hash
@@ -220,6 +220,35 @@ def test_a_commitment_covers_every_helper_of_the_run_and_no_other(toy, toy_compr
     other = verify(path, toy, commitment=Commitment.of([problem]).hash)
     assert other.status is Status.INVALID
     assert other.reason.startswith("commitment published:")
+
+
+def test_many_declared_helpers_share_delta(tmp_path, forge):
+    """One commitment to 4,000 public weights and the best of them afterwards: the choice is paid for."""
+    rng = np.random.default_rng(0)
+    sample = Sample(rng.normal(size=(400, 8)).astype(np.float32), rng.integers(0, 2, 400), 2, Role.TRAIN, "coins")
+    network = capture(torch.nn.Linear(8, 2, bias=False), torch.ones(2, 8))
+    (name,) = network.parameters
+    public = rng.normal(size=(4000, 2, 8)).astype(np.float32)
+    errors = [int(((sample.inputs @ each.T).argmax(1) != sample.labels).sum()) for each in public]
+    problem = Helper.for_sample(sample)
+    helpers = [
+        dataclasses.replace(problem, predictor=network.architecture, weights=HelperWeights({name: each}))
+        for each in public
+    ]
+    best = helpers[int(np.argmin(errors))]
+    message, ledger = network_head.write(best, network_head.NetworkHeadCode(network_head.Form.NETWORK))
+    compressed = Compressed(message, ledger, best)
+    alone = certify(compressed, sample, declared=Declaration((problem,)))
+    certificate = certify(compressed, sample, declared=Declaration((problem, *helpers)))
+    assert Commitment.of((problem, *helpers)).choices == 4000
+    assert [amount for _, amount in certificate.delta_ledger] == [0.05 / 4000]
+    charged = occam_bound(certificate.errors, 400, certificate.message_bits, 0.05 / 4000).binomial
+    assert certificate.bound == charged > alone.bound + 0.01
+    path = write(tmp_path, compressed, certificate)
+    (tmp_path / "helper.safetensors").write_bytes(best.weights.to_bytes())
+    assert verify(path, sample, commitment=Commitment.of((problem, *helpers)).hash).status is Status.VALID
+    forge(path, lambda content: content["delta_ledger"][0].__setitem__(1, 0.05), restate=True)
+    assert verify(path, sample).reason.startswith("delta:")
 
 
 def test_what_a_commitment_depends_on(toy):

@@ -218,7 +218,7 @@ def table(inputs):
     return BoundTable(
         network={"name": "n", "content_hash": "0" * 64, "num_parameters": 62, "depth": 3, "width": 6},
         sample={"name": "s", "content_hash": "1" * 64, "num_samples": inputs.m, "num_classes": 2, "errors": errors},
-        holdout={"name": "h", "errors": 12, "samples": 200, "shared": 0},
+        holdout={"name": "h", "errors": 12, "samples": 200},
         gamma=inputs.gamma,
         gamma_rule=inputs.gamma_rule,
         margin_loss=inputs.sample.margin_loss(inputs.gamma),

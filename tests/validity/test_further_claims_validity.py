@@ -127,7 +127,7 @@ def original_failures(share: tuple[float, float], candidates: int = 1, seed: int
 
 
 def honest_shares() -> tuple[float, float]:
-    first, second = (entry.amount for entry in delta_plan(DELTA, original=True))
+    first, second = (entry.amount for entry in delta_plan(DELTA, look=1))
     assert first + second <= DELTA
     return first, second
 

@@ -40,7 +40,7 @@ from bitcert.bounds.settings import BoundSettings
 from bitcert.bounds.table import BoundRow, BoundTable
 from bitcert.bounds.value import Absent, Condition, Status
 from bitcert.certification import check_holdout, versions
-from bitcert.data import Role, Sample, count_shared_examples
+from bitcert.data import Role, Sample
 from bitcert.errors import InputError, SampleReuseError
 from bitcert.evaluate import Progress
 from bitcert.helper import Preprocessing
@@ -126,8 +126,7 @@ def bounds(
         InputError: data that do not fit the network or have no positive margin at the quantile, a profile of another
             network, initial weights of another network, weights or outputs that are not finite, unreadable files.
         DecodeError: files of a certificate that contradict each other.
-        SampleReuseError: held-out data of another role, or that share more examples with the training data than
-            chance repeats (any that are shared leave the hold-out row a measure).
+        SampleReuseError: held-out data of another role, or that share an example with the training data.
     """
     extras = Extras(preprocessing, init, profile, holdout, messages, folder)
     run = _Run(network, sample, settings or BoundSettings(), extras, progress)
@@ -279,8 +278,7 @@ def _holdout(run: _Run) -> HoldoutFacts | Absent:
     if run.extras.holdout is None:
         return NO_HOLDOUT
     with run.stage("holdout"):
-        facts = count_holdout(run.network, run.extras.holdout, run.preprocessing, run.settings.device, run.progress)
-        return replace(facts, shared=count_shared_examples(run.extras.holdout, run.sample))
+        return count_holdout(run.network, run.extras.holdout, run.preprocessing, run.settings.device, run.progress)
 
 
 def _with_graph(run: _Run, inputs: BoundInputs) -> BoundInputs:
@@ -324,7 +322,7 @@ def _table(run: _Run, inputs: BoundInputs, rows: Sequence[BoundRow]) -> BoundTab
         },
         holdout=None
         if isinstance(holdout, Absent)
-        else {key: getattr(holdout, key) for key in ("name", "errors", "samples", "shared")},
+        else {key: getattr(holdout, key) for key in ("name", "errors", "samples")},
         gamma=inputs.gamma,
         gamma_rule=inputs.gamma_rule,
         margin_loss=inputs.sample.margin_loss(inputs.gamma),

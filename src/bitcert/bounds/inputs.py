@@ -260,13 +260,11 @@ class HoldoutFacts:
         name: of the held-out data.
         errors: of the network on them.
         samples: how many there are.
-        shared: of them, those whose input occurs in the training sample too, byte by byte.
     """
 
     name: str
     errors: int
     samples: int
-    shared: int = 0
 
     @property
     def rate(self) -> float:

@@ -123,7 +123,7 @@ class BoundTable:
     Attributes:
         network: ``name``, ``content_hash``, ``num_parameters``, ``depth``, ``width``.
         sample: ``name``, ``content_hash``, ``num_samples``, ``num_classes``, ``errors``.
-        holdout: ``name``, ``errors``, ``samples``, ``shared`` (with the training sample), or ``None``.
+        holdout: ``name``, ``errors``, ``samples``, or ``None``.
         gamma, gamma_rule, margin_loss: the margin, how it was chosen, share of training margins ``<= gamma``.
         delta: of the guarantees.
         rows: in the order of the registry.
@@ -215,7 +215,7 @@ class BoundTable:
 
 _NETWORK = {"name": str, "content_hash": str, "num_parameters": int, "depth": int, "width": int}
 _SAMPLE = {"name": str, "content_hash": str, "num_samples": int, "num_classes": int, "errors": int}
-_HOLDOUT = {"name": str, "errors": int, "samples": int, "shared": int}
+_HOLDOUT = {"name": str, "errors": int, "samples": int}
 
 
 def _check(table: BoundTable) -> None:
@@ -226,8 +226,7 @@ def _check(table: BoundTable) -> None:
         if {key: type(value) for key, value in content.items()} != types:
             raise FormatProblem(f"{where} with missing, unknown or mistyped keys")
     counts = [(table.sample["errors"], table.sample["num_samples"])]
-    for key in ("errors", "shared"):
-        counts += [(table.holdout[key], table.holdout["samples"])] if table.holdout is not None else []
+    counts += [(table.holdout["errors"], table.holdout["samples"])] if table.holdout is not None else []
     if not all(0 <= errors <= samples > 0 for errors, samples in counts) or not 0 < table.delta < 1:
         raise FormatProblem("impossible counts")
     if not 0 < table.gamma < math.inf or not 0 <= table.margin_loss <= 1:

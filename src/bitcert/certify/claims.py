@@ -11,6 +11,9 @@ one look promises. So the ``k``-th certificate issued on one unlabelled sample s
 of ``delta_2``; the parts of all ``k`` add up to one, and with probability ``1 - delta_2`` all of them hold (union
 bound; THEORY section 5). The first look costs next to nothing.
 
+Where several helpers were declared, the message does not say which one it is decoded with, so they share what the
+message has of ``delta`` equally (union bound over declared architectures and weights).
+
 For a loss with values in [0, 1] the bound is KL-Chernoff; for one with values 0 and 1 the exact binomial tail.
 
 Does NOT check that the claims were chosen before the data were seen: a loss left out after a look at its bound is a
@@ -56,6 +59,7 @@ LOSS_UNITS = 1 << 20
 """Losses are counted in whole units of ``1 / LOSS_UNITS``, each example's rounded up: their sum is exact."""
 
 MOST_LOSSES = 64
+MOST_HELPERS = 10**6
 
 _TRANSFER = "L(original) <= L(compressed) + P[they disagree], the second by"
 _CHERNOFF = "losses with values in [0, 1]: relative-entropy Chernoff bound of Langford 2005"
@@ -92,7 +96,9 @@ def disagreement_purpose(look: int) -> str:
     return f"{DISAGREEMENT}, look {look}"
 
 
-def delta_plan(delta: float, losses: Sequence[str] = (), look: int | None = None) -> tuple[Withdrawal, ...]:
+def delta_plan(
+    delta: float, losses: Sequence[str] = (), look: int | None = None, helpers: int = 1
+) -> tuple[Withdrawal, ...]:
     """How ``delta`` is divided; the amounts add up to at most ``delta`` as decimals.
 
     Args:
@@ -100,12 +106,16 @@ def delta_plan(delta: float, losses: Sequence[str] = (), look: int | None = None
         losses: names of the losses claimed beside the 0/1 error, each once.
         look: if the 0/1 error of the original network is claimed, the number of this certificate among those issued
             on the unlabelled sample. What the look does not spend is left for later ones.
+        helpers: how many helpers were declared that the same message might be decoded with. A certificate with one of
+            them spends an equal part of what the message has, and the rest is left for the others.
 
     Raises:
-        InputError: ``delta`` or ``look`` out of range, a name given twice, or too many.
+        InputError: ``delta``, ``look`` or ``helpers`` out of range, a name given twice, or too many.
 
     >>> [(entry.name[:12], entry.amount) for entry in delta_plan(0.05, look=1)]
     [('occam bound ', 0.01), ('disagreement', 0.032)]
+    >>> [entry.amount for entry in delta_plan(0.05, look=1, helpers=2)]
+    [0.005, 0.032]
     >>> [entry.amount for entry in delta_plan(0.05, ["top-3", "brier"])]
     [0.016666666666666666, 0.016666666666666666, 0.016666666666666666]
     """
@@ -114,10 +124,11 @@ def delta_plan(delta: float, losses: Sequence[str] = (), look: int | None = None
         raise InputError(f"at most {MOST_LOSSES} different losses", got, "name each loss once")
     part = Fraction(repr(check_delta(delta))) / (1 + len(losses))
     first = part if look is None else part * MESSAGE_SHARE
-    plan = [Withdrawal(PURPOSE, _round_down(first))]
+    choices = check_count("helpers", helpers, 1, MOST_HELPERS)
+    plan = [Withdrawal(PURPOSE, _round_down(first / choices))]
     if look is not None:
         plan.append(Withdrawal(disagreement_purpose(look), _round_down((part - first) * look_share(look))))
-    return (*plan, *(Withdrawal(loss_purpose(name), _round_down(part)) for name in losses))
+    return (*plan, *(Withdrawal(loss_purpose(name), _round_down(part / choices)) for name in losses))
 
 
 def _round_down(amount: Fraction) -> float:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from bitcert.bounds.table import BoundTable
 from bitcert.certification import check_holdout
 from bitcert.data import Role, Sample, load_sample
-from bitcert.errors import CaptureError, DecodeError, InputError, ModelError
+from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.evaluate import Progress as Report
 from bitcert.helper import Preprocessing
 from bitcert.locking import claimed
@@ -140,11 +140,8 @@ def load_for_inputs(spec: str, weights: str | None, sample: Sample, preprocessin
     except CaptureError as refusal:
         if not isinstance(loaded.model, torch.nn.Module):
             raise
-        try:
-            opaque, values = capture_opaque(loaded.model, spec, example)
-        except CaptureError as second:
-            # what its own code says is more than what export makes of it
-            raise (second if isinstance(second.__cause__, ModelError) else refusal) from None
+        # where this too is refused, its reason is the user's to mend; what export says is often about export
+        opaque, values = capture_opaque(loaded.model, spec, example)
         return LoadedNetwork(opaque, values, loaded.notes, str(refusal))
     return LoadedNetwork(network, dict(network.parameters), loaded.notes)
 

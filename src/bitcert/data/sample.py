@@ -5,7 +5,7 @@ knows beforehand, so which data were used for what is part of the statement. ``S
 data on which errors cannot be counted, and hashes its content so that a stranger can tell that it is the same data.
 
 Not guaranteed: that the examples are independent draws of one distribution. No program can see that; what
-:func:`check_independent` sees is one set of examples posing under two roles.
+:func:`check_apart` sees is one example posing under two roles.
 """
 
 from __future__ import annotations
@@ -147,21 +147,21 @@ class Sample:
         return digest.hexdigest()
 
     @cached_property
-    def inputs_hash(self) -> str:
-        """SHA-256 (hex) of the inputs alone, in the form of :attr:`content_hash` without the labels."""
-        digest = hashlib.sha256(b"bitcert sample 1\n")
-        _update(digest, "inputs", self.inputs)
-        return digest.hexdigest()
+    def examples_hash(self) -> str:
+        """SHA-256 (hex) of the set of inputs as numbers: without labels, order, repetitions and type."""
+        hashes = sorted(set(_as_floats(self).example_hashes.tolist()))
+        return hashlib.sha256(b"bitcert examples 1\n" + b"".join(hashes)).hexdigest()
 
     @cached_property
     def example_hashes(self) -> NDArray[np.void]:
         """128-bit BLAKE2b hash of every single input, ``[n]``; equal inputs hash alike, labels do not matter."""
         rows = _little_endian(self.inputs).reshape(len(self), -1)
+        floats = rows.dtype.kind == "f"
         prefix = f"{rows.dtype.name} {self.input_shape}\n".encode()
         start, digests = hashlib.blake2b(prefix, digest_size=16), bytearray()
         for row in rows:
             digest = start.copy()
-            digest.update(row.data)
+            digest.update((row + row.dtype.type(0)).data if floats else row.data)  # -0 and 0 are one number
             digests += digest.digest()
         return np.frombuffer(bytes(digests), dtype="V16")
 
@@ -223,7 +223,7 @@ def count_shared_examples(a: Sample, b: Sample) -> int:
 
 
 def check_apart(*samples: Sample) -> None:
-    """Refuse samples of different roles that have an example in common.
+    """Refuse samples that have an example in common: each example has one role.
 
     Two samples have an example in common if an input of one equals one of the other, number by number, whatever type
     the numbers are stored in and whatever the labels. One is too many: that an independent draw would repeat an
@@ -235,12 +235,13 @@ def check_apart(*samples: Sample) -> None:
         SampleReuseError: naming the two samples, their roles, and how many examples they share.
     """
     for a, b in combinations(samples, 2):
-        if a.role == b.role or a.input_shape != b.input_shape:
+        if a.input_shape != b.input_shape:
             continue
         small, large = (a, b) if len(a) <= len(b) else (b, a)
         shared = count_shared_examples(*of_one_type(small, large))
         if shared:
-            expected = f"no example in two roles ({a.role.value}, {b.role.value})"
+            roles = ", ".join(dict.fromkeys((a.role.value, b.role.value)))
+            expected = f"no example in two samples ({roles})"
             got = f"{shared:,} of the {len(small):,} examples of {small.name!r} inside {large.name!r}"
             do = "leave the shared examples out of one of them before anything is trained"
             raise SampleReuseError(expected, got, do)
@@ -250,10 +251,12 @@ def of_one_type(*samples: Sample) -> tuple[Sample, ...]:
     """The samples, as float32 where some are bytes and others are not: equal numbers are then equal examples."""
     if len({sample.inputs.dtype for sample in samples}) == 1:
         return samples
-    return tuple(
-        sample if sample.inputs.dtype == np.float32 else replace(sample, inputs=sample.inputs.astype(np.float32))
-        for sample in samples
-    )
+    return tuple(map(_as_floats, samples))
+
+
+def _as_floats(sample: Sample) -> Sample:
+    """The sample with its inputs as float32."""
+    return sample if sample.inputs.dtype == np.float32 else replace(sample, inputs=sample.inputs.astype(np.float32))
 
 
 def _found(a: Sample, b: Sample) -> NDArray[np.bool_]:

@@ -1,11 +1,11 @@
 """The commitment: one hash of all that a decoder may know, published before the data are opened.
 
-A run may try messages about a given network, about public weights and about nothing but the problem; which of its
-helpers a message is decoded with follows from the message, so together they are one prefix code under one declared
-helper. The commitment is the hash of that whole: problem, preprocessing, decoder, the architectures and weights that
-were declared, and the declared prior split. (Weights trained on the prior part come later and are not in it.) No label
-is needed to compute it. A certificate carries the hash and the list, so that ``verify --commitment`` can hold both
-against what was published.
+A run may try messages about a given network, about public weights and about nothing but the problem. A message says
+whether it is decoded with an architecture and with weights, but not with which: where several were declared, the
+certificates share ``delta`` (:attr:`Commitment.choices`). The commitment is the hash of that whole: problem,
+preprocessing, decoder, the architectures and weights that were declared, and the declared prior split. (Weights trained
+on the prior part come later and are not in it.) No label is needed to compute it. A certificate carries the hash and
+the list, so that ``verify --commitment`` can hold both against what was published.
 
 A hash that was published in time turns the assumption that the helper was fixed before the data into evidence. It does
 NOT show when it was published, nor that nobody had seen the data by then.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,11 @@ class Commitment:
         parts = [dict(self.problem), self.num_classes, list(self.architectures), list(self.weights), split]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def choices(self) -> int:
+        """How many helpers the same message might be decoded with: all pairs of an architecture and weights."""
+        return num_choices(self.architectures, self.weights)
+
     def describe(self) -> dict[str, object]:
         """What a certificate says of it, as JSON values."""
         return {
@@ -81,6 +86,11 @@ class Commitment:
         known = architecture is None or architecture in self.architectures
         trained = weights is None or self.split is not None or weights in self.weights
         return problem_of(described) == dict(self.problem) and classes and known and trained
+
+
+def num_choices(architectures: Sequence[object], weights: Sequence[object]) -> int:
+    """How many pairs of an architecture and weights were declared; one where there is none of a kind."""
+    return max(len(architectures), 1) * max(len(weights), 1)
 
 
 def problem_of(described: Mapping[str, Any]) -> dict[str, Any]:

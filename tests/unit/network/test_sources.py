@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert import Compressed, Helper, Role, Sample, Status, certify, verify
+from bitcert import Compressed, Helper, Preprocessing, Role, Sample, Status, certify, verify
 from bitcert.compress.quantise import compress_values
 from bitcert.compress.run import Run
+from bitcert.errors import CaptureError
+from bitcert.helper.description import helper_ledger
 from bitcert.network import capture_opaque
 from bitcert.network.sources import module_sources
 
@@ -64,6 +66,55 @@ def test_the_users_files_are_followed_and_no_others(own, tmp_path):
     found = module_sources(own.make(), "own_net:make")
     assert sorted(found) == ["own_constants", "own_net", "own_parts"]
     assert found["own_net"] == (tmp_path / "own_net.py").read_bytes()
+
+
+def test_numbers_that_an_import_brings_are_found(own, tmp_path, monkeypatch):
+    (tmp_path / "own_table.py").write_text("ONES = [1, 2, 3]\n")
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text("from .deep import TWOS\n")
+    (tmp_path / "own_package" / "deep.py").write_text("TWOS = [2]\n")
+    with (tmp_path / "own_parts.py").open("a") as stream:
+        stream.write("\nfrom own_table import ONES\ndef late():\n    import own_package.deep as d\n    return d.TWOS\n")
+    monkeypatch.delitem(sys.modules, "own_parts")
+    net = importlib.reload(own).make()
+    sys.modules["own_parts"].late()
+    found = module_sources(net, "own_net:make")
+    for name in ("own_table", "own_package", "own_package.deep"):
+        del sys.modules[name]
+    assert sorted(found) == ["own_constants", "own_net", "own_package", "own_package.deep", "own_parts", "own_table"]
+
+
+def test_a_base_class_elsewhere_is_found_and_a_proxy_is_left_in_peace(own, tmp_path):
+    class Touchy:
+        @property
+        def __class__(self):
+            raise RuntimeError("working outside of application context")
+
+    own.touchy = Touchy()
+
+    class Child(type(own.make())):
+        pass
+
+    assert "own_net" in module_sources(Child(), "elsewhere:Child")
+
+
+def test_what_the_name_of_a_factory_says_is_charged(own):
+    def bits(factory):
+        opaque, _ = capture_opaque(own.make(), factory, torch.ones(4, 4))
+        return dict(helper_ledger(Helper((4,), 3, Preprocessing(), opaque)).sections)["code"]
+
+    rng = np.random.default_rng(1)
+    secret = "".join(rng.choice(list("0123456789abcdef"), 2000))
+    assert bits("own_net:f" + secret) > bits("own_net:make") + 4 * 2000
+
+
+def test_state_that_the_message_would_not_hold_is_refused(own):
+    class Hidden(type(own.make())):
+        def get_extra_state(self):
+            return torch.ones(1)
+
+    with pytest.raises(CaptureError, match="extra state in the network"):
+        capture_opaque(Hidden(), "own_net:make", torch.ones(4, 4))
 
 
 def test_line_ends_do_not_matter(own, tmp_path):

@@ -69,7 +69,7 @@ def make_table(*rows: BoundRow, held: bool = True, errors: int = 100, **changes:
             "num_classes": 10,
             "errors": errors,
         },
-        holdout={"name": "toy test", "errors": 50, "samples": 2_000, "shared": 0} if held else None,
+        holdout={"name": "toy test", "errors": 50, "samples": 2_000} if held else None,
         gamma=1.25,
         gamma_rule="5 % quantile of the training margins",
         margin_loss=0.05,

@@ -58,7 +58,7 @@ def hostile_table() -> BoundTable:
     )
     table = make_table(row, make_absent("b", HOSTILE)).named(HOSTILE)
     sample = {**table.sample, "name": HOSTILE}
-    holdout = {"name": HOSTILE, "errors": 1, "samples": 9, "shared": 2}
+    holdout = {"name": HOSTILE, "errors": 1, "samples": 9}
     return replace(table, sample=sample, holdout=holdout, gamma_rule=HOSTILE, settings={HOSTILE: [HOSTILE]})
 
 

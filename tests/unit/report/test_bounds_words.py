@@ -144,11 +144,6 @@ def test_the_headline_sets_a_useless_bound_beside_guessing(table):
     assert "guessing" not in words.headline(table)
 
 
-def test_facts_tell_of_held_out_examples_that_were_trained_on(table):
-    shared = replace(table, holdout={**table.holdout, "shared": 12})
-    assert dict(words.facts(shared))["Real gap"].endswith(" 12 of them are training examples too.")
-
-
 def test_facts_say_margin_gap_and_delta(table):
     told = dict(words.facts(table))
     assert told["Margin"].startswith("γ = 1.25 (5 % quantile of the training margins); 5.00 % of the training margins")

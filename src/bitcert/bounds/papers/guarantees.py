@@ -24,7 +24,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from bitcert.bounds.inputs import BoundInputs, HoldoutFacts, MessageFacts
+from bitcert.bounds.inputs import BoundInputs, MessageFacts
 from bitcert.bounds.registry import bound
 from bitcert.bounds.value import BoundValue, Condition, Kind, Unit, need
 from bitcert.certify import CITATION_HOLDOUT, CITATION_OCCAM, complexity_nats, holdout_bound, occam_bound
@@ -81,11 +81,9 @@ def speaks_of(message: MessageFacts, m: int) -> str:
     return f"It speaks of the network decoded from {message.name}, which gives {others}."
 
 
-def _never_used(facts: HoldoutFacts) -> Condition:
-    name = "held-out labels never used"
-    if facts.shared:
-        return Condition(name, False, f"{facts.shared:,} of {facts.samples:,} are also training examples")
-    return Condition(name, True, "taken on trust from whoever passed --holdout; none is a training example")
+_NEVER_USED = Condition(
+    "held-out labels never used", True, "taken on trust from whoever passed --holdout; none is a training example"
+)
 
 
 Form = Callable[[MessageFacts, int, float], float]
@@ -119,11 +117,10 @@ def holdout(inputs: BoundInputs) -> BoundValue:
     facts = need(inputs.holdout)
     return BoundValue(
         log_up(holdout_bound(facts.errors, facts.samples, inputs.delta)),
-        conditions=(_never_used(facts), INDEPENDENT),
+        conditions=(_NEVER_USED, INDEPENDENT),
         ingredients={
             "errors": facts.errors,
             "samples": facts.samples,
-            "shared_with_training": facts.shared,
             "delta": inputs.delta,
         },
     )
