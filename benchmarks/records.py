@@ -117,9 +117,8 @@ def _original(name: str, content: dict[str, Any], preprocessing: Preprocessing) 
     assert row.original is not None
     module = tightness.factory(row.original[0])
     if row.original[1]:
-        module.load_state_dict(
-            bitcert.network.read_state_dict(tightness.data_folder() / "pretrained" / row.original[1])
-        )
+        state, _ = bitcert.network.read_state_dict(tightness.data_folder() / "pretrained" / row.original[1])
+        module.load_state_dict(state)
     unlabelled = unlabelled_sample(load_sample(content["data"]["name"], Role.UNLABELLED, split="test"))
     network = capture(module.eval(), preprocessing(unlabelled.inputs[:2]))
     return Original.of(network, preprocessing, unlabelled, content["original"]["name"])

@@ -45,6 +45,7 @@ ABLATION_KEYS = ("idea", "data", "bits", "errors", "bound", "seconds")
 COLUMNS = {
     "certificate": "certificate",
     "bound, %": "value",
+    "self-contained, %": "self_contained",
     "to reach": "target",
     "best published": "published",
     "errors": "errors",
@@ -326,18 +327,28 @@ def _bring_helper(row: Row | None, place: Path) -> None:
 
 
 def markdown() -> str:
-    """The tables of docs/tightness.md; of every row the last line that was kept."""
+    """The tables of docs/tightness.md: of every row its kept certificate, and how it was found."""
     kept = {str(line["name"]): line for line in read_lines(RESULTS)}
     known = {
         name: {"certificate": r.certificate, "target": r.target, "published": r.published} for name, r in ROWS.items()
     }
     known["mnist-20s"] = {"certificate": "MNIST, the peers' bound in 20 s"}
-    text = table([line | kept.get(name, {}) for name, line in known.items()], COLUMNS)
+    text = table([line | kept.get(name, {}) | _issued(name) for name, line in known.items()], COLUMNS)
     ablations = read_lines(ABLATIONS)
     for by_command in (True, False):
         chosen = [line for line in ablations if ("command" in line) == by_command]
         text += ["", *table(chosen, {key: key for key in ABLATION_KEYS})]
     return "\n".join(text)
+
+
+def _issued(name: str) -> dict[str, object]:
+    """What the kept certificate of a row says; nothing where none is kept."""
+    file = RECORDS / name / "certificate.json"
+    if not file.exists():
+        return {}
+    content = json.loads(file.read_text())
+    bounds = {"value": percent(content["bound"]), "self_contained": percent(content["self_contained"])}
+    return bounds | _facts(content)
 
 
 def table(lines: list[dict[str, Any]], columns: dict[str, str]) -> list[str]:

@@ -89,6 +89,16 @@ def self_contained(helper_bits: int, bits: int, counted: int) -> Trial:
     return trial
 
 
+def declared(helpers: int, bits: int, shared: bool) -> Trial:
+    """The best of so many helpers, all declared beforehand, with ``2^bits`` messages each."""
+    delta = delta_plan(DELTA, helpers=helpers if shared else 1)[0].amount
+
+    def trial(rng: Rng) -> tuple[float, float]:
+        return ERROR, occam(luckiest(rng, helpers * 2.0**bits, SAMPLES, ERROR), SAMPLES, bits, delta)
+
+    return trial
+
+
 @cache
 def _scale_bits(scale: int) -> int:
     return helper_ledger(Helper((4,), 2, Preprocessing(float(scale)))).total_bits
@@ -201,6 +211,12 @@ def chosen_split(helper_charged: bool) -> Trial:
 
 CLAIMS = {
     "compressed": Claim("the best of 2^12 messages", compressed(12, 12), "two of twelve bits", compressed(12, 10)),
+    "declared helpers": Claim(
+        "the best of 48 declared helpers with 2^5 messages",
+        declared(48, 5, True),
+        "the division of delta",
+        declared(48, 5, False),
+    ),
     "self-contained": Claim(
         "the best of 2^9 helpers with 2^5 messages", self_contained(9, 5, 9), "the helper", self_contained(9, 5, 0)
     ),
