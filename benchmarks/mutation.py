@@ -41,12 +41,17 @@ UNIT = "tests/unit/helper/test_"
 COMPOSED = (f"{UNIT}composed.py", GOLDEN)
 PROJECTIONS = (f"{UNIT}projection_transforms.py", *COMPOSED)
 LOW_RANK = (f"{UNIT}low_rank_transforms.py", *COMPOSED)
+CLAIMS = "tests/unit/test_further_claims.py"
+CERTIFICATES = ("tests/unit/test_certification.py", "tests/unit/test_verify.py")
+FORGED = ("tests/attacks/test_certificate_attacks.py", "tests/attacks/test_further_claims_attacks.py")
+SMUGGLED = "tests/attacks/test_smuggled_helper.py"
 COUNTS = ("tests/unit/certify/test_holdout_budget.py", "tests/unit/certify/test_claims.py")
 MODULES: dict[str, tuple[str, ...]] = {
     **{f"coding/{name}": (f"tests/unit/coding/test_{name}.py", GOLDEN) for name in ("arithmetic", "bitstream", "rows")},
     **{f"coding/{name}": (f"tests/unit/coding/test_{name}.py", GOLDEN) for name in ("steps", "tensors")},
     "coding/message": ("tests/unit/coding/test_message.py", "tests/unit/coding/test_rows.py", GOLDEN),
     **{f"coding/{name}": CODERS for name in ("codebook", "coders", "enumerative")},
+    "coding/adaptive": ("tests/unit/coding/test_adaptive.py", GOLDEN),
     "coding/layouts": ("tests/unit/coding/test_layouts.py", GOLDEN),
     "certify/binomial": ("tests/unit/certify/test_binomial.py",),
     "certify/chernoff": ("tests/unit/certify/test_chernoff_hoeffding.py",),
@@ -54,7 +59,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "certify/holdout": ("tests/unit/certify/test_binomial.py", *COUNTS),
     "certify/budget": COUNTS,
     "certify/claims": COUNTS,
-    "certify/certificate": ("tests/unit/certify", "tests/unit/test_certification.py", "tests/unit/test_verify.py"),
+    "certify/certificate": (*CERTIFICATES, "tests/attacks/test_certificate_attacks.py"),
     "data/split": ("tests/unit/data/test_split.py",),
     "random": ("tests/unit/data/test_split.py", GOLDEN),
     **{
@@ -81,13 +86,20 @@ MODULES: dict[str, tuple[str, ...]] = {
     "helper/transforms/mask": (f"{UNIT}subspace.py", *COMPOSED),
     "helper/transforms/sketch": (f"{UNIT}sketch.py", *COMPOSED),
     "helper/transforms/subspace": (f"{UNIT}subspace.py", *COMPOSED),
-    "evaluate": ("tests/unit/test_evaluate.py",),
-    "losses": ("tests/unit/test_losses.py", "tests/unit/test_further_claims.py"),
-    "original": ("tests/unit/test_original.py", "tests/unit/test_further_claims.py"),
-    "certification": ("tests/unit/test_certification.py", "tests/unit/test_further_claims.py"),
-    "opening": ("tests/unit/test_verify.py", "tests/attacks/test_certificate_attacks.py"),
-    "recount": ("tests/unit/test_verify.py", "tests/unit/test_further_claims.py", "tests/attacks"),
-    "verify": ("tests/unit/test_verify.py", "tests/unit/test_verify_weights.py", "tests/attacks"),
+    "helper/compact": (f"{UNIT}compact.py", GOLDEN),
+    "helper/compact_front": (f"{UNIT}compact.py", GOLDEN),
+    "helper/separable": ("tests/unit/compress/test_separable.py", GOLDEN),
+    "helper/description": (f"{UNIT}description.py", SMUGGLED),
+    "helper/commitment": (SMUGGLED, "tests/unit/cli/test_helper.py"),
+    "evaluate": ("tests/unit/test_evaluate.py", "tests/unit/test_rounding.py"),
+    "losses": ("tests/unit/test_losses.py", "tests/unit/test_rounding.py", CLAIMS),
+    "original": ("tests/unit/test_original.py", "tests/unit/test_rounding.py", CLAIMS),
+    "conditions": ("tests/unit/test_certification.py", CLAIMS),
+    "looks": ("tests/unit/test_looks.py",),
+    "certification": ("tests/unit/test_certification.py", "tests/unit/test_looks.py", CLAIMS),
+    "opening": ("tests/unit/test_verify.py", "tests/unit/test_verify_weights.py", *FORGED, SMUGGLED),
+    "recount": ("tests/unit/test_verify.py", CLAIMS, *FORGED),
+    "verify": ("tests/unit/test_verify.py", "tests/unit/test_verify_weights.py", CLAIMS, *FORGED, SMUGGLED),
 }
 """Test files and folders that matter for a module; its own docstring examples always do."""
 
