@@ -61,7 +61,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "certify/claims": COUNTS,
     "certify/certificate": (*CERTIFICATES, "tests/attacks/test_certificate_attacks.py"),
     "data/split": ("tests/unit/data/test_split.py",),
-    "random": ("tests/unit/data/test_split.py", GOLDEN),
+    "random": ("tests/unit/test_random.py", "tests/unit/data/test_split.py", GOLDEN),
     **{
         f"helper/{name}": (f"{UNIT}{name}.py", GOLDEN)
         for name in ("bank_head", "bank_waves", "features", "linear_head")
