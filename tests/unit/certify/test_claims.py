@@ -111,15 +111,17 @@ def test_declared_helpers_share_what_a_message_has():
     assert [entry.amount for entry in delta_plan(0.05, ["brier"], look=1, helpers=5)] == [0.001, 0.016, 0.005]
 
 
-def test_as_many_losses_as_fit():
-    assert len(delta_plan(0.05, [f"top-{k}" for k in range(64)])) == 65
+def test_as_many_losses_looks_and_helpers_as_fit():
+    assert len(delta_plan(0.05, [f"top-{k}" for k in range(64)], 10**6, 10**6)) == 66
 
 
 @pytest.mark.parametrize(
     ("call", "arguments", "name"),
     [
         (look_share, (0,), "look"),
+        (look_share, (10**6 + 1,), "look"),
         (delta_plan, (0.05, [], None, 0), "helpers"),
+        (delta_plan, (0.05, [], None, 10**6 + 1), "helpers"),
         (bounded_loss_bound, (0, 0, 8, 0.05), "num_samples"),
         (bounded_loss_bound, (-1, 1, 8, 0.05), "total_units"),
     ],

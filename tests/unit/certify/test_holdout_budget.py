@@ -23,7 +23,7 @@ from bitcert.certify import (
     occam_bound,
     self_contained_bound,
 )
-from bitcert.certify.budget import check_delta, check_number
+from bitcert.certify.budget import check_count, check_delta, check_number
 from bitcert.certify.holdout import _rate_rounded_up
 from bitcert.errors import BudgetError, InputError
 
@@ -117,6 +117,9 @@ def test_citations_name_their_sources() -> None:
     assert "Theorem 2.1" in CITATION_OCCAM
     assert "Langford 2005" in CITATION_BINOMIAL_TAIL
     assert "Clopper & Pearson 1934" in CITATION_HOLDOUT
+    assert CITATION_OCCAM.endswith("each given delta * 2^-bits")
+    assert CITATION_BINOMIAL_TAIL.endswith("Occam's razor bound")
+    assert CITATION_HOLDOUT.endswith("exact upper limit")
 
 
 @pytest.mark.parametrize("parts", [(0.025, 0.025), (0.02, 0.03), (0.01,) * 5, (0.049, 0.0009, 0.0001)])
@@ -194,6 +197,12 @@ def test_a_number_is_a_finite_one(value: object) -> None:
         check_delta(value, "rate")
 
 
+def test_counts_are_floats_exactly() -> None:
+    assert check_count("bits", 2**53, 0) == 2**53
+    with pytest.raises(InputError, match=r"^expected bits between 0 and 9007199254740992,"):
+        check_count("bits", 2**53 + 1, 0)
+
+
 def test_a_number_too_large_for_a_float_is_none() -> None:
     with pytest.raises(InputError, match=r"^expected rate as a finite number"):
         check_number("rate", 10**400, 0.0, math.inf)
@@ -206,6 +215,7 @@ def test_a_number_too_large_for_a_float_is_none() -> None:
         (occam_bound, (2, 1, 8, 0.05), "num_errors"),
         (occam_bound, (1, 1, -1, 0.05), "message_bits"),
         (occam_bound, (1, 1, 8, 1.0), "delta"),
+        (check_delta, (1.0,), "delta"),
         (self_contained_bound, (1, 1, -1, 8, 0.05), "message_bits"),
         (self_contained_bound, (1, 1, 8, -1, 0.05), "helper_bits"),
         (disagreement_bound, (1.5, 1, 10, 0.05), "occam"),
