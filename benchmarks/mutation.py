@@ -147,11 +147,13 @@ def done_file(name: str) -> Path:
 
 
 def keep_killed(name: str) -> None:
-    """Take over what tests noticed before tests were added; survivors are tried again."""
-    source = fingerprint(name).split("-")[0]
+    """Take over what tests noticed before tests were added; survivors that nothing explains are tried again."""
+    source, known = fingerprint(name).split("-")[0], explanations()
     former = sorted(FOLDER.glob(f"{name.replace('/', '-')}.{source}-*.jsonl"), key=lambda path: path.stat().st_mtime)
-    killed = {json.dumps(row["key"]): row for path in former for row in rows(path) if row["outcome"] != "survived"}
-    done_file(name).write_text("".join(json.dumps(row) + "\n" for row in killed.values()))
+    found = [row for path in former for row in rows(path)]
+    kept = {json.dumps(row["key"]): row for row in found if key_text(name, row["key"]) in known}
+    kept |= {json.dumps(row["key"]): row for row in found if row["outcome"] != "survived"}
+    done_file(name).write_text("".join(json.dumps(row) + "\n" for row in kept.values()))
 
 
 def run(names: Sequence[str]) -> Iterator[dict[str, Any]]:
