@@ -227,6 +227,8 @@ def test_the_lenient_judge_needs_only_the_sign_of_float32():
     assert not clear_first_place(ways([[8.0, 8.0]], [[8.0, 5.0]]), COARSE, Level.LENIENT)
     assert not clear_first_place(ways([[7.0, 8.0]], [[8.0, 5.0]]), COARSE, Level.LENIENT), "another first place"
     assert not clear_first_place(ways([[8.0, 5.0]], [[8.0, 7.999]]), COARSE, Level.LENIENT)
+    turned = ways([[5.0, 8.0]], [[8.0, 5.0]])
+    assert [count_both(turned, np.array([label]), COARSE, Level.LENIENT).errors for label in (0, 1)] == [1, 1]
 
 
 def test_near_ties_of_float32_alone_are_those_of_rounding():
@@ -268,7 +270,8 @@ class Doubling(FloatClassifier):
     "wrong", [RuntimeError("no"), TypeError("no"), ValueError("no"), InputError("a", "b", "c"), torch.float32]
 )
 def test_what_cannot_run_in_float64_does_not(sample, wrong):
-    assert not runs_in_double(Doubling(wrong), sample)
+    assert runs_in_double(Doubling(wrong), sample) is False
+    assert runs_in_double(linear, sample) is False
 
 
 def test_two_examples_tell_whether_float64_runs(sample):
@@ -280,7 +283,8 @@ def test_two_examples_tell_whether_float64_runs(sample):
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "halves"), [(103, [52, 51]), (102, [51, 51, 1]), (50, [25, 25, 25, 25, 2, 1]), (1, [1] * 103)]
+    ("batch_size", "halves"),
+    [(103, [52, 51]), (102, [51, 51, 1]), (50, [25, 25, 25, 25, 2, 1]), (2, [2] * 51 + [1]), (1, [1] * 103)],
 )
 def test_the_second_way_takes_halves_of_at_least_two(batch_size, halves):
     inputs = np.random.default_rng(0).normal(size=(103, 3)).astype(np.float32)
