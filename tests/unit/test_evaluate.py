@@ -282,10 +282,10 @@ def test_two_examples_tell_whether_float64_runs(sample):
         runs_in_double(Doubling(KeyError("a bug, not a refusal")), sample)
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "halves"),
-    [(103, [52, 51]), (102, [51, 51, 1]), (50, [25, 25, 25, 25, 2, 1]), (2, [2] * 51 + [1]), (1, [1] * 103)],
-)
+HALVES = {103: [52, 51], 102: [51, 51, 1], 50: [25, 25, 25, 25, 2, 1], 2: [2] * 51 + [1], 1: [1] * 103}
+
+
+@pytest.mark.parametrize(("batch_size", "halves"), HALVES.items())
 def test_the_second_way_takes_halves_of_at_least_two(batch_size, halves):
     inputs = np.random.default_rng(0).normal(size=(103, 3)).astype(np.float32)
     rows = Sample(inputs, np.arange(103) % 3, 3, Role.TRAIN, "rows")
