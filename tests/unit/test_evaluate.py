@@ -245,6 +245,10 @@ def test_counts_add_up_in_every_number():
     assert ErrorCount(3, 0, 12).rate == 0.25
 
 
+def test_the_rule_unless_another_one_is_asked_for():
+    assert DecisionRule() == DecisionRule(batch_size=1000, tolerance=1e-4, dtype="float32", rounding=16.0)
+
+
 def test_the_rule_says_what_the_second_way_was():
     rule = DecisionRule(batch_size=7, tolerance=0.5, rounding=2.0)
     common = {"dtype": "float32", "batch_size": 7, "tolerance": 0.5, "second_batches": "halves of the first"}
