@@ -286,3 +286,119 @@ def test_the_file_is_small_and_plain(compressed, split, original):
     assert text.isascii()
     assert list(json.loads(text)) == sorted(json.loads(text))
     assert len(text) < 6000
+
+
+# What a reader is told
+
+
+@pytest.fixture
+def everything(compressed, split, original):
+    """A certificate with a prior split, further losses and the original network."""
+    names = ("brier", "margin:0.5")
+    return certify(compressed, split.rest, prior=split, original=original, losses=names, delta=0.1)
+
+
+def test_the_conditions_in_words(everything):
+    assert everything.conditions == (
+        "the 360 examples were drawn independently of each other, from the source of new ones",
+        "delta = 0.1 and the claims (0/1 error, brier, margin:0.5) were chosen before the data were seen",
+        f"for `bound` only: the helper (inputs 2, 2 classes, scale 1; {everything.helper_bits} bits to describe) was "
+        "fixed before the rest of the data was seen",
+        "the program's features and decoders were fixed before the data were seen and compute what they did here",
+        "for `bound` only: the split (fraction 0.4, seed 5) was declared before the data were seen, and the helper "
+        "network was trained once and on the prior part alone",
+        "the 500 unlabelled examples were drawn independently of the training of both networks, from the same source",
+        "this is certificate number 1 on these unlabelled examples, and what earlier ones said of them did not choose "
+        "its network",
+    )
+
+
+def test_every_line_in_words(everything, whole, original, write):
+    made, outcome = everything, verify(write(everything), whole, original=original)
+    bounds, facts, (brier, margin) = made.bounds, made.original, made.losses
+    own, decoder = made.commitment["hash"], made.helper["decoder"]
+    message, sizes = made.message["sha256"], (made.helper_bits, len(made.helper_sections))
+    assert [(line.name, line.detail) for line in outcome.lines if line.checked and "loss brier" not in line.name] == [
+        ("certificate file", "canonical form, checksum matches"),
+        ("delta", "0.1 in parts of 0.00666667, 0.0213333, 0.0333333, 0.0333333"),
+        ("bounds", ", ".join(f"{name} {bounds[name]:.6f}" for name in ("binomial", "kl_chernoff", "hoeffding"))),
+        ("original network's description", "form and hash"),
+        ("disagreement", f"{facts['disagreement_bound']:.6f} recomputed at 0.0213333"),
+        ("bound", f"{made.bound:.6f} recomputed"),
+        ("self-contained bound", f"{made.self_contained:.6f} recomputed with the bits of the helper: {sizes[0]}"),
+        ("theorem", "disagreement bound of the original network"),
+        ("message name", "message.bin beside the certificate"),
+        ("data", f"content hash {whole.content_hash[:16]}… matches"),
+        ("data description", "2 classes, shape [2]"),
+        ("prior split", "240 of 600 for the helper, fraction 0.4, seed 5; made again"),
+        ("samples", "360 claimed, 360 counted"),
+        ("helper", "shape, preprocessing and hash against the certificate's"),
+        ("decoder", f"source hash {decoder[:16]}… is this program's"),
+        ("helper's description", f"{sizes[0]} bits in {sizes[1]} sections"),
+        ("commitment", f"{own[:16]}… is that of a declaration which has this helper in it"),
+        ("conditions", "7 are stated, as they are for such a certificate"),
+        (
+            "decision rule",
+            "right in float32 and in float64, batches of 1000 and of half; gaps within 0.0001, or within 16 times the "
+            "difference of both, count as errors",
+        ),
+        ("message file", f"SHA-256 {message[:16]}… claimed, {message[:16]}… found"),
+        ("message bits", f"{made.message_bits} claimed, {made.message_bits} counted"),
+        ("sections", f"3 sections sum to {made.message_bits} bits"),
+        ("description", "integer linear head on the inputs: 3 non-zero weights of 6"),
+        ("errors", "37 claimed, between 37 and 37 counted"),
+        ("near-ties", "0 claimed, between 0 and 0 counted"),
+        ("rounding", "0 near-ties claimed to be none in float64, 0 here"),
+        ("loss margin:0.5", "values 0 or 1"),
+        ("loss margin:0.5, sum", "47 claimed, between 47 and 47 counted"),
+        (
+            "loss margin:0.5, bound",
+            f"{margin['bound']:.6f} recomputed at 0.0333333, self-contained {margin['self_contained']:.6f}",
+        ),
+        (
+            "hold-out on the rest",
+            f"{made.rest['bound']:.6f} recomputed; comparison only; its network is not in the files",
+        ),
+        ("unlabelled data", "500 claimed, 500 found, hash matches"),
+        ("unlabelled data apart", "none of them is in the training data, byte by byte"),
+        ("disagreements", f"{facts['disagreements']} claimed, between 42 and 42 counted on 500"),
+    ]
+    assert [(line.name, line.detail) for line in outcome.lines if not line.checked] == [
+        ("versions", "stated by the maker, not checked"),
+        (
+            "choice of the split",
+            "assumed declared before the data were looked at, not checked, and the seed is 5, not 0",
+        ),
+        ("helper's origin", "inputs 2, 2 classes, scale 1; assumed fixed before the rest was seen, not checked"),
+        ("commitment published", f"not checked; compare with --commitment {own}"),
+        (
+            "unlabelled data's origin",
+            "assumed independent of the training of both networks, not checked; held-out data were not read",
+        ),
+        (
+            "looks at the unlabelled data",
+            "certificate number 1 on these examples, as stated by its maker; earlier ones are assumed counted",
+        ),
+    ]
+    lines = {line.name: line.detail for line in outcome.lines}
+    assert lines["loss brier"] == f"values {brier['values']}"
+    assert lines["loss brier, sum"].startswith(f"{brier['total']} claimed, between ")
+
+
+def test_lines_of_a_published_commitment_and_of_a_hold_out(compressed, whole, write):
+    held = Sample(np.ones((3, 2), np.float32), np.array([0, 1, 1]), 2, Role.HOLDOUT, "held")
+    certificate = certify(compressed, whole, holdout=held)
+    own = certificate.commitment["hash"]
+    outcome = verify(write(certificate), whole, commitment=f" {own.upper()}\n")
+    lines = {line.name: line.detail for line in outcome.lines}
+    assert outcome.status is Status.VALID
+    assert lines["delta"] == "0.05 spent once"
+    assert lines["theorem"] == "Occam bound of the compressed network"
+    assert lines["commitment published"] == f"{own.upper()} given, {own} found"
+    assert lines["hold-out line"] == "agrees with its own counts (comparison only; its data were not read)"
+    assert lines["helper's origin"].endswith("; assumed fixed before the data were seen, not checked")
+    other = verify(write(certificate), whole, commitment="0" * 64)
+    assert (other.status, other.reason) == (
+        Status.INVALID,
+        f"commitment published: {'0' * 64} given, {own} found",
+    )
