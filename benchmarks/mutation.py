@@ -94,7 +94,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "evaluate": ("tests/unit/test_evaluate.py", "tests/unit/test_rounding.py"),
     "losses": ("tests/unit/test_losses.py", "tests/unit/test_rounding.py", CLAIMS),
     "original": ("tests/unit/test_original.py", "tests/unit/test_rounding.py", CLAIMS),
-    "conditions": ("tests/unit/test_certification.py", CLAIMS),
+    "conditions": ("tests/unit/test_conditions.py",),
     "looks": ("tests/unit/test_looks.py",),
     "certification": ("tests/unit/test_certification.py", "tests/unit/test_looks.py", CLAIMS),
     "opening": ("tests/unit/test_verify.py", "tests/unit/test_verify_weights.py", *FORGED, SMUGGLED),
