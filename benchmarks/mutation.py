@@ -90,7 +90,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "helper/compact_front": (f"{UNIT}compact.py", GOLDEN),
     "helper/separable": ("tests/unit/compress/test_separable.py", GOLDEN),
     "helper/description": (f"{UNIT}description.py", SMUGGLED),
-    "helper/commitment": (SMUGGLED, "tests/unit/cli/test_helper.py"),
+    "helper/commitment": (f"{UNIT}commitment.py",),
     "evaluate": ("tests/unit/test_evaluate.py", "tests/unit/test_rounding.py"),
     "losses": ("tests/unit/test_losses.py", "tests/unit/test_rounding.py", CLAIMS),
     "original": ("tests/unit/test_original.py", "tests/unit/test_rounding.py", CLAIMS),
