@@ -35,7 +35,7 @@ from mutants import Module, Mutant
 PATIENCE = 20
 """A test may take this many times the rounds of the module's loops that it takes unchanged, and then some."""
 SLACK_ROUNDS = 1_000_000
-SLOWEST = 8.0
+SLOWEST = 4.0
 """Seconds of computing, slowed down by looking at every line, above which a test is left out.
 
 So is a test that waits for another process: the change is not made there.
@@ -74,8 +74,7 @@ class Job:
 
     def has(self, test: str) -> bool:
         """Whether pytest's name of a test is one of the module's tests."""
-        file = test.split("::")[0]
-        return any(file == part or file.startswith(f"{part}/") for part in self.tests)
+        return any(test.startswith((f"{part}::", f"{part}/", f"{part}[")) or test == part for part in self.tests)
 
 
 @dataclass
@@ -218,6 +217,11 @@ class Warm:
         known = self.known[item.nodeid] = Known()
 
         class Seen(Lines):
+            def enter(self, frame, event: str, argument: object):
+                if time.process_time() - started > SLOWEST:
+                    return None  # it is left out: which lines it takes does not matter
+                return super().enter(frame, event, argument)
+
             def line(self, frame, event: str, argument: object):
                 if event == "line":
                     path = frame.f_code.co_filename
