@@ -1,7 +1,10 @@
 """Certificates with a prior split, further losses or the original network: made, counted again, and refused."""
 
 import dataclasses
+import hashlib
 import json
+import platform
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -15,19 +18,25 @@ from bitcert import (
     HelperWeights,
     Preprocessing,
     Role,
+    Run,
     Sample,
     Status,
     capture,
+    certification,
     certify,
     count_errors,
     decode_message,
     verify,
 )
-from bitcert.certification import check_samples
-from bitcert.certify import occam_bound
+from bitcert.certification import Declaration, certify_counting, check_samples, describe_sample, pair_hash
+from bitcert.certify import disagreement_bound, holdout_bound, occam_bound
+from bitcert.compress.quantise import compress_values
 from bitcert.data import PriorSplit
 from bitcert.errors import InputError, SampleReuseError
 from bitcert.helper import linear_head
+from bitcert.helper.commitment import Commitment
+from bitcert.helper.description import SplitClaim, helper_ledger
+from bitcert.network import capture_opaque
 from bitcert.original import Original
 
 
@@ -402,3 +411,142 @@ def test_lines_of_a_published_commitment_and_of_a_hold_out(compressed, whole, wr
         Status.INVALID,
         f"commitment published: {'0' * 64} given, {own} found",
     )
+
+
+# What a certificate says, and what its maker is refused
+
+
+def test_every_number_of_a_certificate(everything, compressed, whole, split, original):
+    counted = certify_counting(
+        compressed, split.rest, prior=split, original=original, losses=("brier", "margin:0.5"), delta=0.1
+    )
+    assert counted.certificate == everything
+    levels = [(count.errors.errors, count.totals[1]) for count in counted.counts.losses]
+    assert levels == [(37, 47)] * 3
+    assert [count.disagreements for count in counted.counts.disagreements] == [42] * 3
+    bits, parts = everything.message_bits, [amount for _, amount in everything.delta_ledger]
+    assert bits == 8 * len(compressed.message)
+    assert (
+        everything.data
+        == describe_sample(whole)
+        == {
+            "name": "half planes",
+            "hash": whole.content_hash,
+            "num_classes": 2,
+            "input_shape": [2],
+            "benchmark": None,
+        }
+    )
+    assert everything.helper == {**compressed.helper.describe(), "hash": compressed.helper.content_hash}
+    assert everything.helper_sections == helper_ledger(compressed.helper, SplitClaim(0.4, 5)).sections
+    assert everything.message == {"file": "message.bin", "sha256": hashlib.sha256(compressed.message).hexdigest()}
+    assert everything.versions == {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("bitcert", "torch", "numpy", "scipy", "constriction")},
+    }
+    apart = holdout_bound(42, 500, parts[1])
+    assert everything.original == {
+        **original.describe(),
+        "disagreements": 42,
+        "disagreement_bound": apart,
+        "look": 1,
+    }
+    own = occam_bound(37, 360, bits + everything.helper_bits, parts[0]).binomial
+    assert everything.self_contained == disagreement_bound(own, 42, 500, parts[1])
+    brier, margin = everything.losses
+    assert margin == {
+        "name": "margin:0.5",
+        "values": "0 or 1",
+        "total": 47,
+        "mean": 47 / 360,
+        "bound": occam_bound(47, 360, bits, parts[3]).binomial,
+        "self_contained": occam_bound(47, 360, bits + everything.helper_bits, parts[3]).binomial,
+    }
+    assert brier["bound"] < brier["self_contained"] < 1.0
+    assert everything.rest == {
+        "samples": 360,
+        "errors": 36,
+        "bound": holdout_bound(36, 360, 0.1),
+        "in_helper": False,
+    }
+
+
+def test_a_hold_out_line_names_its_sample(compressed, whole):
+    held = Sample(np.ones((3, 2), np.float32), np.array([0, 1, 1]), 2, Role.HOLDOUT, "held")
+    line = certify(compressed, whole, holdout=held).holdout
+    assert line == {
+        "name": "held",
+        "hash": held.content_hash,
+        "samples": 3,
+        "errors": line["errors"],
+        "bound": holdout_bound(line["errors"], 3, 0.05),
+    }
+
+
+def test_a_look_is_at_one_message_of_one_helper_and_one_network(compressed, original):
+    parts = [original.content_hash, hashlib.sha256(compressed.message).hexdigest(), compressed.helper.content_hash]
+    expected = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    assert pair_hash(original, compressed.message, compressed.helper) == expected
+
+
+def test_a_sample_that_tells_its_classes_needs_a_message_that_says_them(compressed, whole):
+    inferred = Sample.from_arrays(whole.inputs, whole.labels, Role.TRAIN, "half planes")
+    with pytest.raises(InputError, match="a message that says the number of classes"):
+        certify(compressed, inferred)
+    helper = dataclasses.replace(compressed.helper, classes_inferred=True)
+    message, ledger = linear_head.write(None, np.array([[-3, 2], [0, 1], [0, 0]]), helper)
+    assert certify(Compressed(message, ledger, helper), inferred).errors > 0
+
+
+def test_code_that_could_not_be_read_has_no_description(whole):
+    module = torch.nn.Linear(2, 2)
+    opaque, values = capture_opaque(module, "mine:net", torch.from_numpy(whole.inputs[:4].copy()))
+    unknown = dataclasses.replace(opaque, sources={})
+    known = dataclasses.replace(opaque, sources={"mine": b"import torch\n"})
+    for predictor, is_known in ((unknown, False), (known, True)):
+        helper = Helper.for_sample(whole, predictor)
+        message = compress_values(values, whole, helper, Run(budget_seconds=0.01), fine_tune=False)
+        certificate = certify(message, whole, losses=("brier",), delta=0.5)
+        assert bool(certificate.helper_sections) is is_known
+        assert (certificate.helper_bits is None) is not is_known
+        if not is_known:
+            assert certificate.self_contained == certificate.losses[0]["self_contained"] == 1.0
+            assert certificate.bound < 1.0
+
+
+def test_progress_of_both_counts_is_told(compressed, whole, original):
+    told = []
+    certify(compressed, whole, original=original, progress=lambda what, part: told.append((what, part)))
+    assert told == [("counting errors", 1.0), ("counting disagreements", 1.0)]
+
+
+def test_batches_fit_both_networks(compressed, whole, original, monkeypatch):
+    seen = []
+    real = certification.count_disagreements
+
+    def watched(*arguments):
+        seen.append(arguments[3].batch_size)
+        return real(*arguments)
+
+    monkeypatch.setattr(certification, "count_disagreements", watched)
+    monkeypatch.setattr(Original, "batch_size", 7)
+    certify(compressed, whole, original=original)
+    assert seen == [7]
+
+
+def test_what_was_declared_beside_the_own_helper_is_committed_to(compressed, whole, network):
+    own = compressed.helper
+    further = dataclasses.replace(own, predictor=network.architecture)
+    assert certify(compressed, whole).commitment == Commitment.of([own]).describe()
+    declared = certify(compressed, whole, declared=Declaration((own, further))).commitment
+    assert declared == Commitment.of([own, further]).describe()
+
+
+@pytest.mark.parametrize("wrong", ["shape", "classes"])
+def test_why_a_sample_does_not_fit(compressed, whole, wrong):
+    inputs = np.zeros((4, 3 if wrong == "shape" else 2), np.float32)
+    other = Sample(inputs, np.array([0, 1, 0, 1]), 3 if wrong == "classes" else 2, Role.TRAIN, "other")
+    with pytest.raises(InputError, match=r"inputs of shape \[2\], 2 classes, got other of shape"):
+        certify(compressed, other)
+    with pytest.raises(InputError, match=r"held-out data of shape \[2\] with 2 classes, got other of shape"):
+        certify(compressed, whole, holdout=other.with_role(Role.HOLDOUT))
