@@ -104,9 +104,22 @@ MODULES: dict[str, tuple[str, ...]] = {
     "conditions": ("tests/unit/test_conditions.py",),
     "looks": ("tests/unit/test_looks.py",),
     "certification": ("tests/unit/test_certification.py", "tests/unit/test_looks.py", CLAIMS),
-    "opening": ("tests/unit/test_verify.py", "tests/unit/test_verify_weights.py", *FORGED, SMUGGLED),
-    "recount": ("tests/unit/test_verify.py", CLAIMS, *FORGED),
-    "verify": ("tests/unit/test_verify.py", "tests/unit/test_verify_weights.py", CLAIMS, *FORGED, SMUGGLED),
+    "opening": (
+        "tests/unit/test_verify_lines.py",
+        "tests/unit/test_verify.py",
+        "tests/unit/test_verify_weights.py",
+        *FORGED,
+        SMUGGLED,
+    ),
+    "recount": ("tests/unit/test_verify_lines.py", "tests/unit/test_verify.py", CLAIMS, *FORGED),
+    "verify": (
+        "tests/unit/test_verify_lines.py",
+        "tests/unit/test_verify.py",
+        "tests/unit/test_verify_weights.py",
+        CLAIMS,
+        *FORGED,
+        SMUGGLED,
+    ),
 }
 """Test files, folders and single tests that matter for a module; its own docstring examples always do."""
 

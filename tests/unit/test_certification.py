@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -246,6 +247,31 @@ def test_json_at_the_limits_is_read(text, value):
     assert parse_strict(text) == value
 
 
+def test_the_size_of_a_text_is_limited(monkeypatch):
+    monkeypatch.setattr(sys.modules["bitcert.certify.certificate"], "MAX_CERTIFICATE_BYTES", 10)
+    assert parse_strict(" " * 9 + "1") == 1
+    with pytest.raises(DecodeError, match="11 characters"):
+        parse_strict(" " * 10 + "1")
+
+
+@pytest.mark.parametrize(("text", "said"), [("x" * 9, "not JSON"), ("[x" * 9, "more than 8 levels of nesting")])
+def test_only_brackets_are_depth(text, said):
+    with pytest.raises(DecodeError, match=said):
+        parse_strict(text)
+
+
+def test_what_is_no_object_is_no_certificate():
+    for text in ("[1]", "7", "null", '"bitcert-certificate-3"'):
+        with pytest.raises(DecodeError, match="no format 'bitcert-certificate-3'"):
+            Certificate.from_json(text)
+
+
+def test_a_file_is_ascii_and_has_no_number_that_json_has_not(certificate):
+    assert dataclasses.replace(certificate, description="é").to_json().isascii()
+    with pytest.raises(ValueError, match="nan"):
+        dataclasses.replace(certificate, bound=float("nan")).to_json()
+
+
 def test_bits_of_the_helper_are_those_of_its_sections(certificate):
     parts = dataclasses.replace(certificate, helper_sections=(("a", 3), ("b", 4)))
     assert parts.helper_bits == 7
@@ -328,7 +354,8 @@ def test_the_bound_is_rounded_up(certificate, bound, said):
 
 @pytest.mark.parametrize("bound", [0.9991, 1.0])
 def test_a_bound_that_rounds_up_to_all_is_vacuous(certificate, bound):
-    assert "vacuous" in dataclasses.replace(certificate, bound=bound).sentence
+    expected = "With 95 % confidence nothing is certified of this network: the bound is vacuous (100 %)."
+    assert dataclasses.replace(certificate, bound=bound).sentence == expected
 
 
 @given(bound=st.floats(0, 0.999))
