@@ -491,11 +491,31 @@ def test_a_look_is_at_one_message_of_one_helper_and_one_network(compressed, orig
 
 def test_a_sample_that_tells_its_classes_needs_a_message_that_says_them(compressed, whole):
     inferred = Sample.from_arrays(whole.inputs, whole.labels, Role.TRAIN, "half planes")
-    with pytest.raises(InputError, match="a message that says the number of classes"):
+    with pytest.raises(InputError, match="a message that says the number of classes, got one that leaves it out;"):
         certify(compressed, inferred)
     helper = dataclasses.replace(compressed.helper, classes_inferred=True)
     message, ledger = linear_head.write(None, np.array([[-3, 2], [0, 1], [0, 0]]), helper)
     assert certify(Compressed(message, ledger, helper), inferred).errors > 0
+
+
+def test_a_network_fixed_the_number_of_classes_beforehand(whole, network):
+    inferred = Sample.from_arrays(whole.inputs, whole.labels, Role.TRAIN, "half planes")
+    helper = Helper.for_sample(inferred, network.architecture)
+    assert not helper.classes_inferred
+    compressed = compress_values(network.parameters, inferred, helper, Run(budget_seconds=0.01), fine_tune=False)
+    assert certify(compressed, inferred).samples == 600
+
+
+def test_the_rest_of_a_split_is_known_by_its_content(compressed, split):
+    again = split.rest.take(slice(0, len(split.rest)))
+    assert again is not split.rest
+    assert certify(compressed, again, prior=split).samples == 360
+
+
+def test_an_impossible_delta_is_refused_before_anything_is_looked_at(compressed, whole, original, state_folder):
+    with pytest.raises(InputError, match="delta"):
+        certify(compressed, whole, original=original, delta=1.0)
+    assert not (state_folder / "looks.json").exists()
 
 
 def test_code_that_could_not_be_read_has_no_description(whole):
