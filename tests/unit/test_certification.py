@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitcert import Certificate, Compressed, Helper, Role, Sample, certify, count_errors, decode_message
+from bitcert.certification import ARCHITECTURE_FILE, CERTIFICATE_FILE, REPORT_FILE, certify_counting
 from bitcert.certify import holdout_bound, occam_bound
 from bitcert.certify.certificate import (
     DATA_KEYS,
     HOLDOUT_KEYS,
+    MAX_CERTIFICATE_BYTES,
     MESSAGE_FILE,
     MESSAGE_KEYS,
     PURPOSE,
@@ -272,6 +274,16 @@ def test_a_file_is_ascii_and_has_no_number_that_json_has_not(certificate):
         dataclasses.replace(certificate, bound=float("nan")).to_json()
 
 
+def test_the_format_is_nobodys_choice(certificate):
+    with pytest.raises(ValueError, match="format"):
+        dataclasses.replace(certificate, format="bitcert-certificate-2")
+    assert "bitcert-certificate" not in repr(certificate)
+
+
+def test_delta_is_a_twentieth_unless_another_one_is_asked_for(toy, toy_compressed):
+    assert certify(toy_compressed, toy).delta == certify_counting(toy_compressed, toy).certificate.delta == 0.05
+
+
 def test_bits_of_the_helper_are_those_of_its_sections(certificate):
     parts = dataclasses.replace(certificate, helper_sections=(("a", 3), ("b", 4)))
     assert parts.helper_bits == 7
@@ -284,6 +296,12 @@ def test_what_a_file_may_say_of_its_parts():
     assert {"name", "hash", "samples", "errors", "bound"} == HOLDOUT_KEYS
     assert {"samples", "errors", "bound", "in_helper"} == REST_KEYS
     assert {"file", "sha256"} == MESSAGE_KEYS
+    assert MAX_CERTIFICATE_BYTES == 1 << 20
+    assert (CERTIFICATE_FILE, ARCHITECTURE_FILE, REPORT_FILE) == (
+        "certificate.json",
+        "architecture.json",
+        "report.html",
+    )
     assert (MESSAGE_FILE, PURPOSE) == ("message.bin", "occam bound of the compressed network")
     assert VERSIONED == ("bitcert", "torch", "numpy", "scipy", "constriction")
 

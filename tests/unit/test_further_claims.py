@@ -530,6 +530,7 @@ def test_code_that_could_not_be_read_has_no_description(whole):
         assert bool(certificate.helper_sections) is is_known
         assert (certificate.helper_bits is None) is not is_known
         if not is_known:
+            assert certificate.helper_sections == ()
             assert certificate.self_contained == certificate.losses[0]["self_contained"] == 1.0
             assert certificate.bound < 1.0
 
