@@ -225,6 +225,13 @@ def test_the_larger_way_counts_with_its_rounding(level, value):
         assert units == math.ceil(value * LOSS_UNITS)
 
 
+@pytest.mark.parametrize(("level", "times"), [(Level.LENIENT, 0.5), (Level.CERTIFIED, 1), (Level.STRICT, 2)])
+def test_a_tenth_of_the_tolerance_is_added_as_often_as_the_level_says(level, times):
+    values = Loss("mine", lambda logits, labels, slack: logits[:, 0], zero_one=False, slope=0.5)
+    units = values.total(pair([[0.25, 0.0]], [[0.25, 0.0]]), torch.tensor([0]), COARSE, level)
+    assert units == math.ceil((0.25 + times * 0.025) * LOSS_UNITS)
+
+
 def test_brier_moves_no_more_than_the_logits():
     ways = pair([[1.0, 0.0]], [[1.0, 0.125]])
     exact = max((1 - 1 / (1 + math.exp(-gap))) ** 2 for gap in (1.0, 0.875))

@@ -157,6 +157,12 @@ def test_the_description_is_what_files_are_compared_with(original):
     assert said["hash"] == identity_hash(said) == hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+def test_a_network_without_a_name_has_one(original):
+    parts = original.predictor, original.values, original.preprocessing, original.unlabelled
+    unnamed = Original.of(capture(torch.nn.Linear(1, 2), torch.zeros(2, 1)), *parts[2:])
+    assert Original(*parts).name == unnamed.name == "original network"
+
+
 def test_python_code_is_known_by_its_name(original):
     first, second = (dataclasses.replace(original, predictor=opaque(name)) for name in ("mine:make", "mine:other"))
     assert first.describe()["factory"] == "mine:make"
