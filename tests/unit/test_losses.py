@@ -232,6 +232,15 @@ def test_a_tenth_of_the_tolerance_is_added_as_often_as_the_level_says(level, tim
     assert units == math.ceil((0.25 + times * 0.025) * LOSS_UNITS)
 
 
+@pytest.mark.parametrize(("level", "times"), [(Level.LENIENT, 0), (Level.CERTIFIED, 1), (Level.STRICT, 16)])
+def test_rounding_of_the_logits_counts_as_often_as_the_level_says(level, times):
+    values = Loss("mine", lambda logits, labels, slack: logits[:, 0], zero_one=False, slope=2.0**-10)
+    rule = DecisionRule(tolerance=0.0)
+    units = values.total(pair([[0.25, 0.0]], [[0.25, 0.125]]), torch.tensor([0]), rule, level)
+    assert units == (0.25 + times * 2.0**-13) * LOSS_UNITS
+    assert Loss("mine", values.evaluate, zero_one=False).slope == 0.0, "not known"
+
+
 def test_brier_moves_no_more_than_the_logits():
     ways = pair([[1.0, 0.0]], [[1.0, 0.125]])
     exact = max((1 - 1 / (1 + math.exp(-gap))) ** 2 for gap in (1.0, 0.875))
