@@ -31,6 +31,7 @@ from bitcert.opening import (
     check_sample,
     decode,
     read_bytes,
+    read_certificate,
     read_helper,
     read_message,
     read_numbers,
@@ -246,6 +247,19 @@ def test_files_are_read_up_to_their_limit(tmp_path):
         read_bytes(Path("a\0b"), 5)
     with pytest.raises(CannotCheckError, match=r"is not a file; name certificate.json, with message.bin beside it"):
         read_bytes(tmp_path, 5)
+
+
+def test_a_certificate_is_read_and_told(made, tmp_path):
+    path = tmp_path / "certificate.json"
+    path.write_text(made.to_json())
+    check = Checker()
+    assert read_certificate(path, check) == made
+    assert check.lines == [Line("certificate file", True, "canonical form, checksum matches")]
+    for content in (b"{}", b"\xff", made.to_json().encode()[:-1]):
+        path.write_bytes(content)
+        with pytest.raises(InvalidError, match=r"^certificate file: "):
+            read_certificate(path, check)
+    assert len(check.lines) == 1
 
 
 def test_limits_of_the_files(tmp_path):
