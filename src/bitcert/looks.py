@@ -83,7 +83,9 @@ class LookBook:
             last = max((number for looks in known for number in looks.values()), default=0)
             number = max(self.declared, min(earlier) if earlier else last + 1)
             for file, book in books.items():
-                book.setdefault(sample_hash, {})[counted] = number
+                looks = book.setdefault(sample_hash, {})
+                # never a smaller number than before: the looks that it counted have happened
+                looks[counted] = max(number, looks.get(counted, 0))
                 _write(file, book)
         return number
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitcert import Certificate, Compressed, Helper, Role, Sample, certify, count_errors, decode_message
+from bitcert.certification import ARCHITECTURE_FILE, CERTIFICATE_FILE, REPORT_FILE, certify_counting
 from bitcert.certify import holdout_bound, occam_bound
+from bitcert.certify.certificate import (
+    DATA_KEYS,
+    HOLDOUT_KEYS,
+    MAX_CERTIFICATE_BYTES,
+    MESSAGE_FILE,
+    MESSAGE_KEYS,
+    PURPOSE,
+    REST_KEYS,
+    VERSIONED,
+    parse_strict,
+)
 from bitcert.errors import DecodeError, InputError, SampleReuseError
 from bitcert.helper import linear_head
 
@@ -129,6 +142,170 @@ def test_the_file_has_the_promised_keys_and_one_form(certificate):
             Certificate.from_json(other)
 
 
+def reread(certificate, seal_again, tmp_path, **changes):
+    """The certificate with other content under keys of its file, and a checksum that fits."""
+    path = tmp_path / "certificate.json"
+    path.write_text(certificate.to_json())
+    seal_again(path, lambda content: content.update(changes))
+    return Certificate.from_json(path.read_text())
+
+
+NO_PROBABILITIES = (1, "0.5", 1.5, -0.5, None, True)
+NO_COUNTS = (-1, 1.0, True, "1", None)
+NO_OBJECTS = (None, [], "x", 1)
+NO_TEXTS = (None, 3, ["x"])
+NO_PAIRS = (None, {}, ["ab"], [["x"]], [[1, 1]], [{"x": 1, "y": 1}])
+UNUSABLE = {
+    **dict.fromkeys(("bound", "self_contained", "delta"), NO_PROBABILITIES),
+    **dict.fromkeys(("errors", "near_ties", "rounding", "samples", "message_bits"), NO_COUNTS),
+    **dict.fromkeys(("theorem", "description"), NO_TEXTS),
+    **dict.fromkeys(("decision_rule", "data", "helper", "commitment"), NO_OBJECTS),
+    "certifies": ("both", "", None),
+    "bounds": (None, [], [["binomial", 0.5]], *({"binomial": value} for value in NO_PROBABILITIES)),
+    **dict.fromkeys(("sections", "helper_sections"), (*NO_PAIRS, [["x", 1, 2]], *([["x", n]] for n in NO_COUNTS))),
+    "delta_ledger": (*NO_PAIRS, [["x", 0.5, 0.5]], *([["x", value]] for value in NO_PROBABILITIES)),
+    "conditions": (None, "text", {"a": "b"}, *([text] for text in NO_TEXTS)),
+    **dict.fromkeys(("message", "versions"), (*NO_OBJECTS, *({"file": text} for text in NO_TEXTS))),
+    **dict.fromkeys(("holdout", "prior", "rest", "original"), ([], "x", 1, False)),
+    "losses": (None, {}, "x", [None], [[]]),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_a_value_of_another_kind_is_refused_by_its_name(certificate, forge, tmp_path, name):
+    for value in UNUSABLE[name]:
+        with pytest.raises(DecodeError, match=f"unusable values of {name};"):
+            reread(certificate, forge, tmp_path, **{name: value})
+
+
+def test_every_key_of_a_file_has_its_kind(certificate):
+    assert set(json.loads(certificate.to_json())) - {"format", "checksum"} == set(UNUSABLE)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bound": 0.0, "self_contained": 1.0, "bounds": {}},
+        {"errors": 0, "samples": 10**18},
+        {"sections": [], "helper_sections": [["a", 0]], "delta_ledger": [["a", 0.0], ["b", 1.0]]},
+        {"certifies": "original", "losses": [{}], "conditions": [], "original": {}, "message": {}},
+    ],
+)
+def test_values_at_the_ends_are_read(certificate, forge, tmp_path, changes):
+    again = reread(certificate, forge, tmp_path, **changes)
+    assert json.loads(again.to_json()).items() >= changes.items()
+
+
+@pytest.mark.parametrize("changes", [{"more": 1}, {"format": "bitcert-certificate-2"}, {"format": None}])
+def test_another_format_or_key_is_refused(certificate, forge, tmp_path, changes):
+    said = "missing or unknown keys" if "more" in changes else "no format 'bitcert-certificate-3'"
+    with pytest.raises(DecodeError, match=said):
+        reread(certificate, forge, tmp_path, **changes)
+
+
+def test_a_missing_key_and_a_wrong_checksum_are_refused(certificate, forge, tmp_path):
+    path = tmp_path / "certificate.json"
+    path.write_text(certificate.to_json())
+    forge(path, lambda content: content.pop("losses"))
+    with pytest.raises(DecodeError, match="missing or unknown keys"):
+        Certificate.from_json(path.read_text())
+    with pytest.raises(DecodeError, match="checksum"):
+        Certificate.from_json(certificate.to_json().replace('"errors": ', '"errors": 1'))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (" " * (1 << 20) + "1", "1048577 characters"),
+        ("[" * 9 + "]" * 9, "more than 8 levels of nesting"),
+        ('{"a":' * 9 + "1" + "}" * 9, "more than 8 levels of nesting"),
+        ("[[" * 5, "more than 8 levels of nesting"),
+        ("9" * 20, "more than 19 digits"),
+        ('{"a": 1, "a": 1}', "a key given twice"),
+        ("1e999", "beyond the range of a float"),
+        ("NaN", "the number NaN"),
+        ("-Infinity", "the number -Infinity"),
+        ("[", "not JSON"),
+        ("", "not JSON"),
+    ],
+)
+def test_json_is_read_within_limits(text, said):
+    with pytest.raises(DecodeError, match=said):
+        parse_strict(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (" " * ((1 << 20) - 1) + "1", 1),
+        ("[" * 8 + "]" * 8, [[[[[[[[]]]]]]]]),
+        ("[[],[[]],{}]", [[], [[]], {}]),
+        (json.dumps(['[{"\\' * 9, "]"]), ['[{"\\' * 9, "]"]),
+        ("9" * 19, 10**19 - 1),
+        ("1e308", 1e308),
+    ],
+)
+def test_json_at_the_limits_is_read(text, value):
+    assert parse_strict(text) == value
+
+
+def test_the_size_of_a_text_is_limited(monkeypatch):
+    monkeypatch.setattr(sys.modules["bitcert.certify.certificate"], "MAX_CERTIFICATE_BYTES", 10)
+    assert parse_strict(" " * 9 + "1") == 1
+    with pytest.raises(DecodeError, match="11 characters"):
+        parse_strict(" " * 10 + "1")
+
+
+@pytest.mark.parametrize(("text", "said"), [("x" * 9, "not JSON"), ("[x" * 9, "more than 8 levels of nesting")])
+def test_only_brackets_are_depth(text, said):
+    with pytest.raises(DecodeError, match=said):
+        parse_strict(text)
+
+
+def test_what_is_no_object_is_no_certificate():
+    for text in ("[1]", "7", "null", '"bitcert-certificate-3"'):
+        with pytest.raises(DecodeError, match="no format 'bitcert-certificate-3'"):
+            Certificate.from_json(text)
+
+
+def test_a_file_is_ascii_and_has_no_number_that_json_has_not(certificate):
+    assert dataclasses.replace(certificate, description="é").to_json().isascii()
+    with pytest.raises(ValueError, match="nan"):
+        dataclasses.replace(certificate, bound=float("nan")).to_json()
+
+
+def test_the_format_is_nobodys_choice(certificate):
+    with pytest.raises(ValueError, match="format"):
+        dataclasses.replace(certificate, format="bitcert-certificate-2")
+    assert "bitcert-certificate" not in repr(certificate)
+
+
+def test_delta_is_a_twentieth_unless_another_one_is_asked_for(toy, toy_compressed):
+    assert certify(toy_compressed, toy).delta == certify_counting(toy_compressed, toy).certificate.delta == 0.05
+
+
+def test_bits_of_the_helper_are_those_of_its_sections(certificate):
+    parts = dataclasses.replace(certificate, helper_sections=(("a", 3), ("b", 4)))
+    assert parts.helper_bits == 7
+    assert dataclasses.replace(certificate, helper_sections=()).helper_bits is None
+
+
+def test_what_a_file_may_say_of_its_parts():
+    """Names that other programs read: a change of one is another format."""
+    assert {"name", "hash", "num_classes", "input_shape", "benchmark"} == DATA_KEYS
+    assert {"name", "hash", "samples", "errors", "bound"} == HOLDOUT_KEYS
+    assert {"samples", "errors", "bound", "in_helper"} == REST_KEYS
+    assert {"file", "sha256"} == MESSAGE_KEYS
+    assert MAX_CERTIFICATE_BYTES == 1 << 20
+    assert (CERTIFICATE_FILE, ARCHITECTURE_FILE, REPORT_FILE) == (
+        "certificate.json",
+        "architecture.json",
+        "report.html",
+    )
+    assert (MESSAGE_FILE, PURPOSE) == ("message.bin", "occam bound of the compressed network")
+    assert VERSIONED == ("bitcert", "torch", "numpy", "scipy", "constriction")
+
+
 TEXTS = st.text(max_size=20)
 COUNTS = st.integers(0, 10**18)
 UNITS = st.floats(0, 1)
@@ -195,7 +372,8 @@ def test_the_bound_is_rounded_up(certificate, bound, said):
 
 @pytest.mark.parametrize("bound", [0.9991, 1.0])
 def test_a_bound_that_rounds_up_to_all_is_vacuous(certificate, bound):
-    assert "vacuous" in dataclasses.replace(certificate, bound=bound).sentence
+    expected = "With 95 % confidence nothing is certified of this network: the bound is vacuous (100 %)."
+    assert dataclasses.replace(certificate, bound=bound).sentence == expected
 
 
 @given(bound=st.floats(0, 0.999))

@@ -8,7 +8,21 @@ from hypothesis import strategies as st
 
 from bitcert import Role, Sample
 from bitcert.errors import InputError
-from bitcert.evaluate import DecisionRule, ErrorCount, count_batch, count_errors, count_errors_at, margins
+from bitcert.evaluate import (
+    DecisionRule,
+    ErrorCount,
+    FloatClassifier,
+    Level,
+    TwoWays,
+    both_ways,
+    clear_first_place,
+    count_batch,
+    count_both,
+    count_errors,
+    count_errors_at,
+    margins,
+    runs_in_double,
+)
 
 
 def count(rows, labels, tolerance=1e-5):
@@ -153,3 +167,169 @@ def test_progress_ends_at_one(sample):
 
 def test_rate():
     assert ErrorCount(3, 1, 12).rate == 0.25
+
+
+# Both ways
+
+
+def ways(single, double):
+    return TwoWays(torch.tensor(single, dtype=torch.float64), torch.tensor(double, dtype=torch.float64))
+
+
+COARSE = DecisionRule(tolerance=0.25, rounding=3.0)
+
+
+@pytest.mark.parametrize(
+    ("single", "double", "slacks"),
+    [
+        ([4.0, 1.0, -8.0], [4.0, 1.0, -8.0], (1.0, 2.0, 4.0)),
+        ([4.0, 1.0, -2.0], [4.0, 1.0, -8.0], (1.0, 18.0, 288.0)),
+        ([4.0, 1.0, -8.0], [4.5, 1.0, -2.0], (1.0, 18.0, 288.0)),
+        ([4.0, 1.0, -8.0], [4.5, 1.0, -8.0], (1.0, 2.0, 24.0)),
+        ([4.0, 1.0, -8.0], [4.01, 1.0, -8.0], (1.0, 2.0, 4.0)),
+    ],
+)
+def test_what_a_gap_must_exceed_at_each_level(single, double, slacks):
+    """Half, once and twice a quarter of the largest logit; 3 and 48 times the largest difference of the two ways."""
+    pair = ways([single], [double])
+    assert [pair.slack(COARSE, level).item() for level in Level] == pytest.approx(slacks, rel=1e-12)
+    assert [level.value for level in Level] == ["lenient", "certified", "strict"]
+
+
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
+def test_a_logit_that_is_not_finite_in_one_way_is_an_error_at_every_level(odd):
+    for pair in (ways([[9.0, odd]], [[9.0, 1.0]]), ways([[9.0, 1.0]], [[9.0, odd]]), ways([[9.0, odd]], [[9.0, odd]])):
+        assert not pair.finite.item()
+        assert pair.difference.item() == torch.inf
+        for level in Level:
+            found = count_both(pair, np.array([0]), COARSE, level)
+            assert found == ErrorCount(1, 1, 1, 0)
+
+
+def test_the_way_with_a_gap_of_exactly_the_slack_is_not_clear():
+    """Slacks of the second rows are 2 and 4 where logits reach 8, half of it for the lenient judge."""
+    for gap, clear in [
+        (1.0, (0, 0, 0)),
+        (1.001, (1, 0, 0)),
+        (2.0, (1, 0, 0)),
+        (2.001, (1, 1, 0)),
+        (4.0, (1, 1, 0)),
+        (4.001, (1, 1, 1)),
+    ]:
+        pair = ways([[8.0, 8.0 - gap]], [[8.0, 8.0 - gap]])
+        assert tuple(int(clear_first_place(pair, COARSE, level)) for level in Level) == clear
+        assert tuple(1 - count_both(pair, np.array([0]), COARSE, level).errors for level in Level) == clear
+
+
+def test_the_lenient_judge_needs_only_the_sign_of_float32():
+    apart = ways([[8.0, 7.999]], [[8.0, 5.0]])
+    assert clear_first_place(apart, COARSE, Level.LENIENT)
+    assert not clear_first_place(ways([[8.0, 8.0]], [[8.0, 5.0]]), COARSE, Level.LENIENT)
+    assert not clear_first_place(ways([[7.0, 8.0]], [[8.0, 5.0]]), COARSE, Level.LENIENT), "another first place"
+    assert not clear_first_place(ways([[8.0, 5.0]], [[8.0, 7.999]]), COARSE, Level.LENIENT)
+    turned = ways([[5.0, 8.0]], [[8.0, 5.0]])
+    assert [count_both(turned, np.array([label]), COARSE, Level.LENIENT).errors for label in (0, 1)] == [1, 1]
+
+
+def test_near_ties_of_float32_alone_are_those_of_rounding():
+    """Clear in float64, not clear by the differences of the ways; an unclear gap in float64 is no rounding."""
+    pair = ways([[8.0, 4.5], [8.0, 7.0], [8.0, 0.0]], [[8.0, 3.0], [8.0, 7.0], [8.0, 0.0]])
+    assert count_both(pair, np.array([0, 0, 1]), COARSE, Level.CERTIFIED) == ErrorCount(3, 2, 3, 1)
+    for gap, found in [(1.0, (0, 0, 0)), (1.5, (1, 0, 0)), (2.5, (1, 1, 0)), (4.5, (1, 1, 1))]:
+        pair = ways([[8.0, 8.0]], [[8.0, 8.0 - gap]])
+        assert tuple(count_both(pair, np.array([0]), COARSE, level).rounding for level in Level) == found
+
+
+def test_counts_add_up_in_every_number():
+    assert ErrorCount(1, 2, 3, 4) + ErrorCount(10, 20, 40, 50) == ErrorCount(11, 22, 43, 54)
+    assert ErrorCount(3, 0, 12).rate == 0.25
+
+
+def test_the_rule_unless_another_one_is_asked_for():
+    assert DecisionRule() == DecisionRule(batch_size=1000, tolerance=1e-4, dtype="float32", rounding=16.0)
+
+
+def test_the_rule_says_what_the_second_way_was():
+    rule = DecisionRule(batch_size=7, tolerance=0.5, rounding=2.0)
+    common = {"dtype": "float32", "batch_size": 7, "tolerance": 0.5, "second_batches": "halves of the first"}
+    assert rule.describe(True) == {**common, "second_dtype": "float64", "rounding": 2.0}
+    assert rule.describe(False) == {**common, "second_dtype": "float32", "rounding": 2.0}
+
+
+class Doubling(FloatClassifier):
+    """Twice the inputs; ``wrong`` is raised, or is the type that float64 really gives."""
+
+    def __init__(self, wrong=None):
+        self.wrong, self.seen = wrong, []
+
+    def logits(self, inputs, dtype):
+        self.seen.append((len(inputs), dtype))
+        assert not torch.is_grad_enabled()
+        if dtype is torch.float64 and isinstance(self.wrong, Exception):
+            raise self.wrong
+        return 2 * torch.tensor(inputs).to(self.wrong if isinstance(self.wrong, torch.dtype) else dtype)
+
+
+@pytest.mark.parametrize(
+    "wrong", [RuntimeError("no"), TypeError("no"), ValueError("no"), InputError("a", "b", "c"), torch.float32]
+)
+def test_what_cannot_run_in_float64_does_not(sample, wrong):
+    assert runs_in_double(Doubling(wrong), sample) is False
+    assert runs_in_double(linear, sample) is False
+
+
+def test_two_examples_tell_whether_float64_runs(sample):
+    classifier = Doubling()
+    assert runs_in_double(classifier, sample)
+    assert classifier.seen == [(2, torch.float64)]
+    with pytest.raises(KeyError):
+        runs_in_double(Doubling(KeyError("a bug, not a refusal")), sample)
+
+
+HALVES = {103: [52, 51], 102: [51, 51, 1], 50: [25, 25, 25, 25, 2, 1], 2: [2] * 51 + [1], 1: [1] * 103}
+
+
+@pytest.mark.parametrize(("batch_size", "halves"), HALVES.items())
+def test_the_second_way_takes_halves_of_at_least_two(batch_size, halves):
+    inputs = np.random.default_rng(0).normal(size=(103, 3)).astype(np.float32)
+    rows = Sample(inputs, np.arange(103) % 3, 3, Role.TRAIN, "rows")
+    for double, dtype in [(True, torch.float64), (False, torch.float32)]:
+        classifier = Doubling()
+        found = list(both_ways(classifier, rows, DecisionRule(batch_size), double))
+        first = [min(batch_size, 103 - start) for start in range(0, 103, batch_size)]
+        assert [len(labels) for _, labels in found] == first
+        pairs, second = iter(classifier.seen), []
+        for size in first:
+            assert next(pairs) == (size, torch.float32)
+            while size:
+                length, kind = next(pairs)
+                assert kind is dtype
+                second.append(length)
+                size -= length
+        assert second == halves
+        assert torch.equal(torch.cat([each.double for each, _ in found]), 2 * torch.tensor(inputs).double())
+        assert all(each.single.dtype == each.double.dtype == torch.float64 for each, _ in found)
+
+
+def test_gradients_stay_on_for_who_reads_both_ways(sample):
+    assert [torch.is_grad_enabled() for _ in both_ways(linear, sample, DecisionRule(50), False)] == [True] * 3
+
+
+def test_unlabelled_examples_come_with_zeros(sample):
+    bare = Sample(sample.inputs, None, 3, Role.UNLABELLED, "bare")
+    assert [labels.tolist() for _, labels in both_ways(linear, bare, DecisionRule(60), False)] == [[0] * 60, [0] * 43]
+
+
+def test_a_second_way_of_another_width_is_refused(sample):
+    class Wide(Doubling):
+        def logits(self, inputs, dtype):
+            return torch.zeros(len(inputs), 4 if dtype is torch.float64 else 3, dtype=dtype)
+
+    with pytest.raises(InputError, match="3 logits"):
+        list(both_ways(Wide(), sample, DecisionRule(), True))
+
+
+def test_progress_is_the_part_that_was_counted(sample):
+    told = []
+    count_errors_at(linear, sample, 50, (0.0,), lambda what, part: told.append((what, part)))
+    assert told == [("counting errors", 50 / 103), ("counting errors", 100 / 103), ("counting errors", 1.0)]

@@ -1,7 +1,10 @@
 """Certificates with a prior split, further losses or the original network: made, counted again, and refused."""
 
 import dataclasses
+import hashlib
 import json
+import platform
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -15,19 +18,25 @@ from bitcert import (
     HelperWeights,
     Preprocessing,
     Role,
+    Run,
     Sample,
     Status,
     capture,
+    certification,
     certify,
     count_errors,
     decode_message,
     verify,
 )
-from bitcert.certification import check_samples
-from bitcert.certify import occam_bound
+from bitcert.certification import Declaration, certify_counting, check_samples, describe_sample, pair_hash
+from bitcert.certify import disagreement_bound, holdout_bound, occam_bound
+from bitcert.compress.quantise import compress_values
 from bitcert.data import PriorSplit
 from bitcert.errors import InputError, SampleReuseError
 from bitcert.helper import linear_head
+from bitcert.helper.commitment import Commitment
+from bitcert.helper.description import SplitClaim, helper_ledger
+from bitcert.network import capture_opaque
 from bitcert.original import Original
 
 
@@ -286,3 +295,279 @@ def test_the_file_is_small_and_plain(compressed, split, original):
     assert text.isascii()
     assert list(json.loads(text)) == sorted(json.loads(text))
     assert len(text) < 6000
+
+
+# What a reader is told
+
+
+@pytest.fixture
+def everything(compressed, split, original):
+    """A certificate with a prior split, further losses and the original network."""
+    names = ("brier", "margin:0.5")
+    return certify(compressed, split.rest, prior=split, original=original, losses=names, delta=0.1)
+
+
+def test_the_conditions_in_words(everything):
+    assert everything.conditions == (
+        "the 360 examples were drawn independently of each other, from the source of new ones",
+        "delta = 0.1 and the claims (0/1 error, brier, margin:0.5) were chosen before the data were seen",
+        f"for `bound` only: the helper (inputs 2, 2 classes, scale 1; {everything.helper_bits} bits to describe) was "
+        "fixed before the rest of the data was seen",
+        "the program's features and decoders were fixed before the data were seen and compute what they did here",
+        "for `bound` only: the split (fraction 0.4, seed 5) was declared before the data were seen, and the helper "
+        "network was trained once and on the prior part alone",
+        "the 500 unlabelled examples were drawn independently of the training of both networks, from the same source",
+        "this is certificate number 1 on these unlabelled examples, and what earlier ones said of them did not choose "
+        "its network",
+    )
+
+
+def test_every_line_in_words(everything, whole, original, write):
+    made, outcome = everything, verify(write(everything), whole, original=original)
+    bounds, facts, (brier, margin) = made.bounds, made.original, made.losses
+    own, decoder = made.commitment["hash"], made.helper["decoder"]
+    message, sizes = made.message["sha256"], (made.helper_bits, len(made.helper_sections))
+    assert [(line.name, line.detail) for line in outcome.lines if line.checked and "loss brier" not in line.name] == [
+        ("certificate file", "canonical form, checksum matches"),
+        ("delta", "0.1 in parts of 0.00666667, 0.0213333, 0.0333333, 0.0333333"),
+        ("bounds", ", ".join(f"{name} {bounds[name]:.6f}" for name in ("binomial", "kl_chernoff", "hoeffding"))),
+        ("original network's description", "form and hash"),
+        ("disagreement", f"{facts['disagreement_bound']:.6f} recomputed at 0.0213333"),
+        ("bound", f"{made.bound:.6f} recomputed"),
+        ("self-contained bound", f"{made.self_contained:.6f} recomputed with the bits of the helper: {sizes[0]}"),
+        ("theorem", "disagreement bound of the original network"),
+        ("message name", "message.bin beside the certificate"),
+        ("data", f"content hash {whole.content_hash[:16]}… matches"),
+        ("data description", "2 classes, shape [2]"),
+        ("prior split", "240 of 600 for the helper, fraction 0.4, seed 5; made again"),
+        ("samples", "360 claimed, 360 counted"),
+        ("helper", "shape, preprocessing and hash against the certificate's"),
+        ("decoder", f"source hash {decoder[:16]}… is this program's"),
+        ("helper's description", f"{sizes[0]} bits in {sizes[1]} sections"),
+        ("commitment", f"{own[:16]}… is that of a declaration which has this helper in it"),
+        ("conditions", "7 are stated, as they are for such a certificate"),
+        (
+            "decision rule",
+            "right in float32 and in float64, batches of 1000 and of half; gaps within 0.0001, or within 16 times the "
+            "difference of both, count as errors",
+        ),
+        ("message file", f"SHA-256 {message[:16]}… claimed, {message[:16]}… found"),
+        ("message bits", f"{made.message_bits} claimed, {made.message_bits} counted"),
+        ("sections", f"3 sections sum to {made.message_bits} bits"),
+        ("description", "integer linear head on the inputs: 3 non-zero weights of 6"),
+        ("errors", "37 claimed, between 37 and 37 counted"),
+        ("near-ties", "0 claimed, between 0 and 0 counted"),
+        ("rounding", "0 near-ties claimed to be none in float64, 0 here"),
+        ("loss margin:0.5", "values 0 or 1"),
+        ("loss margin:0.5, sum", "47 claimed, between 47 and 47 counted"),
+        (
+            "loss margin:0.5, bound",
+            f"{margin['bound']:.6f} recomputed at 0.0333333, self-contained {margin['self_contained']:.6f}",
+        ),
+        (
+            "hold-out on the rest",
+            f"{made.rest['bound']:.6f} recomputed; comparison only; its network is not in the files",
+        ),
+        ("unlabelled data", "500 claimed, 500 found, hash matches"),
+        ("unlabelled data apart", "none of them is in the training data, byte by byte"),
+        ("disagreements", f"{facts['disagreements']} claimed, between 42 and 42 counted on 500"),
+    ]
+    assert [(line.name, line.detail) for line in outcome.lines if not line.checked] == [
+        ("versions", "stated by the maker, not checked"),
+        (
+            "choice of the split",
+            "assumed declared before the data were looked at, not checked, and the seed is 5, not 0",
+        ),
+        ("helper's origin", "inputs 2, 2 classes, scale 1; assumed fixed before the rest was seen, not checked"),
+        ("commitment published", f"not checked; compare with --commitment {own}"),
+        (
+            "unlabelled data's origin",
+            "assumed independent of the training of both networks, not checked; held-out data were not read",
+        ),
+        (
+            "looks at the unlabelled data",
+            "certificate number 1 on these examples, as stated by its maker; earlier ones are assumed counted",
+        ),
+    ]
+    lines = {line.name: line.detail for line in outcome.lines}
+    assert lines["loss brier"] == f"values {brier['values']}"
+    assert lines["loss brier, sum"].startswith(f"{brier['total']} claimed, between ")
+
+
+def test_lines_of_a_published_commitment_and_of_a_hold_out(compressed, whole, write):
+    held = Sample(np.ones((3, 2), np.float32), np.array([0, 1, 1]), 2, Role.HOLDOUT, "held")
+    certificate = certify(compressed, whole, holdout=held)
+    own = certificate.commitment["hash"]
+    outcome = verify(write(certificate), whole, commitment=f" {own.upper()}\n")
+    lines = {line.name: line.detail for line in outcome.lines}
+    assert outcome.status is Status.VALID
+    assert lines["delta"] == "0.05 spent once"
+    assert lines["theorem"] == "Occam bound of the compressed network"
+    assert lines["commitment published"] == f"{own.upper()} given, {own} found"
+    assert lines["hold-out line"] == "agrees with its own counts (comparison only; its data were not read)"
+    assert lines["helper's origin"].endswith("; assumed fixed before the data were seen, not checked")
+    other = verify(write(certificate), whole, commitment="0" * 64)
+    assert (other.status, other.reason) == (
+        Status.INVALID,
+        f"commitment published: {'0' * 64} given, {own} found",
+    )
+
+
+# What a certificate says, and what its maker is refused
+
+
+def test_every_number_of_a_certificate(everything, compressed, whole, split, original):
+    counted = certify_counting(
+        compressed, split.rest, prior=split, original=original, losses=("brier", "margin:0.5"), delta=0.1
+    )
+    assert counted.certificate == everything
+    levels = [(count.errors.errors, count.totals[1]) for count in counted.counts.losses]
+    assert levels == [(37, 47)] * 3
+    assert [count.disagreements for count in counted.counts.disagreements] == [42] * 3
+    bits, parts = everything.message_bits, [amount for _, amount in everything.delta_ledger]
+    assert bits == 8 * len(compressed.message)
+    assert (
+        everything.data
+        == describe_sample(whole)
+        == {
+            "name": "half planes",
+            "hash": whole.content_hash,
+            "num_classes": 2,
+            "input_shape": [2],
+            "benchmark": None,
+        }
+    )
+    assert everything.helper == {**compressed.helper.describe(), "hash": compressed.helper.content_hash}
+    assert everything.helper_sections == helper_ledger(compressed.helper, SplitClaim(0.4, 5)).sections
+    assert everything.message == {"file": "message.bin", "sha256": hashlib.sha256(compressed.message).hexdigest()}
+    assert everything.versions == {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("bitcert", "torch", "numpy", "scipy", "constriction")},
+    }
+    apart = holdout_bound(42, 500, parts[1])
+    assert everything.original == {
+        **original.describe(),
+        "disagreements": 42,
+        "disagreement_bound": apart,
+        "look": 1,
+    }
+    own = occam_bound(37, 360, bits + everything.helper_bits, parts[0]).binomial
+    assert everything.self_contained == disagreement_bound(own, 42, 500, parts[1])
+    brier, margin = everything.losses
+    assert margin == {
+        "name": "margin:0.5",
+        "values": "0 or 1",
+        "total": 47,
+        "mean": 47 / 360,
+        "bound": occam_bound(47, 360, bits, parts[3]).binomial,
+        "self_contained": occam_bound(47, 360, bits + everything.helper_bits, parts[3]).binomial,
+    }
+    assert brier["bound"] < brier["self_contained"] < 1.0
+    assert everything.rest == {
+        "samples": 360,
+        "errors": 36,
+        "bound": holdout_bound(36, 360, 0.1),
+        "in_helper": False,
+    }
+
+
+def test_a_hold_out_line_names_its_sample(compressed, whole):
+    held = Sample(np.ones((3, 2), np.float32), np.array([0, 1, 1]), 2, Role.HOLDOUT, "held")
+    line = certify(compressed, whole, holdout=held).holdout
+    assert line == {
+        "name": "held",
+        "hash": held.content_hash,
+        "samples": 3,
+        "errors": line["errors"],
+        "bound": holdout_bound(line["errors"], 3, 0.05),
+    }
+
+
+def test_a_look_is_at_one_message_of_one_helper_and_one_network(compressed, original):
+    parts = [original.content_hash, hashlib.sha256(compressed.message).hexdigest(), compressed.helper.content_hash]
+    expected = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    assert pair_hash(original, compressed.message, compressed.helper) == expected
+
+
+def test_a_sample_that_tells_its_classes_needs_a_message_that_says_them(compressed, whole):
+    inferred = Sample.from_arrays(whole.inputs, whole.labels, Role.TRAIN, "half planes")
+    with pytest.raises(InputError, match="a message that says the number of classes, got one that leaves it out;"):
+        certify(compressed, inferred)
+    helper = dataclasses.replace(compressed.helper, classes_inferred=True)
+    message, ledger = linear_head.write(None, np.array([[-3, 2], [0, 1], [0, 0]]), helper)
+    assert certify(Compressed(message, ledger, helper), inferred).errors > 0
+
+
+def test_a_network_fixed_the_number_of_classes_beforehand(whole, network):
+    inferred = Sample.from_arrays(whole.inputs, whole.labels, Role.TRAIN, "half planes")
+    helper = Helper.for_sample(inferred, network.architecture)
+    assert not helper.classes_inferred
+    compressed = compress_values(network.parameters, inferred, helper, Run(budget_seconds=0.01), fine_tune=False)
+    assert certify(compressed, inferred).samples == 600
+
+
+def test_the_rest_of_a_split_is_known_by_its_content(compressed, split):
+    again = split.rest.take(slice(0, len(split.rest)))
+    assert again is not split.rest
+    assert certify(compressed, again, prior=split).samples == 360
+
+
+def test_an_impossible_delta_is_refused_before_anything_is_looked_at(compressed, whole, original, state_folder):
+    with pytest.raises(InputError, match="delta"):
+        certify(compressed, whole, original=original, delta=1.0)
+    assert not (state_folder / "looks.json").exists()
+
+
+def test_code_that_could_not_be_read_has_no_description(whole):
+    module = torch.nn.Linear(2, 2)
+    opaque, values = capture_opaque(module, "mine:net", torch.from_numpy(whole.inputs[:4].copy()))
+    unknown = dataclasses.replace(opaque, sources={})
+    known = dataclasses.replace(opaque, sources={"mine": b"import torch\n"})
+    for predictor, is_known in ((unknown, False), (known, True)):
+        helper = Helper.for_sample(whole, predictor)
+        message = compress_values(values, whole, helper, Run(budget_seconds=0.01), fine_tune=False)
+        certificate = certify(message, whole, losses=("brier",), delta=0.5)
+        assert bool(certificate.helper_sections) is is_known
+        assert (certificate.helper_bits is None) is not is_known
+        if not is_known:
+            assert certificate.helper_sections == ()
+            assert certificate.self_contained == certificate.losses[0]["self_contained"] == 1.0
+            assert certificate.bound < 1.0
+
+
+def test_progress_of_both_counts_is_told(compressed, whole, original):
+    told = []
+    certify(compressed, whole, original=original, progress=lambda what, part: told.append((what, part)))
+    assert told == [("counting errors", 1.0), ("counting disagreements", 1.0)]
+
+
+def test_batches_fit_both_networks(compressed, whole, original, monkeypatch):
+    seen = []
+    real = certification.count_disagreements
+
+    def watched(*arguments):
+        seen.append(arguments[3].batch_size)
+        return real(*arguments)
+
+    monkeypatch.setattr(certification, "count_disagreements", watched)
+    monkeypatch.setattr(Original, "batch_size", 7)
+    certify(compressed, whole, original=original)
+    assert seen == [7]
+
+
+def test_what_was_declared_beside_the_own_helper_is_committed_to(compressed, whole, network):
+    own = compressed.helper
+    further = dataclasses.replace(own, predictor=network.architecture)
+    assert certify(compressed, whole).commitment == Commitment.of([own]).describe()
+    declared = certify(compressed, whole, declared=Declaration((own, further))).commitment
+    assert declared == Commitment.of([own, further]).describe()
+
+
+@pytest.mark.parametrize("wrong", ["shape", "classes"])
+def test_why_a_sample_does_not_fit(compressed, whole, wrong):
+    inputs = np.zeros((4, 3 if wrong == "shape" else 2), np.float32)
+    other = Sample(inputs, np.array([0, 1, 0, 1]), 3 if wrong == "classes" else 2, Role.TRAIN, "other")
+    with pytest.raises(InputError, match=r"inputs of shape \[2\], 2 classes, got other of shape"):
+        certify(compressed, other)
+    with pytest.raises(InputError, match=r"held-out data of shape \[2\] with 2 classes, got other of shape"):
+        certify(compressed, whole, holdout=other.with_role(Role.HOLDOUT))

@@ -137,6 +137,96 @@ def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
     assert beside == tmp_path / "results" / ".out.looks.json"
 
 
+def test_an_empty_variable_is_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("BITCERT_STATE", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, "")
+    assert state_folder() == tmp_path / ".local" / "state" / "bitcert"
+
+
+def test_books_of_an_output_folder(state_folder, monkeypatch, tmp_path):
+    assert LookBook.for_output() == LookBook((state_folder / "looks.json",), 1)
+    monkeypatch.chdir(tmp_path)
+    assert LookBook.for_output("out/", 3) == LookBook(
+        (state_folder / "looks.json", tmp_path / ".out.looks.json"), declared=3
+    )
+
+
+def test_a_book_is_written_in_one_form(book):
+    book.enter("b", "second")
+    book.enter("a", "first")
+    expected = {"format": "bitcert-looks-1", "samples": {"a": {"first": 1}, "b": {"second": 1}}}
+    for file in book.files:
+        assert file.read_text() == json.dumps(expected, indent=1) + "\n"
+
+
+def test_of_two_numbers_of_a_pair_the_smaller_is_its_look(book):
+    for file, number in zip(book.files, (4, 7), strict=True):
+        file.parent.mkdir(exist_ok=True)
+        looks = {"sample": {"a": number, "b": 2}}
+        file.write_text(json.dumps({"format": "bitcert-looks-1", "samples": looks}))
+    assert book.enter("sample", "a") == 4
+    assert book.enter("sample", "c") == 8, "both books are counted"
+
+
+MOST = 10**6
+
+
+@pytest.mark.parametrize("declared", [1, MOST])
+def test_looks_up_to_a_million_are_entered(book, declared):
+    assert LookBook(book.files, declared).enter("sample", "a") == declared
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"format": "bitcert-looks-2", "samples": {}}, "a file of another kind"),
+        ({"format": "bitcert-looks-1", "samples": {}, "more": 1}, "a file of another kind"),
+        (["format", "samples"], "a file of another kind"),
+        ({"format": "bitcert-looks-1", "samples": []}, "numbers that are no looks"),
+        *(
+            ({"format": "bitcert-looks-1", "samples": {"t": {"b": 1}, "s": looks}}, "numbers that are no looks")
+            for looks in ([], 3, {"a": 0}, {"a": MOST + 1}, {"a": 1.0}, {"a": True}, {"a": "1"}, {"a": 1, "b": None})
+        ),
+    ],
+)
+def test_why_a_book_is_none(book, content, said):
+    file = book.files[0]
+    file.parent.mkdir()
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"got {said} at .*looks.json; set BITCERT_STATE"):
+        book.enter("sample", "a")
+
+
+@pytest.mark.parametrize("looks", [{}, {"b": 1}, {"b": MOST}])
+def test_a_book_at_its_limits_is_read(book, looks):
+    file = book.files[0]
+    file.parent.mkdir()
+    text = json.dumps({"format": "bitcert-looks-1", "samples": {"another": looks}})
+    file.write_text(text + " " * ((1 << 20) - len(text)))
+    assert book.enter("sample", "a") == 1
+    file.write_text(text + " " * ((1 << 20) + 1 - len(text)))
+    with pytest.raises(InputError, match="got more than 1,048,576 bytes at"):
+        book.enter("sample", "a")
+
+
+def test_a_book_in_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "looks.json").mkdir()
+    with pytest.raises(InputError, match="BITCERT_STATE") as refusal:
+        LookBook((tmp_path / "looks.json",)).enter("sample", "a")
+    assert "Is a directory" in str(refusal.value)
+
+
+def test_a_full_disk_is_one_sentence(monkeypatch, book):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InputError, match=f"got No space left on device at {book.files[0]}"):
+        book.enter("sample", "a")
+    assert not book.files[0].exists()
+
+
 def test_the_shares_of_all_looks_add_up_to_one():
     shares = [look_share(look) for look in range(1, 2001)]
     assert 1 - sum(shares) == Fraction(1, 5 * 2000), "what is left goes to zero"

@@ -11,8 +11,8 @@ import torch
 from bitcert import Role, Sample
 from bitcert.certify.claims import LOSS_UNITS
 from bitcert.errors import InputError
-from bitcert.evaluate import DecisionRule, Level, TwoWays, count_errors_at
-from bitcert.losses import count_losses, is_users, parse_loss, parse_losses
+from bitcert.evaluate import DecisionRule, ErrorCount, Level, TwoWays, count_errors_at
+from bitcert.losses import Loss, count_losses, is_users, parse_loss, parse_losses
 
 TOLERANCE = 1e-4
 
@@ -169,3 +169,145 @@ def test_the_zero_one_error_is_always_claimed_and_never_twice():
 def test_which_names_are_code():
     assert is_users("a.b:c")
     assert not any(map(is_users, ["brier", "top-5", "margin:1.5", "zero-one", "a:b c"]))
+
+
+COARSE = DecisionRule(tolerance=0.25, rounding=3.0)
+
+
+def pair(single, double):
+    return TwoWays(torch.tensor(single, dtype=torch.float64), torch.tensor(double, dtype=torch.float64))
+
+
+def test_a_total_as_a_mean_and_the_values_in_words():
+    top, brier = parse_loss("top-2", 6), parse_loss("brier", 6)
+    assert (top.values, brier.values) == ("0 or 1", "0 to 1")
+    assert (top.mean(3, 4), top.mean(1, 1), top.mean(0, 0)) == (0.75, 1.0, 0.0)
+    assert (brier.mean(LOSS_UNITS, 2), brier.mean(0, 0)) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("zero_one", "level", "calls"),
+    [
+        (True, Level.LENIENT, [(4.0, 1.0), (3.0, 0.0)]),
+        (True, Level.CERTIFIED, [(4.0, 3.0), (3.0, 3.0)]),
+        (True, Level.STRICT, [(4.0, 48.0), (3.0, 48.0)]),
+        (False, Level.LENIENT, [(4.0, 1.0)]),
+        (False, Level.CERTIFIED, [(4.0, 3.0), (3.0, 3.0)]),
+    ],
+)
+def test_each_level_asks_the_loss_with_its_slack(zero_one, level, calls):
+    """Logits up to 8, a tolerance of a quarter; the ways differ by 1, which counts 3 and 48 times."""
+    seen = []
+
+    def evaluate(logits, labels, slack):
+        seen.append((logits[0, 0].item(), slack.item()))
+        return torch.zeros(1)
+
+    Loss("mine", evaluate, zero_one).total(pair([[3.0, -8.0]], [[4.0, -8.0]]), torch.tensor([0]), COARSE, level)
+    assert seen == calls
+
+
+@pytest.mark.parametrize(
+    ("level", "value"),
+    [
+        (Level.LENIENT, 0.25 + 0.5 * 0.025),
+        (Level.CERTIFIED, 0.375 + 0.025 + 0.125 * 0.5),
+        (Level.STRICT, 1.0),
+    ],
+)
+def test_the_larger_way_counts_with_its_rounding(level, value):
+    """A tenth of the tolerance is added, and the slope times the difference of the ways: 1/8 times 1 and 16."""
+    values = Loss("mine", lambda logits, labels, slack: logits[:, 0], zero_one=False, slope=0.5)
+    for single, double in [(0.375, 0.25), (0.25, 0.375)]:
+        if level is Level.LENIENT and double > single:
+            value += 0.125
+        units = values.total(pair([[single, 0.0]], [[double, 0.0]]), torch.tensor([0]), COARSE, level)
+        assert units == math.ceil(value * LOSS_UNITS)
+
+
+@pytest.mark.parametrize(("level", "times"), [(Level.LENIENT, 0.5), (Level.CERTIFIED, 1), (Level.STRICT, 2)])
+def test_a_tenth_of_the_tolerance_is_added_as_often_as_the_level_says(level, times):
+    values = Loss("mine", lambda logits, labels, slack: logits[:, 0], zero_one=False, slope=0.5)
+    units = values.total(pair([[0.25, 0.0]], [[0.25, 0.0]]), torch.tensor([0]), COARSE, level)
+    assert units == math.ceil((0.25 + times * 0.025) * LOSS_UNITS)
+
+
+@pytest.mark.parametrize(("level", "times"), [(Level.LENIENT, 0), (Level.CERTIFIED, 1), (Level.STRICT, 16)])
+def test_rounding_of_the_logits_counts_as_often_as_the_level_says(level, times):
+    values = Loss("mine", lambda logits, labels, slack: logits[:, 0], zero_one=False, slope=2.0**-10)
+    rule = DecisionRule(tolerance=0.0)
+    units = values.total(pair([[0.25, 0.0]], [[0.25, 0.125]]), torch.tensor([0]), rule, level)
+    assert units == (0.25 + times * 2.0**-13) * LOSS_UNITS
+    assert Loss("mine", values.evaluate, zero_one=False).slope == 0.0, "not known"
+
+
+def test_brier_moves_no_more_than_the_logits():
+    ways = pair([[1.0, 0.0]], [[1.0, 0.125]])
+    exact = max((1 - 1 / (1 + math.exp(-gap))) ** 2 for gap in (1.0, 0.875))
+    units = parse_loss("brier", 2).total(ways, torch.tensor([0]), DecisionRule(tolerance=0.0), Level.CERTIFIED)
+    assert units == math.ceil((exact + 0.125) * LOSS_UNITS)
+
+
+def test_a_loss_never_sees_a_logit_that_is_not_finite():
+    def evaluate(logits, labels, slack):
+        assert len(logits)
+        assert torch.isfinite(logits).all()
+        return torch.zeros(len(logits))
+
+    loss, nan = Loss("mine", evaluate, zero_one=False), torch.nan
+    rule, labels = DecisionRule(tolerance=0.0), torch.tensor([0, 0])
+    assert loss.total(pair([[nan, 0.0], [nan, 0.0]], [[0.0, 0.0], [0.0, 0.0]]), labels, rule, Level.CERTIFIED) == (
+        2 * LOSS_UNITS
+    )
+    assert loss.total(pair([[nan, 0.0], [1.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]]), labels, rule, Level.CERTIFIED) == (
+        LOSS_UNITS
+    )
+
+
+def test_one_value_outside_the_unit_interval_is_enough():
+    loss = Loss("mine", lambda logits, labels, slack: torch.tensor([0.5, 1.5]), zero_one=False)
+    with pytest.raises(InputError, match=r"got the value 1\.5"):
+        loss.total(pair([[1.0, 0.0]] * 2, [[1.0, 0.0]] * 2), torch.tensor([0, 0]), COARSE, Level.CERTIFIED)
+
+
+@pytest.mark.parametrize(("name", "label_logit"), [("top-1", 2.0), ("margin:1", 3.0)])
+def test_a_gap_of_exactly_the_slack_is_an_error(name, label_logit):
+    for gap, wrong in [(label_logit, 1), (label_logit + 0.001, 0)]:
+        ways = pair([[8.0, 8.0 - gap]], [[8.0, 8.0 - gap]])
+        assert parse_loss(name, 2).total(ways, torch.tensor([0]), COARSE, Level.CERTIFIED) == wrong
+
+
+def test_what_breaks_in_a_users_loss_is_told(users):
+    logits, labels = logits_and_labels()
+    with pytest.raises(InputError, match="KeyError: 'no'; check it on a small batch"):
+        total("my_losses:broken", logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (7, "^expected the name of a loss"),
+        (None, "^expected the name of a loss"),
+        ("m:" + "f" * 199, "^expected the name of a loss"),
+        ("m:" + "f" * 198, "^expected a loss function m:f"),
+        ("top-x", "^expected a loss among .* top-5"),
+        ("briers", "did you mean 'brier'"),
+    ],
+)
+def test_why_a_name_is_no_loss(name, said):
+    with pytest.raises(InputError, match=said):
+        parse_loss(name, 6)
+
+
+def test_who_is_never_wrong_loses_nothing():
+    sample = Sample(9 * np.eye(6, dtype=np.float32), np.arange(6), 6, Role.TRAIN, "unit vectors")
+    for size in (2, 6):
+        found = count_losses(torch.tensor, sample, DecisionRule(size), parse_losses(["top-2", "margin:8"], 6))
+        assert [(count.errors, count.totals) for count in found] == [(ErrorCount(0, 0, 6), (0, 0))]
+
+
+def test_progress_is_the_part_that_was_counted():
+    logits, labels = logits_and_labels()
+    sample, told = Sample(logits.numpy(), labels.numpy(), 6, Role.TRAIN, "logits"), []
+    count_losses(torch.tensor, sample, DecisionRule(150), progress=lambda what, part: told.append((what, part)))
+    assert told == [("counting errors", 0.75), ("counting errors", 1.0)]

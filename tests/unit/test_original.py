@@ -1,6 +1,8 @@
 """From the compressed to the original network: what a disagreement is, and which unlabelled examples are refused."""
 
 import dataclasses
+import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -8,14 +10,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitcert import Preprocessing, Role, Sample, capture
+from bitcert import Helper, Preprocessing, Role, Sample, capture
 from bitcert.errors import InputError, SampleReuseError
 from bitcert.evaluate import DecisionRule, count_batch
+from bitcert.helper import HelperWeights
+from bitcert.network import OpaqueModel
+from bitcert.network.architecture import ParameterSpec
 from bitcert.original import (
+    ORIGINAL_KEYS,
+    UNLABELLED_KEYS,
     Original,
     check_unlabelled,
     count_disagreements,
     helper_network,
+    identity_hash,
     unlabelled_sample,
 )
 
@@ -131,3 +139,57 @@ def test_the_classifier_is_the_network_on_preprocessed_inputs(original):
 
 def test_no_network_in_the_helper_no_hold_out_line_from_it(toy_compressed):
     assert helper_network(toy_compressed.helper) is None
+
+
+def opaque(factory="mine:make"):
+    specs = (ParameterSpec("weight", (2, 1), "weight"), ParameterSpec("bias", (2,), "bias"))
+    return OpaqueModel(torch.nn.Linear(1, 2), factory, specs, 2, (1,))
+
+
+def test_the_description_is_what_files_are_compared_with(original):
+    said = dataclasses.replace(original, name="x" * 300).describe()
+    assert said["name"] == "x" * 200
+    assert said["unlabelled"] == {"name": "plain", "hash": original.unlabelled.content_hash, "samples": 20}
+    assert said["unlabelled"].keys() == UNLABELLED_KEYS
+    assert said.keys() == ORIGINAL_KEYS - {"disagreements", "disagreement_bound", "look"}
+    parts = {key: said[key] for key in ("architecture", "factory", "mean", "scale", "std", "weights")}
+    assert parts["factory"] is None
+    assert said["hash"] == identity_hash(said) == hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def test_a_network_without_a_name_has_one(original):
+    parts = original.predictor, original.values, original.preprocessing, original.unlabelled
+    unnamed = Original.of(capture(torch.nn.Linear(1, 2), torch.zeros(2, 1)), *parts[2:])
+    assert Original(*parts).name == unnamed.name == "original network"
+
+
+def test_python_code_is_known_by_its_name(original):
+    first, second = (dataclasses.replace(original, predictor=opaque(name)) for name in ("mine:make", "mine:other"))
+    assert first.describe()["factory"] == "mine:make"
+    assert first.content_hash != second.content_hash
+
+
+def test_labels_in_the_role_of_unlabelled_examples_are_dropped_too():
+    odd = Sample(np.zeros((4, 1), np.float32), np.array([0, 1, 0, 1]), 2, Role.UNLABELLED, "odd")
+    assert not unlabelled_sample(odd).has_labels
+
+
+def test_the_network_of_a_helper_is_one_with_weights_for_its_classes(original):
+    weights = HelperWeights.of(original.predictor, original.values)
+    own = helper_network(Helper((1,), 2, Preprocessing(scale=2.0), original.predictor, weights=weights))
+    inputs = np.array([[4.0], [-2.0]], np.float32)
+    scaled = dataclasses.replace(original, preprocessing=Preprocessing(scale=2.0))
+    assert torch.equal(own(inputs), scaled.classifier(inputs))
+    assert helper_network(Helper((1,), 2, Preprocessing(), original.predictor)) is None
+    assert helper_network(Helper((1,), 3, Preprocessing(), original.predictor, weights=weights)) is None
+    assert helper_network(Helper((1,), 2, Preprocessing(), opaque(), weights=weights)) is None
+
+
+def test_progress_is_the_part_that_was_counted():
+    sample, told = plain(range(20)), []
+
+    def network(inputs):
+        return torch.tensor(inputs) @ torch.ones(1, 2)
+
+    count_disagreements(network, network, sample, DecisionRule(15), progress=lambda *said: told.append(said))
+    assert told == [("counting disagreements", 0.75), ("counting disagreements", 1.0)]

@@ -14,6 +14,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bitcert.certify import binomial as parts
 from bitcert.certify import (
     binomial_tail_inverse,
     holdout_bound,
@@ -197,6 +198,65 @@ def test_a_call_is_fast_enough_for_a_search() -> None:
     with at_most(1500 * len(cases)):
         for case in cases:
             binomial_tail_inverse(*case)
+
+
+@pytest.mark.parametrize("n", [16, 17, 40, 10**6])
+def test_the_error_of_stirlings_formula_is_five_terms_of_its_series(n: int) -> None:
+    with mp.workdps(40):
+        series = mp.fsum(mp.bernoulli(2 * k) / (2 * k * (2 * k - 1) * mp.mpf(n) ** (2 * k - 1)) for k in range(1, 6))
+        assert abs(parts._stirling_error(n) - series) <= 2.0**-51 * series
+
+
+@pytest.mark.parametrize("n", range(1, 16))
+def test_small_factorials_have_their_exact_error(n: int) -> None:
+    with mp.workdps(40):
+        exact = mp.loggamma(n + 1) - (mp.log(2 * mp.pi * n) / 2 + n * mp.log(n) - n)
+        assert abs(parts._stirling_error(n) - exact) <= 1e-14
+
+
+def test_no_error_among_very_many_examples_keeps_all_digits() -> None:
+    assert log_binomial_cdf(0, 10**9, 3e-7) == pytest.approx(10**9 * math.log1p(-3e-7), rel=1e-15)
+
+
+TAILS = [
+    *((k, m, p) for k, m in [(0, 1), (0, 50), (3, 50), (25, 50), (49, 50)] for p in (1e-3, 0.3, 0.5, 0.8, 0.999)),
+    *((0.4 * m - d * (0.24 * m) ** 0.5, m, 0.4) for m in (12_000, 10**7, 10**9) for d in (-9, -3.1, -1, 1, 3.1, 9)),
+    *((100.0, 10**9, p) for p in (5e-8, 1e-7, 2e-7)),
+]
+
+
+@pytest.mark.parametrize(("errors", "samples", "p"), TAILS)
+def test_a_tail_comes_with_its_slope_and_a_bound_on_its_rounding(errors: float, samples: int, p: float) -> None:
+    """``d P / dp`` is minus ``m`` times the probability of exactly E errors among the other m - 1 examples."""
+    k = round(errors)
+    tail = parts._tail(k, samples, p)
+    with mp.workdps(60):
+        exact, q = twin.log_cdf(k, samples, mp.mpf(p)), 1 - mp.mpf(p)
+        choices = mp.loggamma(samples) - mp.loggamma(k + 1) - mp.loggamma(samples - k)
+        pmf = choices + k * mp.log(p) + (samples - k - 1) * mp.log(q)
+        assert abs(tail.log - exact) <= tail.error <= 1e-9 * max(1.0, -tail.slope), "in p less than the promised 1e-9"
+        assert tail.slope == pytest.approx(float(-samples * mp.exp(pmf - exact)), rel=1e-6)
+
+
+def test_the_ends_of_a_tail_are_exact() -> None:
+    assert parts._tail(2, 5, 0.0) == (0.0, 0.0, 0.0)
+    assert parts._tail(2, 5, 1.0) == (-math.inf, -math.inf, 0.0)
+
+
+def test_what_always_holds_needs_no_error_rate() -> None:
+    assert binomial_tail_inverse(3, 10, 0.0) == 0.0
+    assert binomial_tail_inverse(9, 10, -0.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [((0, 0, -0.5), "num_samples"), ((2, 1, -0.5), "num_errors"), ((0, 1, math.nan), "log_eta_nats|p")],
+)
+def test_says_which_argument_it_cannot_use(arguments: tuple, name: str) -> None:
+    with pytest.raises(InputError, match=f"^expected ({name}) "):
+        binomial_tail_inverse(*arguments)
+    with pytest.raises(InputError, match=f"^expected ({name}) "):
+        log_binomial_cdf(*arguments)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcert.certify import binary_kl, hoeffding, kl_chernoff, pac_bayes_kl
+from bitcert.certify.chernoff import deviance
 from bitcert.errors import InputError
 
 
@@ -116,3 +117,37 @@ def test_pac_bayes_kl_and_binary_kl_refuse_what_they_cannot_use() -> None:
             pac_bayes_kl(*arguments)
     with pytest.raises(InputError):
         binary_kl(0.5, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("x", "mean"), [(0.0, 3.0), (3.0, 3.0), (3.0, 3.5), (0.3, 0.300001), (40.0, 7.0), (7e8, 7.1e8)]
+)
+def test_deviance_matches_its_definition(x: float, mean: float) -> None:
+    with mp.workdps(60):
+        exact = (mp.mpf(x) * mp.log(mp.mpf(x) / mean) if x else 0) + mp.mpf(mean) - x
+        assert deviance(x, mean) == pytest.approx(float(exact), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("bound", "arguments", "name"),
+    [
+        (binary_kl, (1.5, 0.5), "q"),
+        (binary_kl, (0.5, 1.5), "p"),
+        (kl_chernoff, (1.5, 1, 1.0), "empirical_loss"),
+        (kl_chernoff, (0.5, 0, 1.0), "num_samples"),
+        (kl_chernoff, (0.5, 1, -1.0), "complexity_nats"),
+        (hoeffding, (1.5, 1, 1.0), "empirical_loss"),
+        (hoeffding, (0.5, 0, 1.0), "num_samples"),
+        (hoeffding, (0.5, 1, -1.0), "complexity_nats"),
+        (pac_bayes_kl, (0.5, 0, 1.0, 0.05), "num_samples"),
+        (pac_bayes_kl, (0.5, 1, -1.0, 0.05), "kl_nats"),
+    ],
+)
+def test_says_which_argument_it_cannot_use(bound: object, arguments: tuple, name: str) -> None:
+    with pytest.raises(InputError, match=f"^expected {name} "):
+        bound(*arguments)
+
+
+def test_the_smallest_usable_arguments_of_pac_bayes_kl() -> None:
+    """The posterior is the prior, and one example: ``kl(0 || L) = ln(2 / delta)``."""
+    assert pac_bayes_kl(0.0, 1, 0.0, 0.5) == pytest.approx(0.75, rel=1e-14)

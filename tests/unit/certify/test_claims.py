@@ -1,5 +1,6 @@
 """One failure probability for several claims: the division and the bounds, against exact arithmetic and mpmath."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -8,8 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitcert.certify import ConfidenceBudget
-from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, look_share, zero_one_loss_bound
+from bitcert.certify import (
+    CITATION_BINOMIAL_TAIL,
+    CITATION_HOLDOUT,
+    CITATION_OCCAM,
+    ConfidenceBudget,
+    claims,
+)
+from bitcert.certify.claims import (
+    LOSS_UNITS,
+    bounded_loss_bound,
+    delta_plan,
+    look_share,
+    theorem_text,
+    zero_one_loss_bound,
+)
 from bitcert.errors import InputError
 
 
@@ -84,3 +98,54 @@ def test_impossible_totals_are_refused(total):
 def test_all_lost_is_vacuous():
     assert bounded_loss_bound(100 * LOSS_UNITS, 100, 8, 0.05) == 1.0
     assert math.isclose(bounded_loss_bound(0, 100, 0, 0.05), 1 - 0.05 ** (1 / 100), rel_tol=1e-9)
+
+
+def test_what_pays_is_named():
+    assert [entry.name for entry in delta_plan(0.05, ["brier"], look=2)][1:] == [
+        "disagreement of the original and the compressed network, look 2",
+        "occam bound of the loss brier",
+    ]
+
+
+def test_declared_helpers_share_what_a_message_has():
+    assert [entry.amount for entry in delta_plan(0.05, ["brier"], look=1, helpers=5)] == [0.001, 0.016, 0.005]
+
+
+def test_as_many_losses_looks_and_helpers_as_fit():
+    assert len(delta_plan(0.05, [f"top-{k}" for k in range(64)], 10**6, 10**6)) == 66
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "name"),
+    [
+        (look_share, (0,), "look"),
+        (look_share, (10**6 + 1,), "look"),
+        (delta_plan, (0.05, [], None, 0), "helpers"),
+        (delta_plan, (0.05, [], None, 10**6 + 1), "helpers"),
+        (bounded_loss_bound, (0, 0, 8, 0.05), "num_samples"),
+        (bounded_loss_bound, (-1, 1, 8, 0.05), "total_units"),
+    ],
+)
+def test_says_which_argument_it_cannot_use(call, arguments, name):
+    with pytest.raises(InputError, match=f"^expected {name} between"):
+        call(*arguments)
+
+
+@pytest.mark.parametrize(("total", "samples"), [(0, 1), (LOSS_UNITS, 1), (1, 3), (2, 3), (LOSS_UNITS, 2), (5, 60000)])
+def test_the_mean_that_is_bounded_is_the_exact_one_rounded_up(monkeypatch, total, samples):
+    monkeypatch.setattr(claims, "kl_chernoff", lambda mean, *_: mean)
+    mean, exact = bounded_loss_bound(total, samples, 8, 0.05), Fraction(total, samples * LOSS_UNITS)
+    assert Fraction(mean) >= exact
+    assert total == 0 or Fraction(math.nextafter(mean, 0.0)) < exact
+
+
+@pytest.mark.parametrize(("prior", "bounded", "original"), list(itertools.product([False, True], repeat=3)))
+def test_a_certificate_names_the_theorems_that_it_uses_and_no_other(prior, bounded, original):
+    named = theorem_text(prior=prior, bounded=bounded, original=original).split("; ")
+    assert named[:2] == [CITATION_OCCAM, CITATION_BINOMIAL_TAIL]
+    further = {
+        "helper from the declared prior part, errors counted on the rest only": prior,
+        "losses with values in [0, 1]: relative-entropy Chernoff bound of Langford 2005": bounded,
+        f"L(original) <= L(compressed) + P[they disagree], the second by {CITATION_HOLDOUT}": original,
+    }
+    assert named[2:] == [text for text, used in further.items() if used], "files are compared with these words"

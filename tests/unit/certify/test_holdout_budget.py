@@ -21,7 +21,10 @@ from bitcert.certify import (
     holdout_bound,
     kl_chernoff,
     occam_bound,
+    self_contained_bound,
 )
+from bitcert.certify.budget import check_count, check_delta, check_number
+from bitcert.certify.holdout import _rate_rounded_up
 from bitcert.errors import BudgetError, InputError
 
 
@@ -114,6 +117,9 @@ def test_citations_name_their_sources() -> None:
     assert "Theorem 2.1" in CITATION_OCCAM
     assert "Langford 2005" in CITATION_BINOMIAL_TAIL
     assert "Clopper & Pearson 1934" in CITATION_HOLDOUT
+    assert CITATION_OCCAM.endswith("each given delta * 2^-bits")
+    assert CITATION_BINOMIAL_TAIL.endswith("Occam's razor bound")
+    assert CITATION_HOLDOUT.endswith("exact upper limit")
 
 
 @pytest.mark.parametrize("parts", [(0.025, 0.025), (0.02, 0.03), (0.01,) * 5, (0.049, 0.0009, 0.0001)])
@@ -167,3 +173,62 @@ def test_the_ledger_never_exceeds_the_budget(delta: float, parts: list[float]) -
     spent = sum((Fraction(repr(entry.amount)) for entry in budget.ledger), Fraction(0))
     assert spent <= Fraction(repr(delta))
     assert float(spent) == pytest.approx(delta, rel=1e-15)
+
+
+@pytest.mark.parametrize(("errors", "samples"), [(0, 7), (7, 7), (1, 2), (3, 8), (1, 3), (2, 3), (5, 7), (99, 60000)])
+def test_a_rate_is_the_smallest_float_that_is_not_below_it(errors: int, samples: int) -> None:
+    rate, exact = _rate_rounded_up(errors, samples), Fraction(errors, samples)
+    assert Fraction(rate) >= exact
+    assert errors == 0 or Fraction(math.nextafter(rate, 0.0)) < exact
+
+
+def test_next_to_one_the_decimal_of_delta_still_costs_its_logarithm() -> None:
+    for steps in range(1, 400):
+        delta = 1.0 - steps * 2.0**-53
+        with mp.workdps(60):
+            assert complexity_nats(0, delta) >= -mp.log(mp.mpf(repr(delta)))
+
+
+@pytest.mark.parametrize("value", ["0.5", None, True, math.inf, -math.inf, math.nan])
+def test_a_number_is_a_finite_one(value: object) -> None:
+    with pytest.raises(InputError, match=r"^expected rate as a"):
+        check_number("rate", value, -math.inf, math.inf)
+    with pytest.raises(InputError, match=r"^expected rate strictly between 0 and 1"):
+        check_delta(value, "rate")
+
+
+def test_counts_are_floats_exactly() -> None:
+    assert check_count("bits", 2**53, 0) == 2**53
+    with pytest.raises(InputError, match=r"^expected bits between 0 and 9007199254740992,"):
+        check_count("bits", 2**53 + 1, 0)
+
+
+def test_a_number_too_large_for_a_float_is_none() -> None:
+    with pytest.raises(InputError, match=r"^expected rate as a finite number"):
+        check_number("rate", 10**400, 0.0, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("bound", "arguments", "name"),
+    [
+        (occam_bound, (0, 0, 8, 0.05), "num_samples"),
+        (occam_bound, (2, 1, 8, 0.05), "num_errors"),
+        (occam_bound, (1, 1, -1, 0.05), "message_bits"),
+        (occam_bound, (1, 1, 8, 1.0), "delta"),
+        (check_delta, (1.0,), "delta"),
+        (self_contained_bound, (1, 1, -1, 8, 0.05), "message_bits"),
+        (self_contained_bound, (1, 1, 8, -1, 0.05), "helper_bits"),
+        (disagreement_bound, (1.5, 1, 10, 0.05), "occam"),
+        (disagreement_bound, (0.5, 1, 10, 1.0), "delta2"),
+        (ConfidenceBudget(0.05).withdraw, ("first", 1.0), "amount"),
+        (ConfidenceBudget(0.05).withdraw, (7, 0.01), "a name"),
+    ],
+)
+def test_says_which_argument_it_cannot_use(bound: object, arguments: tuple, name: str) -> None:
+    with pytest.raises(InputError, match=f"^expected {name} "):
+        bound(*arguments)
+
+
+def test_a_helper_of_no_bits_is_free_and_an_empty_message_is_one() -> None:
+    assert self_contained_bound(3, 100, 0, 8, 0.05) == occam_bound(3, 100, 8, 0.05).binomial
+    assert self_contained_bound(3, 100, 8, 0, 0.05) == occam_bound(3, 100, 8, 0.05).binomial

@@ -70,6 +70,43 @@ def test_random_bits_are_an_array_or_a_decode_error(content, shape):
     assert np.abs(integers).max(initial=0) <= MAX_MAGNITUDE
 
 
+def test_of_equally_short_coders_the_first_is_kept(monkeypatch):
+    monkeypatch.setattr(coders, "CODERS", {2: CODERS[0], 1: CODERS[0], 3: CODERS[0]})
+    bits = BitWriter()
+    write_array(bits, np.array([[3, 0, -1]]))
+    assert BitReader(bits.to_bytes()).binary(CODER_BITS) == 2
+
+
+@pytest.mark.parametrize(
+    ("num_levels", "questions"),
+    [
+        (1, []),
+        (2, [(0, [True])]),
+        (3, [(1, [True]), (0, [True, False])]),
+        (5, [(2, [True]), (1, [True, False]), (0, [True, True, False, False])]),
+    ],
+)
+def test_a_bit_that_is_certain_is_not_asked(num_levels, questions):
+    """Numbers below 5: after 1 comes 00, after 01 either, after 10 nothing."""
+    assert [(depth, asked.tolist()) for depth, asked in codebook._questions(num_levels)] == questions
+
+
+@pytest.mark.parametrize(("num_levels", "flags"), [(2, 1), (3, 2), (4, 2), (5, 3)])
+def test_a_codebook_asks_as_many_flags_of_an_entry_as_its_levels_need(monkeypatch, num_levels, flags):
+    asked = []
+
+    class Watched(ArithmeticDecoder):
+        def __init__(self, reader, max_flags):
+            asked.append(max_flags)
+            super().__init__(reader, max_flags)
+
+    integers = np.resize(np.arange(num_levels), 40)
+    bits = written(Codebook(), integers)
+    monkeypatch.setattr(codebook, "ArithmeticDecoder", Watched)
+    assert np.array_equal(Codebook().read(BitReader(bits.to_bytes()), (40,)), integers)
+    assert asked == [40 * flags]
+
+
 FEW = np.array([[5, 5, -90, 5, 0, 5], [0, 5, 5, 700, 5, 5], [5, 0, -90, 5, 5, 5], [5, 5, 5, 5, 0, 700]])
 FROZEN = {
     0: "bcb2f436130d7f4a7f1c8cfdc55647d7c0",

@@ -339,6 +339,11 @@ def test_large_arrays_are_worth_trying_when_their_counts_vary_more_than_by_chanc
     assert not CODER.fits(half_full([1025] * 2, 2049))
 
 
+@pytest.mark.parametrize(("counts", "length", "dispersion"), [([5, 5], 5, 0.0), ([0, 0], 5, 0.0), ([1, 3], 4, 1.0)])
+def test_lines_that_chance_leaves_no_choice_have_no_dispersion(counts, length, dispersion):
+    assert module._dispersion(np.array(counts), length) == dispersion
+
+
 def test_work_is_bounded(monkeypatch):
     integers = np.ones((3, 3), dtype=np.int64)
     bits = packed(encode_mode(integers, Mode.MARGINS))

@@ -127,6 +127,14 @@ def test_prices_are_the_chances_of_the_description(sizes, columns, always, share
         assert prices.entries[entry + UNARY_MAGNITUDES] == pytest.approx(bits), entry
 
 
+def test_a_last_group_without_used_rows_has_a_price() -> None:
+    model = model_of((2, 3), 2, 0)
+    prices = row_prices(np.array([[1, 0], [0, 2], [0, 0], [0, 0], [0, 0]]), model)
+    p = (2 + 1) / (5 + 16)
+    chances = [*[(2 + 16 * p) / (2 + 16)] * 2, *[16 * p / (3 + 16)] * 3]
+    assert prices.used == pytest.approx([-math.log2(chance) for chance in chances])
+
+
 def test_the_price_of_rows_adds_their_entries() -> None:
     model = model_of((3, 2), 2, 1)
     prices = RowPrices(np.arange(6.0), 10 + np.arange(6.0), np.array([0.5, 0.25, 0.125, 2.0, 4.0]))

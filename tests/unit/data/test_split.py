@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bitcert.data import PriorSplit, Role, Sample, load_sample, split_prior
-from bitcert.data.split import prior_mask
+from bitcert.data.split import PRIOR_KEYS, prior_mask
 from bitcert.errors import InputError
 from bitcert.helper import Preprocessing
 
@@ -82,6 +82,37 @@ def test_a_seed_is_a_whole_number(seed):
         split_prior(sample(), 0.5, seed)
 
 
+@pytest.mark.parametrize("fraction", [0.0, 1.0, False, True, 1.5])
+def test_a_fraction_at_the_ends_is_refused_before_anything_is_counted(fraction):
+    with pytest.raises(InputError, match="strictly between 0 and 1"):
+        prior_mask(40, fraction, 0)
+
+
+def test_the_largest_seed_is_one():
+    assert prior_mask(20, 0.3, 2**63 - 1).sum() == 6
+
+
+@pytest.mark.parametrize("role", [Role.TRAIN, Role.HOLDOUT])
+def test_the_parts_have_their_roles_whatever_the_whole_was(role):
+    prior, rest = split_prior(sample().with_role(role), 0.5)
+    assert (prior.role, rest.role) == (Role.PRIOR, Role.TRAIN)
+
+
+def test_the_seed_is_0_unless_another_one_was_declared():
+    split = PriorSplit.of(sample(), 0.5)
+    assert split.seed == 0
+    for prior, _ in (split_prior(sample(), 0.5), split_prior(sample(), 0.5, 0)):
+        assert prior.content_hash == split.prior.content_hash
+
+
+def test_a_split_may_know_the_network_of_its_prior_part():
+    split = PriorSplit.of(sample(), 0.5)
+    knowing = split.with_helper(len)
+    assert "helper_classifier" not in repr(knowing)
+    assert (split.helper_classifier, knowing.helper_classifier) == (None, len)
+    assert (knowing.prior, knowing.rest, knowing.describe()) == (split.prior, split.rest, split.describe())
+
+
 def test_one_class_on_a_side_is_refused():
     labels = np.zeros(40, int)
     labels[3] = 1
@@ -99,6 +130,7 @@ def test_what_the_certificate_says():
         "hash": split.prior.content_hash,
         "rest_hash": split.rest.content_hash,
     }
+    assert said.keys() == PRIOR_KEYS
 
 
 def test_a_part_of_the_digits_is_preprocessed_as_the_digits():

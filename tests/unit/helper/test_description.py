@@ -1,5 +1,6 @@
 """The description of a helper: a code that can be read back, blind to names and to nothing else."""
 
+import hashlib
 import math
 from dataclasses import replace
 
@@ -12,7 +13,13 @@ from bitcert.helper import Helper, HelperWeights, Preprocessing
 from bitcert.helper.description import (
     MAX_CODED_BYTES,
     SplitClaim,
+    _code_problem,
+    _code_sources,
+    _code_split,
+    _written,
     architecture_bits,
+    code_architecture,
+    code_preprocessing,
     helper_contents,
     helper_ledger,
     read_architecture,
@@ -164,3 +171,112 @@ def test_weights_code_and_split_have_sections_of_their_own():
     noise = np.random.default_rng(0).bytes(MAX_CODED_BYTES + 1)
     long = replace(opaque, sources={"m": noise})
     assert dict(helper_ledger(Helper((4,), 3, Preprocessing(), long)).sections)["code"] >= 8 * len(noise)
+
+
+def odd_architectures():
+    """The networks above, then shared parameters, inputs of another shape's meaning, tuples of all lengths."""
+    yield from NETWORKS
+    specs = (ParameterSpec("a", (4, 4), "weight"), ParameterSpec("b", (4,), "bias"), ParameterSpec("c", (4,), "buffer"))
+    linear = [Node(f"l{k}", "linear", (f"l{k - 1}" if k else "input", "a", "b")) for k in range(3)]
+    yield Architecture((4,), 4, (*linear, Node("sum", "add", ("l2", "l0")), Node("all", "add", ("sum", "c"))), specs)
+    permuted = Node("p", "permute", ("input",), {"dims": (0, 5, 4, 3, 2, 1)})
+    yield Architecture(
+        (1, 2, 3, 4, 5), 5, (permuted, Node("m", "amax", ("p",), {"dim": (2, 3, 4, 5), "keepdim": False})), ()
+    )
+
+
+ODD = list(odd_architectures())
+SOURCES = {"b": b"import a\n" * 3, "a": b"\x00\xff"}
+PARTS = [
+    lambda coder: code_preprocessing(coder, Preprocessing(255.0, (0.4914, 0.4822), (0.247, 0.2435))),
+    lambda coder: code_preprocessing(coder, Preprocessing()),
+    lambda coder: _code_problem(coder, Helper((4,), 10)),
+    lambda coder: _code_problem(coder, Helper((4,), 10, classes_inferred=True)),
+    lambda coder: _code_problem(coder, Helper((4,), 4, predictor=NETWORKS[3])),
+    lambda coder: _code_split(coder, SplitClaim(0.29, 7)),
+    lambda coder: _code_sources(coder, "own:make", SOURCES),
+]
+FROZEN_ARCHITECTURES = [
+    (390, "4a83cbdeea9a"),
+    (196, "42a404b8de4a"),
+    (185, "eb0f6ff679b0"),
+    (30, "2f9eef3d80fa"),
+    (116, "57bbc1c62515"),
+    (98, "d50ec505d366"),
+]
+FROZEN_PARTS = [
+    (127, "39a2208cc0c8"),
+    (7, "c3641f8544d7"),
+    (12, "28a3d6d537e5"),
+    (5, "76be8b528d00"),
+    (10, "6b672b9a7e4f"),
+    (23, "148c91508c7e"),
+    (250, "37b01ec1855f"),
+]
+
+
+# A certificate states the bits of its helper's description: they stay the same for ever
+
+
+def frozen(bits):
+    return len(bits), hashlib.sha256(np.packbits(bits).tobytes()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(("index", "expected"), list(enumerate(FROZEN_ARCHITECTURES)))
+def test_the_bits_of_an_architecture_are_frozen(index, expected):
+    assert frozen(architecture_bits(ODD[index])) == expected
+
+
+@pytest.mark.parametrize(("index", "expected"), list(enumerate(FROZEN_PARTS)))
+def test_the_bits_of_the_other_parts_are_frozen(index, expected):
+    assert frozen(_written(PARTS[index])) == expected
+
+
+@pytest.mark.parametrize("architecture", ODD, ids=range(len(ODD)))
+def test_shared_parameters_and_long_attributes_come_back(architecture):
+    content = np.packbits(architecture_bits(architecture)).tobytes()
+    assert read_architecture(content, architecture.input_shape) == renamed(architecture)
+
+
+def test_an_input_other_than_the_datas_is_described():
+    """The network that is given was captured for other images than those it is described for."""
+    network = NETWORKS[2]
+    bits = _written(lambda coder: code_architecture(coder, (1, 28, 28), network))
+    assert len(bits) > len(architecture_bits(network))
+    assert read_architecture(np.packbits(bits).tobytes(), (1, 28, 28)) == renamed(network)
+
+
+def test_long_source_code_costs_eight_bits_a_byte():
+    specs = (ParameterSpec("w", (3, 4), "weight"),)
+    for size, whole in [(MAX_CODED_BYTES, False), (MAX_CODED_BYTES + 1, True)]:
+        texts = [b"m:make", b"m", b"x" * (size - 7)]
+        opaque = OpaqueModel(nn.Linear(4, 3), "m:make", specs, 3, (4,), sources={"m": texts[2]})
+        bits = dict(helper_ledger(Helper((4,), 3, Preprocessing(), opaque)).sections)["code"]
+        if whole:
+            lengths = len(_written(lambda coder, texts=texts: [coder.integer("length", len(t)) for t in texts]))
+            assert bits == 8 * size + lengths + 2, "one file, and none after it"
+        else:
+            assert bits < size
+
+
+def test_what_a_helper_consists_of_in_words():
+    statistics = Preprocessing(255.0, (0.5, 0.5), (0.2, 0.3))
+    network = capture(nn.Linear(4, 3), torch.rand(2, 4))
+    weights = HelperWeights.of(network.architecture, network.parameters)
+    told = helper_contents(Helper((4,), 3, statistics, network.architecture, weights=weights))
+    assert told == (
+        "inputs 4, 3 classes, scale 255, 4 means and deviations, an architecture of 1 operations and 2 tensors with 0 "
+        "integers and 0 constants (0 unusual) among its settings, 15 helper weights"
+    )
+    odd = Helper((1, 2, 3, 4, 5), 5, predictor=ODD[5])
+    assert "2 operations and 0 tensors with 10 integers and 0 constants" in helper_contents(odd)
+    clamp = Architecture((4,), 4, (Node("a", "clamp", ("input",), {"min": 0.3, "max": 1.0}),), ())
+    assert "0 integers and 2 constants (1 unusual)" in helper_contents(Helper((4,), 4, predictor=clamp))
+    specs = (ParameterSpec("w", (3, 4), "weight"),)
+    opaque = OpaqueModel(nn.Linear(4, 3), "m:make", specs, 3, (4,))
+    assert helper_contents(Helper((4,), 3, Preprocessing(), opaque)) == (
+        "inputs 4, 3 classes, scale 1, the network's Python code and 1 tensor shapes"
+    )
+    assert helper_contents(Helper((4,), 3, classes_inferred=True)) == (
+        "inputs 4, classes coded in the message, scale 1"
+    )
