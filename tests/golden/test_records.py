@@ -58,11 +58,12 @@ def check_bounds(certificate: Certificate) -> None:
     parts = [entry.amount for entry in delta_plan(certificate.delta, names, look)]
     assert [amount for _, amount in certificate.delta_ledger] == parts, "delta"
     charged = sum(bits for _, bits in certificate.helper_sections)
-    for stated, length in ((certificate.bound, bits), (certificate.self_contained, bits + charged)):
+    bounds = {"bound": (certificate.bound, bits), "self-contained": (certificate.self_contained, bits + charged)}
+    for what, (stated, length) in bounds.items():
         bound = occam_bound(certificate.errors, samples, length, parts[0]).binomial
         if original is not None:
             bound = disagreement_bound(bound, original["disagreements"], original["unlabelled"]["samples"], parts[1])
-        assert math.isclose(stated, bound, rel_tol=1e-12), "bound"
+        assert math.isclose(stated, bound, rel_tol=1e-12), what
     for loss, part in zip(certificate.losses, parts[len(parts) - len(names) :], strict=True):
         whole = loss["values"] == "0 or 1"
         value = (zero_one_loss_bound if whole else bounded_loss_bound)(loss["total"], samples, bits, part)
@@ -135,7 +136,7 @@ BAD = {
     "message bits": lambda c, r: c.update(message_bits=c["message_bits"] - 8),
     "sections": lambda c, r: c["sections"][0].__setitem__(1, 1),
     "bound": lambda c, r: c.update(errors=c["errors"] - 5),
-    "bound$": lambda c, r: c.update(self_contained=c["bound"]),
+    "self-contained": lambda c, r: c.update(self_contained=c["bound"]),
     "delta": lambda c, r: c.update(delta=0.1),
     "files": lambda c, r: (r / "notes.txt").write_text("?"),
     "helper": lambda c, r: c["helper"].update(scale=1.0),
