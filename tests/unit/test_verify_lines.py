@@ -1,6 +1,7 @@
 """Single lines of a verification: at their limits, with parts missing or of another kind, and in their words."""
 
 import dataclasses
+import hashlib
 import importlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert import Helper, HelperWeights, Preprocessing, Role, Sample, Status, capture, certify
+from bitcert import Helper, HelperWeights, Preprocessing, Role, Sample, Status, capture, certify, load_sample
 from bitcert.certify import holdout_bound, occam_bound, self_contained_bound
 from bitcert.certify.certificate import MAX_CERTIFICATE_BYTES
 from bitcert.certify.claims import LOSS_UNITS, delta_plan
@@ -19,6 +20,7 @@ from bitcert.errors import InputError
 from bitcert.evaluate import DecisionRule, ErrorCount, Level
 from bitcert.helper.commitment import Commitment
 from bitcert.helper.description import SplitClaim
+from bitcert.helper.problem import description_hash
 from bitcert.losses import LossCount, parse_losses
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import ParameterSpec
@@ -158,9 +160,22 @@ def test_the_description_of_the_data_is_complete(made, toy, key):
     assert str(found(check_sample, told, toy)[1]).startswith("data description")
 
 
-def test_repeated_examples_are_told_from_one_in_a_hundred_on(made):
+@pytest.mark.parametrize("change", [{"num_classes": 3}, {"input_shape": [3]}, {"benchmark": "mnist"}])
+def test_another_description_of_the_data_is_refused(made, toy, change):
+    told = dataclasses.replace(made, data={**made.data, **change})
+    assert str(found(check_sample, told, toy)[1]) == "data description: 2 classes, shape [2]"
+
+
+def test_a_benchmark_is_described_as_one(made):
+    sample = load_sample("digits", Role.TRAIN)
+    facts = {"num_classes": 10, "input_shape": [1, 8, 8], "benchmark": "digits", "hash": sample.content_hash}
+    told = dataclasses.replace(made, data={**made.data, **facts}, samples=len(sample))
+    assert found(check_sample, told, sample)[1] is None
+
+
+def test_repeated_examples_are_told_beyond_one_in_a_hundred(made):
     rng = np.random.default_rng(0)
-    for repeated, is_told in [(2, False), (6, True)]:
+    for repeated, share in [(2, None), (4, "1.3%"), (6, "2.0%")]:
         inputs = rng.normal(size=(300, 2)).astype(np.float32)
         inputs[:repeated] = inputs[0]
         sample = Sample(inputs, np.arange(300) // 150, 2, Role.TRAIN, "toy")
@@ -168,7 +183,9 @@ def test_repeated_examples_are_told_from_one_in_a_hundred_on(made):
         lines, stop = found(check_sample, dataclasses.replace(made, data=data), sample)
         assert stop is None
         told = [line.detail for line in lines if line.name == "repeated examples"]
-        assert told == (["2.0% of the examples occur more than once; assumed drawn so, not copied"] if is_told else [])
+        assert told == (
+            [f"{share} of the examples occur more than once; assumed drawn so, not copied"] if share else []
+        )
 
 
 def test_samples_are_the_counted_ones(made, toy):
@@ -313,6 +330,20 @@ def test_a_message_is_compared_in_every_statement(made, toy_compressed):
     }
     for name, change in changes.items():
         assert str(found(decode, dataclasses.replace(made, **change), message, helper)[1]).startswith(f"{name}: ")
+
+
+def test_bytes_that_are_no_message_are_refused(made, toy_compressed):
+    message = toy_compressed.message[:-1]
+    stated = {"sha256": hashlib.sha256(message).hexdigest()}
+    told = dataclasses.replace(made, message={**made.message, **stated}, message_bits=8 * len(message))
+    assert str(found(decode, told, message, toy_compressed.helper)[1]).startswith("message: ")
+
+
+def test_classes_that_the_message_says_are_not_the_helpers(made, toy):
+    inferred = Helper.for_sample(dataclasses.replace(toy, classes_inferred=True)).describe()
+    assert inferred["classes_inferred"] is True
+    helper, _ = helper_of(made, toy, **inferred, hash=description_hash(inferred))
+    assert helper.describe() == inferred
 
 
 def helper_of(made, toy, folder=Path(), model=None, **changes):
