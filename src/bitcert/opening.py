@@ -8,6 +8,7 @@ seen. The counts and the bound of the certificate are not looked at here; :mod:`
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from bitcert.network import Architecture, OpaqueModel
 MAX_ARCHITECTURE_BYTES = 1 << 22
 MANY_REPEATED = 0.01
 """Fraction of repeated examples from which on the reader is told: copies make a sample larger than it is."""
+
+_HASH = re.compile("[0-9a-f]{64}")
 
 MakeModel = Callable[[Sample], OpaqueModel]
 """Builds the user's own Python network for a sample; called only for a certificate that needs it."""
@@ -299,8 +302,13 @@ def check_commitment(certificate: Certificate, published: str | None, check: Che
     if published is None:
         check.trust("commitment published", f"not checked; compare with --commitment {commitment.hash}")
         return
-    same = published.strip().lower() == commitment.hash
-    check.line("commitment published", same, f"{published.strip()[:64]} given, {commitment.hash} found")
+    given = published.strip().lower()
+    if not _HASH.fullmatch(given):
+        raise CannotCheckError(
+            f"a commitment of 64 hexadecimal digits was expected, got {given[:64]!r}; pass what bitcert helper --hash "
+            "printed"
+        )
+    check.line("commitment published", given == commitment.hash, f"{given} given, {commitment.hash} found")
     if certificate.helper["decoder"] != decoder_hash():
         raise CannotCheckError(
             "the commitment is to a decoder with other source code than this program's; install the version of "

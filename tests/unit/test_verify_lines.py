@@ -488,6 +488,13 @@ def test_a_commitment_to_something_else_is_refused(made, changes):
     assert "is that of a declaration" in str(found(check_commitment, certificate, None)[1])
 
 
+@pytest.mark.parametrize("published", ["", "1234", "g" * 64, "ab" * 33])
+def test_what_is_no_hash_cannot_be_compared(made, published):
+    stop = found(check_commitment, made, published)[1]
+    assert isinstance(stop, CannotCheckError)
+    assert "64 hexadecimal digits" in str(stop)
+
+
 def test_a_commitment_that_does_not_have_this_helper_in_it_is_refused(made):
     """The hash fits the declaration; the helper is another one."""
     other = Commitment.of([Helper((2,), 3)])

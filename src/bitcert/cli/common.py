@@ -119,7 +119,7 @@ def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: 
     """Load and capture a network for this sample; fall back to an opaque module when it cannot be exported.
 
     Raises:
-        CaptureError: when neither works; the first reason is told, or what the network's own code raises.
+        CaptureError: when neither works; the reason of the second is told.
     """
     network = load_for_inputs(spec, weights, sample, preprocessing)
     seen = network.predictor

@@ -13,10 +13,9 @@ from bitcert.cli.codecs import load_helper_network
 from bitcert.cli.common import load_for_inputs, parse_sizes, preprocessing_for
 from bitcert.data import peek, peek_shape
 from bitcert.errors import InputError
-from bitcert.helper.commitment import Commitment
-from bitcert.helper.description import SplitClaim, helper_contents, helper_ledger
+from bitcert.helper.description import helper_contents, helper_ledger
 from bitcert.network import Network, OpaqueModel, load_model
-from bitcert.pipeline import CertifyRequest, declared_helpers
+from bitcert.pipeline import CertifyRequest, commitment_of, declared_helpers
 
 
 def helper_command(
@@ -59,8 +58,8 @@ def helper_command(
         prior_model=_prior_model(model, network, prior_split),
     )
     declared = tuple({each.content_hash: each for each in declared_helpers(request)}.values())
-    split = None if prior_split is None else SplitClaim(prior_split, prior_seed)
-    commitment = Commitment.of(declared, split)
+    commitment = commitment_of(request)
+    split = commitment.split
     if only_hash:
         print(commitment.hash)
         return
