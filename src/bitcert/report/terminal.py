@@ -120,8 +120,9 @@ def _add_bounds(table: Table, certificate: Certificate) -> None:
         note = word.rstrip(")") or ("" if index else counts)
         _row(table, f"bound, {clean(label, MAX_NAME)}", number_, note, "" if index or transferred else "bold")
     whose = "of the original network, " if transferred else ""
+    number_, _, word = self_contained(certificate).partition(" (")
     note = f"{whose}the helper ({helper_size(certificate)} to describe) charged like the message, not trusted"
-    _row(table, "bound, self-contained", self_contained(certificate).partition(" (")[0], note, "bold")
+    _row(table, "bound, self-contained", number_, f"{word.rstrip(')')}: {note}" if word else note, "bold")
     _add_losses(table, certificate)
     rest = rest_facts(certificate)
     if rest is not None:

@@ -33,6 +33,7 @@ UNKNOWN = "–"
 MAX_TEXT = 1000
 MAX_CONDITIONS = 100
 _HUNDREDTH = Decimal("0.01")
+_LARGEST_SAID = Decimal("0.9999")  # of bounds: beyond it 100 % is printed
 _LARGEST = Decimal(10) ** 20  # more than any count a certificate can hold; keeps all formatting exact
 
 FORMS = {
@@ -136,7 +137,9 @@ def bound_rows(bounds: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _vacuous(value: object) -> str:
-    return " (vacuous)" if isinstance(value, Real) and float(value) >= 1.0 else ""
+    """A word for a bound that says nothing to the two decimals that are printed."""
+    bound = _decimal(value)
+    return " (vacuous)" if bound is not None and bound > _LARGEST_SAID else ""
 
 
 def holdout_facts(certificate: Certificate) -> dict[str, Any] | None:

@@ -1,9 +1,11 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from bitcert.report import terminal_summary
+from bitcert.report.words import self_contained
 
 
 def show(certificate, width=110):
@@ -46,6 +48,13 @@ def test_vacuous_is_a_word(make_certificate):
     lines = show(make_certificate(errors=900, samples=1797, sections=(("w", 10_000_000),)))
     assert "vacuous" in lines[0]
     assert row(lines, "bound, exact binomial tail") == ["100.00", "%", "vacuous"]
+
+
+@pytest.mark.parametrize(("charged", "said"), [(0.9999, False), (0.99991, True), (1.0, True)])
+def test_a_self_contained_bound_that_says_nothing_is_called_vacuous(make_certificate, charged, said):
+    certificate = replace(make_certificate(), self_contained=charged)
+    assert ("vacuous:" in row(show(certificate), "bound, self-contained")) is said
+    assert ("(vacuous)" in self_contained(certificate)) is said
 
 
 @pytest.mark.parametrize("width", [40, 60])
