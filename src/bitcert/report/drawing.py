@@ -129,12 +129,17 @@ def label_text(text: object, limit: int) -> str:
     return f"{safe[: limit - 1 - tail]}…{safe[-tail:]}"
 
 
+_LARGEST_WITH_UNIT = 1e12
+
+
 def compact(value: float, _position: object = None) -> str:
     """A number of bits short enough for an axis.
 
-    >>> [compact(value) for value in (0, 950, 1500, 20_000, 10_000_000)]
-    ['0', '950', '1.5k', '20k', '10M']
+    >>> [compact(value) for value in (0, 950, 1500, 20_000, 10_000_000, 1e21)]
+    ['0', '950', '1.5k', '20k', '10M', '1e21']
     """
+    if abs(value) >= _LARGEST_WITH_UNIT:
+        return f"{value:.3g}".replace("e+", "e")
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:.3g}{unit}"

@@ -294,7 +294,7 @@ def plot_effective_parameters(profile: StabilityProfile) -> tuple[Figure, Axes]:
         axes.plot([], [], "D", color=ACCENT, label="effective (constants dropped)")
         axes.plot([], [], "o", color=MUTED, label="actual")
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(10, numticks=8))
+        axes.xaxis.set_major_locator(LogLocator(10, numticks=6))
         axes.xaxis.set_major_formatter(FuncFormatter(compact))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_yticks(range(len(rows)), [label_text(_row_name(row), 26) for row in rows], parse_math=False)
