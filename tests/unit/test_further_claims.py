@@ -403,7 +403,7 @@ def test_lines_of_a_published_commitment_and_of_a_hold_out(compressed, whole, wr
     assert outcome.status is Status.VALID
     assert lines["delta"] == "0.05 spent once"
     assert lines["theorem"] == "Occam bound of the compressed network"
-    assert lines["commitment published"] == f"{own.upper()} given, {own} found"
+    assert lines["commitment published"] == f"{own} given, {own} found"
     assert lines["hold-out line"] == "agrees with its own counts (comparison only; its data were not read)"
     assert lines["helper's origin"].endswith("; assumed fixed before the data were seen, not checked")
     other = verify(write(certificate), whole, commitment="0" * 64)
