@@ -44,6 +44,7 @@ LOW_RANK = (f"{UNIT}low_rank_transforms.py", *COMPOSED)
 CLAIMS = "tests/unit/test_further_claims.py"
 FORGED = "tests/attacks/test_further_claims_attacks.py"
 SMUGGLED = "tests/attacks/test_smuggled_helper.py"
+WHOLE = "tests/unit/test_verify_whole.py"
 COUNTS = ("tests/unit/certify/test_holdout_budget.py", "tests/unit/certify/test_claims.py")
 MODULES: dict[str, tuple[str, ...]] = {
     **{f"coding/{name}": (f"tests/unit/coding/test_{name}.py", GOLDEN) for name in ("arithmetic", "bitstream", "rows")},
@@ -96,9 +97,9 @@ MODULES: dict[str, tuple[str, ...]] = {
     "conditions": ("tests/unit/test_conditions.py",),
     "looks": ("tests/unit/test_looks.py",),
     "certification": ("tests/unit/test_certification.py", "tests/unit/test_looks.py", CLAIMS),
-    "opening": ("tests/unit/test_verify_lines.py", "tests/attacks/test_smuggled_helper.py", CLAIMS, FORGED),
-    "recount": ("tests/unit/test_verify_lines.py", CLAIMS, FORGED),
-    "verify": ("tests/unit/test_verify_lines.py", CLAIMS, FORGED),
+    "opening": (WHOLE, "tests/unit/test_verify_lines.py", SMUGGLED, CLAIMS, FORGED),
+    "recount": (WHOLE, "tests/unit/test_verify_lines.py", CLAIMS, FORGED),
+    "verify": (WHOLE, "tests/unit/test_verify_lines.py", CLAIMS, FORGED),
 }
 """Test files, folders and single tests that matter for a module; its own docstring examples always do."""
 

@@ -201,7 +201,7 @@ def _check_holdout(certificate: Certificate, check: Checker) -> None:
         return
     claimed = certificate.holdout
     texts = [isinstance(claimed.get(key), str) for key in ("name", "hash")]
-    same = set(claimed) == HOLDOUT_KEYS and all(texts) and isinstance(claimed["bound"], float)
+    same = set(claimed) == HOLDOUT_KEYS and all(texts)
     if same:
         try:
             bound = holdout_bound(claimed["errors"], claimed["samples"], certificate.delta)
@@ -225,7 +225,10 @@ def _check_form(certificate: Certificate, check: Checker) -> None:
 def _count(
     decoded: Decoded, sample: Sample, rule: DecisionRule, losses: Sequence[Loss], progress: Progress | None
 ) -> tuple[LossCount, LossCount]:
-    low, high = count_losses(decoded.classifier, sample, rule, losses, LEVELS, progress)
+    try:
+        low, high = count_losses(decoded.classifier, sample, rule, losses, LEVELS, progress)
+    except ModelError as error:
+        raise CannotCheckError(f"the network's own code: {error}") from None
     return low, high
 
 
@@ -233,15 +236,6 @@ def _num_runs(certificate: Certificate, samples: int) -> int:
     """Examples that the helper's network is run on: the sample, again for a prior split, and the unlabelled ones."""
     unlabelled = certificate.original["unlabelled"]["samples"] if certificate.original is not None else 0
     return samples * (1 if certificate.prior is None else 2) + int(unlabelled)
-
-
-def _count_with_users_code(
-    decoded: Decoded, sample: Sample, rule: DecisionRule, losses: Sequence[Loss], progress: Progress | None
-) -> tuple[LossCount, LossCount]:
-    try:
-        return _count(decoded, sample, rule, losses, progress)
-    except ModelError as error:
-        raise CannotCheckError(f"the network's own code: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -272,9 +266,8 @@ def _verify(path: Path, passed: _Passed, check: Checker) -> Certificate:
     rule = _check_rule(certificate, helper, check)
     decoded = decode(certificate, message, helper, check)
     losses, left_open = load_losses(certificate, sample.num_classes, passed.losses)
-    count = _count_with_users_code if isinstance(helper.predictor, OpaqueModel) else _count
     if passed.given.counts is None:
-        low, high = count(decoded, counted, rule, losses, passed.progress)
+        low, high = _count(decoded, counted, rule, losses, passed.progress)
     else:
         low, high = passed.given.counts.losses[0], passed.given.counts.losses[-1]
     _check_counts(certificate, low.errors, high.errors, check)
@@ -331,8 +324,6 @@ def verify(
         found = _verify(Path(certificate), passed, check)
     except CannotCheckError as missing:
         return Verification(Status.CANNOT_CHECK, tuple(check.lines), str(missing))
-    except InvalidError as failure:
-        return Verification(Status.INVALID, tuple(check.lines), str(failure))
-    except BitcertError as failure:
+    except (InvalidError, BitcertError) as failure:
         return Verification(Status.INVALID, tuple(check.lines), str(failure))
     return Verification(Status.VALID, tuple(check.lines), "", found)
