@@ -22,24 +22,16 @@ from numpy.typing import NDArray
 from bitcert.coding import MAX_MAGNITUDE, Ledger, MessageReader, MessageWriter, step_size
 from bitcert.coding.coders import CODERS
 from bitcert.coding.steps import MAX_EXPONENT
+from bitcert.decoder import Helper, HelperWeights, compact, decode_message, linear_head, network_head, separable
+from bitcert.decoder import head as bank_head
+from bitcert.decoder import network as quantised
+from bitcert.decoder import tensors as composed
+from bitcert.decoder.features.banks import BANKS, bank_groups
+from bitcert.decoder.features.edges import FEATURE_GRID, num_features
+from bitcert.decoder.tensors import Base, ComposedMessage, SubspaceCode, TensorCode
+from bitcert.decoder.transforms import NUMBERS, TRANSFORMS, Coefficients, Draws, Target, subspace
+from bitcert.decoder.transforms.sketch import Ensembles, matrix_hash
 from bitcert.errors import DecodeError
-from bitcert.helper import (
-    Helper,
-    HelperWeights,
-    bank_head,
-    compact,
-    composed,
-    decode_message,
-    linear_head,
-    network_head,
-    quantised,
-    separable,
-)
-from bitcert.helper.banks import BANKS, bank_groups
-from bitcert.helper.composed import Base, ComposedMessage, SubspaceCode, TensorCode
-from bitcert.helper.features import FEATURE_GRID, num_features
-from bitcert.helper.transforms import NUMBERS, TRANSFORMS, Coefficients, Draws, Target, subspace
-from bitcert.helper.transforms.sketch import Ensembles, matrix_hash
 from bitcert.network import Architecture, ParameterSpec, capture
 
 FOLDER = Path(__file__).parent

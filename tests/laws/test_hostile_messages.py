@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from bitcert.coding import ArithmeticEncoder, MessageWriter
 from bitcert.coding.tensors import UNARY_MAGNITUDES
+from bitcert.decoder import Helper, compact, decode_message, linear_head, separable
+from bitcert.decoder import head as bank_head
+from bitcert.decoder.features.banks import BANKS
+from bitcert.decoder.features.edges import FEATURE_GRID, num_features
 from bitcert.errors import DecodeError
-from bitcert.helper import Helper, bank_head, compact, decode_message, linear_head, separable
-from bitcert.helper.banks import BANKS
-from bitcert.helper.features import FEATURE_GRID, num_features
 from tests.tools.counted import at_most
 
 IMAGES = Helper(input_shape=(1, 8, 8), num_classes=4)

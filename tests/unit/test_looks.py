@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert import Preprocessing, Role, Sample, capture, certification, certify
-from bitcert.certification import Declaration
-from bitcert.certify.claims import delta_plan, look_share
+from bitcert import Preprocessing, Role, Sample, capture, certify
+from bitcert.certificates import certification
+from bitcert.certificates.certification import Declaration
+from bitcert.certificates.looks import LookBook, state_folder
+from bitcert.certificates.original import Original
 from bitcert.errors import InputError
-from bitcert.looks import LookBook, state_folder
-from bitcert.original import Original
+from bitcert.proof.claims import delta_plan, look_share
 
 
 @pytest.fixture

@@ -18,11 +18,12 @@ import torch
 from safetensors.torch import save_file
 
 from bitcert import Compressed, Helper, HelperWeights, Preprocessing, Role, Sample, capture, certify
+from bitcert.certificates.original import Original
 from bitcert.data import PriorSplit
-from bitcert.helper import bank_head, compact
-from bitcert.helper.banks import BANKS, available_banks, bank_groups
-from bitcert.helper.network_head import Form, NetworkHeadCode, num_features, write
-from bitcert.original import Original
+from bitcert.decoder import compact
+from bitcert.decoder import head as bank_head
+from bitcert.decoder.features.banks import BANKS, available_banks, bank_groups
+from bitcert.decoder.network_head import Form, NetworkHeadCode, num_features, write
 
 MODULE = """
 from torch import nn
@@ -35,7 +36,7 @@ STRANGER = """
 import json, sys, torch
 from functools import partial
 from bitcert.cli.common import load_original
-from bitcert.verify import verify
+from bitcert.certificates.verification import verify
 torch.set_num_threads(2)
 load = partial(load_original, "strangers_nets:plain", "original.safetensors")
 told = {}

@@ -19,13 +19,7 @@ from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder
 from bitcert.coding.bitstream import BitReader, BitWriter
 from bitcert.coding.codebook import Codebook
 from bitcert.coding.enumerative import Enumerative
-from bitcert.coding.layouts import (
-    UnitsInUse,
-    decode_layout,
-    encode_layout,
-    has_layout,
-    tensor_code_bits,
-)
+from bitcert.coding.layouts import UnitsInUse, decode_layout, encode_layout, has_layout, tensor_code_bits
 from bitcert.coding.tensors import Integers, decode_integers, encode_integers, max_flags
 from bitcert.errors import DecodeError
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from bitcert import Run
 from bitcert.cli.live import LiveBoard, live_board, stopped_by_interrupt
-from bitcert.effort import Board, Row
+from bitcert.search import Board, Row
 
 MODULE = """
 from torch import nn
