@@ -93,7 +93,6 @@ class LookBook:
 def _hold(locks: ExitStack, file: Path) -> None:
     """Take the lock under which a book is read and then written; one of its own, as writing takes the file's."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         locks.enter_context(locked(file.with_name(f"{file.name}.entry")))
     except OSError as error:
         raise _unusable(file, str(error.strerror or error)) from error

@@ -20,8 +20,6 @@ class Family(StrEnum):
 
     head = "head"
     bank = "bank"
-    separable = "separable"
-    compact = "compact"
 
 
 @dataclass(frozen=True, kw_only=True)

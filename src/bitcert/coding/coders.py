@@ -30,8 +30,6 @@ Shape = tuple[int, ...]
 class Coder(Protocol):
     """Writes and reads one integer array."""
 
-    name: str
-
     def fits(self, integers: Integers) -> bool:
         """Whether this coder can write the array (and is worth trying)."""
         ...
@@ -51,8 +49,6 @@ class Coder(Protocol):
 
 class Adaptive:
     """Flags under adaptive counts, entry by entry."""
-
-    name = "adaptive"
 
     def fits(self, integers: Integers) -> bool:
         """Always."""
@@ -75,8 +71,6 @@ class Adaptive:
 
 class Layouts:
     """Masks of rows, columns and filters in use, then what is inside."""
-
-    name = "layouts"
 
     def fits(self, integers: Integers) -> bool:
         """Only arrays of two or more axes have rows and columns, and only zeros make masks worth their bits."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from bitcert.coding import Ledger, MessageReader
 from bitcert.counting import Classifier
-from bitcert.decoder import compact, linear_head, network_head, separable
 from bitcert.decoder import head as bank_head
+from bitcert.decoder import linear_head, network_head
 from bitcert.decoder import network as quantised
 from bitcert.decoder import tensors as composed
 from bitcert.decoder.helper import Helper
@@ -21,12 +21,10 @@ Reader = Callable[[MessageReader, Helper], tuple[Classifier, str]]
 
 FAMILIES: dict[int, Reader] = {
     linear_head.FAMILY: linear_head.read,
-    separable.FAMILY: separable.read,
     quantised.FAMILY: quantised.read,
     composed.FAMILY: composed.read,
     bank_head.FAMILY: bank_head.read,
     network_head.FAMILY: network_head.read,
-    compact.FAMILY: compact.read,
 }
 
 

@@ -11,7 +11,6 @@ from bitcert.search.head import compress_bank_head
 from bitcert.search.judging import Judge, OriginalNetwork, Verdict
 from bitcert.search.levels import Effort
 from bitcert.search.plain_head import compress_head
-from bitcert.search.train_separable import compress_separable
 
 __all__ = [
     "Board",
@@ -27,6 +26,5 @@ __all__ = [
     "Verdict",
     "compress_bank_head",
     "compress_head",
-    "compress_separable",
     "search",
 ]

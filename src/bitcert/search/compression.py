@@ -9,16 +9,12 @@ from bitcert.decoder.helper import examples_at_a_time
 from bitcert.errors import unknown_name
 from bitcert.network import Network, estimate_plan
 from bitcert.run import Compressed, Run
-from bitcert.search.compact import compress_compact
 from bitcert.search.head import bank_memory_bytes, compress_bank_head
 from bitcert.search.plain_head import compress_head, head_memory_bytes
-from bitcert.search.train_separable import compress_separable
 
 FAMILIES = {
     "head": compress_head,
     "bank": compress_bank_head,
-    "separable": compress_separable,
-    "compact": compress_compact,
 }
 """The built-in families by the names that users give them."""
 
@@ -37,8 +33,7 @@ def compress(
     Args:
         sample: the training sample; the certificate will be about it.
         network: a captured network, or ``None`` to train a built-in family.
-        family: ``"head"`` (helper features and an integer head), ``"bank"`` (a head that selects from richer features),
-            ``"separable"`` or ``"compact"`` (small convolution nets).
+        family: ``"head"`` (helper features and an integer head) or ``"bank"`` (one that selects from richer features).
         preprocessing: fixed before the data were seen; the usual one of the sample if ``None``.
         fine_tune: whether a given network may be fine-tuned while it is quantised.
         run: seed, time budget, device, progress and checkpoint.

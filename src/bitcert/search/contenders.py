@@ -26,7 +26,7 @@ from bitcert.codecs.random_subspace import RandomSubspace
 from bitcert.codecs.registry import CODECS
 from bitcert.codecs.tuned import compress_values
 from bitcert.data import Sample
-from bitcert.decoder import Helper, HelperWeights, compact, linear_head, network_head, separable
+from bitcert.decoder import Helper, HelperWeights, linear_head, network_head
 from bitcert.decoder import head as bank_head
 from bitcert.decoder import network as quantised
 from bitcert.decoder import tensors as composed
@@ -35,7 +35,6 @@ from bitcert.errors import InputError
 from bitcert.network import Network, OpaqueModel
 from bitcert.network.architecture import Architecture
 from bitcert.run import Compressed, Run
-from bitcert.search.compact import compress_compact
 from bitcert.search.contender import Contender
 from bitcert.search.difference import TunedDifference
 from bitcert.search.head import compress_bank_head
@@ -43,7 +42,6 @@ from bitcert.search.head_forms import compress_network_head
 from bitcert.search.plain_codecs import PlainCodecs
 from bitcert.search.plain_head import compress_head
 from bitcert.search.strengths import PerLayerStrengths
-from bitcert.search.train_separable import compress_separable
 
 Targets = NDArray[np.float32]
 
@@ -124,24 +122,16 @@ def contenders(given: Given) -> tuple[Contender, ...]:
 FAMILIES = {
     "head": ("bank head", "linear head"),
     "bank": ("bank head",),
-    "separable": ("separable net",),
-    "compact": ("compact net",),
 }
 """The built-in families as the command line names them, and their contenders."""
 
 
 def _built_in(given: Given) -> list[Contender]:
     """The families that are part of the program: heads on banks first, which say most per bit and second."""
-    helper, shape = given.helper, given.helper.input_shape
+    helper = given.helper
     least = 1.0 + 2 * len(given.sample) / EXAMPLES_A_SECOND
     bank = partial(compress_bank_head, targets=given.targets)
     found = [Contender("bank head", bank_head.FAMILY, bank, helper, False, 3.0)]
-    if compact.is_image_shape(shape):
-        net = partial(compress_compact, targets=given.targets)
-        found.append(Contender("compact net", compact.FAMILY, net, helper, False, 1.0, least))
-    if separable.is_image_shape(shape):
-        family = separable.FAMILY
-        found.append(Contender("separable net", family, compress_separable, helper, False, 0.5, least))
     weight = 3.0 if len(given.sample) <= SMALL_SAMPLE else 0.3
     found.append(Contender("linear head", linear_head.FAMILY, compress_head, helper, False, weight, least))
     if given.families:

@@ -1,14 +1,15 @@
-"""Fixed front end of the compact nets: local frequency maps of contrast-normalised colour-opponent images.
+"""Local frequency maps of contrast-normalised colour-opponent images, a fixed front end.
 
 The image becomes brightness ``(R + G + B) / 3`` and the opponents ``R - B`` and ``G - (R + B) / 2`` (grey images have
 brightness alone). Brightness is divided by its local contrast (mean removed over about 17 pixels, then divided by the
 root of the local plus half the global mean square; as in Jarrett et al. 2009). Then windows of 6 x 6 pixels, two pixels
 apart, are correlated with products of cosines (the DCT's first waves under a root-sine window): the waves of brightness
 up to order four, and of what brightness and colour were before normalisation the mean and, for colour, the two first
-waves. Each map keeps its sign. ``rectified`` splits each map into its positive and its negative part and averages 4 x 4
-of them, two apart: maps of a quarter of the side. Nothing here looks at data, so nothing costs bits.
+waves. Each map is split into its positive and its negative part, and 4 x 4 places, two apart, are averaged: maps of a
+quarter of the side. Nothing here looks at data, so nothing costs bits.
 
-Flipping an image left to right flips the maps and changes the sign of the waves that are odd across (:func:`flipped`).
+Flipping an image left to right flips the maps, and the parts of the waves that are odd across change places
+(:func:`flipped`).
 Not promised: invariance to anything else. Sides from 8 pixels.
 """
 
@@ -47,9 +48,9 @@ def _frequencies(num_channels: int) -> list[tuple[int, int]]:
     return [*waves, (0, 0), *(colour * 2 if num_channels == 3 else [])]
 
 
-def num_maps(num_channels: int, rectified: bool) -> int:
+def num_maps(num_channels: int) -> int:
     """Number of maps of images of that many channels (1, 3, or any other, taken as grey)."""
-    return len(_frequencies(num_channels)) * (2 if rectified else 1)
+    return 2 * len(_frequencies(num_channels))
 
 
 def wave_orders(num_channels: int) -> tuple[tuple[int, ...], int]:
@@ -73,8 +74,8 @@ def opponents(x: Tensor) -> Tensor:
     return torch.stack([(red + green + blue) / 3, red - blue, green - (red + blue) / 2], 1)
 
 
-def front(x: Tensor, rectified: bool) -> Tensor:
-    """Maps ``[batch, num_maps, ceil(height / 2), ...]`` (a quarter of the side if ``rectified``) of images ``x``."""
+def front(x: Tensor) -> Tensor:
+    """Maps ``[batch, num_maps, height / 4, width / 4]`` of images ``x [batch, channels, height, width]``."""
     x = opponents(x)
     brightness = x[:, :1]
     detail = brightness - _local_mean(brightness)
@@ -95,20 +96,15 @@ def front(x: Tensor, rectified: bool) -> Tensor:
     for channel in range(1, x.shape[1]):
         maps.append(correlate(x[:, channel : channel + 1] * _COLOUR_GAIN, first))
     signed = torch.cat(maps, 1)
-    if not rectified:
-        return signed
     both = torch.cat([signed.clamp(min=0), (-signed).clamp(min=0)], 1)
     return functional.avg_pool2d(both, 4, 2, padding=1, count_include_pad=False)
 
 
-def flipped(maps: Tensor, num_channels: int, rectified: bool) -> Tensor:
+def flipped(maps: Tensor, num_channels: int) -> Tensor:
     """Maps ``[batch, num_maps, rows, columns]`` of the images flipped left to right as the decoder takes them.
 
     Equal to the maps of the flipped images for sides of 4 n pixels.
     """
     odd = torch.tensor([across % 2 == 1 for _, across in _frequencies(num_channels)])
-    mirrored = maps.flip(3)
-    if not rectified:
-        return torch.where(odd[:, None, None], -mirrored, mirrored)
     order = torch.arange(len(odd)) + odd * len(odd)
-    return mirrored[:, torch.cat([order, (order + len(odd)) % (2 * len(odd))])]
+    return maps.flip(3)[:, torch.cat([order, (order + len(odd)) % (2 * len(odd))])]

@@ -1,6 +1,6 @@
 """Features of surfaces: pooled waves, their co-occurrences, and random mixtures of them (for photographs).
 
-The maps are those of the compact nets' front end (:mod:`bitcert.decoder.features.front`): positive and negative parts
+The maps are those of the fixed front end (:mod:`bitcert.decoder.features.front`): positive and negative parts
 of the DCT's first waves of contrast-normalised brightness and of colour opponents, on a quarter of the side. Each map
 has a fixed gain (``1.2 * 1.5^order`` for the waves of detail, since detail fades with frequency; 0.6 for means and 4
 for waves of colour), so that no statistics of data are needed. From these maps come
@@ -49,13 +49,13 @@ def _gains(num_channels: int) -> Tensor:
 
 def wave_maps(x: Tensor) -> Tensor:
     """Maps ``[batch, maps, rows, columns]`` of preprocessed images ``x [batch, channels, height, width]``."""
-    return front(x, rectified=True) * _gains(x.shape[1]).to(x.dtype)
+    return front(x) * _gains(x.shape[1]).to(x.dtype)
 
 
 @functools.cache
 def mixing(num_channels: int) -> tuple[Tensor, Tensor]:
     """Weights ``[400, maps, 1, 1]``, four of each row not zero, and biases ``[400]``."""
-    maps = num_maps(num_channels, rectified=True)
+    maps = num_maps(num_channels)
     draws = Draws(0, f"bank mixtures/{num_channels}")
     order = draws.words("maps", NUM_MIXTURES * maps).reshape(NUM_MIXTURES, maps)
     chosen = np.argsort(order, axis=1, kind="stable")[:, :_TAPS]
@@ -74,7 +74,7 @@ def lattice(kind: str, grid: int, input_shape: tuple[int, ...]) -> int:
 
 def num_rows(kind: str, input_shape: tuple[int, ...]) -> int:
     """How many maps a kind has."""
-    maps = num_maps(input_shape[0], rectified=True)
+    maps = num_maps(input_shape[0])
     return {"wave pairs": maps * (maps - 1) // 2, "mixtures": NUM_MIXTURES}.get(kind, maps)
 
 
@@ -101,8 +101,8 @@ def _pooled(kind: str, grid: int, maps: Tensor, num_channels: int) -> Tensor:
 @functools.cache
 def _partners(num_channels: int) -> NDArray[np.int64]:
     """The map that each map of an image becomes in its mirror image."""
-    numbers = torch.arange(num_maps(num_channels, rectified=True), dtype=torch.float64)[None, :, None, None]
-    return flipped(numbers, num_channels, rectified=True)[0, :, 0, 0].numpy().astype(np.int64)
+    numbers = torch.arange(num_maps(num_channels), dtype=torch.float64)[None, :, None, None]
+    return flipped(numbers, num_channels)[0, :, 0, 0].numpy().astype(np.int64)
 
 
 @functools.cache
@@ -129,5 +129,5 @@ def wave_features(kind: str, grid: int, maps: Tensor, num_channels: int, mirrore
     values = _pooled(kind, grid, maps, num_channels)
     if not mirrored:
         return values
-    values = values + _pooled(kind, grid, flipped(maps, num_channels, rectified=True), num_channels)
+    values = values + _pooled(kind, grid, flipped(maps, num_channels), num_channels)
     return values[:, torch.from_numpy(kept(kind, grid, num_channels))]
