@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from bitcert.certify import occam_bound
 from bitcert.coding import integer_code_bits
-from bitcert.compress.bank_head import BankSearch, errors_per_bit
-from bitcert.compress.bank_objective import BankObjective
-from bitcert.compress.run import Run
+from bitcert.counting import DecisionRule, count_batch
 from bitcert.data import Role, Sample, load_sample
-from bitcert.evaluate import DecisionRule, count_batch
-from bitcert.helper import Helper
-from bitcert.helper.banks import Bank, Part
+from bitcert.decoder import Helper
+from bitcert.decoder.features.banks import Bank, Part
+from bitcert.proof import occam_bound
+from bitcert.run import Run
+from bitcert.search.head import BankSearch, errors_per_bit
+from bitcert.search.head_objective import BankObjective
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results-ablations.jsonl"
 EXAMPLES = 12_000

@@ -23,10 +23,10 @@ from pathlib import Path
 from networks import trained_network
 
 from bitcert import Role, load_sample
-from bitcert.bounds.gathering import bounds
-from bitcert.bounds.ingredients.stability import measured_profile
-from bitcert.bounds.settings import BoundSettings
-from bitcert.certification import versions
+from bitcert.certificates.certification import versions
+from bitcert.theory.gathering import bounds
+from bitcert.theory.ingredients.stability import measured_profile
+from bitcert.theory.settings import BoundSettings
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results-bounds.jsonl"
 

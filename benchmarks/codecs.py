@@ -18,7 +18,7 @@ import torch
 from codec_row import Row
 from rich.console import Console
 
-from bitcert.certification import versions
+from bitcert.certificates.certification import versions
 
 ROWS: dict[str, Callable[[], Row]] = {
     "signs": codec_rows_projection.signs_row,

@@ -20,13 +20,13 @@ from guha import Training, build
 from safetensors.torch import load_file
 
 from bitcert import Network, Preprocessing, Role, Sample, capture, load_sample
-from bitcert.bounds.formulas.pruning_setting import Setting, at_gamma, stated
-from bitcert.bounds.gathering import gather
-from bitcert.bounds.inputs import BoundInputs
-from bitcert.bounds.registry import all_bounds, get_bound
-from bitcert.bounds.settings import BoundSettings
-from bitcert.bounds.value import BoundValue
-from bitcert.certification import versions
+from bitcert.certificates.certification import versions
+from bitcert.theory.formulas.pruning_setting import Setting, at_gamma, stated
+from bitcert.theory.gathering import gather
+from bitcert.theory.inputs import BoundInputs
+from bitcert.theory.registry import all_bounds, get_bound
+from bitcert.theory.settings import BoundSettings
+from bitcert.theory.value import BoundValue
 
 PAPER = {
     500: (22.29, 17.91, 11.51, 3.36, -3.76),

@@ -19,13 +19,13 @@ import torch
 from networks import preprocessing, trained_network
 
 from bitcert import Helper, Network, Role, Sample, load_sample
-from bitcert.certification import versions
+from bitcert.certificates.certification import versions
 from bitcert.codecs.base import Rest, Selection
 from bitcert.codecs.heavy_tail import Accuracies, Compare, HeavyTail, Variance
 from bitcert.codecs.quantiser import FINE
-from bitcert.helper import HelperWeights, decode_message
-from bitcert.helper.composed import Base
-from bitcert.helper.quantised import QuantisedNetwork
+from bitcert.decoder import HelperWeights, decode_message
+from bitcert.decoder.network import QuantisedNetwork
+from bitcert.decoder.tensors import Base
 
 DRAWS = 10
 PAPER = {"resnet20": (93.90, 89.19, 3.03, 3.22), "resnet56": (95.32, 94.74, 0.30, 3.02)}

@@ -21,12 +21,12 @@ from networks import mlp, preprocessing, train_sample, trained_network
 from torch import Tensor
 
 from bitcert import Network, capture
-from bitcert.certification import versions
-from bitcert.measure.estimates import plan_jacobians
-from bitcert.measure.jacobians import JacobianPlan, jacobian_norms
-from bitcert.measure.layers import Structure
-from bitcert.measure.linearisation import Linearisation
+from bitcert.certificates.certification import versions
 from bitcert.network.operations import OPERATIONS
+from bitcert.stability.estimates import plan_jacobians
+from bitcert.stability.jacobians import JacobianPlan, jacobian_norms
+from bitcert.stability.layers import Structure
+from bitcert.stability.linearisation import Linearisation
 
 PILOT = 16
 TOLERANCE = 0.006

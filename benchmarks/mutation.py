@@ -37,7 +37,7 @@ FOLDER = ROOT / "out" / "mutation"
 
 GOLDEN = "tests/golden/test_golden.py"
 CODERS = ("tests/unit/coding/test_enumerative.py", "tests/unit/coding/test_coders.py", GOLDEN)
-UNIT = "tests/unit/helper/test_"
+UNIT = "tests/unit/decoder/test_"
 COMPOSED = (f"{UNIT}composed.py", GOLDEN)
 PROJECTIONS = (f"{UNIT}projection_transforms.py", *COMPOSED)
 LOW_RANK = (f"{UNIT}low_rank_transforms.py", *COMPOSED)
@@ -45,7 +45,7 @@ CLAIMS = "tests/unit/test_further_claims.py"
 FORGED = "tests/attacks/test_further_claims_attacks.py"
 SMUGGLED = "tests/attacks/test_smuggled_helper.py"
 WHOLE = "tests/unit/test_verify_whole.py"
-COUNTS = ("tests/unit/certify/test_holdout_budget.py", "tests/unit/certify/test_claims.py")
+COUNTS = ("tests/unit/proof/test_holdout_budget.py", "tests/unit/proof/test_claims.py")
 MODULES: dict[str, tuple[str, ...]] = {
     **{f"coding/{name}": (f"tests/unit/coding/test_{name}.py", GOLDEN) for name in ("arithmetic", "bitstream", "rows")},
     **{f"coding/{name}": (f"tests/unit/coding/test_{name}.py", GOLDEN) for name in ("steps", "tensors")},
@@ -53,53 +53,51 @@ MODULES: dict[str, tuple[str, ...]] = {
     **{f"coding/{name}": CODERS for name in ("codebook", "coders", "enumerative")},
     "coding/adaptive": ("tests/unit/coding/test_adaptive.py", GOLDEN),
     "coding/layouts": ("tests/unit/coding/test_layouts.py", GOLDEN),
-    "certify/binomial": ("tests/unit/certify/test_binomial.py",),
-    "certify/chernoff": ("tests/unit/certify/test_chernoff_hoeffding.py",),
-    "certify/hoeffding": ("tests/unit/certify/test_chernoff_hoeffding.py",),
-    "certify/holdout": ("tests/unit/certify/test_binomial.py", *COUNTS),
-    "certify/budget": COUNTS,
-    "certify/claims": COUNTS,
-    "certify/certificate": ("tests/unit/test_certification.py",),
+    "proof/binomial": ("tests/unit/proof/test_binomial.py",),
+    "proof/chernoff": ("tests/unit/proof/test_chernoff_hoeffding.py",),
+    "proof/hoeffding": ("tests/unit/proof/test_chernoff_hoeffding.py",),
+    "proof/holdout": ("tests/unit/proof/test_binomial.py", *COUNTS),
+    "proof/budget": COUNTS,
+    "proof/claims": COUNTS,
+    "certificates/certificate": ("tests/unit/test_certification.py",),
     "data/split": ("tests/unit/data/test_split.py",),
     "random": ("tests/unit/test_random.py", "tests/unit/data/test_split.py", GOLDEN),
-    **{
-        f"helper/{name}": (f"{UNIT}{name}.py", GOLDEN)
-        for name in ("bank_head", "bank_waves", "features", "linear_head")
-    },
-    "helper/banks": (f"{UNIT}banks.py", f"{UNIT}bank_head.py", GOLDEN),
-    "helper/bank_maps": (f"{UNIT}banks.py", f"{UNIT}bank_head.py", GOLDEN),
-    "helper/network_head": (f"{UNIT}network_head.py", GOLDEN),
-    "helper/network_features": (f"{UNIT}network_head.py", GOLDEN),
-    "helper/quantised": ("tests/unit/compress/test_quantise.py", GOLDEN),
-    "helper/composed": (*COMPOSED, "tests/attacks/test_costly_messages.py"),
-    "helper/weights": (*COMPOSED, f"{UNIT}network_head.py"),
-    "helper/signs": (f"{UNIT}signs.py", *PROJECTIONS),
-    "helper/hadamard": (f"{UNIT}hadamard.py", *PROJECTIONS),
-    "helper/normal": (f"{UNIT}heavy_tail.py", *PROJECTIONS),
-    "helper/bipartite": (f"{UNIT}sketch.py", GOLDEN),
-    "helper/problem": (f"{UNIT}problem.py",),
-    "helper/decode": (f"{UNIT}decode.py", GOLDEN),
-    **{f"helper/transforms/{name}": COMPOSED for name in ("base", "exact", "plain", "registry")},
-    **{f"helper/transforms/{name}": LOW_RANK for name in ("factors", "separator")},
-    **{f"helper/transforms/{name}": PROJECTIONS for name in ("filter_projection", "hadamard", "signs")},
-    "helper/transforms/heavy_tail": (f"{UNIT}heavy_tail.py", *COMPOSED),
-    "helper/transforms/mask": (f"{UNIT}subspace.py", *COMPOSED),
-    "helper/transforms/sketch": (f"{UNIT}sketch.py", *COMPOSED),
-    "helper/transforms/subspace": (f"{UNIT}subspace.py", *COMPOSED),
-    "helper/compact": (f"{UNIT}compact.py", GOLDEN),
-    "helper/compact_front": (f"{UNIT}compact.py", GOLDEN),
-    "helper/separable": ("tests/unit/compress/test_separable.py", GOLDEN),
-    "helper/description": (f"{UNIT}description.py", SMUGGLED),
-    "helper/commitment": (f"{UNIT}commitment.py",),
-    "evaluate": ("tests/unit/test_evaluate.py", "tests/unit/test_rounding.py"),
+    "decoder/head": (f"{UNIT}bank_head.py", GOLDEN),
+    "decoder/features/waves": (f"{UNIT}bank_waves.py", GOLDEN),
+    "decoder/features/edges": (f"{UNIT}features.py", GOLDEN),
+    "decoder/linear_head": (f"{UNIT}linear_head.py", GOLDEN),
+    "decoder/features/banks": (f"{UNIT}banks.py", f"{UNIT}bank_head.py", GOLDEN),
+    "decoder/features/maps": (f"{UNIT}banks.py", f"{UNIT}bank_head.py", GOLDEN),
+    "decoder/network_head": (f"{UNIT}network_head.py", GOLDEN),
+    "decoder/features/network": (f"{UNIT}network_head.py", GOLDEN),
+    "decoder/network": ("tests/unit/search/test_quantise.py", GOLDEN),
+    "decoder/tensors": (*COMPOSED, "tests/attacks/test_costly_messages.py"),
+    "decoder/weights": (*COMPOSED, f"{UNIT}network_head.py"),
+    "decoder/signs": (f"{UNIT}signs.py", *PROJECTIONS),
+    "decoder/hadamard": (f"{UNIT}hadamard.py", *PROJECTIONS),
+    "decoder/transforms/normal": (f"{UNIT}heavy_tail.py", *PROJECTIONS),
+    "decoder/bipartite": (f"{UNIT}sketch.py", GOLDEN),
+    "decoder/helper": (f"{UNIT}problem.py",),
+    "decoder/decode": (f"{UNIT}decode.py", GOLDEN),
+    **{f"decoder/transforms/{name}": COMPOSED for name in ("base", "exact", "plain", "registry")},
+    **{f"decoder/transforms/{name}": LOW_RANK for name in ("factors", "separator")},
+    **{f"decoder/transforms/{name}": PROJECTIONS for name in ("filter_projection", "hadamard", "signs")},
+    "decoder/transforms/heavy_tail": (f"{UNIT}heavy_tail.py", *COMPOSED),
+    "decoder/transforms/mask": (f"{UNIT}subspace.py", *COMPOSED),
+    "decoder/transforms/sketch": (f"{UNIT}sketch.py", *COMPOSED),
+    "decoder/transforms/subspace": (f"{UNIT}subspace.py", *COMPOSED),
+    "decoder/features/front": (f"{UNIT}front.py", f"{UNIT}bank_waves.py", GOLDEN),
+    "decoder/description": (f"{UNIT}description.py", SMUGGLED),
+    "decoder/commitment": (f"{UNIT}commitment.py",),
+    "counting": ("tests/unit/test_evaluate.py", "tests/unit/test_rounding.py"),
     "losses": ("tests/unit/test_losses.py", "tests/unit/test_rounding.py", CLAIMS),
-    "original": ("tests/unit/test_original.py", "tests/unit/test_rounding.py", CLAIMS),
-    "conditions": ("tests/unit/test_conditions.py",),
-    "looks": ("tests/unit/test_looks.py",),
-    "certification": ("tests/unit/test_certification.py", "tests/unit/test_looks.py", CLAIMS),
-    "opening": (WHOLE, "tests/unit/test_verify_lines.py", SMUGGLED, CLAIMS, FORGED),
-    "recount": (WHOLE, "tests/unit/test_verify_lines.py", CLAIMS, FORGED),
-    "verify": (WHOLE, "tests/unit/test_verify_lines.py", CLAIMS, FORGED),
+    "certificates/original": ("tests/unit/test_original.py", "tests/unit/test_rounding.py", CLAIMS),
+    "certificates/conditions": ("tests/unit/test_conditions.py",),
+    "certificates/looks": ("tests/unit/test_looks.py",),
+    "certificates/certification": ("tests/unit/test_certification.py", "tests/unit/test_looks.py", CLAIMS),
+    "certificates/reading": (WHOLE, "tests/unit/test_verify_lines.py", SMUGGLED, CLAIMS, FORGED),
+    "certificates/recount": (WHOLE, "tests/unit/test_verify_lines.py", CLAIMS, FORGED),
+    "certificates/verification": (WHOLE, "tests/unit/test_verify_lines.py", CLAIMS, FORGED),
 }
 """Test files, folders and single tests that matter for a module; its own docstring examples always do."""
 

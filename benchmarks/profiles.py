@@ -20,8 +20,8 @@ from jacobians import RESULTS
 from networks import preprocessing, train_sample, trained_network, vgg19
 
 from bitcert import Network, Preprocessing, Sample, capture
-from bitcert.certification import versions
-from bitcert.measure import MeasureSettings, measure
+from bitcert.certificates.certification import versions
+from bitcert.stability import MeasureSettings, measure
 
 
 @dataclass(frozen=True)

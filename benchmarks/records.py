@@ -30,24 +30,25 @@ import torch
 
 import bitcert
 from bitcert import Compressed, Helper, HelperWeights, Preprocessing, Role, capture, load_sample
-from bitcert.certification import Declaration, certify
-from bitcert.certify import disagreement_bound, occam_bound
+from bitcert.certificates.certification import Declaration, certify
+from bitcert.certificates.looks import LookBook
+from bitcert.certificates.original import Original, unlabelled_sample
 from bitcert.coding import MessageReader
+from bitcert.counting import Classifier
 from bitcert.data import PriorSplit, Sample
-from bitcert.evaluate import Classifier
-from bitcert.helper import bank_head, decode_message, linear_head
-from bitcert.looks import LookBook
+from bitcert.decoder import decode_message, linear_head
+from bitcert.decoder import head as bank_head
 from bitcert.network import Architecture
-from bitcert.original import Original, unlabelled_sample
+from bitcert.proof import disagreement_bound, occam_bound
 
 LOOKS = {"lenet5-original": 3, "lenet5-original-prior": 3, "resnet20-original": 3, "resnet20-original-prior": 3}
 """Certificates issued on the same test images so far; which of the last two came first was not kept."""
 
 FEATURE_MODULES = {
-    linear_head.FAMILY: ("features",),
-    bank_head.FAMILY: ("features", "banks", "bank_maps"),
+    linear_head.FAMILY: ("edges",),
+    bank_head.FAMILY: ("edges", "banks", "maps"),
 }
-WAVE_MODULES = ("bank_waves", "compact_front")
+WAVE_MODULES = ("waves", "front")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +140,7 @@ def feature_code_bits(record: Record) -> int | None:
     if isinstance(head, bank_head.BankHead) and head.bank is not None:
         waves = any("wave" in part.kind or part.kind == "mixtures" for part in head.bank.parts)
         modules = (*modules, *(WAVE_MODULES if waves else ()))
-    folder = Path(bank_head.__file__).parent
+    folder = Path(bank_head.__file__).parent / "features"
     text = "\n".join(_bare((folder / f"{name}.py").read_text()) for name in modules)
     return 8 * len(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
 

@@ -41,7 +41,7 @@ from networks import load_checkpoint
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from bitcert.certification import versions
+from bitcert.certificates.certification import versions
 from bitcert.linear import LayerSpectrum, frobenius_norm, layer_spectra, norm_1inf, norm_21
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results-measure.jsonl"

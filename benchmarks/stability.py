@@ -15,8 +15,8 @@ from networks import trained_network
 from rich.console import Console
 from rich.table import Table
 
-from bitcert.certification import versions
-from bitcert.measure import MeasureSettings, StabilityProfile, measure
+from bitcert.certificates.certification import versions
+from bitcert.stability import MeasureSettings, StabilityProfile, measure
 
 RESULTS = Path(__file__).parents[1] / "docs" / "stability.json"
 NETWORKS = {"lenet300": 2000, "lenet5": 1000, "resnet20": 200}

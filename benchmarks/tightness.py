@@ -253,9 +253,9 @@ def certificate_line(name: str, seed: int, budget: float | None, records: Path |
 def twenty_seconds_line(seed: int) -> dict[str, object]:
     """The seconds, after the data are loaded, until there is a certificate at most as large as the peers' bound."""
     from bitcert import Role, Run, load_sample
-    from bitcert.effort import Board
     from bitcert.errors import InputError
-    from bitcert.pipeline import CertifyRequest, certify_best
+    from bitcert.search import Board
+    from bitcert.search.request import CertifyRequest, certify_best
 
     line: dict[str, object] = {"name": "mnist-20s", "certificate": "MNIST, the peers' bound in 20 s", "value": None}
     line |= {"target": round(100 * PEERS_BOUND, 1), "published": "11.6 after 1,540 to 14,034 s on a GPU"}

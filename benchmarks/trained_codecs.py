@@ -20,7 +20,7 @@ import torch
 from networks import lenet5, preprocessing, train_sample
 
 from bitcert import Role, Run, capture, certify, load_sample
-from bitcert.certification import versions
+from bitcert.certificates.certification import versions
 from bitcert.codecs.mask import RandomNetworkMask
 from bitcert.codecs.random_subspace import RandomSubspace
 

@@ -21,9 +21,9 @@ import numpy as np
 from scipy.stats import beta, binom
 
 from bitcert import Helper, Preprocessing
-from bitcert.certify import disagreement_bound, holdout_bound, occam_bound, self_contained_bound
-from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, zero_one_loss_bound
-from bitcert.helper.description import helper_ledger
+from bitcert.decoder.description import helper_ledger
+from bitcert.proof import disagreement_bound, holdout_bound, occam_bound, self_contained_bound
+from bitcert.proof.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, zero_one_loss_bound
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results-validity.jsonl"
 DELTA = 0.1

@@ -24,10 +24,10 @@ from torch import nn
 
 import bitcert
 from bitcert.codecs import codec_from
-from bitcert.compress import Run
-from bitcert.compress.network_head import compress_network_head
-from bitcert.helper import Helper, HelperWeights
+from bitcert.decoder import Helper, HelperWeights
 from bitcert.random import stream
+from bitcert.search import Run
+from bitcert.search.head_forms import compress_network_head
 
 DIMENSIONS = 64
 MOOD = {

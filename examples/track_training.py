@@ -10,7 +10,8 @@ import torch
 from lenet import small_cnn
 
 from bitcert import Role, load_sample
-from bitcert.measure.tracker import Tracker
+from bitcert.report import plot_track
+from bitcert.stability.tracker import Tracker
 
 sample = load_sample("digits", Role.TRAIN)
 x = torch.tensor(sample.inputs / 16, dtype=torch.float32)
@@ -31,5 +32,5 @@ for epoch in range(1, 6):
     margin = record.values["margin"]["median"][0]
     print(f"epoch {epoch}: layer cushions {', '.join(f'{c:.3f}' for c in cushions)}, median margin {margin:.2f}")
 
-figure, axes = tracker.plot("layer_cushion")
+figure, axes = plot_track(tracker, "layer_cushion")
 figure.savefig(sys.argv[2])

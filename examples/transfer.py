@@ -20,9 +20,9 @@ from published import CIFAR_MEAN, CIFAR_STD, load_checkpoint
 from torch import Tensor, nn
 
 import bitcert
-from bitcert.compress import Run
-from bitcert.compress.network_head import compress_network_head
-from bitcert.helper import Helper, HelperWeights
+from bitcert.decoder import Helper, HelperWeights
+from bitcert.search import Run
+from bitcert.search.head_forms import compress_network_head
 
 
 class GreyAsColour(nn.Module):

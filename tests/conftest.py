@@ -24,9 +24,9 @@ from bitcert import (
     decode_message,
     load_sample,
 )
-from bitcert.certify import occam_bound
-from bitcert.evaluate import count_errors_at
-from bitcert.helper import linear_head
+from bitcert.counting import count_errors_at
+from bitcert.decoder import linear_head
+from bitcert.proof import occam_bound
 
 Change = Callable[[dict], None]
 

@@ -12,41 +12,33 @@ The verbs, in the order of the work::
     table = bounds(network, sample)                      # every bound of the papers and their baselines, side by side
     page = render_report(certificate)                    # one self-contained HTML page
 
-Samples come from ``load_sample`` or ``to_sample``. The subpackages hold the parts: ``certify`` (the theorems as pure
-functions), ``coding`` (bits), ``network`` (capture), ``helper`` (decoders), ``codecs`` (compressions of the papers),
-``compress`` (search), ``linear`` (norms, spectra), ``measure`` (noise stability), ``bounds`` (the papers' bounds).
+Samples come from ``load_sample`` or ``to_sample``. Verbs are functions; the subpackages hold the parts, in the order of
+reading: ``data``, ``coding`` (integers and bits), ``proof`` (counts -> bounds), ``network`` (capture), ``linear``
+(norms, spectra), ``decoder`` (bytes -> classifier), ``certificates``, ``stability`` (noise stability), ``theory`` (the
+papers' bounds), ``codecs`` (the papers' compressions), ``search``, ``comparison``, ``report``, ``cli``.
 """
 
-from bitcert.bounds.gathering import bounds as _bounds
-from bitcert.bounds.settings import BoundSettings
-from bitcert.bounds.table import BoundTable
-from bitcert.certification import certify as _certify
-from bitcert.certify.certificate import Certificate
+from bitcert.certificates.certificate import Certificate
+from bitcert.certificates.certification import certify
+from bitcert.certificates.original import Original
+from bitcert.certificates.verification import Status, Verification, verify
+from bitcert.certificates.workload import WorkLimit
 from bitcert.comparison import CompareSettings, Comparison, compare
-from bitcert.compress.run import Candidate, Compressed, Run
-from bitcert.compression import compress as _compress
+from bitcert.counting import DecisionRule, ErrorCount, count_errors
 from bitcert.data import PriorSplit, Role, Sample, load_sample, to_sample
+from bitcert.decoder import Decoded, Helper, HelperWeights, Preprocessing, decode_message
 from bitcert.deviation import OutputDeviation, output_deviation
 from bitcert.errors import BitcertError
-from bitcert.evaluate import DecisionRule, ErrorCount, count_errors
-from bitcert.helper import Decoded, Helper, HelperWeights, Preprocessing, decode_message
-from bitcert.measure import MeasureSettings, StabilityProfile
-from bitcert.measure import measure as _measure
-from bitcert.measure.tracker import Tracker
 from bitcert.network import Network, capture
-from bitcert.original import Original
-from bitcert.pipeline import BestCertificate, CertifyRequest, certify_best
 from bitcert.report import render_report
-from bitcert.verify import Status, Verification
-from bitcert.verify import verify as _verify
-from bitcert.workload import WorkLimit
-
-# The verbs deliberately take the names of the subpackages that implement them.
-bounds = _bounds
-certify = _certify
-compress = _compress
-measure = _measure
-verify = _verify
+from bitcert.run import Candidate, Compressed, Run
+from bitcert.search.compression import compress
+from bitcert.search.request import BestCertificate, CertifyRequest, certify_best
+from bitcert.stability import MeasureSettings, StabilityProfile, measure
+from bitcert.stability.tracker import Tracker
+from bitcert.theory.gathering import bounds
+from bitcert.theory.settings import BoundSettings
+from bitcert.theory.table import BoundTable
 
 __version__ = "0.1.0"
 

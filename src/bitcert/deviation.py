@@ -9,7 +9,7 @@ l2 deviation. So with ``gamma`` the largest entrywise deviation on the sample, `
 with ``gamma = sqrt(2)`` times the largest l2 deviation, ``hat L_0(g) <= hat L_gamma(f)``; where a fraction ``zeta`` of
 the sample is left out of the maximum, ``zeta`` is added on the right. ``hat L_gamma(f)`` is the fraction with margin
 ``<= gamma``: ties are errors. Source: Arora et al. 2018, Def. 1 and Thm 2.1, which print ``hat L_gamma(f)`` for the
-entrywise deviation; that form is false (THEORY section 2 and erratum 4) and stands here beside the right one.
+entrywise deviation; that form is false (docs/theory.md section 2 and erratum 4) and stands here beside the right one.
 
 Not promised: anything about new examples. This is a measure of two networks on given data; certificates count the
 errors of the decoded network itself (near-ties included, which are not errors here).
@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bitcert.counting import Classifier, Progress
 from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.decoder.network import QuantisedNetwork
 from bitcert.errors import InputError
-from bitcert.evaluate import Classifier, Progress
-from bitcert.helper import Helper
-from bitcert.helper.quantised import QuantisedNetwork
 from bitcert.network import Network
 
 Column = NDArray[np.float64]

@@ -47,7 +47,7 @@ class BudgetError(BitcertError):
 
 
 class SampleReuseError(BitcertError):
-    """One sample was given two roles that must be independent (THEORY: samples are spent once)."""
+    """One sample was given two roles that must be independent (samples are spent once)."""
 
 
 def unknown_name(kind: str, got: str, known: Iterable[str]) -> InputError:

@@ -2,13 +2,14 @@
 
 - ``top-K``: 1 unless the label is among the K largest logits; a logit that the label does not exceed by more than the
   decision rule's tolerance counts as larger, so ties and near-ties are errors. ``top-1`` is the 0/1 error.
-- ``margin:GAMMA``: 1 unless the label's logit exceeds every other by more than GAMMA (THEORY section 1, ``L_gamma``).
+- ``margin:GAMMA``: 1 unless the label's logit exceeds every other by more than GAMMA (docs/theory.md section 1,
+``L_gamma``).
 - ``brier``: half the squared distance between the softmax of the logits and the label's unit vector (Brier 1950,
   halved so that it lies in [0, 1]).
 - ``package.module:function``: the user's own; it maps logits ``[batch, classes]`` (float64) and labels ``[batch]``
   (int64) to values ``[batch]`` in [0, 1].
 
-Every loss is evaluated on the logits of both ways of counting (:mod:`bitcert.evaluate`), and the larger value counts.
+Every loss is evaluated on the logits of both ways of counting (:mod:`bitcert.counting`), and the larger value counts.
 Where logits are not finite it is 1. A loss with values between 0 and 1 is counted in whole units of ``2^-20``, each
 example's rounded up after a tenth of the tolerance was added: the sum is an exact integer, whatever the order, and
 another machine's rounding of the logits, which moves the mean far less, cannot lift the true value above it. NOT
@@ -24,10 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, zero_one_loss_bound
-from bitcert.data import Sample
-from bitcert.errors import InputError, unknown_name
-from bitcert.evaluate import (
+from bitcert.counting import (
     Classifier,
     DecisionRule,
     ErrorCount,
@@ -38,7 +36,10 @@ from bitcert.evaluate import (
     count_both,
     runs_in_double,
 )
-from bitcert.named_code import advice, import_named, working_folder_importable
+from bitcert.data import Sample
+from bitcert.errors import InputError, unknown_name
+from bitcert.network.named_code import advice, import_named, working_folder_importable
+from bitcert.proof.claims import LOSS_UNITS, bounded_loss_bound, zero_one_loss_bound
 
 ZERO_ONE = "zero-one"
 BRIER = "brier"

@@ -1,29 +1,17 @@
 """bounds.json from strangers: whatever is wrong with it, reading ends in one DecodeError, fast, and repairs nothing."""
 
-import importlib.util
 import json
 import math
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitcert.bounds.registry import bound
-from bitcert.bounds.table import BoundRow, BoundTable
-from bitcert.bounds.value import BoundValue, Condition, Kind, LayerValue, Unit
 from bitcert.errors import DecodeError, InputError
+from bitcert.theory.registry import bound
+from bitcert.theory.table import BoundRow, BoundTable
+from bitcert.theory.value import BoundValue, Condition, Kind, LayerValue, Unit
 from tests.tools.counted import at_most
-
-
-def load(name, *parts):
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1].joinpath(*parts))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
 
 LINES = 50_000
 """Far more than reading takes, far less than a hang."""

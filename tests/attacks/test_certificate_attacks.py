@@ -24,9 +24,9 @@ from bitcert import (
     decode_message,
     verify,
 )
-from bitcert.certify.certificate import MAX_CERTIFICATE_BYTES
-from bitcert.helper import Helper, linear_head
-from bitcert.helper.problem import MAX_BATCH_ELEMENTS
+from bitcert.certificates.certificate import MAX_CERTIFICATE_BYTES
+from bitcert.decoder import Helper, linear_head
+from bitcert.decoder.helper import MAX_BATCH_ELEMENTS
 from tests.tools.counted import at_most
 
 FLIPS = (0x01, 0x80)
@@ -508,7 +508,7 @@ def test_absurdly_many_classes_cost_bounded_memory(forge, tmp_path, monkeypatch)
     forge(path, lambda c: c["data"].update(hash=sample.content_hash))
     forge(path, lambda c: c.update(samples=400, errors=400, near_ties=400), restate=True)
     seen = []
-    module = importlib.import_module("bitcert.verify")  # the package shows the function of this name
+    module = importlib.import_module("bitcert.certificates.verification")  # the package shows the function of this name
     monkeypatch.setattr(module, "count_losses", lambda *args: seen.append(args[2].batch_size) or _stop())
     with pytest.raises(RuntimeError, match="counted"):
         verify(path, sample)

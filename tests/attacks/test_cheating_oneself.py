@@ -23,15 +23,16 @@ from rich.console import Console
 from torch import nn
 
 from bitcert import Compressed, Helper, Preprocessing, Role, Run, Sample, Status, capture, certify, load_sample, verify
-from bitcert.certify import ConfidenceBudget, holdout_bound, occam_bound
-from bitcert.certify.claims import bounded_loss_bound, delta_plan
-from bitcert.compress.run import Checkpoint
+from bitcert.certificates.original import Original, check_unlabelled
 from bitcert.data import PriorSplit
-from bitcert.effort import Contender, Judge, search
+from bitcert.decoder import HelperWeights, decode_message, linear_head
 from bitcert.errors import BudgetError, InputError, SampleReuseError
-from bitcert.helper import HelperWeights, decode_message, linear_head
-from bitcert.original import Original, check_unlabelled
-from bitcert.pipeline import (
+from bitcert.proof import ConfidenceBudget, holdout_bound, occam_bound
+from bitcert.proof.claims import bounded_loss_bound, delta_plan
+from bitcert.report import terminal_summary
+from bitcert.run import Checkpoint
+from bitcert.search import Contender, Judge, search
+from bitcert.search.request import (
     PRIOR_FILE,
     CertifyRequest,
     certify_best,
@@ -40,7 +41,6 @@ from bitcert.pipeline import (
     search_checkpoint,
     train_helper,
 )
-from bitcert.report import terminal_summary
 
 SECONDS = 0.1
 
@@ -216,7 +216,7 @@ def test_helper_weights_that_the_network_was_fine_tuned_from_are_let_pass():
 
 def test_trained_weights_put_in_the_place_of_the_helpers_are_noticed(tmp_path):
     """The certificate states the hash of what the helper held when it was made."""
-    from bitcert.helper.network_head import Form, NetworkHeadCode, write
+    from bitcert.decoder.network_head import Form, NetworkHeadCode, write
 
     public = captured(linear([[-1.0, 0, 0, 0], [1, 0, 0, 0]]))
     weights = [HelperWeights.of(net.architecture, net.parameters) for net in (public, TRAINED)]

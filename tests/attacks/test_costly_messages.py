@@ -9,9 +9,9 @@ from torch import nn
 
 from bitcert import Helper, capture, decode_message
 from bitcert.coding import MessageWriter
+from bitcert.decoder import tensors as composed
+from bitcert.decoder.transforms import NUMBERS, subspace
 from bitcert.errors import DecodeError
-from bitcert.helper import composed
-from bitcert.helper.transforms import NUMBERS, subspace
 
 NEUTRAL = 1
 

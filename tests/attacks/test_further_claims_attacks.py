@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from bitcert import Compressed, Helper, Preprocessing, Role, Sample, Status, capture, certify, verify
-from bitcert.certify import disagreement_bound, holdout_bound, occam_bound
-from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, theorem_text, zero_one_loss_bound
-from bitcert.conditions import Facts, conditions
+from bitcert.certificates.conditions import Facts, conditions
+from bitcert.certificates.original import Original, identity_hash
 from bitcert.data import PriorSplit
-from bitcert.helper import linear_head
-from bitcert.helper.commitment import Commitment
-from bitcert.helper.description import SplitClaim, helper_ledger
-from bitcert.original import Original, identity_hash
+from bitcert.decoder import linear_head
+from bitcert.decoder.commitment import Commitment
+from bitcert.decoder.description import SplitClaim, helper_ledger
+from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
+from bitcert.proof.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, theorem_text, zero_one_loss_bound
 
 UNUSED = "ab" * 32
 

@@ -17,18 +17,13 @@ import torch
 from torch import nn
 
 from bitcert import Compressed, Helper, Original, Role, Sample, Status, WorkLimit, certify, verify
-from bitcert.bounds.ingredients.messages import open_messages
+from bitcert.certificates.original import unlabelled_sample
+from bitcert.certificates.reading import CannotCheckError
+from bitcert.certificates.workload import MAX_OPERATIONS, counting_operations
+from bitcert.decoder import network as quantised
 from bitcert.errors import CaptureError, DecodeError
-from bitcert.helper import quantised
-from bitcert.network import (
-    Architecture,
-    capture,
-    load_model,
-    operations_in_words,
-)
-from bitcert.opening import CannotCheckError
-from bitcert.original import unlabelled_sample
-from bitcert.workload import MAX_OPERATIONS, counting_operations
+from bitcert.network import Architecture, capture, load_model, operations_in_words
+from bitcert.theory.ingredients.messages import open_messages
 
 ROOM = 400 << 20
 """Bytes of address space that a refusal may take beyond what the process has."""
@@ -215,7 +210,7 @@ def test_counting_beyond_the_limit_is_refused_before_it_begins(costly, monkeypat
     def counted(*arguments):
         raise AssertionError("counted all the same")
 
-    monkeypatch.setattr(importlib.import_module("bitcert.verify"), "count_losses", counted)
+    monkeypatch.setattr(importlib.import_module("bitcert.certificates.verification"), "count_losses", counted)
     outcome = verify(path, sample, limit=WorkLimit(operations - 1))
     assert outcome.status is Status.CANNOT_CHECK
     assert "allowed for files from elsewhere; allow them with --max-operations" in outcome.reason

@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from bitcert import Compressed, Helper, Preprocessing, Role, Sample, Status, capture, certify, verify
-from bitcert.certification import Declaration
-from bitcert.certify import occam_bound, self_contained_bound
-from bitcert.conditions import HELPER_ONLY, NOT_MET
-from bitcert.helper import HelperWeights, network_head, quantised
-from bitcert.helper.commitment import Commitment
-from bitcert.helper.description import SplitClaim, helper_ledger
-from bitcert.helper.problem import description_hash
+from bitcert.certificates.certification import Declaration
+from bitcert.certificates.conditions import HELPER_ONLY, NOT_MET
+from bitcert.decoder import HelperWeights, network_head
+from bitcert.decoder import network as quantised
+from bitcert.decoder.commitment import Commitment
+from bitcert.decoder.description import SplitClaim, helper_ledger
+from bitcert.decoder.helper import description_hash
 from bitcert.network import Architecture, Node
+from bitcert.proof import occam_bound, self_contained_bound
 
 SIZE = 150
 

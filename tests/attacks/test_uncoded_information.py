@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from bitcert.certification import certify
-from bitcert.compress.quantise import compress_values
-from bitcert.compress.run import Compressed, Run
+from bitcert.certificates.certification import certify
+from bitcert.codecs.tuned import compress_values
 from bitcert.data import Role, Sample
+from bitcert.decoder import Helper, Preprocessing, decode_message, linear_head
+from bitcert.decoder.helper import MAX_CONSTANTS, count_unusual_scalars
 from bitcert.errors import CaptureError, DecodeError, InputError
-from bitcert.helper import Helper, Preprocessing, decode_message, linear_head
-from bitcert.helper.problem import MAX_CONSTANTS, count_unusual_scalars
 from bitcert.network import Architecture, capture, capture_opaque
 from bitcert.network.architecture import Node, ParameterSpec
+from bitcert.run import Compressed, Run
 
 
 class Integers(nn.Module):

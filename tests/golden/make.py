@@ -22,24 +22,16 @@ from numpy.typing import NDArray
 from bitcert.coding import MAX_MAGNITUDE, Ledger, MessageReader, MessageWriter, step_size
 from bitcert.coding.coders import CODERS
 from bitcert.coding.steps import MAX_EXPONENT
+from bitcert.decoder import Helper, HelperWeights, decode_message, linear_head, network_head
+from bitcert.decoder import head as bank_head
+from bitcert.decoder import network as quantised
+from bitcert.decoder import tensors as composed
+from bitcert.decoder.features.banks import BANKS, bank_groups
+from bitcert.decoder.features.edges import FEATURE_GRID, num_features
+from bitcert.decoder.tensors import Base, ComposedMessage, SubspaceCode, TensorCode
+from bitcert.decoder.transforms import NUMBERS, TRANSFORMS, Coefficients, Draws, Target, subspace
+from bitcert.decoder.transforms.sketch import Ensembles, matrix_hash
 from bitcert.errors import DecodeError
-from bitcert.helper import (
-    Helper,
-    HelperWeights,
-    bank_head,
-    compact,
-    composed,
-    decode_message,
-    linear_head,
-    network_head,
-    quantised,
-    separable,
-)
-from bitcert.helper.banks import BANKS, bank_groups
-from bitcert.helper.composed import Base, ComposedMessage, SubspaceCode, TensorCode
-from bitcert.helper.features import FEATURE_GRID, num_features
-from bitcert.helper.transforms import NUMBERS, TRANSFORMS, Coefficients, Draws, Target, subspace
-from bitcert.helper.transforms.sketch import Ensembles, matrix_hash
 from bitcert.network import Architecture, ParameterSpec, capture
 
 FOLDER = Path(__file__).parent
@@ -168,42 +160,6 @@ def _bank(index: int | None, helper: Helper, unused: int) -> Golden:
         }
 
     return Golden(encode, decode)
-
-
-def _separable(index: int, helper: Helper) -> Golden:
-    num_weights = sum(separable.tensor_sizes(separable.SETTINGS_GRID[index], helper))
-
-    def decode(message: bytes) -> Json:
-        decoded = decode_message(message, helper)
-        net = decoded.classifier
-        _expect(isinstance(net, separable.SeparableNet))
-        return {
-            "ledger": _ledger(decoded.ledger),
-            "settings": separable.SETTINGS_GRID.index(net.settings),
-            "shapes": [list(tensor.shape) for tensor in net.weights],
-            "weights": _integers(np.concatenate([tensor.numpy().ravel() for tensor in net.weights]).astype(np.int64)),
-            "float32": float32_hash(list(net.weights)),
-        }
-
-    return Golden(lambda: separable.write(index, helper, pattern(num_weights, f"separable {index}", 60)), decode)
-
-
-def _compact(index: int, helper: Helper) -> Golden:
-    num_weights = compact.num_weights(compact.SETTINGS_GRID[index], helper)
-
-    def decode(message: bytes) -> Json:
-        decoded = decode_message(message, helper)
-        net = decoded.classifier
-        _expect(isinstance(net, compact.CompactNet))
-        return {
-            "ledger": _ledger(decoded.ledger),
-            "settings": compact.SETTINGS_GRID.index(net.settings),
-            "shapes": [list(tensor.shape) for tensor in net.weights],
-            "weights": _integers(np.concatenate([tensor.numpy().ravel() for tensor in net.weights]).astype(np.int64)),
-            "float32": float32_hash(list(net.weights)),
-        }
-
-    return Golden(lambda: compact.write(index, helper, pattern(num_weights, f"compact {index}", 95)), decode)
 
 
 def _quantised(name: str, zeros: int, silent: tuple[int, ...]) -> Golden:
@@ -462,16 +418,12 @@ GOLDEN: dict[str, Golden] = {
     "head-digits": _head(9, _DIGITS, 90, 3),
     "head-colour": _head(14, _COLOUR, 50, 40),
     "head-vectors": _head(None, _VECTORS, 40, 5),
-    "separable-digits": _separable(1, _DIGITS),
-    "separable-colour": _separable(5, _COLOUR),
     "bank-digits": _bank(3, _DIGITS, 90),
     "bank-colour": _bank(4, _COLOUR, 97),
     "bank-vectors": _bank(None, _VECTORS, 30),
     "bank-mirrored": _bank(9, _COLOUR, 98),
     "bank-second-edges": _bank(10, _DIGITS, 95),
     "bank-waves": _bank(11, _COLOUR, 98),
-    "compact-digits": _compact(0, _DIGITS),
-    "compact-colour": _compact(1, _COLOUR),
     "quantised-dense": _quantised("dense", 20, ()),
     "quantised-pruned": _quantised("pruned", 85, (0, 3, 4)),
     "coders": _coders(),
@@ -488,8 +440,6 @@ def grids() -> Json:
     return {
         "features": [asdict(settings) for settings in FEATURE_GRID],
         "banks": [asdict(bank) for bank in BANKS],
-        "separable": [asdict(settings) for settings in separable.SETTINGS_GRID],
-        "compact": [asdict(settings) for settings in compact.SETTINGS_GRID],
         "first steps": steps[:8],
         "steps": hashlib.sha256("\n".join(steps).encode()).hexdigest(),
     }
@@ -515,7 +465,7 @@ def _only_adds(present: bytes, today: bytes) -> bool:
     before, after = json.loads(present), json.loads(today)
     old, new = before.get("transforms", {}), after["transforms"]
     kept = all(new.get(name) == told for name, told in old.items())
-    grids = all(_longer(told, after["grids"][name]) for name, told in before["grids"].items())
+    grids = all(_longer(told, after["grids"].get(name)) for name, told in before["grids"].items())
     return kept and grids and before["messages"].items() <= after["messages"].items()
 
 

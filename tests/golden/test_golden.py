@@ -17,8 +17,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from bitcert.decoder.transforms import NUMBERS
 from bitcert.errors import DecodeError
-from bitcert.helper.transforms import NUMBERS
 
 FOLDER = Path(__file__).parent
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from bitcert import Certificate, Helper, HelperWeights, Preprocessing, Status, decode_message, verify
-from bitcert.certify import disagreement_bound, occam_bound
-from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, zero_one_loss_bound
+from bitcert.decoder.description import SplitClaim, helper_ledger
+from bitcert.decoder.helper import description_hash
 from bitcert.errors import BitcertError
-from bitcert.helper.description import SplitClaim, helper_ledger
-from bitcert.helper.problem import description_hash
 from bitcert.network import Architecture
+from bitcert.proof import disagreement_bound, occam_bound
+from bitcert.proof.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, zero_one_loss_bound
 
 RECORDS = Path(__file__).parents[2] / "records"
 FOLDERS = sorted(path.parent for path in RECORDS.glob("*/certificate.json"))

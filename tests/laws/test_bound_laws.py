@@ -1,32 +1,19 @@
 """Laws of every bound of the catalogue: no row is lost, scale, margin, sample size, delta, products out of range."""
 
-import importlib.util
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitcert.bounds.inputs import Flatness, HoldoutFacts, MessageFacts
-from bitcert.bounds.registry import all_bounds, get_bound
-from bitcert.bounds.table import BoundRow, BoundTable
-from bitcert.bounds.value import Condition, Kind, Status, Unit
 from bitcert.errors import InputError
-
-
-def load(name, *parts):
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1].joinpath(*parts))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-hand = load("bounds_hand", "unit", "bounds", "hand.py")
+from bitcert.theory.inputs import Flatness, HoldoutFacts, MessageFacts
+from bitcert.theory.registry import all_bounds, get_bound
+from bitcert.theory.table import BoundRow, BoundTable
+from bitcert.theory.value import Condition, Kind, Status, Unit
+from tests.unit.theory import hand
 
 ROWS = all_bounds()
 SMOOTH = Condition("interlayer smoothness ρ_δ ≥ 3d", True, "by hand")

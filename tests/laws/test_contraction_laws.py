@@ -5,10 +5,6 @@ must have at most ``2 c_i`` times its clean norm, and ``||x^j|| <= c_i ||phi||``
 from. The replaced values are put into the naive twin's graph from outside; the contraction comes from the library.
 """
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,21 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bitcert.measure.forward import contractions
-from bitcert.measure.hypotheses import structural_hypotheses
-from bitcert.measure.settings import MeasureSettings
+from bitcert.stability.forward import contractions
+from bitcert.stability.hypotheses import structural_hypotheses
+from bitcert.stability.settings import MeasureSettings
+from tests.reference import measure_naive as naive
+from tests.unit.stability import nets
 
-
-def load(name, *parts):
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1].joinpath(*parts))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-nets = load("measure_nets", "unit", "measure", "nets.py")
-naive = load("measure_naive", "reference", "measure_naive.py")
 SETTINGS = MeasureSettings(dtype="float64")
 
 

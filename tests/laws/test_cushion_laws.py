@@ -1,29 +1,17 @@
 """Laws of the cushions for any weights and inputs: scale invariance, ranges, closed forms, examples apart."""
 
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitcert.measure.forward import forward
-from bitcert.measure.interlayer import interlayer, prepare_jacobians
-from bitcert.measure.settings import MeasureSettings
+from bitcert.stability.forward import forward
+from bitcert.stability.interlayer import interlayer, prepare_jacobians
+from bitcert.stability.settings import MeasureSettings
+from tests.unit.stability import nets
 
-
-def load(name, *parts):
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1].joinpath(*parts))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-nets = load("measure_nets", "unit", "measure", "nets.py")
 SETTINGS = MeasureSettings(exact=True, dtype="float64")
 NAMES = ("mlp_no_bias", "lenet_no_bias", "residual", "concat")
 

@@ -1,29 +1,16 @@
 """Laws of what the bounds read off a graph: growth bounds every change, path norms bound every output."""
 
-import importlib.util
 import itertools
 import math
-import sys
-from pathlib import Path
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitcert.bounds.ingredients.lipschitz import lipschitz
-from bitcert.bounds.ingredients.path_norms import path_norms
-from bitcert.measure.layers import Structure
-
-
-def load(name, *parts):
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1].joinpath(*parts))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-graphs = load("bounds_graphs", "unit", "bounds", "graphs.py")
+from bitcert.stability.layers import Structure
+from bitcert.theory.ingredients.lipschitz import lipschitz
+from bitcert.theory.ingredients.path_norms import path_norms
+from tests.unit.theory import graphs
 
 widths = st.lists(st.integers(1, 5), min_size=2, max_size=5).filter(lambda sizes: sizes[-1] > 1)
 

@@ -14,9 +14,9 @@ from bitcert import Helper, capture, decode_message
 from bitcert.codecs.heavy_tail import Compare, HeavyTail, Variance
 from bitcert.codecs.quantiser import Uniform
 from bitcert.coding import MessageReader, MessageWriter
+from bitcert.decoder.tensors import FAMILY, ComposedMessage, TensorCode, read_codes, write
+from bitcert.decoder.transforms.base import Coefficients
 from bitcert.errors import DecodeError
-from bitcert.helper.composed import FAMILY, ComposedMessage, TensorCode, read_codes, write
-from bitcert.helper.transforms.base import Coefficients
 from bitcert.network import Network
 
 

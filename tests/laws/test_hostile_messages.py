@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from bitcert.coding import ArithmeticEncoder, MessageWriter
 from bitcert.coding.tensors import UNARY_MAGNITUDES
+from bitcert.decoder import Helper, decode_message, linear_head
+from bitcert.decoder import head as bank_head
+from bitcert.decoder.features.banks import BANKS
+from bitcert.decoder.features.edges import FEATURE_GRID, num_features
 from bitcert.errors import DecodeError
-from bitcert.helper import Helper, bank_head, compact, decode_message, linear_head, separable
-from bitcert.helper.banks import BANKS
-from bitcert.helper.features import FEATURE_GRID, num_features
 from tests.tools.counted import at_most
 
 IMAGES = Helper(input_shape=(1, 8, 8), num_classes=4)
@@ -31,15 +32,6 @@ def head_message() -> bytes:
     return linear_head.write(FEATURE_GRID[1], sparse_integers(shape[0] * shape[1], 17).reshape(shape), IMAGES)[0]
 
 
-def separable_message() -> bytes:
-    num_weights = sum(separable.tensor_sizes(separable.SETTINGS_GRID[0], IMAGES))
-    return separable.write(0, IMAGES, sparse_integers(num_weights, 9))[0]
-
-
-def compact_message() -> bytes:
-    return compact.write(0, IMAGES, sparse_integers(compact.num_weights(compact.SETTINGS_GRID[0], IMAGES), 13))[0]
-
-
 def bank_message() -> bytes:
     model = bank_head.row_model(BANKS[0], IMAGES)
     weights = sparse_integers(len(model.groups) * model.columns, 29).reshape(-1, model.columns)
@@ -52,22 +44,13 @@ def contents(message: bytes) -> tuple[object, bytes]:
     if isinstance(classifier, linear_head.LinearHead):
         again, _ = linear_head.write(classifier.settings, classifier.weights, IMAGES)
         return (classifier.settings, classifier.weights.tobytes()), again
-    if isinstance(classifier, bank_head.BankHead):
-        again, _ = bank_head.write(classifier.bank, classifier.weights, IMAGES)
-        return (classifier.bank, classifier.weights.tobytes()), again
-    assert isinstance(classifier, separable.SeparableNet | compact.CompactNet)
-    flat = np.concatenate([tensor.numpy().ravel() for tensor in classifier.weights]).astype(np.int64)
-    if isinstance(classifier, compact.CompactNet):
-        index = compact.SETTINGS_GRID.index(classifier.settings)
-        return (index, flat.tobytes()), compact.write(index, IMAGES, flat)[0]
-    index = separable.SETTINGS_GRID.index(classifier.settings)
-    return (index, flat.tobytes()), separable.write(index, IMAGES, flat)[0]
+    assert isinstance(classifier, bank_head.BankHead)
+    again, _ = bank_head.write(classifier.bank, classifier.weights, IMAGES)
+    return (classifier.bank, classifier.weights.tobytes()), again
 
 
 MESSAGES: dict[str, Callable[[], bytes]] = {
     "head": head_message,
-    "separable": separable_message,
-    "compact": compact_message,
     "bank": bank_message,
 }
 

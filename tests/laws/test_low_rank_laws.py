@@ -12,9 +12,9 @@ from torch import nn
 
 from bitcert import Helper, capture, decode_message
 from bitcert.coding import MessageReader
+from bitcert.decoder.tensors import ComposedMessage, TensorCode, read_codes, write
+from bitcert.decoder.transforms.base import Coefficients
 from bitcert.errors import DecodeError
-from bitcert.helper.composed import ComposedMessage, TensorCode, read_codes, write
-from bitcert.helper.transforms.base import Coefficients
 
 
 @functools.cache

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bitcert.measure.reduction import reduce_values
-from bitcert.measure.store import Shard, ShardStore, merge
+from bitcert.stability.reduction import reduce_values
+from bitcert.stability.store import Shard, ShardStore, merge
 
 NUMBERS = st.floats(-1e6, 1e6, width=32) | st.just(float("nan")) | st.just(float("inf"))
 

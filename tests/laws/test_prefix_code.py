@@ -1,6 +1,6 @@
 """The laws Kraft's inequality rests on, by exhaustion: distinct, prefix-free, canonical, self-delimiting.
 
-``sum 2^-length <= 1`` over everything that can be written is what the Occam bound of THEORY section 2 uses.
+``sum 2^-length <= 1`` over everything that can be written is what the Occam bound of docs/theory.md section 2 uses.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcert.coding import ArithmeticDecoder, ArithmeticEncoder, BitReader, BitWriter, decode_integers, encode_integers
+from bitcert.decoder import Helper, decode_message, linear_head
+from bitcert.decoder import head as bank_head
+from bitcert.decoder import tensors as composed
+from bitcert.decoder.tensors import Base, ComposedMessage, TensorCode
+from bitcert.decoder.transforms import Coefficients
 from bitcert.errors import DecodeError
-from bitcert.helper import Helper, bank_head, composed, decode_message, linear_head
-from bitcert.helper.composed import Base, ComposedMessage, TensorCode
-from bitcert.helper.transforms import Coefficients
 from bitcert.network import capture
 
 VALUES = range(-3, 4)

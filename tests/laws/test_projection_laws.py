@@ -11,9 +11,9 @@ from bitcert.codecs.base import Rest, Selection, network_layers
 from bitcert.codecs.convolution_project import ConvolutionProject
 from bitcert.codecs.matrix_project import Decoder, Kind, MatrixProject
 from bitcert.codecs.quantiser import Uniform
+from bitcert.decoder import Helper, decode_message
+from bitcert.decoder.tensors import Base, ComposedMessage, expand
 from bitcert.errors import DecodeError
-from bitcert.helper import Helper, decode_message
-from bitcert.helper.composed import Base, ComposedMessage, expand
 
 torch.manual_seed(0)
 NETWORK = capture(nn.Sequential(nn.Conv2d(1, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(27, 4)), torch.randn(2, 1, 4, 4))

@@ -1,4 +1,4 @@
-"""The message of ``bitcert.bounds.formulas.low_rank_code``, written and read bit by bit, and its search by force."""
+"""The message of ``bitcert.theory.formulas.low_rank_code``, written and read bit by bit, and its search by force."""
 
 import math
 

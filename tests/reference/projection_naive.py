@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.linalg import hadamard
 
-from bitcert.helper.hadamard import diagonal, distinct_rows, padded_size, rows_with_replacement
-from bitcert.helper.normal import UNIT, variance
-from bitcert.helper.signs import sign_array
+from bitcert.decoder.hadamard import diagonal, distinct_rows, padded_size, rows_with_replacement
+from bitcert.decoder.signs import sign_array
+from bitcert.decoder.transforms.normal import UNIT, variance
 
 
 def sign_arrays(draws, count, size):

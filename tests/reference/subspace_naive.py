@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitcert.helper.transforms.base import Draws, Target
-from bitcert.helper.transforms.subspace import Block, Kind
+from bitcert.decoder.transforms.base import Draws, Target
+from bitcert.decoder.transforms.subspace import Block, Kind
 
 
 def _bit_sign(words: np.ndarray, index: int) -> int:

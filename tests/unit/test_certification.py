@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitcert import Certificate, Compressed, Helper, Role, Sample, certify, count_errors, decode_message
-from bitcert.certification import ARCHITECTURE_FILE, CERTIFICATE_FILE, REPORT_FILE, certify_counting
-from bitcert.certify import holdout_bound, occam_bound
-from bitcert.certify.certificate import (
+from bitcert.certificates.certificate import (
     DATA_KEYS,
     HOLDOUT_KEYS,
     MAX_CERTIFICATE_BYTES,
     MESSAGE_FILE,
     MESSAGE_KEYS,
-    PURPOSE,
     REST_KEYS,
     VERSIONED,
     parse_strict,
 )
+from bitcert.certificates.certification import ARCHITECTURE_FILE, CERTIFICATE_FILE, REPORT_FILE, certify_counting
+from bitcert.decoder import linear_head
 from bitcert.errors import DecodeError, InputError, SampleReuseError
-from bitcert.helper import linear_head
+from bitcert.proof import holdout_bound, occam_bound
+from bitcert.proof.claims import PURPOSE
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def test_json_at_the_limits_is_read(text, value):
 
 
 def test_the_size_of_a_text_is_limited(monkeypatch):
-    monkeypatch.setattr(sys.modules["bitcert.certify.certificate"], "MAX_CERTIFICATE_BYTES", 10)
+    monkeypatch.setattr(sys.modules["bitcert.certificates.certificate"], "MAX_CERTIFICATE_BYTES", 10)
     assert parse_strict(" " * 9 + "1") == 1
     with pytest.raises(DecodeError, match="11 characters"):
         parse_strict(" " * 10 + "1")

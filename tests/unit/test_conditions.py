@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
-from bitcert.conditions import Facts, conditions
-from bitcert.helper import Helper, Preprocessing
+from bitcert.certificates.conditions import Facts, conditions
+from bitcert.decoder import Helper, Preprocessing
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import ParameterSpec
 

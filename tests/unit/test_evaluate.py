@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitcert import Role, Sample
-from bitcert.errors import InputError
-from bitcert.evaluate import (
+from bitcert.counting import (
     DecisionRule,
     ErrorCount,
     FloatClassifier,
@@ -23,6 +22,7 @@ from bitcert.evaluate import (
     margins,
     runs_in_double,
 )
+from bitcert.errors import InputError
 
 
 def count(rows, labels, tolerance=1e-5):

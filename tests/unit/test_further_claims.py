@@ -22,22 +22,22 @@ from bitcert import (
     Sample,
     Status,
     capture,
-    certification,
     certify,
     count_errors,
     decode_message,
     verify,
 )
-from bitcert.certification import Declaration, certify_counting, check_samples, describe_sample, pair_hash
-from bitcert.certify import disagreement_bound, holdout_bound, occam_bound
-from bitcert.compress.quantise import compress_values
+from bitcert.certificates import certification
+from bitcert.certificates.certification import Declaration, certify_counting, check_samples, describe_sample, pair_hash
+from bitcert.certificates.original import Original
+from bitcert.codecs.tuned import compress_values
 from bitcert.data import PriorSplit
+from bitcert.decoder import linear_head
+from bitcert.decoder.commitment import Commitment
+from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.errors import InputError, SampleReuseError
-from bitcert.helper import linear_head
-from bitcert.helper.commitment import Commitment
-from bitcert.helper.description import SplitClaim, helper_ledger
 from bitcert.network import capture_opaque
-from bitcert.original import Original
+from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_held_out_labels_may_not_come_from_the_prior_part(compressed, split):
 @pytest.fixture(scope="module")
 def helper_files(whole, network):
     """A message with the helper network's weights in the helper: the head takes them as they are."""
-    from bitcert.helper import quantised
+    from bitcert.decoder import network as quantised
 
     split = PriorSplit.of(whole, 0.5)
     weights = HelperWeights.of(network.architecture, network.parameters)

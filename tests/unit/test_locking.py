@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from bitcert import locking
-from bitcert.compress.run import Checkpoint
 from bitcert.errors import InputError
 from bitcert.locking import claimed, locked, replacing
+from bitcert.run import Checkpoint
 
 
 def names(folder):

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert import Preprocessing, Role, Sample, capture, certification, certify
-from bitcert.certification import Declaration
-from bitcert.certify.claims import delta_plan, look_share
+from bitcert import Preprocessing, Role, Sample, capture, certify
+from bitcert.certificates import certification, looks
+from bitcert.certificates.certification import Declaration
+from bitcert.certificates.looks import LookBook, state_folder
+from bitcert.certificates.original import Original
 from bitcert.errors import InputError
-from bitcert.looks import LookBook, state_folder
-from bitcert.original import Original
+from bitcert.proof.claims import delta_plan, look_share
 
 
 @pytest.fixture
@@ -246,3 +247,28 @@ def test_a_look_spends_its_share_and_never_more(look):
 def test_a_look_out_of_range_is_refused(look):
     with pytest.raises(InputError, match="look"):
         look_share(look)
+
+
+def test_books_are_held_while_they_are_read_and_written(monkeypatch, book):
+    held = []
+    real = looks.locked
+    monkeypatch.setattr(looks, "locked", lambda path: held.append(path.name) or real(path))
+    book.enter("sample", "a")
+    assert held == [".out.looks.json.entry", "looks.json.entry"]
+
+
+def test_a_book_may_lie_in_a_folder_that_is_not_there_yet(tmp_path):
+    assert LookBook((tmp_path / "a" / "b" / "looks.json",)).enter("sample", "a") == 1
+
+
+@pytest.mark.parametrize("function", ["locked", "replacing"])
+@pytest.mark.parametrize(
+    ("error", "said"), [(OSError("strange"), "strange"), (OSError(13, "Permission denied"), "Permission denied")]
+)
+def test_what_the_system_says_is_told(monkeypatch, book, function, error, said):
+    def fails(path):
+        raise error
+
+    monkeypatch.setattr(looks, function, fails)
+    with pytest.raises(InputError, match=f"got {said} at {book.files[1].parent}"):
+        book.enter("sample", "a")

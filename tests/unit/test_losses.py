@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from bitcert import Role, Sample
-from bitcert.certify.claims import LOSS_UNITS
+from bitcert.counting import DecisionRule, ErrorCount, Level, TwoWays, count_errors_at
 from bitcert.errors import InputError
-from bitcert.evaluate import DecisionRule, ErrorCount, Level, TwoWays, count_errors_at
 from bitcert.losses import Loss, count_losses, is_users, parse_loss, parse_losses
+from bitcert.proof.claims import LOSS_UNITS
 
 TOLERANCE = 1e-4
 

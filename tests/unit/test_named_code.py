@@ -10,8 +10,8 @@ import torch
 
 from bitcert.errors import InputError
 from bitcert.losses import parse_loss
-from bitcert.named_code import import_named, working_folder_importable
 from bitcert.network import capture, load_model
+from bitcert.network.named_code import import_named, working_folder_importable
 
 
 @pytest.fixture

@@ -11,12 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitcert import Helper, Preprocessing, Role, Sample, capture
-from bitcert.errors import InputError, SampleReuseError
-from bitcert.evaluate import DecisionRule, count_batch
-from bitcert.helper import HelperWeights
-from bitcert.network import OpaqueModel
-from bitcert.network.architecture import ParameterSpec
-from bitcert.original import (
+from bitcert.certificates.original import (
     ORIGINAL_KEYS,
     UNLABELLED_KEYS,
     Original,
@@ -26,6 +21,11 @@ from bitcert.original import (
     identity_hash,
     unlabelled_sample,
 )
+from bitcert.counting import DecisionRule, count_batch
+from bitcert.decoder import HelperWeights
+from bitcert.errors import InputError, SampleReuseError
+from bitcert.network import OpaqueModel
+from bitcert.network.architecture import ParameterSpec
 
 TOLERANCE = 1e-4
 

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from bitcert.errors import InputError
-from bitcert.output import MEASURE_FILES, OUTPUT_FILES, check_output_folder, write_output
+from bitcert.folder import MEASURE_FILES, OUTPUT_FILES, check_output_folder, write_output
 from tests.tools.counted import Lines
 
 NAMES = sorted(OUTPUT_FILES)
@@ -122,7 +122,7 @@ class Failing:
 STEPS = [("os.fsync", n) for n in (1, 2, 3, 4)] + [("builtins.open", n) for n in (1, 3)] + [("os.mkdir", 1)]
 FULL = OSError(errno.ENOSPC, "No space left on device")
 CASES = [
-    *[(True, True, *step) for step in [*STEPS, ("bitcert.output._exchanged", 1)]],
+    *[(True, True, *step) for step in [*STEPS, ("bitcert.folder._exchanged", 1)]],
     *[(True, False, *step) for step in [*STEPS, ("os.rename", 1), ("os.rename", 2)]],
     *[(False, True, *step) for step in [*STEPS, ("os.rename", 1)]],
 ]
@@ -131,7 +131,7 @@ CASES = [
 @pytest.fixture
 def renames(monkeypatch):
     """A system that cannot exchange two names in one step."""
-    monkeypatch.setattr("bitcert.output._exchanged", lambda one, other: False)
+    monkeypatch.setattr("bitcert.folder._exchanged", lambda one, other: False)
 
 
 @pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=["disk full", "interrupted"])
@@ -225,14 +225,14 @@ def test_one_of_our_names_that_is_no_file_is_refused_and_kept(out, tmp_path, mak
 def test_what_came_into_the_folder_meanwhile_is_kept(out, monkeypatch, exchange):
     """After the check and before the exchange."""
     write_output(out, version(1))
-    exchanged = importlib.import_module("bitcert.output")._exchanged
+    exchanged = importlib.import_module("bitcert.folder")._exchanged
 
     def late(one, other):
         if not exchange or found(other) == version(1):
             (out / "thesis.tex").write_text("mine")
         return exchange and exchanged(one, other)
 
-    monkeypatch.setattr("bitcert.output._exchanged", late)
+    monkeypatch.setattr("bitcert.folder._exchanged", late)
     with pytest.raises(InputError, match=r"thesis\.tex"):
         write_output(out, version(2))
     assert found(out) == {**version(1), "thesis.tex": b"mine"}

@@ -11,13 +11,13 @@ from torch import nn
 
 from bitcert import Preprocessing, Role, Run, Sample, capture, load_sample
 from bitcert.codecs.quantise import Quantise
-from bitcert.compress import Checkpoint, prior
 from bitcert.data.split import PriorSplit, split_prior
-from bitcert.effort.contender import check_helpers
-from bitcert.effort.contenders import contenders
+from bitcert.decoder import HelperWeights
 from bitcert.errors import InputError, SampleReuseError
-from bitcert.helper import HelperWeights
-from bitcert.pipeline import (
+from bitcert.search import Checkpoint, prior
+from bitcert.search.contender import check_helpers
+from bitcert.search.contenders import contenders
+from bitcert.search.request import (
     CertifyRequest,
     certify_best,
     check_early,

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from bitcert import DecisionRule, Preprocessing, Role, Sample, capture
-from bitcert.certify.claims import LOSS_UNITS
-from bitcert.evaluate import Level, TwoWays, clear_first_place, count_both, count_errors, runs_in_double
+from bitcert.certificates.original import RawClassifier, count_disagreements
+from bitcert.counting import Level, TwoWays, clear_first_place, count_both, count_errors, runs_in_double
 from bitcert.losses import count_losses, parse_losses
-from bitcert.original import RawClassifier, count_disagreements
+from bitcert.proof.claims import LOSS_UNITS
 
 LEVELS = (Level.LENIENT, Level.CERTIFIED, Level.STRICT)
 RULE = DecisionRule(batch_size=64)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from bitcert import Compressed, DecisionRule, Helper, Role, Run, Sample, Status, capture, certify, compress, verify
-from bitcert.compress.quantise import compress_values
+from bitcert.codecs.tuned import compress_values
+from bitcert.decoder import linear_head
 from bitcert.errors import InputError
-from bitcert.helper import linear_head
 from bitcert.network import capture_opaque
 
 CLI = [sys.executable, "-c", "from bitcert.cli import main; main()"]

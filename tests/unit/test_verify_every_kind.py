@@ -1,6 +1,6 @@
 """A certificate of each new kind is valid for a stranger: a fresh process, more threads, files and data only.
 
-One process verifies all of them: heads on banks (family 5), compact nets (6), heads on a helper network (7), each with
+One process verifies all of them: heads on edges (family 1), on banks (5) and on a helper network (7), each with
 other claims beside them.
 """
 
@@ -18,11 +18,14 @@ import torch
 from safetensors.torch import save_file
 
 from bitcert import Compressed, Helper, HelperWeights, Preprocessing, Role, Sample, capture, certify
+from bitcert.certificates.original import Original
 from bitcert.data import PriorSplit
-from bitcert.helper import bank_head, compact
-from bitcert.helper.banks import BANKS, available_banks, bank_groups
-from bitcert.helper.network_head import Form, NetworkHeadCode, num_features, write
-from bitcert.original import Original
+from bitcert.decoder import head as bank_head
+from bitcert.decoder import linear_head
+from bitcert.decoder.features.banks import BANKS, available_banks, bank_groups
+from bitcert.decoder.features.edges import FEATURE_GRID
+from bitcert.decoder.features.edges import num_features as num_edges
+from bitcert.decoder.network_head import Form, NetworkHeadCode, num_features, write
 
 MODULE = """
 from torch import nn
@@ -35,7 +38,7 @@ STRANGER = """
 import json, sys, torch
 from functools import partial
 from bitcert.cli.common import load_original
-from bitcert.verify import verify
+from bitcert.certificates.verification import verify
 torch.set_num_threads(2)
 load = partial(load_original, "strangers_nets:plain", "original.safetensors")
 told = {}
@@ -80,9 +83,9 @@ def bank() -> Compressed:
     return Compressed(message, ledger, HELPER)
 
 
-def net() -> Compressed:
-    settings = compact.SETTINGS_GRID[0]
-    message, ledger = compact.write(0, HELPER, integers(compact.num_weights(settings, HELPER), 3))
+def edges() -> Compressed:
+    chosen = FEATURE_GRID[0]
+    message, ledger = linear_head.write(chosen, integers((num_edges(chosen, (1, 8, 8)), 3), 3), HELPER)
     return Compressed(message, ledger, HELPER)
 
 
@@ -100,9 +103,9 @@ def certificates(original: Original) -> dict[str, tuple[Compressed, dict[str, ob
     split = PriorSplit.of(TRAIN, 0.3).with_helper(original.classifier)
     return {
         "bank-losses": (bank(), {"losses": ("brier", "top-2", "margin:1")}),
-        "compact": (net(), {}),
+        "edges": (edges(), {}),
         "network-head-prior": (on_network(), {"prior": split}),
-        "compact-original": (net(), {"original": original}),
+        "edges-original": (edges(), {"original": original}),
         "bank-everything": (bank(), {"prior": split, "original": original, "losses": ("brier",)}),
     }
 

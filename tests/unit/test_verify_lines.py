@@ -11,20 +11,9 @@ import pytest
 import torch
 
 from bitcert import Helper, HelperWeights, Preprocessing, Role, Sample, Status, capture, certify, load_sample
-from bitcert.certify import holdout_bound, occam_bound, self_contained_bound
-from bitcert.certify.certificate import MAX_CERTIFICATE_BYTES
-from bitcert.certify.claims import LOSS_UNITS, delta_plan
-from bitcert.coding import MAX_MESSAGE_BYTES
-from bitcert.data import PriorSplit
-from bitcert.errors import InputError
-from bitcert.evaluate import DecisionRule, ErrorCount, Level
-from bitcert.helper.commitment import Commitment
-from bitcert.helper.description import SplitClaim
-from bitcert.helper.problem import description_hash
-from bitcert.losses import LossCount, parse_losses
-from bitcert.network import OpaqueModel
-from bitcert.network.architecture import ParameterSpec
-from bitcert.opening import (
+from bitcert.certificates.certificate import MAX_CERTIFICATE_BYTES
+from bitcert.certificates.original import Counts, Disagreement, Original
+from bitcert.certificates.reading import (
     CannotCheckError,
     Checker,
     InvalidError,
@@ -38,8 +27,7 @@ from bitcert.opening import (
     read_message,
     read_numbers,
 )
-from bitcert.original import Counts, Disagreement, Original
-from bitcert.recount import (
+from bitcert.certificates.recount import (
     Given,
     bracket,
     check_losses,
@@ -53,8 +41,20 @@ from bitcert.recount import (
     stated_choices,
     stated_look,
 )
+from bitcert.coding import MAX_MESSAGE_BYTES
+from bitcert.counting import DecisionRule, ErrorCount, Level
+from bitcert.data import PriorSplit
+from bitcert.decoder.commitment import Commitment
+from bitcert.decoder.description import SplitClaim
+from bitcert.decoder.helper import description_hash
+from bitcert.errors import InputError
+from bitcert.losses import LossCount, parse_losses
+from bitcert.network import OpaqueModel
+from bitcert.network.architecture import ParameterSpec
+from bitcert.proof import holdout_bound, occam_bound, self_contained_bound
+from bitcert.proof.claims import LOSS_UNITS, delta_plan
 
-verifying = importlib.import_module("bitcert.verify")
+verifying = importlib.import_module("bitcert.certificates.verification")
 
 
 def found(check, *arguments):
@@ -946,7 +946,7 @@ def test_labels_of_unlabelled_data_are_dropped(tmp_path):
 
 
 def test_batches_fit_the_original_network_too(toy, monkeypatch):
-    recount = importlib.import_module("bitcert.recount")
+    recount = importlib.import_module("bitcert.certificates.recount")
     seen = []
     real = recount.count_disagreements
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert.certification import certify
-from bitcert.compress.run import Compressed
+from bitcert.certificates.certification import certify
+from bitcert.certificates.verification import Status, verify
 from bitcert.data import Role, Sample
-from bitcert.helper import Helper, HelperWeights, Preprocessing
-from bitcert.helper.network_head import Form, NetworkHeadCode, num_features, write
+from bitcert.decoder import Helper, HelperWeights, Preprocessing
+from bitcert.decoder.network_head import Form, NetworkHeadCode, num_features, write
 from bitcert.network import capture
-from bitcert.verify import Status, verify
+from bitcert.run import Compressed
 
 
 def sample() -> Sample:
@@ -82,7 +82,7 @@ def test_valid_in_a_fresh_process_on_another_thread_count(tmp_path: Path) -> Non
     np.savez(tmp_path / "data.npz", x=sample().inputs, y=sample().labels)
     code = (
         "import sys, torch; torch.set_num_threads(2)\n"
-        "from bitcert.verify import verify\n"
+        "from bitcert.certificates.verification import verify\n"
         "sys.exit(int(verify(sys.argv[1], sys.argv[2]).status))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path), str(tmp_path / "data.npz")])

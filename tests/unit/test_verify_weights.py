@@ -13,8 +13,8 @@ from bitcert import Helper, Sample, Status, capture, certify, verify
 from bitcert.codecs.base import Rest, Selection
 from bitcert.codecs.quantise import Quantise
 from bitcert.codecs.quantiser import Uniform
-from bitcert.helper import HelperWeights
-from bitcert.helper.composed import Base
+from bitcert.decoder import HelperWeights
+from bitcert.decoder.tensors import Base
 
 
 @pytest.fixture

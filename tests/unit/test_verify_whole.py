@@ -8,34 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert import (
-    Helper,
-    HelperWeights,
-    Preprocessing,
-    Role,
-    Run,
-    Sample,
-    Status,
-    capture,
-    certify,
-    verify,
-)
-from bitcert.certify import holdout_bound
-from bitcert.compress.quantise import compress_values
+from bitcert import Helper, HelperWeights, Preprocessing, Role, Run, Sample, Status, capture, certify, verify
+from bitcert.certificates.original import Counts, Original
+from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, check_commitment, read_helper
+from bitcert.certificates.recount import Given, check_rest, load_unlabelled
+from bitcert.certificates.workload import WorkLimit
+from bitcert.codecs.tuned import compress_values
+from bitcert.counting import DecisionRule, ErrorCount
+from bitcert.decoder.description import SplitClaim, helper_ledger
+from bitcert.decoder.helper import description_hash
 from bitcert.errors import DecodeError, ModelError
-from bitcert.evaluate import DecisionRule, ErrorCount
-from bitcert.helper.description import SplitClaim, helper_ledger
-from bitcert.helper.problem import description_hash
 from bitcert.losses import LossCount
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import ParameterSpec
-from bitcert.opening import CannotCheckError, Checker, InvalidError, check_commitment, read_helper
-from bitcert.original import Counts, Original
-from bitcert.recount import Given, check_rest, load_unlabelled
-from bitcert.workload import WorkLimit
+from bitcert.proof import holdout_bound
 
-verifying = importlib.import_module("bitcert.verify")
-recount = importlib.import_module("bitcert.recount")
+verifying = importlib.import_module("bitcert.certificates.verification")
+recount = importlib.import_module("bitcert.certificates.recount")
 
 SPECS = (ParameterSpec("weight", (2, 2), "weight"), ParameterSpec("bias", (2,), "bias"))
 
@@ -213,7 +202,7 @@ def test_a_published_commitment_is_compared(made):
 
 
 def test_a_commitment_to_another_programs_decoder_cannot_be_compared(made, monkeypatch):
-    opening = importlib.import_module("bitcert.opening")
+    opening = importlib.import_module("bitcert.certificates.reading")
     monkeypatch.setattr(opening, "decoder_hash", lambda: "0" * 64)
     with pytest.raises(CannotCheckError) as stop:
         check_commitment(made, made.commitment["hash"], Checker())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from bitcert.certify import disagreement_bound, holdout_bound, kl_chernoff, occam_bound
+from bitcert.proof import disagreement_bound, holdout_bound, kl_chernoff, occam_bound
 
 DELTA = 0.05
 DRAWS = 2_000

@@ -14,9 +14,9 @@ import pytest
 from scipy.stats import binom
 
 from bitcert import Certificate, Compressed, Helper, Role, Run, Sample, certify, decode_message
-from bitcert.certify import occam_bound
-from bitcert.compress import compress_head
-from bitcert.helper import linear_head
+from bitcert.decoder import linear_head
+from bitcert.proof import occam_bound
+from bitcert.search import compress_head
 
 DELTA = 0.05
 DRAWS = 2_000

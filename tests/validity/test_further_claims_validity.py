@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from bitcert.certify import disagreement_bound, holdout_bound, occam_bound
-from bitcert.certify.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, zero_one_loss_bound
+from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
+from bitcert.proof.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, zero_one_loss_bound
 
 DELTA = 0.05
 DRAWS = 4_000

@@ -9,11 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bitcert.bounds.gathering import bounds
-from bitcert.bounds.ingredients.messages import open_messages
-from bitcert.bounds.settings import BoundSettings
-from bitcert.bounds.table import BoundTable
-from bitcert.certify.certificate import Certificate
+from bitcert.certificates.certificate import Certificate
 from bitcert.cli.common import (
     Device,
     check_device,
@@ -28,15 +24,19 @@ from bitcert.cli.common import (
     read_profile,
     visible_network,
 )
+from bitcert.counting import Progress
 from bitcert.data import Role, Sample, load_sample
+from bitcert.decoder import Preprocessing
 from bitcert.errors import BitcertError, InputError
-from bitcert.evaluate import Progress
-from bitcert.helper import Preprocessing
-from bitcert.measure import StabilityProfile, plan_measure
+from bitcert.folder import BOUNDS_FILES, SERIES_FILES, check_output_folder, write_output
 from bitcert.network import Network
-from bitcert.output import BOUNDS_FILES, SERIES_FILES, check_output_folder, write_output
 from bitcert.report import bounds_files, bounds_summary, series_files
-from bitcert.report.bounds_series import differences
+from bitcert.report.bounds.series import differences
+from bitcert.stability import StabilityProfile, plan_measure
+from bitcert.theory.gathering import bounds
+from bitcert.theory.ingredients.messages import open_messages
+from bitcert.theory.settings import BoundSettings
+from bitcert.theory.table import BoundTable
 
 BOUNDS_FILE = "bounds.json"
 SERIES_FILE = "series.json"

@@ -11,7 +11,7 @@ from bitcert.cli.certify_options import Family, Options
 from bitcert.cli.certifying import certify_options
 from bitcert.cli.common import Device
 from bitcert.codecs.base import Rest
-from bitcert.effort import Effort
+from bitcert.search import Effort
 
 
 def certify_command(

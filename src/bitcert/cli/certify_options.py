@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from bitcert.certify.budget import check_delta
 from bitcert.cli.common import Device
 from bitcert.codecs.base import Rest
-from bitcert.effort import Effort
 from bitcert.errors import InputError
+from bitcert.proof.budget import check_delta
+from bitcert.search import Effort
 
 DEFAULT_BUDGET = {"built-in": 240.0, "network": 600.0}
 
@@ -20,8 +20,6 @@ class Family(StrEnum):
 
     head = "head"
     bank = "bank"
-    separable = "separable"
-    compact = "compact"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,12 @@ from typing import TypeVar
 from rich.console import Console
 from torch import nn
 
-from bitcert.bounds.table import BoundTable
-from bitcert.certification import ARCHITECTURE_FILE, CERTIFICATE_FILE, REPORT_FILE, versions
-from bitcert.certify.certificate import MESSAGE_FILE
+from bitcert.certificates.certificate import MESSAGE_FILE
+from bitcert.certificates.certification import ARCHITECTURE_FILE, CERTIFICATE_FILE, REPORT_FILE, versions
+from bitcert.certificates.looks import LookBook
+from bitcert.certificates.verification import Status, Verification, verify
+from bitcert.certificates.workload import WorkLimit, counting_operations
 from bitcert.cli.certify_options import Family, Options, check_options
-from bitcert.cli.codecs import captured, chosen_codecs, load_helper_network, load_helper_weights, parse_options
 from bitcert.cli.common import (
     LoadedNetwork,
     check_device,
@@ -30,31 +31,24 @@ from bitcert.cli.common import (
     read_profile,
 )
 from bitcert.cli.live import live_board, stopped_by_interrupt
+from bitcert.cli.options import captured, chosen_codecs, load_helper_network, load_helper_weights, parse_options
 from bitcert.codecs.base import Codec
-from bitcert.codecs.search import encode_best
-from bitcert.compress import Checkpoint, Compressed, Run
-from bitcert.compress.quantise import compress_values
-from bitcert.compression import FAMILIES, plan_memory_bytes
+from bitcert.codecs.best import encode_best
+from bitcert.codecs.tuned import compress_values
+from bitcert.counting import Progress
 from bitcert.data import Role, Sample, load_sample
+from bitcert.decoder import Helper
+from bitcert.decoder.weights import HELPER_FILE
 from bitcert.errors import InputError
-from bitcert.evaluate import Progress
-from bitcert.helper import Helper
-from bitcert.helper.weights import HELPER_FILE
-from bitcert.looks import LookBook
+from bitcert.folder import check_output_folder, write_output
 from bitcert.losses import is_users, parse_losses
-from bitcert.measure import StabilityProfile, network_hash
-from bitcert.network import (
-    Architecture,
-    Network,
-    OpaqueModel,
-    load_model,
-    operations_in_words,
-)
-from bitcert.output import check_output_folder, write_output
-from bitcert.pipeline import BestCertificate, CertifyRequest, certified, certify_best, search_checkpoint
+from bitcert.network import Architecture, Network, OpaqueModel, load_model, operations_in_words
 from bitcert.report import render_report, terminal_summary
-from bitcert.verify import Status, Verification, verify
-from bitcert.workload import WorkLimit, counting_operations
+from bitcert.search import Checkpoint, Compressed, Run
+from bitcert.search.compression import FAMILIES, plan_memory_bytes
+from bitcert.search.request import BestCertificate, CertifyRequest, certified, certify_best, search_checkpoint
+from bitcert.stability import StabilityProfile, network_hash
+from bitcert.theory.table import BoundTable
 
 Shown = TypeVar("Shown", StabilityProfile, BoundTable)
 

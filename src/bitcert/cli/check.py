@@ -10,7 +10,7 @@ from rich.table import Table
 
 from bitcert.cli.common import load_network, preprocessing_for, progress_bar
 from bitcert.data import Role, load_sample
-from bitcert.helper.problem import examples_at_a_time
+from bitcert.decoder.helper import examples_at_a_time
 from bitcert.network import Network, estimate_plan, operations_in_words
 
 

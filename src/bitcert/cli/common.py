@@ -13,16 +13,16 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bitcert.bounds.table import BoundTable
-from bitcert.certification import check_holdout
+from bitcert.certificates.certification import check_holdout
+from bitcert.certificates.original import Original, check_unlabelled, unlabelled_sample
+from bitcert.counting import Progress as Report
 from bitcert.data import Role, Sample, load_sample
+from bitcert.decoder import Preprocessing
 from bitcert.errors import CaptureError, DecodeError, InputError
-from bitcert.evaluate import Progress as Report
-from bitcert.helper import Preprocessing
 from bitcert.locking import claimed
-from bitcert.measure import StabilityProfile
 from bitcert.network import Network, OpaqueModel, capture, capture_opaque, load_model
-from bitcert.original import Original, check_unlabelled, unlabelled_sample
+from bitcert.stability import StabilityProfile
+from bitcert.theory.table import BoundTable
 
 MAX_FILE_BYTES = 1 << 25
 MAX_REASON = 300

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bitcert.cli.codecs import captured, load_helper_weights
 from bitcert.cli.common import (
     Device,
     check_device,
@@ -19,12 +18,13 @@ from bitcert.cli.common import (
     preprocessing_for,
     progress_bar,
 )
+from bitcert.cli.options import captured, load_helper_weights
 from bitcert.codecs.registry import find_codec
 from bitcert.comparison import CompareSettings, ComparisonPlan, compare, plan_comparison
 from bitcert.data import Role, load_sample
+from bitcert.decoder import Helper
 from bitcert.errors import InputError
-from bitcert.helper import Helper
-from bitcert.output import COMPARE_FILES, check_output_folder, write_output
+from bitcert.folder import COMPARE_FILES, check_output_folder, write_output
 from bitcert.report import comparison_files, comparison_summary
 
 COMPARISON_FILE = "comparison.json"

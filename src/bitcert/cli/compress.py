@@ -14,26 +14,26 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bitcert.certification import ARCHITECTURE_FILE, versions
-from bitcert.certify.certificate import MESSAGE_FILE
-from bitcert.cli.codecs import captured, load_helper_weights, parse_options
+from bitcert.certificates.certificate import MESSAGE_FILE
+from bitcert.certificates.certification import ARCHITECTURE_FILE, versions
 from bitcert.cli.common import Device, check_device, load_network, preprocessing_for, progress_bar
+from bitcert.cli.options import captured, load_helper_weights, parse_options
 from bitcert.codecs.base import Codec, Rest
+from bitcert.codecs.best import is_trained
 from bitcert.codecs.registry import codec_from, options_of
-from bitcert.codecs.search import is_trained
-from bitcert.codecs.theory import Theory
 from bitcert.comparison.compression import describe_compression
 from bitcert.comparison.counting import Counter
 from bitcert.comparison.records import Measured
-from bitcert.compress import Checkpoint, Compressed, Run
 from bitcert.data import Role, Sample, load_sample
+from bitcert.decoder import Helper
+from bitcert.decoder.weights import HELPER_FILE
 from bitcert.errors import InputError
-from bitcert.helper import Helper
-from bitcert.helper.weights import HELPER_FILE
-from bitcert.measure import network_hash
+from bitcert.folder import COMPRESS_FILES, check_output_folder, write_output
 from bitcert.network import Network
-from bitcert.output import COMPRESS_FILES, check_output_folder, write_output
 from bitcert.report import compression_summary
+from bitcert.search import Checkpoint, Compressed, Run
+from bitcert.stability import network_hash
+from bitcert.theory.prediction import Theory
 
 COMPRESSION_FILE = "compression.json"
 BUDGET = 300.0

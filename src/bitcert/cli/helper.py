@@ -9,13 +9,13 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from bitcert.cli.codecs import load_helper_network
 from bitcert.cli.common import load_for_inputs, parse_sizes, preprocessing_for
+from bitcert.cli.options import load_helper_network
 from bitcert.data import peek, peek_shape
+from bitcert.decoder.description import helper_contents, helper_ledger
 from bitcert.errors import InputError
-from bitcert.helper.description import helper_contents, helper_ledger
 from bitcert.network import Network, OpaqueModel, load_model
-from bitcert.pipeline import CertifyRequest, commitment_of, declared_helpers
+from bitcert.search.request import CertifyRequest, commitment_of, declared_helpers
 
 
 def helper_command(

@@ -14,8 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bitcert import clock
-from bitcert.compress import Run
-from bitcert.effort import Board, Row
+from bitcert.search import Board, Row, Run
 
 LINE_SECONDS = 5.0
 REFRESH_PER_SECOND = 2

@@ -21,13 +21,13 @@ from bitcert.cli.common import (
     visible_network,
 )
 from bitcert.data import Role, Sample, load_sample
+from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
-from bitcert.helper import Preprocessing
-from bitcert.measure import MeasureSettings, StabilityProfile, Structure, measure, plan_measure
-from bitcert.measure.subset import drawn
+from bitcert.folder import MEASURE_FILES, check_output_folder, write_output
 from bitcert.network import Network
-from bitcert.output import MEASURE_FILES, check_output_folder, write_output
 from bitcert.report import stability_files, stability_summary
+from bitcert.stability import MeasureSettings, StabilityProfile, Structure, measure, plan_measure
+from bitcert.stability.subset import drawn
 
 PROFILE_FILE = "profile.json"
 ARRAYS_FILE = "profile.npz"

@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from bitcert.certify.certificate import Certificate
+from bitcert.certificates.certificate import Certificate
+from bitcert.certificates.verification import Status, Verification, verify
+from bitcert.certificates.workload import MAX_OPERATIONS, WorkLimit
 from bitcert.cli.common import load_opaque, load_original, progress_bar
 from bitcert.errors import InputError
-from bitcert.report.words import condition_rows, helper_size, self_contained
-from bitcert.verify import Status, Verification, verify
-from bitcert.workload import MAX_OPERATIONS, WorkLimit
+from bitcert.report.text import condition_rows, helper_size, self_contained
 
 
 def verify_command(

@@ -1,7 +1,7 @@
 """The shape all codecs share: ``encode`` a network into a message, ``decode`` it, and the paper's ``theory``.
 
 A codec is a frozen dataclass whose fields are its options. Most work layer by layer: they turn one trained tensor into
-a :class:`~bitcert.helper.composed.TensorCode` (transform, settings, quantised coefficients) and inherit the rest. What
+a :class:`~bitcert.decoder.tensors.TensorCode` (transform, settings, quantised coefficients) and inherit the rest. What
 ``encode`` returns is a message with its ledger; whether the decoded network is any good is counted by ``certify``.
 """
 
@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from bitcert.codecs.quantiser import FINE, Quantiser, Uniform, at_exponent
-from bitcert.codecs.theory import Theory
-from bitcert.compress.run import Compressed, Run
 from bitcert.data import Sample
+from bitcert.decoder import Decoded, Helper, decode_message
+from bitcert.decoder.tensors import Base, ComposedMessage, TensorCode, base_values, exact_code, targets, write
+from bitcert.decoder.transforms.base import Coefficients, Draws, Target, Values
 from bitcert.errors import InputError, unknown_name
-from bitcert.helper import Decoded, Helper, decode_message
-from bitcert.helper.composed import Base, ComposedMessage, TensorCode, base_values, exact_code, targets, write
-from bitcert.helper.transforms.base import Coefficients, Draws, Target, Values
 from bitcert.network import Network
+from bitcert.run import Compressed, Run
+from bitcert.theory.prediction import Theory
 
 MAX_SEED = 1 << 60
 

@@ -4,8 +4,8 @@ Compressing a convolution's filter once makes the same error at every location, 
 location's copy by itself costs as many numbers as there are locations. In between, the message holds the filter's
 coordinates in a random subspace of dimension ``k p`` and each location makes its own Matrix-Project estimate inside
 it: ``p`` times the numbers of one compression, and errors that correlate about ``1/(p + 1)`` between locations. The
-decoded layer is locally connected. The paper prints only the idea; THEORY 3.2 has the construction and
-:mod:`bitcert.helper.transforms.filter_projection` its law. Dense layers are projected by the Hadamard variant with
+decoded layer is locally connected. The paper prints only the idea; docs/theory.md 3.2 has the construction and
+:mod:`bitcert.decoder.transforms.filter_projection` its law. Dense layers are projected by the Hadamard variant with
 least squares.
 
 Not promised: a usable network, nor that the exponential tail of Lemma 2 carries over with its constant (variance and
@@ -20,21 +20,21 @@ from typing import ClassVar
 
 from bitcert.codecs.base import Layer, LayerCodec
 from bitcert.codecs.matrix_project import Decoder, Kind, MatrixProject, weight_targets
-from bitcert.codecs.projection_tail import check_accuracy, num_projections
 from bitcert.codecs.quantiser import Uniform
-from bitcert.codecs.theory import Condition, LayerTheory, Theory
-from bitcert.compress.run import Compressed, Run
 from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.decoder.hadamard import padded_size
+from bitcert.decoder.tensors import TensorCode
+from bitcert.decoder.transforms.base import Target
+from bitcert.decoder.transforms.filter_projection import FilterProjection
+from bitcert.decoder.transforms.hadamard import hadamard_coefficients
+from bitcert.decoder.transforms.signs import LEAST_SQUARES
 from bitcert.errors import DecodeError, InputError
-from bitcert.helper import Helper
-from bitcert.helper.composed import TensorCode
-from bitcert.helper.hadamard import padded_size
-from bitcert.helper.transforms.base import Target
-from bitcert.helper.transforms.filter_projection import FilterProjection
-from bitcert.helper.transforms.hadamard import hadamard_coefficients
-from bitcert.helper.transforms.signs import LEAST_SQUARES
 from bitcert.network import Network
 from bitcert.network.localise import localised
+from bitcert.run import Compressed, Run
+from bitcert.theory.formulas.projection_tail import check_accuracy, num_projections
+from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 _USUAL_RATIO = 0.125
 _TRANSFORM = FilterProjection()
@@ -153,7 +153,7 @@ class ConvolutionProject(LayerCodec):
             local = self._is_local(target)
             layers.append(self._filter_theory(target) if local else self.dense.layer_theory(target, index))
         return Theory(
-            source="Arora et al. 2018, section 5 and algorithm 4, as THEORY 3.2 constructs it",
+            source="Arora et al. 2018, section 5 and algorithm 4, as docs/theory.md 3.2 constructs it",
             statement=(
                 "each location's filter is unbiased with the variance of its own Matrix-Project of k tensors; errors "
                 "of two locations correlate about 1/(p + 1)"

@@ -2,10 +2,10 @@
 
 Alg. 1 of Shin 2021: entries whose score is at most ``tau`` become ``mean + std * G_ij``; the others are kept,
 quantised, as a sparse array. The score is ``w`` itself (Appendix E as printed: every negative weight is then replaced,
-however large), ``|w|`` (what a law of ``w >= w_m > 0`` means for signed weights, erratum 13) or ``|w - mean|`` (THEORY
-3.2). The threshold is given, or a quantile of the scores, or a number of standard deviations (Appendix E: 1), or comes
-from the relation of Prop. 1.1, which is a heuristic (erratum 12). Several draws of ``G`` may be tried; the choice is
-coded.
+however large), ``|w|`` (what a law of ``w >= w_m > 0`` means for signed weights, erratum 13) or ``|w - mean|``
+(docs/theory.md 3.2). The threshold is given, or a quantile of the scores, or a number of standard deviations (Appendix
+E: 1), or comes from the relation of Prop. 1.1, which is a heuristic (erratum 12). Several draws of ``G`` may be tried;
+the choice is coded.
 Not guaranteed: any error of the decoded network; certify counts it.
 """
 
@@ -20,19 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcert.codecs.base import Codec, Layer, LayerCodec, network_helper
-from bitcert.codecs.heavy_tail_theory import Reading, Sparsity, layer_sparsity, replacement_error
 from bitcert.codecs.quantiser import at_exponent, finer_exponent
-from bitcert.codecs.theory import Condition, LayerTheory, Theory
 from bitcert.coding import MAX_MAGNITUDE
-from bitcert.compress.run import Compressed, Run
+from bitcert.counting import DecisionRule, count_errors
 from bitcert.data import Sample
+from bitcert.decoder import Helper, decode_message
+from bitcert.decoder.tensors import TensorCode
+from bitcert.decoder.transforms.base import Coefficients, Values
+from bitcert.decoder.transforms.heavy_tail import MAX_DRAW
 from bitcert.errors import InputError, unknown_name
-from bitcert.evaluate import DecisionRule, count_errors
-from bitcert.helper import Helper, decode_message
-from bitcert.helper.composed import TensorCode
-from bitcert.helper.transforms.base import Coefficients, Values
-from bitcert.helper.transforms.heavy_tail import MAX_DRAW
 from bitcert.network import Network
+from bitcert.run import Compressed, Run
+from bitcert.theory.formulas.heavy_tail_theory import Reading, Sparsity, layer_sparsity, replacement_error
+from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 MOMENT_STEPS = 256
 """Steps in a standard deviation: two numbers a layer can afford to be fine."""

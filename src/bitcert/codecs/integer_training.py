@@ -1,6 +1,6 @@
 """Integers trained by gradient: latent reals, straight-through rounding, a price per bit, freezing of the steadiest.
 
-The gradient of the code length at the present integers comes from :mod:`bitcert.compress.quant_rate`. In the second
+The gradient of the code length at the present integers comes from :mod:`bitcert.codecs.rate`. In the second
 half the integers that waver least are fixed, more and more of them (incremental network quantisation, Zhou et al.
 2017), while the rest adapts. A heuristic: it proves nothing.
 """
@@ -12,9 +12,9 @@ import math
 import numpy as np
 import torch
 
+from bitcert.codecs.rate import RateSlopes, rate_slopes
 from bitcert.coding import MAX_MAGNITUDE
-from bitcert.compress.quant_rate import RateSlopes, rate_slopes
-from bitcert.helper.transforms.base import Integers
+from bitcert.decoder.transforms.base import Integers
 
 FREEZE_FROM, FREEZE_UNTIL = 0.5, 0.92
 PRICE_RAMP = 0.3

@@ -4,7 +4,7 @@ Frankle & Carbin 2019 (Guha 2023, section 6): train, remove the smallest fractio
 survivors back to their initial (or early, Frankle et al. 2020) values, train again. With ``start = trained`` nothing is
 put back: the given weights are pruned and fine-tuned, round by round. Pruned tensors are rounded in the last part of
 every round (straight through), so the ticket of each round is a message; all are counted and the best is kept, which
-costs nothing (THEORY section 2); where time is short, rounds between the first and the last go uncounted.
+costs nothing (docs/theory.md section 2); where time is short, rounds between the first and the last go uncounted.
 
 The message is the sparse integers themselves, on the base zero. Coding ``mask * (initial + difference)`` with initial
 values of the helper would not pay: the survivors' differences spread nearly as wide as the survivors themselves, which
@@ -24,16 +24,16 @@ import numpy as np
 
 from bitcert.codecs.base import Codec, Layer, Selection, network_helper, network_layers
 from bitcert.codecs.quantiser import Quantiser, Uniform
-from bitcert.codecs.theory import Condition, LayerTheory, Theory
 from bitcert.codecs.ticket import Plan, Scope, Ticket
 from bitcert.codecs.training import COUNTS_KEPT_FREE, Looks, Schedule, Search, State, Status, Trainer
-from bitcert.compress.run import Compressed, Run
 from bitcert.data import Sample
+from bitcert.decoder import Decoded, Helper, decode_message
+from bitcert.decoder.tensors import Base, ComposedMessage, base_values
+from bitcert.decoder.transforms.base import Values
 from bitcert.errors import InputError, unknown_name
-from bitcert.helper import Decoded, Helper, decode_message
-from bitcert.helper.composed import Base, ComposedMessage, base_values
-from bitcert.helper.transforms.base import Values
 from bitcert.network import Network
+from bitcert.run import Compressed, Run
+from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 WORTH_A_MESSAGE = 0.25
 """Fraction of a round's time that writing and counting its ticket may take."""

@@ -36,7 +36,16 @@ from bitcert.codecs.pruning_rows import (
     spectral_norm,
     structure_conditions,
 )
-from bitcert.codecs.pruning_theory import (
+from bitcert.codecs.quantiser import at_exponent, finer_exponent
+from bitcert.coding import MAX_MAGNITUDE
+from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.decoder.tensors import TensorCode
+from bitcert.decoder.transforms.base import Coefficients, Values
+from bitcert.errors import InputError
+from bitcert.network import Network
+from bitcert.run import Compressed, Run
+from bitcert.theory.formulas.pruning_theory import (
     check_strength,
     discretisation_step,
     fourth_moment,
@@ -44,16 +53,7 @@ from bitcert.codecs.pruning_theory import (
     second_moment,
     spectral_bound,
 )
-from bitcert.codecs.quantiser import at_exponent, finer_exponent
-from bitcert.codecs.theory import Condition, LayerTheory, Theory
-from bitcert.coding import MAX_MAGNITUDE
-from bitcert.compress.run import Compressed, Run
-from bitcert.data import Sample
-from bitcert.errors import InputError
-from bitcert.helper import Helper
-from bitcert.helper.composed import TensorCode
-from bitcert.helper.transforms.base import Coefficients, Values
-from bitcert.network import Network
+from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 
 class Scope(StrEnum):

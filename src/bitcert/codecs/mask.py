@@ -1,8 +1,8 @@
 """Masks over a random network: the strong form of a lottery ticket, the message being the mask.
 
 Every weight is ``scale * mask * sign`` with signs (or normal numbers) that the helper draws; only the mask, and one
-scale a tensor, is in the message (THEORY 3.2; Guha 2023, section 6; Zhou et al. 2019; Ramanujan et al. 2020). Each
-entry has a score ``v`` in [0, 1] and is kept where ``v > 1/2``; scores are trained straight-through under
+scale a tensor, is in the message (docs/theory.md 3.2; Guha 2023, section 6; Zhou et al. 2019; Ramanujan et al. 2020).
+Each entry has a score ``v`` in [0, 1] and is kept where ``v > 1/2``; scores are trained straight-through under
 
     cross-entropy + price * bits * ln 2 / m,
 
@@ -22,18 +22,18 @@ import torch
 
 from bitcert.codecs.base import Layer, Rest, Selection, code_rest, network_helper, network_layers
 from bitcert.codecs.integer_training import FREEZE_FROM, LatentIntegers
-from bitcert.codecs.theory import Condition, LayerTheory, Theory
 from bitcert.codecs.training import Looks, Schedule, Search, Status, Tensors, Trainer
 from bitcert.coding.steps import MAX_EXPONENT, STEPS_PER_OCTAVE
-from bitcert.compress.run import Compressed, Run
 from bitcert.data import Sample
+from bitcert.decoder import Decoded, Helper, decode_message
+from bitcert.decoder.tensors import Base, ComposedMessage, TensorCode, expand, targets
+from bitcert.decoder.transforms.base import Coefficients
+from bitcert.decoder.transforms.mask import UNITS, Distribution, random_integers
 from bitcert.errors import InputError
-from bitcert.helper import Decoded, Helper, decode_message
-from bitcert.helper.composed import Base, ComposedMessage, TensorCode, expand, targets
-from bitcert.helper.transforms.base import Coefficients
-from bitcert.helper.transforms.mask import UNITS, Distribution, random_integers
 from bitcert.network import Network
 from bitcert.random import torch_stream
+from bitcert.run import Compressed, Run
+from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 LOOKS = (0.9,)
 

@@ -5,8 +5,8 @@
 ``A`` may be the difference from the initial weights (``Selection.base``; the paper's improvement (i)). The ``k``
 coefficients are quantised and coded; the ``M_j`` are drawn by the decoder. ``Kind.HADAMARD`` draws the ``M_j`` from a
 randomised Hadamard transform: the same mean and variance, much faster. How many: ``k`` itself, ``epsilon`` and ``eta``
-(with the constant of :mod:`bitcert.codecs.projection_tail`), the network's :class:`Cushions`, or a ``ratio`` of the
-entries.
+(with the constant of :mod:`bitcert.theory.formulas.projection_tail`), the network's :class:`Cushions`, or a ``ratio``
+of the entries.
 
 Not promised: a usable network. The average's squared error is ``(N - 1)/k`` times ``||A||_F^2``, more than ``A``
 itself unless ``k`` exceeds the number of entries; least squares leaves ``1 - k/N``. No certificate rests on the
@@ -21,8 +21,18 @@ from enum import StrEnum
 from typing import ClassVar
 
 from bitcert.codecs.base import Layer, LayerCodec
-from bitcert.codecs.cushions import Cushions
-from bitcert.codecs.projection_tail import (
+from bitcert.codecs.quantiser import Quantiser, Uniform
+from bitcert.data import Sample
+from bitcert.decoder.hadamard import padded_size
+from bitcert.decoder.signs import inner_products
+from bitcert.decoder.tensors import TensorCode, targets
+from bitcert.decoder.transforms.base import Target, Transform
+from bitcert.decoder.transforms.hadamard import Hadamard, hadamard_coefficients
+from bitcert.decoder.transforms.signs import AVERAGE, LEAST_SQUARES, Signs
+from bitcert.errors import DecodeError, InputError
+from bitcert.network import Network
+from bitcert.theory.formulas.cushions import Cushions
+from bitcert.theory.formulas.projection_tail import (
     PRINTED_ARORA,
     PRINTED_ZHANG,
     check_accuracy,
@@ -30,17 +40,7 @@ from bitcert.codecs.projection_tail import (
     num_projections,
     printed_projections,
 )
-from bitcert.codecs.quantiser import Quantiser, Uniform
-from bitcert.codecs.theory import Condition, LayerTheory, Theory
-from bitcert.data import Sample
-from bitcert.errors import DecodeError, InputError
-from bitcert.helper.composed import TensorCode, targets
-from bitcert.helper.hadamard import padded_size
-from bitcert.helper.signs import inner_products
-from bitcert.helper.transforms.base import Target, Transform
-from bitcert.helper.transforms.hadamard import Hadamard, hadamard_coefficients
-from bitcert.helper.transforms.signs import AVERAGE, LEAST_SQUARES, Signs
-from bitcert.network import Network
+from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 _USUAL_RATIO = 0.25
 

@@ -2,8 +2,8 @@
 
 Transform, quantiser and entropy coder of a tensor are independent of every other tensor's, so a message may hold a
 truncated first layer, a pruned second one and an exact last one. A layer no rule names is left as the selection's
-``rest`` says. Base and seed are the selection's, not those of the parts. Source: THEORY 3.2. Not guaranteed: that
-layers which are good alone are good together; errors of layers add up (Arora et al. 2018, proof of Theorem 4.1).
+``rest`` says. Base and seed are the selection's, not those of the parts. Source: docs/theory.md 3.2. Not guaranteed:
+that layers which are good alone are good together; errors of layers add up (Arora et al. 2018, proof of Theorem 4.1).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import ClassVar, cast
 
 from bitcert.codecs.base import Codec, Layer, LayerCodec, code_rest
 from bitcert.codecs.quantise import Quantise
-from bitcert.codecs.theory import LayerTheory, Theory
-from bitcert.compress.run import Compressed, Run
 from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.decoder.tensors import TensorCode
 from bitcert.errors import InputError, unknown_name
-from bitcert.helper import Helper
-from bitcert.helper.composed import TensorCode
 from bitcert.network import Network
+from bitcert.run import Compressed, Run
+from bitcert.theory.prediction import LayerTheory, Theory
 
 EVERY = "*"
 

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcert.codecs.base import Layer, LayerCodec, network_layers
-from bitcert.codecs.pruning_theory import naive_bits, output_bound
-from bitcert.codecs.theory import Condition, LayerTheory
 from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.decoder.tensors import Base
+from bitcert.decoder.transforms.base import Coefficients
 from bitcert.errors import InputError
-from bitcert.helper import Helper
-from bitcert.helper.composed import Base
-from bitcert.helper.transforms.base import Coefficients
 from bitcert.network import Network
+from bitcert.theory.formulas.pruning_theory import naive_bits, output_bound
+from bitcert.theory.prediction import Condition, LayerTheory
 
 _TRANSPARENT = frozenset({"linear", "relu", "reshape", "max_pool1d", "max_pool2d", "abs", "tanh", "dropout"})
 """1-Lipschitz in the l2 norm with 0 -> 0 (max pooling without overlap), or linear layers themselves."""

@@ -1,10 +1,10 @@
 """Quantisation with entropy coding alone: uniform, searched and fine-tuned on the bound, or not at all.
 
 ``Quantise`` rounds every weight to a multiple of one step per tensor and lets the entropy coder find what that leaves;
-``TunedQuantise`` is the search of :mod:`bitcert.compress.quantise` (message family 3) as a codec; ``Exact`` writes
-float32 bit patterns, the length that all others are compared with. Source: THEORY 3.2, last item; none of the papers
-analyses it, and ``theory`` gives the error of rounding that uniform noise would make (Bennett 1948). Not guaranteed:
-what the rounded network computes.
+``TunedQuantise`` is the search of :mod:`bitcert.codecs.tuned` (message family 3) as a codec; ``Exact`` writes
+float32 bit patterns, the length that all others are compared with. Source: docs/theory.md 3.2, last item; none of the
+papers analyses it, and ``theory`` gives the error of rounding that uniform noise would make (Bennett 1948). Not
+guaranteed: what the rounded network computes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import numpy as np
 
 from bitcert.codecs.base import Codec, Layer, LayerCodec, Rest, Selection, network_helper
 from bitcert.codecs.quantiser import Uniform
-from bitcert.codecs.theory import Condition, LayerTheory, Theory
-from bitcert.compress.quantise import compress_network
-from bitcert.compress.run import Compressed, Run
+from bitcert.codecs.tuned import compress_network
 from bitcert.data import Sample
+from bitcert.decoder import Decoded, Helper, decode_message
+from bitcert.decoder.tensors import TensorCode, exact_code
 from bitcert.errors import InputError
-from bitcert.helper import Decoded, Helper, decode_message
-from bitcert.helper.composed import TensorCode, exact_code
 from bitcert.network import Network
+from bitcert.run import Compressed, Run
+from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 FLOAT_BITS = 32
 HIGH_RESOLUTION = 1.0
@@ -68,7 +68,7 @@ class Quantise(LayerCodec):
             details = {"step": coded.step, "nonzero": float(alive), "worst": error * math.sqrt(3)}
             layers.append(LayerTheory(layer.weight, weight.size, float(alive), error, details))
         return Theory(
-            source="Bennett 1948; not in the papers (THEORY 3.2)",
+            source="Bennett 1948; not in the papers (docs/theory.md 3.2)",
             statement="rounding to multiples of s adds noise of variance s^2/12 to every weight that is not 0",
             parameters=sum(layer.parameters for layer in layers),
             error=None,
@@ -106,7 +106,7 @@ class Exact(LayerCodec):
         del sample
         sizes = {spec.name: spec.num_entries for spec in network.architecture.parameters}
         return Theory(
-            source="THEORY 3.3, naive",
+            source="docs/theory.md 3.3, naive",
             statement=f"{FLOAT_BITS} bits for each parameter",
             parameters=float(sum(sizes.values())),
             error=0.0,
@@ -164,7 +164,7 @@ class TunedQuantise:
         """None: what training finds, no formula predicts."""
         del network, sample
         return Theory(
-            source="not in the papers (THEORY 3.2)",
+            source="not in the papers (docs/theory.md 3.2)",
             statement="steps and integers are searched on the bound itself",
             parameters=None,
             error=None,

@@ -15,12 +15,12 @@ import numpy as np
 
 from bitcert.coding import MAX_MAGNITUDE
 from bitcert.coding.steps import MAX_EXPONENT, STEPS_PER_OCTAVE, nearest_exponent, step_size
+from bitcert.decoder.transforms.base import Coefficients, Values
 from bitcert.errors import InputError
-from bitcert.helper.transforms.base import Coefficients, Values
 
 
 class Quantiser(Protocol):
-    """Anything that makes :class:`~bitcert.helper.transforms.base.Coefficients` of real numbers."""
+    """Anything that makes :class:`~bitcert.decoder.transforms.base.Coefficients` of real numbers."""
 
     def __call__(self, values: Values) -> Coefficients:
         """Coefficients of the same shape."""

@@ -27,18 +27,18 @@ import torch
 from bitcert.codecs.base import Selection, code_rest, network_helper, network_layers
 from bitcert.codecs.integer_training import FREEZE_FROM, LatentIntegers
 from bitcert.codecs.subspace_map import SubspaceMap
-from bitcert.codecs.theory import Condition, Theory
 from bitcert.codecs.training import Looks, Schedule, Search, Status, Tensors, Trainer
 from bitcert.coding.steps import MAX_EXPONENT, STEPS_PER_OCTAVE
-from bitcert.compress.run import Compressed, Run
 from bitcert.data import Sample
+from bitcert.decoder import Decoded, Helper, decode_message
+from bitcert.decoder.tensors import Base, ComposedMessage, SubspaceCode, TensorCode, base_values, expand, targets
+from bitcert.decoder.transforms.base import Coefficients, Draws, Target
+from bitcert.decoder.transforms.registry import MEMBER
+from bitcert.decoder.transforms.subspace import Allocation, Kind
 from bitcert.errors import DecodeError, InputError
-from bitcert.helper import Decoded, Helper, decode_message
-from bitcert.helper.composed import Base, ComposedMessage, SubspaceCode, TensorCode, base_values, expand, targets
-from bitcert.helper.transforms.base import Coefficients, Draws, Target
-from bitcert.helper.transforms.registry import MEMBER
-from bitcert.helper.transforms.subspace import Allocation, Kind
 from bitcert.network import Network
+from bitcert.run import Compressed, Run
+from bitcert.theory.prediction import Condition, Theory
 
 LOOKS = (0.9,)
 FIRST_SPREAD = 0.6
@@ -56,7 +56,7 @@ class RandomSubspace:
 
     Args:
         dimension: D, the number of coordinates.
-        kind: of P, see :mod:`bitcert.helper.transforms.subspace`.
+        kind: of P, see :mod:`bitcert.decoder.transforms.subspace`.
         allocation: one P for all tensors, or one for each.
         price: of a bit, in multiples of ``ln 2 / m`` nats of cross-entropy.
         rate: peak learning rate of the coordinates, in steps.

@@ -1,4 +1,4 @@
-"""The codecs by name, in the order of THEORY 3.2, and a codec made of option strings such as ``rank=10``.
+"""The codecs by name, in the order of docs/theory.md 3.2, and a codec made of option strings such as ``rank=10``.
 
 Options are the fields of the codec's dataclass. Those of its :class:`~bitcert.codecs.base.Selection` (``layers``,
 ``rest``, ``base``, ``seed``) and of its quantiser (``fraction``, ``dead_zone``) are given flat, by their own names;

@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from bitcert.codecs.base import Layer, LayerCodec, network_helper
 from bitcert.codecs.quantiser import at_exponent, finer_exponent
 from bitcert.coding import MAX_MAGNITUDE, step_size
-from bitcert.compress.run import Compressed, Run
 from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.decoder.network import network_inputs
+from bitcert.decoder.tensors import TensorCode
+from bitcert.decoder.transforms.base import Coefficients, Values
 from bitcert.errors import InputError
-from bitcert.helper import Helper
-from bitcert.helper.composed import TensorCode
-from bitcert.helper.quantised import network_inputs
-from bitcert.helper.transforms.base import Coefficients, Values
 from bitcert.network import Network
+from bitcert.run import Compressed, Run
 
 _BATCH = 1000
 

@@ -4,7 +4,7 @@
 ones a column and ``m = ceil(s sqrt(max(j_c d1, j_r d2)) ln p)`` rows, ``p = max(d1, d2)``, where a row of ``X`` has at
 most ``j_c`` and a column at most ``j_r`` non-zeros (Theorem 5.1; its constants are unknown, ``s = 1`` and ``delta =
 ceil(ln p)`` here). A side with ``m >= d`` is left as it is. The decoder finds ``X`` by l1 minimisation
-(:mod:`bitcert.helper.transforms.sketch`).
+(:mod:`bitcert.decoder.transforms.sketch`).
 
 The encoder decodes before it writes. A layer larger than 64 x 64, one whose sketch would not be smaller than the
 matrix, or one that is not recovered exactly and uniquely, is coded directly (``identity``), and
@@ -24,17 +24,17 @@ import numpy as np
 from bitcert.codecs.base import Layer, LayerCodec
 from bitcert.codecs.magnitude_pruning import keep_largest
 from bitcert.codecs.pruning_rows import bare_helper, compressed_layers
-from bitcert.codecs.theory import Condition, LayerTheory, Theory
 from bitcert.coding import BitWriter
 from bitcert.coding.coders import write_array
 from bitcert.data import Sample
+from bitcert.decoder.bipartite import paper_degree, paper_size
+from bitcert.decoder.tensors import TensorCode
+from bitcert.decoder.transforms.base import Coefficients, Integers
+from bitcert.decoder.transforms.sketch import MAX_SIDE, Ensembles, matrix_hash, recovers_uniquely
 from bitcert.errors import InputError
-from bitcert.helper.bipartite import paper_degree, paper_size
-from bitcert.helper.composed import TensorCode
-from bitcert.helper.transforms.base import Coefficients, Integers
-from bitcert.helper.transforms.sketch import MAX_SIDE, Ensembles, matrix_hash, recovers_uniquely
 from bitcert.network import Network
 from bitcert.random import stream
+from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 _COUNTED_SIZE = 1 << 20
 """Sketches of larger layers are sized, and their alphabet bounded, without being computed."""

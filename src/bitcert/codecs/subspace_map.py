@@ -1,6 +1,6 @@
 """The float32, differentiable twin of the subspace transform: ``P w`` of real ``w``, for training only.
 
-The same signs, columns and order as :mod:`bitcert.helper.transforms.subspace` draws; for integers below 2^24 in size
+The same signs, columns and order as :mod:`bitcert.decoder.transforms.subspace` draws; for integers below 2^24 in size
 and in sum the two are equal (tested). The decoder never uses this one.
 """
 
@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bitcert.decoder.transforms import subspace
+from bitcert.decoder.transforms.base import Draws, Settings
+from bitcert.decoder.transforms.subspace import Block, Kind
 from bitcert.errors import InputError
-from bitcert.helper.transforms import subspace
-from bitcert.helper.transforms.base import Draws, Settings
-from bitcert.helper.transforms.subspace import Block, Kind
 
 MAX_DENSE_ENTRIES = 1 << 28
 """A dense P is held whole in training (one GiB); the others are not."""
@@ -26,7 +26,7 @@ class SubspaceMap:
     """``w [D] -> P w [N]``, linear and differentiable.
 
     Args:
-        sizes, settings, draws: as for :func:`bitcert.helper.transforms.subspace.expand`.
+        sizes, settings, draws: as for :func:`bitcert.decoder.transforms.subspace.expand`.
         device: where to train.
 
     Raises:

@@ -21,8 +21,8 @@ from bitcert.codecs.base import Layer, Rest, code_rest
 from bitcert.codecs.quantiser import Quantiser, at_exponent
 from bitcert.coding import step_size
 from bitcert.coding.steps import MAX_EXPONENT
-from bitcert.helper.composed import TensorCode
-from bitcert.helper.transforms.base import Values
+from bitcert.decoder.tensors import TensorCode
+from bitcert.decoder.transforms.base import Values
 
 _UNSET = MAX_EXPONENT + 1
 

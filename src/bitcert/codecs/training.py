@@ -5,7 +5,8 @@ learns (coordinates of a subspace, scores of a mask, weights under a pruning mas
 order of a named stream, preprocessed as the decoder will, the learning rate of a :class:`Schedule`, progress,
 checkpoints without pickle that a killed run goes on from, and notices when training diverges. :class:`Search` keeps
 the best message among those considered: each is written, decoded and counted on the whole sample, and keeping the best
-is free, because all are words of one prefix code (THEORY section 2; one bit costs ``ln 2 / m`` nats of divergence).
+is free, because all are words of one prefix code (docs/theory.md section 2; one bit costs ``ln 2 / m`` nats of
+divergence).
 
 How to use it::
 
@@ -36,15 +37,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from bitcert.coding import Ledger
-from bitcert.compress.run import Candidate, Compressed, Run
+from bitcert.counting import DecisionRule, count_errors
 from bitcert.data import Sample
+from bitcert.decoder import Helper, decode_message
+from bitcert.decoder.network import network_inputs
+from bitcert.decoder.tensors import ComposedMessage, write
 from bitcert.errors import InputError
-from bitcert.evaluate import DecisionRule, count_errors
-from bitcert.helper import Helper, decode_message
-from bitcert.helper.composed import ComposedMessage, write
-from bitcert.helper.quantised import network_inputs
 from bitcert.network import Architecture
 from bitcert.random import stream
+from bitcert.run import Candidate, Compressed, Run
 
 Tensors = dict[str, torch.Tensor]
 COUNTS_KEPT_FREE = 1.3

@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 
 from bitcert.codecs.base import Layer, LayerCodec, network_layers
 from bitcert.codecs.quantiser import Uniform
-from bitcert.codecs.theory import Condition, LayerTheory, Theory
 from bitcert.coding import BitWriter
 from bitcert.coding.coders import write_array
 from bitcert.coding.layouts import UnitsInUse, tensor_code_bits
 from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.decoder.tensors import Base, TensorCode
+from bitcert.decoder.transforms.base import Coefficients, Values
 from bitcert.errors import InputError
-from bitcert.helper import Helper
-from bitcert.helper.composed import Base, TensorCode
-from bitcert.helper.transforms.base import Coefficients, Values
+from bitcert.linear.threads import one_blas_thread
 from bitcert.network import Network
-from bitcert.threads import one_blas_thread
+from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 Matrix = NDArray[np.float64]
 

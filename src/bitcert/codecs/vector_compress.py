@@ -25,13 +25,13 @@ import numpy as np
 
 from bitcert.codecs.base import Layer
 from bitcert.codecs.separators import SeparatorCodec, separator_vector, theory_helper
-from bitcert.codecs.theory import Condition, LayerTheory, Theory
 from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.decoder.tensors import TensorCode
+from bitcert.decoder.transforms.base import Values
 from bitcert.errors import InputError
-from bitcert.helper import Helper
-from bitcert.helper.composed import TensorCode
-from bitcert.helper.transforms.base import Values
 from bitcert.network import Network
+from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 
 @dataclass(frozen=True, kw_only=True)

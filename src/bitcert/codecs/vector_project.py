@@ -22,14 +22,14 @@ import numpy as np
 
 from bitcert.codecs.base import Layer
 from bitcert.codecs.separators import SeparatorCodec, separator_vector, theory_helper
-from bitcert.codecs.theory import Condition, LayerTheory, Theory
 from bitcert.data import Sample
+from bitcert.decoder.tensors import SPARE_COEFFICIENTS, TensorCode
+from bitcert.decoder.transforms.base import MAX_EXPANSION, Draws, Values
+from bitcert.decoder.transforms.normal import UNIT
+from bitcert.decoder.transforms.separator import NORMAL_COST, projections
 from bitcert.errors import InputError
-from bitcert.helper.composed import SPARE_COEFFICIENTS, TensorCode
-from bitcert.helper.normal import UNIT
-from bitcert.helper.transforms.base import MAX_EXPANSION, Draws, Values
-from bitcert.helper.transforms.separator import NORMAL_COST, projections
 from bitcert.network import Network
+from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 CONSTANT = 16.0
 """``k = CONSTANT ln(1/eta) / gamma^2``, as printed."""

@@ -26,8 +26,6 @@ _WORTH = 4
 class Codebook:
     """The coder of arrays with few distinct values; number 3 in :data:`bitcert.coding.coders.CODERS`."""
 
-    name = "codebook"
-
     def fits(self, integers: Integers) -> bool:
         """At most 256 levels, and more entries than they are worth."""
         if not integers.size or np.abs(integers).max() > MAX_MAGNITUDE:

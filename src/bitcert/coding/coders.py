@@ -19,13 +19,7 @@ from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder
 from bitcert.coding.bitstream import BitReader, BitWriter
 from bitcert.coding.codebook import Codebook
 from bitcert.coding.enumerative import Enumerative
-from bitcert.coding.layouts import (
-    UnitsInUse,
-    decode_layout,
-    encode_layout,
-    has_layout,
-    tensor_code_bits,
-)
+from bitcert.coding.layouts import UnitsInUse, decode_layout, encode_layout, has_layout, tensor_code_bits
 from bitcert.coding.tensors import Integers, decode_integers, encode_integers, max_flags
 from bitcert.errors import DecodeError
 
@@ -35,8 +29,6 @@ Shape = tuple[int, ...]
 
 class Coder(Protocol):
     """Writes and reads one integer array."""
-
-    name: str
 
     def fits(self, integers: Integers) -> bool:
         """Whether this coder can write the array (and is worth trying)."""
@@ -57,8 +49,6 @@ class Coder(Protocol):
 
 class Adaptive:
     """Flags under adaptive counts, entry by entry."""
-
-    name = "adaptive"
 
     def fits(self, integers: Integers) -> bool:
         """Always."""
@@ -81,8 +71,6 @@ class Adaptive:
 
 class Layouts:
     """Masks of rows, columns and filters in use, then what is inside."""
-
-    name = "layouts"
 
     def fits(self, integers: Integers) -> bool:
         """Only arrays of two or more axes have rows and columns, and only zeros make masks worth their bits."""

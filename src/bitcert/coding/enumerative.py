@@ -118,8 +118,6 @@ class _Decoding:
 class Enumerative:
     """Row counts and supports by enumeration, then the values of what is not zero."""
 
-    name = "enumerative"
-
     def fits(self, integers: Integers) -> bool:
         """Whether the array is within the limits and worth trying.
 

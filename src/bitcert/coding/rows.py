@@ -19,13 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder, adaptive_code_bits, blocks
-from bitcert.coding.tensors import (
-    Integers,
-    decode_nonzero,
-    encode_nonzero,
-    marginal_nonzero_bits,
-    nonzero_code_bits,
-)
+from bitcert.coding.tensors import Integers, decode_nonzero, encode_nonzero, marginal_nonzero_bits, nonzero_code_bits
 
 _PSEUDO_ROWS = 16
 _PRIOR_ROWS = 16

@@ -9,16 +9,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from bitcert.certification import describe_helper, describe_sample, versions
+from bitcert.canonical import encode
+from bitcert.certificates.certification import describe_helper, describe_sample, versions
 from bitcert.codecs.base import Codec
 from bitcert.codecs.registry import options_of
-from bitcert.codecs.theory import Theory
 from bitcert.comparison.records import Measured
-from bitcert.compress.run import Compressed
 from bitcert.data import Sample
-from bitcert.measure.codec import encode
-from bitcert.measure.measurement import network_hash
 from bitcert.network import Network
+from bitcert.run import Compressed
+from bitcert.stability.measurement import network_hash
+from bitcert.theory.prediction import Theory
 
 FORMAT = "bitcert-compression-1"
 

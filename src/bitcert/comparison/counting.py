@@ -1,6 +1,6 @@
 """Errors and output deviations of one message in a single pass over the data.
 
-Errors are counted as :func:`bitcert.evaluate.count_errors` counts them, batch by batch with the same rule, so that a
+Errors are counted as :func:`bitcert.counting.count_errors` counts them, batch by batch with the same rule, so that a
 certificate of the same message has the same count. The original's logits are computed once and kept where they fit.
 """
 
@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitcert.certify import occam_bound
 from bitcert.coding import MessageReader
 from bitcert.comparison.plan import MOST_LOGITS
 from bitcert.comparison.records import DeviationRow, HoldoutCount, Measured, Spread
+from bitcert.counting import Classifier, DecisionRule, ErrorCount, Progress, count_batch, count_errors
 from bitcert.data import Sample
+from bitcert.decoder import Helper, decode_message
+from bitcert.decoder.network import QuantisedNetwork, base_value
+from bitcert.decoder.tensors import FAMILY, read_codes
 from bitcert.deviation import DeviationDistribution, OutputDeviation, original_classifier, output_deviation
-from bitcert.evaluate import Classifier, DecisionRule, ErrorCount, Progress, count_batch, count_errors
-from bitcert.helper import Helper, decode_message
-from bitcert.helper.composed import FAMILY, read_codes
-from bitcert.helper.quantised import QuantisedNetwork, base_value
 from bitcert.network import Network
+from bitcert.proof import occam_bound
 
 UPPER = 0.99
 

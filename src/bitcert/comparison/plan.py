@@ -13,11 +13,11 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, cast
 
 from bitcert.codecs.base import Codec
+from bitcert.codecs.best import is_trained
 from bitcert.codecs.registry import CODECS, find_codec
-from bitcert.codecs.search import is_trained
 from bitcert.data import Sample
+from bitcert.decoder.helper import examples_at_a_time
 from bitcert.errors import InputError
-from bitcert.helper.problem import examples_at_a_time
 from bitcert.network import Network, estimate_plan
 
 LEAST_TRAINING = 60.0

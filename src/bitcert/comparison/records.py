@@ -1,7 +1,7 @@
 """What a comparison of codecs says, as frozen records that are written to JSON and read back.
 
 A row is one message: its length, what it gets wrong, the Occam bound (Arora et al. 2018, Thm 2.1, in the exact binomial
-form of THEORY section 2), how far its outputs are from the original's, and what the codec's paper predicts. All
+form of docs/theory.md section 2), how far its outputs are from the original's, and what the codec's paper predicts. All
 messages are words of one prefix code, so all bounds of a comparison hold at once with probability 1 - delta. The bounds
 are of the decoded networks; the original's own error is only bounded by what is held out.
 """
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from bitcert.canonical import FormatProblem, decode, encode_text, parse
 from bitcert.errors import DecodeError
-from bitcert.measure.codec import FormatProblem, decode, encode_text, parse
 
 FORMAT = "bitcert-comparison-1"
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class DeviationRow:
         entrywise, l2, relative: largest entry, Euclidean norm, and that norm over the output's.
         disagreements: examples that get another label.
         margin_loss: the original's share of margins of at most twice the largest entrywise deviation: by the margin
-            theorem (THEORY section 2) the message makes at most this share of errors, ties aside.
+            theorem (docs/theory.md section 2) the message makes at most this share of errors, ties aside.
         margin_loss_l2: the same from the l2 deviation, of at most ``sqrt(2)`` times its largest.
     """
 
@@ -106,7 +106,7 @@ class ConditionRow:
 
 @dataclass(frozen=True)
 class TheoryRow:
-    """A paper's prediction; fields as in :class:`bitcert.codecs.theory.Theory`, without its layers.
+    """A paper's prediction; fields as in :class:`bitcert.theory.prediction.Theory`, without its layers.
 
     ``problem`` says why there is none.
     """

@@ -2,8 +2,8 @@
 
 A codec that does not suit the network costs its row, not the comparison: the row then says why. Each message is decoded
 from its bytes and counted on the whole training sample. All bounds hold at once with probability ``1 - delta``, because
-all messages are words of one prefix code and the helper is the same (THEORY section 2); choosing among them is free.
-Not claimed: that a codec's author would not have found better settings.
+all messages are words of one prefix code and the helper is the same (docs/theory.md section 2); choosing among them is
+free. Not claimed: that a codec's author would not have found better settings.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import numpy as np
 import torch
 
 from bitcert import clock
-from bitcert.certification import check_holdout, versions
-from bitcert.certify import holdout_bound
+from bitcert.certificates.certification import check_holdout, versions
 from bitcert.codecs.base import Codec, network_helper
+from bitcert.codecs.best import is_trained
 from bitcert.codecs.registry import options_of
-from bitcert.codecs.search import is_trained
 from bitcert.comparison.conclusions import conclude
 from bitcert.comparison.counting import Counter, finite
 from bitcert.comparison.plan import CompareSettings, Entry, plan_comparison
 from bitcert.comparison.records import Comparison, ComparisonRow, ConditionRow, Measured, Original, TheoryRow
 from bitcert.comparison.store import RowStore
-from bitcert.compress.run import Checkpoint, Run
+from bitcert.counting import Progress
 from bitcert.data import Sample
+from bitcert.decoder import Helper
 from bitcert.errors import BitcertError, InputError
-from bitcert.evaluate import Progress
-from bitcert.helper import Helper
-from bitcert.measure.measurement import network_hash
 from bitcert.network import Network
+from bitcert.proof import holdout_bound
 from bitcert.random import stream
+from bitcert.run import Checkpoint, Run
+from bitcert.stability.measurement import network_hash
 
 MAX_TEXT = 1000
 MOST_NOTES = 20

@@ -10,10 +10,10 @@ import json
 import os
 from pathlib import Path
 
+from bitcert.canonical import encode, parse
 from bitcert.comparison.records import ComparisonRow, read_row
 from bitcert.errors import DecodeError
 from bitcert.locking import replacing
-from bitcert.measure.codec import encode, parse
 
 ROWS_FILE = "rows.jsonl"
 

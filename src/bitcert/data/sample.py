@@ -1,8 +1,9 @@
 """A sample: a finite set of examples, the role it plays in the proof, and a hash of its content.
 
-The guarantee of a certificate (THEORY section 2) is about examples drawn independently of everything the decoder
-knows beforehand, so which data were used for what is part of the statement. ``Sample`` carries that role, refuses
-data on which errors cannot be counted, and hashes its content so that a stranger can tell that it is the same data.
+The guarantee of a certificate (docs/theory.md section 2) is about examples drawn independently of everything the
+decoder knows beforehand, so which data were used for what is part of the statement. ``Sample`` carries that role,
+refuses data on which errors cannot be counted, and hashes its content so that a stranger can tell that it is the same
+data.
 
 Not guaranteed: that the examples are independent draws of one distribution. No program can see that; what
 :func:`check_apart` sees is one example posing under two roles.

@@ -1,9 +1,10 @@
 """The split of a sample into a prior part, which the helper may depend on, and the rest, on which errors are counted.
 
-``S = S_1 u S_2``, divided by a fraction and a seed that were declared before anything was looked at (THEORY section 2,
-data-dependent helper). Given ``S_1``, the rest is still an i.i.d. sample of size ``m - |S_1|``, so every bound holds
-with errors and size counted on the rest only. Which examples go where depends on the number of examples, the fraction
-and the seed alone: those with the smallest words of a Philox stream are the prior part, in the order of the data.
+``S = S_1 u S_2``, divided by a fraction and a seed that were declared before anything was looked at (docs/theory.md
+section 2, data-dependent helper). Given ``S_1``, the rest is still an i.i.d. sample of size ``m - |S_1|``, so every
+bound holds with errors and size counted on the rest only. Which examples go where depends on the number of examples,
+the fraction and the seed alone: those with the smallest words of a Philox stream are the prior part, in the order of
+the data.
 
 Not guaranteed: that fraction and seed were chosen before the data were seen. A seed chosen because its split gave a
 better number is a choice after the fact that no bits pay for; the certificate therefore names both.

@@ -7,7 +7,7 @@ and ``E (A_hat - A)_ab^2 = (||A||_F^2 - A_ab^2) / k`` for every entry, hence ``E
 The ``k`` numbers ``<A, M_j>`` are the compressed weight; the signs come from a named Philox stream. Sign ``n`` of
 ``M_j`` is bit ``n mod 64`` (least significant first) of word ``j * ceil(N / 64) + n // 64``, set meaning ``+1``, so
 the result does not depend on how the work is cut. It does NOT choose ``k`` or promise an error: with the constant
-Arora prints (``C = 1`` in ``k = C log(1/eta) / eps^2``) the claimed probability does not follow (THEORY 3.2).
+Arora prints (``C = 1`` in ``k = C log(1/eta) / eps^2``) the claimed probability does not follow (docs/theory.md 3.2).
 """
 
 from __future__ import annotations

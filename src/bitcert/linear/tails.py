@@ -2,8 +2,8 @@
 
 Model (Clauset, Shalizi & Newman 2009; Shin 2021, section 1): beyond ``xmin`` the values have density proportional to
 ``x^-alpha``. ``alpha`` is the maximum-likelihood estimate and ``xmin`` the observed value with the smallest
-Kolmogorov-Smirnov distance. Weights are signed and the law lives on positive numbers, so ``|w|`` is fitted (THEORY,
-erratum 13); for spectra, the eigenvalues of ``W W^T``.
+Kolmogorov-Smirnov distance. Weights are signed and the law lives on positive numbers, so ``|w|`` is fitted
+(docs/theory.md, erratum 13); for spectra, the eigenvalues of ``W W^T``.
 
 The fit and the likelihood ratios come from the PyPI package powerlaw 2.0 with ``alpha`` allowed above 1 without limit
 (its default stops at 3, which would cut off the exponents of trained weights). ``xmin`` is searched here by the

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from bitcert.errors import CaptureError
-from bitcert.named_code import advice
 from bitcert.network.architecture import Architecture
+from bitcert.network.named_code import advice
 from bitcert.network.user_code import one_line, users_network
 
 REPLAY_TOLERANCE = 1e-5

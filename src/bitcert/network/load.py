@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from bitcert.errors import InputError
-from bitcert.named_code import advice, import_named, working_folder_importable
+from bitcert.network.named_code import advice, import_named, working_folder_importable
 from bitcert.network.pt2 import load_exported_program
 from bitcert.network.user_code import one_line, users_network
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bitcert.errors import BitcertError, ModelError
-from bitcert.named_code import advice
 from bitcert.network.memory import is_out_of_memory
+from bitcert.network.named_code import advice
 
 __all__ = ["one_line", "users_network"]
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.style import context
 from matplotlib.text import Text
 
-from bitcert.report.words import clean
+from bitcert.report.text import clean
 
 __all__ = [
     "ACCENT",

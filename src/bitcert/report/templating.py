@@ -8,7 +8,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from bitcert.report import words
+from bitcert.report import text as words
 
 __all__ = ["Picture", "get_template"]
 

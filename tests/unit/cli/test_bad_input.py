@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from bitcert.cli import main
-from bitcert.compression import FAMILIES
+from bitcert.search.compression import FAMILIES
 
 GOOD = {"x": np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32), "y": np.arange(60) % 2}
 

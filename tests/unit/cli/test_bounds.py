@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bitcert.bounds.table import BoundTable
-from bitcert.output import BOUNDS_FILES, SERIES_FILES
+from bitcert.folder import BOUNDS_FILES, SERIES_FILES
+from bitcert.theory.table import BoundTable
 
 from ..report.bounds_fakes import make_usual
 
@@ -50,7 +50,7 @@ def network(here, toy_data):
 @pytest.fixture
 def unpictured(monkeypatch):
     """No pictures, where a test is not about them."""
-    monkeypatch.setattr("bitcert.report.bounds_page._drawings", lambda table, certified=None: [])
+    monkeypatch.setattr("bitcert.report.bounds.page._drawings", lambda table, certified=None: [])
 
 
 @pytest.fixture
@@ -134,8 +134,8 @@ def test_options_reach_the_verb(bitcert, network, faked):
 
 
 def test_a_profile_is_read(bitcert, network, faked, monkeypatch):
-    monkeypatch.setattr("bitcert.report.stability_page._drawings", lambda profile: ())
-    monkeypatch.setattr("bitcert.report.stability_page._overviews", lambda profile: ())
+    monkeypatch.setattr("bitcert.report.stability.page._drawings", lambda profile: ())
+    monkeypatch.setattr("bitcert.report.stability.page._overviews", lambda profile: ())
     assert bitcert("measure", "nets:mlp", "--data", "toy.npz", "--quantities", "layer_cushion").code == 0
     outcome = bitcert("bounds", "nets:mlp", "--data", "toy.npz", "--profile", "measured/profile.json")
     assert outcome.code == 0, outcome.err

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from bitcert import Run
 from bitcert.cli.live import LiveBoard, live_board, stopped_by_interrupt
-from bitcert.effort import Board, Row
+from bitcert.search import Board, Row
 
 MODULE = """
 from torch import nn
@@ -185,7 +185,7 @@ def test_an_interrupted_search_writes_a_valid_certificate(bitcert, here, toy_dat
 
 
 BOARD = Board(
-    (Row("bank head", "running", 3.0, 1234, 56, 0.1234), Row("compact net", "waiting"), Row("mask", "too little time")),
+    (Row("bank head", "running", 3.0, 1234, 56, 0.1234), Row("linear head", "waiting"), Row("mask", "too little time")),
     12.0,
     120.0,
 )
@@ -197,7 +197,7 @@ def test_without_a_terminal_the_best_so_far_is_told_in_lines(capsys):
         shown.watch(BOARD)
         shown.progress("bank head", 0.5)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "Trying: bank head, compact net."
+    assert lines[0] == "Trying: bank head, linear head."
     told = "12 s best so far: bank head, 1,234 bits, 56 errors, bound 12.34 %"
     assert " ".join(lines[1].split()) == told
     assert len(lines) == 2, "nothing is told twice"

@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 
 from bitcert.codecs.quantise import Quantise
 from bitcert.comparison import Comparison
-from bitcert.helper import Helper, decode_message
-from bitcert.helper.weights import HelperWeights
+from bitcert.decoder import Helper, decode_message
+from bitcert.decoder.weights import HelperWeights
+from bitcert.folder import COMPARE_FILES, COMPRESS_FILES
 from bitcert.network import Architecture
-from bitcert.output import COMPARE_FILES, COMPRESS_FILES
 
 MODULE = """
 import torch
@@ -47,7 +47,7 @@ def network(here, toy_data):
 @pytest.fixture
 def unpictured(monkeypatch):
     """No picture, where a test is not about it."""
-    monkeypatch.setattr("bitcert.report.comparison_page._drawn", lambda comparison: None)
+    monkeypatch.setattr("bitcert.report.comparison.page._drawn", lambda comparison: None)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bitcert.measure import StabilityProfile
-from bitcert.output import MEASURE_FILES
+from bitcert.folder import MEASURE_FILES
+from bitcert.stability import StabilityProfile
 
 MODULE = """
 import torch
@@ -44,8 +44,8 @@ def network(here, toy_data):
 @pytest.fixture
 def unpictured(monkeypatch):
     """No pictures, where a test is not about them."""
-    monkeypatch.setattr("bitcert.report.stability_page._drawings", lambda profile: ())
-    monkeypatch.setattr("bitcert.report.stability_page._overviews", lambda profile: ())
+    monkeypatch.setattr("bitcert.report.stability.page._drawings", lambda profile: ())
+    monkeypatch.setattr("bitcert.report.stability.page._overviews", lambda profile: ())
 
 
 def profile_in(folder) -> StabilityProfile:
@@ -54,7 +54,7 @@ def profile_in(folder) -> StabilityProfile:
 
 def test_a_measurement_writes_profile_figures_and_page(bitcert, network, monkeypatch):
     # the pictures of the page are those of the files and have tests of their own
-    monkeypatch.setattr("bitcert.report.stability_page._drawings", lambda profile: ())
+    monkeypatch.setattr("bitcert.report.stability.page._drawings", lambda profile: ())
     arguments = ("measure", "nets:mlp", "--data", "toy.npz", "--samples", "50", "--projections", "20", "--keep")
     outcome = bitcert(*arguments, "--random-init")
     assert outcome.code == 0, outcome.err
@@ -229,7 +229,7 @@ def test_a_profile_that_is_not_there(refused):
 
 
 def test_an_interrupted_run_goes_on_from_its_shards(bitcert, network, unpictured, monkeypatch):
-    from bitcert.measure import measurement
+    from bitcert.stability import measurement
 
     arguments = ("measure", "nets:mlp", "--data", "toy.npz", "--quantities", "margin", "--batch-size", "100", "--json")
     whole = bitcert(*arguments, "--out", "whole").out

@@ -15,7 +15,7 @@ KILLED = """
 import itertools, os, signal, sys
 from bitcert import clock
 from bitcert.cli import main
-from bitcert.compress import Checkpoint
+from bitcert.search import Checkpoint
 
 looks, below, save = itertools.count(), float(sys.argv.pop(1)), Checkpoint.save
 

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from bitcert import Compressed, Helper, Role, certify, load_sample
+from bitcert.certificates.original import unlabelled_sample
 from bitcert.cli.common import load_original, load_unlabelled_for
+from bitcert.decoder import Preprocessing, linear_head
 from bitcert.errors import SampleReuseError
-from bitcert.helper import Preprocessing, linear_head
-from bitcert.original import unlabelled_sample
 
 MODULE = """
 from torch import nn

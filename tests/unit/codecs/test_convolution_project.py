@@ -9,11 +9,11 @@ from torch import nn
 from bitcert import capture
 from bitcert.codecs.base import Selection
 from bitcert.codecs.convolution_project import ConvolutionProject, location_error
-from bitcert.codecs.projection_tail import num_projections
 from bitcert.codecs.quantiser import Uniform
+from bitcert.decoder import Helper, HelperWeights, decode_message
+from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
-from bitcert.helper import Helper, HelperWeights, decode_message
-from bitcert.helper.composed import Base
+from bitcert.theory.formulas.projection_tail import num_projections
 
 
 def make():

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from bitcert import Role, Sample, capture
-from bitcert.codecs.cushions import Cushions
 from bitcert.codecs.matrix_project import MatrixProject
 from bitcert.errors import InputError
-from bitcert.measure import MeasureSettings, Reduced, measure
+from bitcert.stability import MeasureSettings, Reduced, measure
+from bitcert.theory.formulas.cushions import Cushions
 
 GOOD = {
     "layer": (0.5, 0.25),

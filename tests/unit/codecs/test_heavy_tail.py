@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,22 +14,12 @@ from torch import nn
 from bitcert import Helper, Role, Run, Sample, capture, certify, decode_message
 from bitcert.codecs.base import Codec, Rest, Selection, network_layers
 from bitcert.codecs.heavy_tail import Compare, HeavyTail, Variance, estimate_accuracy
-from bitcert.codecs.heavy_tail_theory import Reading
 from bitcert.codecs.quantiser import FINE, Uniform
 from bitcert.coding import MessageReader
+from bitcert.decoder.tensors import Base, read_codes
 from bitcert.errors import InputError
-from bitcert.helper.composed import Base, read_codes
-
-
-def load(name: str):
-    path = Path(__file__).parents[2] / "reference" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-naive = load("heavy_tail_naive")
+from bitcert.theory.formulas.heavy_tail_theory import Reading
+from tests.reference import heavy_tail_naive as naive
 
 
 def build(change=lambda net: None):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import powerlaw
@@ -16,24 +14,14 @@ from torch import nn
 from bitcert import capture
 from bitcert.codecs.base import Selection
 from bitcert.codecs.heavy_tail import HeavyTail
-from bitcert.codecs.heavy_tail_theory import (
+from bitcert.theory.formulas.heavy_tail_theory import (
     Reading,
     layer_sparsity,
     replacement_error,
     sparsity_bound,
     sparsity_log_probability,
 )
-
-
-def load(name: str):
-    path = Path(__file__).parents[2] / "reference" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-naive = load("heavy_tail_naive")
+from tests.reference import heavy_tail_naive as naive
 
 
 def power_law(alpha: float, size: int, seed: int = 0) -> np.ndarray:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bitcert.certification import certify
+from bitcert.certificates.certification import certify
 from bitcert.codecs import codec_from
-from bitcert.compress.run import Run
 from bitcert.data import Role, Sample, load_sample
-from bitcert.helper import Helper, HelperWeights, Preprocessing
+from bitcert.decoder import Helper, HelperWeights, Preprocessing
 from bitcert.network import Network, capture
+from bitcert.run import Run
 
 FORMS = {
     "low rank": ("svd", {"rank": "1"}),

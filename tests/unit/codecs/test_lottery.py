@@ -21,9 +21,9 @@ from bitcert.codecs.lottery import LotteryTicket, Scope, Start
 from bitcert.codecs.quantiser import Uniform
 from bitcert.codecs.ticket import Plan, Ticket
 from bitcert.codecs.training import Trainer
-from bitcert.compress.run import Checkpoint
+from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
-from bitcert.helper.composed import Base
+from bitcert.run import Checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -26,14 +26,14 @@ from bitcert.codecs.magnitude_pruning import (
     keep_largest,
     prune_at_random,
 )
-from bitcert.codecs.pruning_theory import keep_probability, second_moment
 from bitcert.codecs.quantiser import Uniform
 from bitcert.codecs.registry import CODECS, codec_from
 from bitcert.coding import MessageReader
+from bitcert.decoder.tensors import Base, read_codes
+from bitcert.decoder.transforms.base import Draws, Target
 from bitcert.errors import InputError
-from bitcert.helper.composed import Base, read_codes
-from bitcert.helper.transforms.base import Draws, Target
 from bitcert.network import Network
+from bitcert.theory.formulas.pruning_theory import keep_probability, second_moment
 
 
 @functools.cache

@@ -7,14 +7,14 @@ from torch import nn
 
 from bitcert import capture
 from bitcert.codecs.base import Layer, Rest, Selection
-from bitcert.codecs.cushions import Cushions
 from bitcert.codecs.matrix_project import Decoder, Kind, MatrixProject
-from bitcert.codecs.projection_tail import num_projections
 from bitcert.codecs.quantiser import Uniform
+from bitcert.decoder import Helper, HelperWeights, decode_message
+from bitcert.decoder.tensors import Base
+from bitcert.decoder.transforms import NUMBERS, TRANSFORMS, Target
 from bitcert.errors import InputError
-from bitcert.helper import Helper, HelperWeights, decode_message
-from bitcert.helper.composed import Base
-from bitcert.helper.transforms import NUMBERS, TRANSFORMS, Target
+from bitcert.theory.formulas.cushions import Cushions
+from bitcert.theory.formulas.projection_tail import num_projections
 
 FINE = Uniform(2.0**-6)
 CUSHIONS = Cushions((0.5, 0.4), (0.3, 0.2), 2.0, 0.1, 12, 100)

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from bitcert.codecs.projection_tail import (
+from bitcert.errors import InputError
+from bitcert.theory.formulas.projection_tail import (
     check_accuracy,
     error_at,
     num_projections,
@@ -14,7 +15,6 @@ from bitcert.codecs.projection_tail import (
     tail_constant,
     tail_exponent,
 )
-from bitcert.errors import InputError
 
 EPSILON, ETA = 0.5, 0.05
 TRIALS = 4000

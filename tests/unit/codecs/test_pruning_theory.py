@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from scipy.special import betainc
 
-from bitcert.codecs.pruning_theory import (
+from bitcert.errors import InputError
+from bitcert.random import stream
+from bitcert.theory.formulas.pruning_theory import (
     at_least,
     check_strength,
     discretisation_step,
@@ -25,8 +27,6 @@ from bitcert.codecs.pruning_theory import (
     spectral_bound,
     union_deviation,
 )
-from bitcert.errors import InputError
-from bitcert.random import stream
 
 PSI = 0.3
 

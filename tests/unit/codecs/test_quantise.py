@@ -10,8 +10,8 @@ from bitcert.codecs.per_layer import PerLayer, Rule
 from bitcert.codecs.quantise import Exact, Quantise, TunedQuantise
 from bitcert.codecs.quantiser import Uniform
 from bitcert.codecs.registry import codec_from, options_of
+from bitcert.decoder import Helper, decode_message
 from bitcert.errors import InputError
-from bitcert.helper import Helper, decode_message
 
 
 @pytest.fixture(scope="module")

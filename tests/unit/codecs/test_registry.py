@@ -10,8 +10,8 @@ from bitcert.codecs.base import Codec, Rest, Selection
 from bitcert.codecs.quantise import Exact, Quantise, TunedQuantise
 from bitcert.codecs.quantiser import Uniform
 from bitcert.codecs.registry import CODECS, codec_from, codec_options, options_of
+from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
-from bitcert.helper.composed import Base
 
 
 @dataclass(frozen=True, kw_only=True)

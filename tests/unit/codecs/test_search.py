@@ -9,9 +9,9 @@ from torch import nn
 
 from bitcert import Helper, Role, Run, Sample, capture, certify
 from bitcert.codecs.base import Selection
+from bitcert.codecs.best import encode_best
 from bitcert.codecs.quantise import Quantise
 from bitcert.codecs.quantiser import Uniform
-from bitcert.codecs.search import encode_best
 from bitcert.errors import InputError
 
 

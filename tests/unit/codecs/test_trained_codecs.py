@@ -18,12 +18,12 @@ from bitcert.codecs.integer_training import LatentIntegers
 from bitcert.codecs.mask import RandomNetworkMask, log2_binomial
 from bitcert.codecs.random_subspace import RandomSubspace
 from bitcert.codecs.training import Looks, Outcome, Schedule, Search, Status, Trainer
-from bitcert.compress.run import Checkpoint
+from bitcert.decoder import HelperWeights
+from bitcert.decoder.tensors import Base
+from bitcert.decoder.transforms.mask import Distribution
+from bitcert.decoder.transforms.subspace import Allocation, Kind
 from bitcert.errors import DecodeError, InputError
-from bitcert.helper import HelperWeights
-from bitcert.helper.composed import Base
-from bitcert.helper.transforms.mask import Distribution
-from bitcert.helper.transforms.subspace import Allocation, Kind
+from bitcert.run import Checkpoint
 
 SUBSPACE = RandomSubspace(dimension=30, num_steps=60, batch_size=32)
 MASK = RandomNetworkMask(num_steps=60, batch_size=32, density=0.3, price=0.3, rate=0.03)

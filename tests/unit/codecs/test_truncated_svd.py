@@ -19,8 +19,8 @@ from bitcert.codecs.per_layer import PerLayer, Rule
 from bitcert.codecs.quantiser import Uniform
 from bitcert.codecs.truncated_svd import TruncatedSVD, truncate
 from bitcert.coding import MessageReader
+from bitcert.decoder.tensors import Base, read_codes
 from bitcert.errors import InputError
-from bitcert.helper.composed import Base, read_codes
 from bitcert.network import Network
 
 

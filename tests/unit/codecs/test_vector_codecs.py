@@ -24,11 +24,11 @@ from bitcert.codecs.vector_compress import (
     upper_bound_nonzeros,
 )
 from bitcert.codecs.vector_project import VectorProject, num_projections, project, upper_bound_failure
+from bitcert.decoder.tensors import Base
+from bitcert.decoder.transforms import NUMBERS, TRANSFORMS
+from bitcert.decoder.transforms.base import Draws, Target
+from bitcert.decoder.transforms.normal import variance
 from bitcert.errors import InputError
-from bitcert.helper.composed import Base
-from bitcert.helper.normal import variance
-from bitcert.helper.transforms import NUMBERS, TRANSFORMS
-from bitcert.helper.transforms.base import Draws, Target
 from bitcert.network import Network
 
 CODECS = (VectorCompress, VectorProject)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitcert.coding import BitReader, BitWriter
-from bitcert.coding.adaptive import Reader, Writer
+from bitcert.coding.adaptive import Coder, Reader, Writer
 from bitcert.errors import DecodeError
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -111,3 +111,60 @@ def test_bits_that_no_writer_writes_are_refused():
         except (DecodeError, ValueError, OverflowError):
             continue
         assert values != (5, 0.25)
+
+
+def test_the_bits_are_frozen():
+    """One of everything, each kind of repetition among it: other bits make descriptions of another length."""
+    writer = Writer()
+    for value in (True, False, False, True, True, False):
+        writer.flag("a", value)
+    for value in (0, 1, 2, 3, 4, 7, 14, 15, 16, 100, 2**40, 7, 7, 7):
+        writer.integer("n", value)
+    for value in (0, 1, -1, 5, -6, 0):
+        writer.signed("s", value)
+    for value in (1.0, 1.0, -0.0, 0.0, -2.5e-7, 255.0, 255.0, 1e22, 0.1307, 0.1307):
+        writer.number("x", value)
+    for size, value in ((1, 0), (2, 1), (5, 4), (5, 0), (256, 200), (256, 200)):
+        writer.symbol(("k", size), size, value)
+    for value in (b"hello hello", b"", b"\xff\xfe"):
+        writer.octets("o", value)
+    bits = writer.bits()
+    assert len(bits) == 408
+    assert np.packbits(bits).tobytes().hex() == (
+        "8d80a9ba62ced728a6601b93fac5c7ee000001e134bea62d4b2f93883b38fb2b436110b43aa9ded984b4b83ce81b866ddbc777"
+    )
+
+
+class Listed(Reader):
+    """A reader of given flags, which keeps what each was expected to be."""
+
+    def __init__(self, flags):
+        Coder.__init__(self)
+        self.flags, self.chances = iter(flags), []
+
+    def _code(self, value, probability):
+        self.chances.append(probability)
+        return next(self.flags)
+
+
+def test_a_flag_has_the_chance_of_krichevsky_and_trofimov():
+    reader = Listed([True, True, False, True])
+    for _ in range(4):
+        reader.flag("a")
+    assert reader.chances == [1 / 2, 3 / 4, 5 / 6, 5 / 8]
+
+
+def test_an_integer_of_too_many_digits_is_refused():
+    assert Listed([True] * 60 + [False] + [True] * 60).integer("n") == 2**61 - 2
+    with pytest.raises(DecodeError, match="an integer of at most 61 binary digits"):
+        Listed([True] * 61).integer("n")
+
+
+def test_digits_of_long_integers_are_raw():
+    reader = Listed([True] * 4 + [False] + [True] * 4)
+    assert reader.integer("n") == 30
+    assert reader.chances == [1 / 2] * 9
+    assert Listed([True] * 3 + [False] + [True] * 3).integer("n") == 14
+    twice = Listed(2 * ([True] * 4 + [False] + [True] * 4))
+    assert [twice.integer("n") for _ in range(2)] == [30, 30]
+    assert twice.chances[9:] == [3 / 4] * 4 + [1 / 4] + [1 / 2] * 4

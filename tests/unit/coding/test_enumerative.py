@@ -368,3 +368,7 @@ def test_less_than_one_entry_a_line_can_be_uneven_too():
     integers = np.zeros((200, 100), dtype=np.int64)
     integers[::40, :8:2] = integers[20::40, 1:8:2] = 1
     assert CODER.fits(integers)
+
+
+def test_what_is_too_large_for_this_coder_is_a_part_of_the_format() -> None:
+    assert (module.MAX_LINES, module.MAX_CELLS) == (1 << 15, 1 << 22)

@@ -153,6 +153,7 @@ def naive_bits(values: np.ndarray, layout: int, contexts: np.ndarray) -> float:
         (pruned((12, 10, 3, 3), 0.4, 0.5, 0.4), FILTERS),
         (pruned((1, 20), 1.0, 1.0, 1.0), PLAIN),
         (SPARSE, COLUMNS),
+        (pruned((10, 8, 2), 1.0, 1.0, 0.5), FILTERS),
     ],
 )
 @pytest.mark.parametrize("before", [(), (10, 3)])

@@ -134,6 +134,10 @@ def test_longer_tensors_of_one_kind_take_longer_messages() -> None:
     assert all(shorter < longer for shorter, longer in pairwise(lengths))
 
 
+def test_the_longest_message_is_a_part_of_the_format() -> None:
+    assert MAX_MESSAGE_BYTES == 33_554_432
+
+
 WITHOUT_TORCH = """
 import importlib.util, sys, types
 package = types.ModuleType("bitcert")  # the package's own front page imports every verb

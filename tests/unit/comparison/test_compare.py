@@ -10,20 +10,20 @@ import pytest
 import torch
 
 from bitcert import Role, Run, Sample, capture, certify, count_errors
-from bitcert.certify import holdout_bound
 from bitcert.codecs import LayerCodec, registry
+from bitcert.codecs.best import is_trained
 from bitcert.codecs.quantise import Exact, Quantise, TunedQuantise
 from bitcert.codecs.quantiser import Uniform
-from bitcert.codecs.search import is_trained
-from bitcert.codecs.theory import Theory
 from bitcert.comparison import CompareSettings, Comparison, compare, plan_comparison
 from bitcert.comparison import counting as counting_module
 from bitcert.comparison.counting import Counter, numbers_in
 from bitcert.comparison.store import ROWS_FILE, RowStore
+from bitcert.counting import DecisionRule
+from bitcert.decoder import Helper, decode_message
 from bitcert.deviation import original_classifier, output_deviation
 from bitcert.errors import DecodeError, InputError, SampleReuseError
-from bitcert.evaluate import DecisionRule
-from bitcert.helper import Helper, decode_message
+from bitcert.proof import holdout_bound
+from bitcert.theory.prediction import Theory
 
 from .makers import make_refused, make_row, make_usual
 

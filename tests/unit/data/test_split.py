@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from bitcert.data import PriorSplit, Role, Sample, load_sample, split_prior
 from bitcert.data.split import PRIOR_KEYS, prior_mask
+from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
-from bitcert.helper import Preprocessing
 
 
 def sample(n=40, labels=None):

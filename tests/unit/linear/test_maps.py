@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,17 +10,7 @@ import torch
 from bitcert.errors import InputError
 from bitcert.linear import LayerMap
 from bitcert.network import Node
-
-
-def load(name: str):
-    path = Path(__file__).parents[2] / "reference" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-naive = load("linear_naive")
+from tests.reference import linear_naive as naive
 
 
 def conv(weight, shape, stride=1, padding=0, dilation=1, groups=1) -> LayerMap:

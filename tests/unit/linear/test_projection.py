@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,17 +9,7 @@ import torch
 from bitcert.errors import InputError
 from bitcert.linear import error_variance, matrix_project, projection
 from bitcert.random import stream
-
-
-def load(name: str):
-    path = Path(__file__).parents[2] / "reference" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-naive = load("linear_naive")
+from tests.reference import linear_naive as naive
 
 
 def random(*shape, seed=0):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,17 +12,7 @@ import torch
 
 from bitcert.linear import LayerSpectrum, eigenvalue_tail, fit_tail, weight_tail
 from bitcert.linear.tails import MAX_POINTS, _find_xmin
-
-
-def load(name: str):
-    path = Path(__file__).parents[2] / "reference" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-naive = load("linear_naive")
+from tests.reference import linear_naive as naive
 
 
 def samples(name: str, count: int) -> np.ndarray:
@@ -80,7 +68,7 @@ def test_a_lognormal_is_told_from_a_power_law():
 
 
 def test_signed_weights_are_fitted_by_their_size():
-    """THEORY, erratum 13: the power law lives on positive values, so both signs count."""
+    """docs/theory.md, erratum 13: the power law lives on positive values, so both signs count."""
     values = np.random.default_rng(3).pareto(2.0, size=1500) + 1
     signs = np.random.default_rng(4).choice([-1.0, 1.0], size=1500)
     weight = torch.from_numpy(signs * values).reshape(30, 50)

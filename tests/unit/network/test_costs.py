@@ -10,12 +10,12 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from bitcert.data import Role, Sample
-from bitcert.helper import Helper
-from bitcert.helper.problem import MAX_BATCH_ELEMENTS, MAX_BATCH_PEAK
-from bitcert.measure import plan_measure
+from bitcert.decoder import Helper
+from bitcert.decoder.helper import MAX_BATCH_ELEMENTS, MAX_BATCH_PEAK
 from bitcert.network import Architecture, capture, estimate_plan
 from bitcert.network.operations import OPERATIONS
 from bitcert.network.plan import SLOWER, operations_per_sample
+from bitcert.stability import plan_measure
 
 CONVOLUTION = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
 POOL = {"kernel_size": (2, 2), "stride": (2, 2), "padding": (0, 0), "ceil_mode": False}

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from bitcert import Compressed, Helper, Preprocessing, Role, Sample, Status, certify, verify
-from bitcert.compress.quantise import compress_values
-from bitcert.compress.run import Run
+from bitcert.codecs.tuned import compress_values
+from bitcert.decoder.description import helper_ledger
 from bitcert.errors import CaptureError
-from bitcert.helper.description import helper_ledger
 from bitcert.network import capture_opaque
 from bitcert.network.sources import module_sources
+from bitcert.run import Run
 
 FILES = {
     "own_net.py": """

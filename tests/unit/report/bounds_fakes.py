@@ -6,9 +6,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from bitcert.bounds.registry import bound
-from bitcert.bounds.table import BoundRow, BoundTable
-from bitcert.bounds.value import BoundValue, Condition, Kind, LayerValue, Unit, needs, outside
+from bitcert.theory.registry import bound
+from bitcert.theory.table import BoundRow, BoundTable
+from bitcert.theory.value import BoundValue, Condition, Kind, LayerValue, Unit, needs, outside
 
 SAMPLES = 10_000
 LN10 = math.log(10)

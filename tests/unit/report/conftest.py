@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from bitcert.certify import holdout_bound, occam_bound
-from bitcert.certify.certificate import Certificate
-from bitcert.compress.run import Candidate
+from bitcert.certificates.certificate import Certificate
+from bitcert.proof import holdout_bound, occam_bound
+from bitcert.run import Candidate
 
 MakeCertificate = Callable[..., Certificate]
 

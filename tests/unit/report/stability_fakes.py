@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from bitcert.measure.profile import Hypothesis, LayerRow, LayerSpectrum, Reduced, StabilityProfile, TailSummary
-from bitcert.measure.reduction import AttenuationCurve, Distribution, SmoothnessSummary, reduce_values
-from bitcert.measure.settings import MeasureSettings
+from bitcert.stability.profile import Hypothesis, LayerRow, LayerSpectrum, Reduced, StabilityProfile, TailSummary
+from bitcert.stability.reduction import AttenuationCurve, Distribution, SmoothnessSummary, reduce_values
+from bitcert.stability.settings import MeasureSettings
 
 HYPOTHESES = (
     Hypothesis("bias_free", False, "3 layers have a bias."),

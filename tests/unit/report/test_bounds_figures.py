@@ -7,9 +7,8 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
-from bitcert.bounds.value import Kind, LayerValue, Unit
 from bitcert.errors import InputError
-from bitcert.report.bounds_figures import (
+from bitcert.report.bounds.figures import (
     MOST_BARS,
     MOST_LAYERS,
     drawn_rows,
@@ -17,8 +16,9 @@ from bitcert.report.bounds_figures import (
     plot_effective_parameters,
     power_tick,
 )
-from bitcert.report.bounds_series import differences, plot_series, rescaled, series_json, series_rows, sort_series
+from bitcert.report.bounds.series import differences, plot_series, rescaled, series_json, series_rows, sort_series
 from bitcert.report.drawing import draw, for_file
+from bitcert.theory.value import Kind, LayerValue, Unit
 
 from .bounds_fakes import LN10, SAMPLES, make_absent, make_layers, make_row, make_table, make_usual
 

@@ -9,14 +9,14 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from bitcert.bounds.registry import all_bounds
-from bitcert.bounds.table import BoundTable
-from bitcert.bounds.value import Condition, LayerValue
-from bitcert.output import BOUNDS_FILES, SERIES_FILES
-from bitcert.report import bounds_page as module
+from bitcert.folder import BOUNDS_FILES, SERIES_FILES
 from bitcert.report import render_report
-from bitcert.report.bounds_page import bounds_files, render_bounds, series_files
-from bitcert.report.bounds_terminal import bounds_summary
+from bitcert.report.bounds import page as module
+from bitcert.report.bounds.page import bounds_files, render_bounds, series_files
+from bitcert.report.bounds.terminal import bounds_summary
+from bitcert.theory.registry import all_bounds
+from bitcert.theory.table import BoundTable
+from bitcert.theory.value import Condition, LayerValue
 
 from .bounds_fakes import make_absent, make_row, make_table, make_usual
 from .test_page import HOSTILE, Page, assert_self_contained

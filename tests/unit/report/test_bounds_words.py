@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from bitcert.bounds.value import Kind, LayerValue, Unit
-from bitcert.report import bounds_words as words
+from bitcert.report.bounds import words
+from bitcert.theory.value import Kind, LayerValue, Unit
 
 from .bounds_fakes import FAILS, HOLDS, SAMPLES, make_absent, make_row, make_table, make_usual
 

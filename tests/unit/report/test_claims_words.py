@@ -6,10 +6,10 @@ import re
 import pytest
 from rich.console import Console
 
-from bitcert.certify import disagreement_bound, holdout_bound, occam_bound
-from bitcert.compress.run import Candidate
+from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
 from bitcert.report import render_report, terminal_summary
-from bitcert.report.claims_words import loss_rows, original_facts, rest_facts, split_facts
+from bitcert.report.certificate.claims import loss_rows, original_facts, rest_facts, split_facts
+from bitcert.run import Candidate
 
 OF_COMPRESSED, REST = "of the compressed network only", "the rest of the training set"
 HOSTILE = '"><script>alert(1)</script>\x1b[2J'

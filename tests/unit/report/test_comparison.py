@@ -9,27 +9,14 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from bitcert.codecs.theory import Condition, Theory
 from bitcert.errors import InputError
-from bitcert.output import COMPARE_FILES
-from bitcert.report import (
-    comparison_files,
-    comparison_summary,
-    compression_summary,
-    plot_comparison,
-    render_comparison,
-)
-from bitcert.report import comparison_page as module
-from bitcert.report.comparison_words import headline, message_rows, refusals, theory_notes, theory_rows
+from bitcert.folder import COMPARE_FILES
+from bitcert.report import comparison_files, comparison_summary, compression_summary, plot_comparison, render_comparison
+from bitcert.report.comparison import page as module
+from bitcert.report.comparison.words import headline, message_rows, refusals, theory_notes, theory_rows
+from bitcert.theory.prediction import Condition, Theory
 
-from ..comparison.makers import (
-    make_comparison,
-    make_measured,
-    make_refused,
-    make_row,
-    make_theory,
-    make_usual,
-)
+from ..comparison.makers import make_comparison, make_measured, make_refused, make_row, make_theory, make_usual
 from .test_page import HOSTILE, Page, assert_self_contained
 
 

@@ -6,12 +6,12 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bitcert.certify import occam_bound
-from bitcert.compress.run import Candidate
 from bitcert.errors import InputError
+from bitcert.proof import occam_bound
 from bitcert.report import plot_bound_surface, plot_history, plot_sections
+from bitcert.report.certificate.figures import thin
 from bitcert.report.drawing import to_svg
-from bitcert.report.figures import thin
+from bitcert.run import Candidate
 
 
 def labels_of(axes: Axes) -> list[str]:

@@ -7,11 +7,11 @@ import matplotlib
 import pytest
 from rich.console import Console
 
-from bitcert.compress.run import Candidate
-from bitcert.conditions import NOT_MET
+from bitcert.certificates.conditions import NOT_MET
 from bitcert.errors import InputError
 from bitcert.report import render_report
-from bitcert.report.terminal import terminal_summary
+from bitcert.report.certificate.terminal import terminal_summary
+from bitcert.run import Candidate
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 HOSTILE = '"><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>{{ 7*7 }}$\\frac{'

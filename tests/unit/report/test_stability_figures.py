@@ -9,10 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from bitcert.errors import InputError
-from bitcert.measure.profile import Reduced
-from bitcert.measure.reduction import reduce_values
 from bitcert.report.drawing import ACCENT, PAPER, SECOND, draw, for_file, for_page, line_values, ramp
-from bitcert.report.stability_figures import (
+from bitcert.report.stability.figures import (
     plot_attenuation,
     plot_cushions,
     plot_distribution,
@@ -21,6 +19,8 @@ from bitcert.report.stability_figures import (
     plot_margins,
     plot_singular_values,
 )
+from bitcert.stability.profile import Reduced
+from bitcert.stability.reduction import reduce_values
 
 from .stability_fakes import make_profile
 
@@ -61,11 +61,9 @@ def test_the_same_profile_gives_the_same_bytes(name):
     assert once == again
 
 
-def test_the_profiles_own_methods_draw_the_same():
+def test_a_place_is_named_in_several_ways():
     profile = make_profile(3)
-    assert draw(profile.plot_attenuation(0.5)[0]) == draw(plot_attenuation(profile, 0.5)[0])
-    assert draw(profile.plot_margins()[0]) == draw(plot_margins(profile)[0])
-    assert draw(profile.plot_distribution("smoothness", "1,3")[0]) == draw(
+    assert draw(plot_distribution(profile, "smoothness", "1,3")[0]) == draw(
         plot_distribution(profile, "smoothness", "1→3")[0]
     )
 

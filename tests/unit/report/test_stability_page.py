@@ -10,11 +10,11 @@ import matplotlib
 import pytest
 from rich.console import Console
 
-from bitcert.measure.profile import Hypothesis, Reduced, StabilityProfile
-from bitcert.output import MEASURE_FILES
+from bitcert.folder import MEASURE_FILES
 from bitcert.report import render_report, render_stability, stability_files, stability_summary
-from bitcert.report import stability_page as module
-from bitcert.report.stability_words import explain, headline, measured_on, short
+from bitcert.report.stability import page as module
+from bitcert.report.stability.words import explain, headline, measured_on, short
+from bitcert.stability.profile import Hypothesis, Reduced, StabilityProfile
 
 from .stability_fakes import make_profile
 from .test_page import HOSTILE, Page, assert_self_contained

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from bitcert.report import terminal_summary
-from bitcert.report.words import self_contained
+from bitcert.report.text import self_contained
 
 
 def show(certificate, width=110):

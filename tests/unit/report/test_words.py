@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitcert.report.words import clean, group_sections, number, percent, percent_up, share
+from bitcert.report.text import clean, group_sections, number, percent, percent_up, share
 
 
 @given(st.floats(0, 1))

@@ -1,0 +1,422 @@
+"""From a message to a certificate: decode, count errors on the sample as given, apply the Occam bound.
+
+The certified hypothesis is ``decode(bytes)``, never the network in memory. Theorem: Arora et al. 2018, Thm 2.1 with all
+constants, in the exact binomial-tail form of docs/theory.md section 2. With a declared prior part the helper may depend
+on it and only the rest is counted; with unlabelled examples the bound is carried over to the original network
+(:mod:`bitcert.certificates.original`); further losses share the failure probability (:mod:`bitcert.proof.claims`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from importlib.metadata import version
+from typing import Any
+
+from bitcert.certificates.certificate import MESSAGE_FILE, VERSIONED, Certificate
+from bitcert.certificates.conditions import Facts, conditions
+from bitcert.certificates.looks import LookBook
+from bitcert.certificates.original import Counts, Original, check_unlabelled, count_disagreements, helper_network
+from bitcert.counting import Classifier, DecisionRule, ErrorCount, Level, Progress, count_errors
+from bitcert.data import PriorSplit, Sample, benchmark_name, check_apart
+from bitcert.decoder import Decoded, Helper, decode_message
+from bitcert.decoder.commitment import Commitment
+from bitcert.decoder.description import SplitClaim, helper_ledger
+from bitcert.errors import InputError, SampleReuseError
+from bitcert.losses import Loss, LossCount, count_losses, parse_losses
+from bitcert.network import OpaqueModel
+from bitcert.proof import (
+    ConfidenceBudget,
+    Withdrawal,
+    disagreement_bound,
+    holdout_bound,
+    occam_bound,
+    self_contained_bound,
+)
+from bitcert.proof.budget import check_delta
+from bitcert.proof.claims import delta_plan, theorem_text
+from bitcert.run import Compressed
+
+CERTIFICATE_FILE = "certificate.json"
+ARCHITECTURE_FILE = "architecture.json"
+REPORT_FILE = "report.html"
+CERTIFIED = tuple(Level).index(Level.CERTIFIED)
+
+
+@cache
+def _version(name: str) -> str:
+    return version(name)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the program and of what its numbers depend on."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in VERSIONED}}
+
+
+def describe_sample(sample: Sample) -> dict[str, Any]:
+    """What a certificate says of its training sample."""
+    return {
+        "name": sample.name,
+        "hash": sample.content_hash,
+        "num_classes": sample.num_classes,
+        "input_shape": list(sample.input_shape),
+        "benchmark": benchmark_name(sample),
+    }
+
+
+def describe_helper(helper: Helper) -> dict[str, object]:
+    """What a certificate says of the helper string, with its hash."""
+    return {**helper.describe(), "hash": helper.content_hash}
+
+
+def holdout_line(classifier: Classifier, sample: Sample, rule: DecisionRule, delta: float) -> dict[str, object]:
+    """What holding these labels out would have said: the exact binomial limit without any message."""
+    count = count_errors(classifier, sample, rule)
+    return {
+        "name": sample.name,
+        "hash": sample.content_hash,
+        "samples": count.samples,
+        "errors": count.errors,
+        "bound": holdout_bound(count.errors, count.samples, delta),
+    }
+
+
+def check_holdout(sample: Sample, holdout: Sample) -> None:
+    """Refuse held-out labels that the certified classifier could not be tested on.
+
+    Raises:
+        InputError: when shape or classes differ from the training sample's.
+        SampleReuseError: when the two share an example.
+    """
+    if (sample.input_shape, sample.num_classes) != (holdout.input_shape, holdout.num_classes):
+        expected = f"held-out data of shape {list(sample.input_shape)} with {sample.num_classes} classes"
+        got = f"{holdout.name} of shape {list(holdout.input_shape)} with {holdout.num_classes}"
+        raise InputError(expected, got, "hold out examples of the same problem")
+    check_apart(sample, holdout)
+
+
+def _check_classes(helper: Helper, sample: Sample) -> None:
+    if sample.classes_inferred and not helper.fixes_classes and not helper.classes_inferred:
+        expected, got = "a message that says the number of classes", "one that leaves it out"
+        raise InputError(expected, got, "make the helper with Helper.for_sample, or state num_classes")
+
+
+def _check_fit(compressed: Compressed, sample: Sample, prior: PriorSplit | None) -> None:
+    """Refuse a sample that the message was not made for, or one that is not the rest of the split."""
+    helper = compressed.helper
+    if (tuple(sample.input_shape), sample.num_classes) != (helper.input_shape, helper.num_classes):
+        got = f"{sample.name} of shape {list(sample.input_shape)} with {sample.num_classes} classes"
+        expected = f"inputs of shape {list(helper.input_shape)}, {helper.num_classes} classes"
+        raise InputError(expected, got, "certify on the sample the message was made for")
+    _check_classes(helper, sample)
+    if prior is not None and sample is not prior.rest and sample.content_hash != prior.rest.content_hash:
+        expected = f"the rest of the prior split ({len(prior.rest)} of the {len(prior.full)} of {prior.full.name})"
+        raise SampleReuseError(expected, f"{sample.name} with {len(sample)}", "certify on the rest only")
+
+
+def check_samples(
+    sample: Sample, holdout: Sample | None, prior: PriorSplit | None = None, original: Original | None = None
+) -> None:
+    """Refuse samples that may not be used together: call it before a long run; :func:`certify` does too.
+
+    Args:
+        sample: the training sample; with a split the rest.
+        holdout: labels for the comparison line only.
+        prior: the declared split.
+        original: its unlabelled sample is looked at.
+
+    Raises:
+        InputError: another shape or number of classes.
+        SampleReuseError: two of them share examples.
+    """
+    used = [prior.full if prior is not None else sample]
+    if holdout is not None:
+        check_holdout(used[0], holdout)
+        used.append(holdout)
+    if original is not None:
+        check_unlabelled(original.unlabelled, *used)
+
+
+def rest_line(helper: Helper, prior: PriorSplit, rule: DecisionRule, delta: float) -> dict[str, object]:
+    """What simply holding out the rest would have said of the network trained on the prior part (0 bits).
+
+    Raises:
+        InputError: that network is neither in the helper nor known to the split.
+    """
+    own = helper_network(helper)
+    classifier = own or prior.helper_classifier
+    if classifier is None:
+        expected = "the network that was trained on the prior part, whose hold-out line stands beside the certificate"
+        raise InputError(
+            expected, "none", "put its weights into the helper, or call PriorSplit.with_helper(classifier)"
+        )
+    count = count_errors(classifier, prior.rest, rule)
+    bound = holdout_bound(count.errors, count.samples, delta)
+    return {"samples": count.samples, "errors": count.errors, "bound": bound, "in_helper": own is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Declaration:
+    """What was declared before the data were looked at, beside the helper of the message itself.
+
+    Args:
+        helpers: all helpers that a message of this run may be decoded with, the problem alone first; their hash is the
+            commitment. Empty: the message's own.
+        looks: where certificates on an unlabelled sample are counted; the user's state folder if ``None``.
+    """
+
+    helpers: tuple[Helper, ...] = ()
+    looks: LookBook | None = None
+
+
+def split_claim(prior: PriorSplit | None) -> SplitClaim | None:
+    """The declaration of a split."""
+    return None if prior is None else SplitClaim(prior.fraction, prior.seed)
+
+
+def helper_sections(helper: Helper, split: SplitClaim | None) -> tuple[tuple[str, int], ...]:
+    """Bits of the helper's description by section; none where an opaque module's source could not be read."""
+    if isinstance(helper.predictor, OpaqueModel) and not helper.predictor.sources:
+        return ()
+    return helper_ledger(helper, split).sections
+
+
+@dataclass(frozen=True, eq=False)
+class _Claim:
+    """One certificate in the making: what it is about, and how delta is divided."""
+
+    compressed: Compressed
+    sample: Sample
+    delta: float
+    losses: tuple[Loss, ...]
+    prior: PriorSplit | None
+    original: Original | None
+    look: int | None
+    commitment: Commitment
+
+    @cached_property
+    def budget(self) -> tuple[Withdrawal, ...]:
+        """The ledger: every part of delta, withdrawn from one budget."""
+        budget = ConfidenceBudget(self.delta)
+        names = [loss.name for loss in self.losses]
+        for entry in delta_plan(self.delta, names, self.look, self.commitment.choices):
+            budget.withdraw(entry.name, entry.amount)
+        return budget.ledger
+
+    @property
+    def parts(self) -> list[float]:
+        """The amounts of the ledger."""
+        return [float(entry.amount) for entry in self.budget]
+
+    @property
+    def rule(self) -> DecisionRule:
+        """How it is counted."""
+        return DecisionRule(self.compressed.helper.batch_size)
+
+    @property
+    def message_bits(self) -> int:
+        """Length of the message file."""
+        return 8 * len(self.compressed.message)
+
+    @cached_property
+    def helper_sections(self) -> tuple[tuple[str, int], ...]:
+        """Bits of the helper's description."""
+        return helper_sections(self.compressed.helper, split_claim(self.prior))
+
+    @property
+    def helper_bits(self) -> int | None:
+        """Their sum; ``None`` where the description is unknown."""
+        return sum(bits for _, bits in self.helper_sections) if self.helper_sections else None
+
+    def self_contained(self, count: ErrorCount) -> float:
+        """The bound of the compressed network's 0/1 error that charges for the helper; 1 where it is unknown."""
+        if self.helper_bits is None:
+            return 1.0
+        return self_contained_bound(count.errors, count.samples, self.message_bits, self.helper_bits, self.parts[0])
+
+    def loss_facts(self, counted: LossCount) -> tuple[dict[str, object], ...]:
+        """What the certificate says of the further losses."""
+        samples, bits, found = counted.errors.samples, self.message_bits, []
+        for loss, total, delta in zip(
+            self.losses, counted.totals, self.parts[len(self.parts) - len(self.losses) :], strict=True
+        ):
+            charged = 1.0 if self.helper_bits is None else loss.bound(total, samples, bits + self.helper_bits, delta)
+            found.append(
+                {
+                    "name": loss.name,
+                    "values": loss.values,
+                    "total": total,
+                    "mean": loss.mean(total, samples),
+                    "bound": loss.bound(total, samples, bits, delta),
+                    "self_contained": charged,
+                }
+            )
+        return tuple(found)
+
+    def count(self, decoded: Decoded, progress: Progress | None) -> Counts:
+        """Everything that is counted, at all levels in one pass over each sample."""
+        found = count_losses(decoded.classifier, self.sample, self.rule, self.losses, tuple(Level), progress)
+        original = self.original
+        if original is None:
+            return Counts(found)
+        rule = replace(self.rule, batch_size=min(self.rule.batch_size, original.batch_size))
+        pair, unlabelled = (original.classifier, decoded.classifier), original.unlabelled
+        return Counts(found, count_disagreements(*pair, unlabelled, rule, tuple(Level), progress))
+
+    def original_facts(self, counts: Counts) -> dict[str, Any] | None:
+        """What the certificate says of the original network."""
+        original = self.original
+        if original is None:
+            return None
+        counted = counts.disagreements[CERTIFIED]
+        bound = holdout_bound(counted.disagreements, counted.samples, self.parts[1])
+        found = {"disagreements": counted.disagreements, "disagreement_bound": bound, "look": self.look}
+        return {**original.describe(), **found}
+
+    def transferred(self, bound: float, facts: Mapping[str, Any] | None) -> float:
+        """The bound of what is certified from that of the compressed network."""
+        if facts is None:
+            return bound
+        return disagreement_bound(bound, facts["disagreements"], facts["unlabelled"]["samples"], self.parts[1])
+
+    def conditions(self, benchmark: str | None) -> tuple[str, ...]:
+        """What no file can show."""
+        looked = None
+        if self.original is not None and self.look is not None:
+            looked = (len(self.original.unlabelled), self.look)
+        split = None if self.prior is None else (self.prior.fraction, self.prior.seed)
+        names = [loss.name for loss in self.losses]
+        helper = self.compressed.helper
+        return conditions(
+            Facts(len(self.sample), self.delta, names, helper, self.helper_bits, benchmark, split, looked)
+        )
+
+
+def pair_hash(original: Original, message: bytes, helper: Helper) -> str:
+    """What a look is about: the original network, the message and the helper it is decoded with."""
+    parts = [original.content_hash, hashlib.sha256(message).hexdigest(), helper.content_hash]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _look(original: Original | None, compressed: Compressed, looks: LookBook | None) -> int | None:
+    """The number of this certificate among those issued on the unlabelled sample; entered before it is counted."""
+    if original is None:
+        return None
+    pair = pair_hash(original, compressed.message, compressed.helper)
+    return (looks or LookBook.for_output()).enter(original.unlabelled.examples_hash, pair)
+
+
+@dataclass(frozen=True, eq=False)
+class Certified:
+    """A certificate and the counts it was made from."""
+
+    certificate: Certificate
+    counts: Counts
+
+
+def certify(
+    compressed: Compressed,
+    sample: Sample,
+    *,
+    delta: float = 0.05,
+    holdout: Sample | None = None,
+    prior: PriorSplit | None = None,
+    original: Original | None = None,
+    losses: Sequence[str] = (),
+    declared: Declaration | None = None,
+    progress: Progress | None = None,
+) -> Certificate:
+    """Certify the compressed network, or the original one, on a training sample.
+
+    With probability at least ``1 - delta`` over the draw of ``sample`` (and of the unlabelled sample), the error
+    probability of ``decode_message(compressed.message, compressed.helper)`` on a new example is at most
+    ``certificate.bound`` if the helper was fixed beforehand, and at most ``certificate.self_contained`` in any case;
+    with ``original`` it is that of the original network. All losses hold at once with it.
+
+    Args:
+        compressed: message and helper; anything chosen after seeing ``sample`` must be in the message.
+        sample: the training sample, counted as given; with ``prior`` its ``rest``.
+        delta: failure probability in (0, 1), divided by :func:`bitcert.proof.claims.delta_plan`.
+        holdout: labelled examples never used, for the comparison line only.
+        prior: the declared split whose prior part the helper may depend on.
+        original: the original network and an unlabelled sample that is independent of everything else. The look at it
+            is entered in the user's book (see ``declared``).
+        losses: names of further losses (see :mod:`bitcert.losses`), of the compressed network.
+        declared: the helpers of the whole run, and where looks are counted.
+        progress: called with the task and the fraction done.
+
+    Raises:
+        InputError: when ``delta``, a loss or the sample does not fit.
+        SampleReuseError: when two samples share examples, or ``sample`` is not the rest of the split.
+    """
+    options = {"delta": delta, "holdout": holdout, "prior": prior, "original": original, "losses": losses}
+    return certify_counting(compressed, sample, declared=declared, progress=progress, **options).certificate
+
+
+def certify_counting(
+    compressed: Compressed,
+    sample: Sample,
+    *,
+    delta: float = 0.05,
+    holdout: Sample | None = None,
+    prior: PriorSplit | None = None,
+    original: Original | None = None,
+    losses: Sequence[str] = (),
+    declared: Declaration | None = None,
+    progress: Progress | None = None,
+) -> Certified:
+    """Like :func:`certify`; the counts come with the certificate, for a verification in the same process."""
+    declared = declared or Declaration()
+    further = parse_losses(losses, sample.num_classes)
+    check_delta(delta)
+    _check_fit(compressed, sample, prior)
+    check_samples(sample, holdout, prior, original)
+    helper = compressed.helper
+    decoded = decode_message(compressed.message, helper)
+    look = _look(original, compressed, declared.looks)
+    commitment = Commitment.of((*declared.helpers, helper), split_claim(prior))
+    claim = _Claim(compressed, sample, delta, further, prior, original, look, commitment)
+    counts = claim.count(decoded, progress)
+    counted = counts.losses[CERTIFIED]
+    count = counted.errors
+    bound = occam_bound(count.errors, count.samples, claim.message_bits, claim.parts[0])
+    facts = claim.original_facts(counts)
+    data = describe_sample(sample if prior is None else prior.full)
+    certificate = Certificate(
+        bound=claim.transferred(bound.binomial, facts),
+        self_contained=claim.transferred(claim.self_contained(count), facts),
+        delta=delta,
+        errors=count.errors,
+        near_ties=count.near_ties,
+        rounding=count.rounding,
+        samples=count.samples,
+        message_bits=claim.message_bits,
+        certifies="compressed" if original is None else "original",
+        theorem=theorem_text(
+            prior=prior is not None,
+            bounded=any(not loss.zero_one for loss in further),
+            original=original is not None,
+        ),
+        bounds={"binomial": bound.binomial, "kl_chernoff": bound.kl_chernoff, "hoeffding": bound.hoeffding},
+        sections=decoded.ledger.sections,
+        helper_sections=claim.helper_sections,
+        delta_ledger=tuple((entry.name, float(entry.amount)) for entry in claim.budget),
+        decision_rule=claim.rule.describe(counted.double),
+        data=data,
+        helper=describe_helper(helper),
+        commitment=commitment.describe(),
+        conditions=claim.conditions(data["benchmark"]),
+        message={"file": MESSAGE_FILE, "sha256": hashlib.sha256(compressed.message).hexdigest()},
+        description=decoded.description,
+        holdout=None if holdout is None else holdout_line(decoded.classifier, holdout, claim.rule, delta),
+        versions=versions(),
+        prior=None if prior is None else prior.describe(),
+        rest=None if prior is None else rest_line(helper, prior, claim.rule, delta),
+        losses=claim.loss_facts(counted),
+        original=facts,
+    )
+    return Certified(certificate, counts)

@@ -1,0 +1,317 @@
+"""From the files of a certificate to the classifier they describe, believing nothing: what verification starts with.
+
+Each statement that is looked at becomes a line of a :class:`Checker`; the first that is false stops the reading. What
+no file can show, and this does not check: that the architecture and the preprocessing were fixed before the sample was
+seen. The counts and the bound of the certificate are not looked at here; :mod:`bitcert.certificates.verification`
+recomputes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitcert.certificates.certificate import DATA_KEYS, MAX_CERTIFICATE_BYTES, MESSAGE_FILE, Certificate
+from bitcert.coding import MAX_MESSAGE_BYTES
+from bitcert.data import PriorSplit, Sample, benchmark_name, count_shared_examples
+from bitcert.data.sample import repeated_fraction
+from bitcert.data.split import PRIOR_KEYS
+from bitcert.decoder import Decoded, Helper, HelperWeights, Preprocessing, decode_message
+from bitcert.decoder.commitment import COMMITMENT_KEYS, Commitment, problem_of
+from bitcert.decoder.description import SplitClaim, helper_contents
+from bitcert.decoder.helper import description_hash
+from bitcert.decoder.program import decoder_hash
+from bitcert.decoder.weights import HELPER_FILE, MAX_HELPER_BYTES
+from bitcert.errors import BitcertError, DecodeError, InputError
+from bitcert.network import Architecture, OpaqueModel
+
+MAX_ARCHITECTURE_BYTES = 1 << 22
+MANY_REPEATED = 0.01
+"""Fraction of repeated examples from which on the reader is told: copies make a sample larger than it is."""
+
+_HASH = re.compile("[0-9a-f]{64}")
+
+MakeModel = Callable[[Sample], OpaqueModel]
+"""Builds the user's own Python network for a sample; called only for a certificate that needs it."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One statement of the certificate and whether it holds; ``checked`` is false where it is taken on trust."""
+
+    name: str
+    holds: bool
+    detail: str
+    checked: bool = True
+
+
+class CannotCheckError(Exception):
+    """Something needed for checking is missing."""
+
+
+class InvalidError(Exception):
+    """A line failed; the rest need not be computed."""
+
+
+class Checker:
+    """Collects lines and stops at the first that fails."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+
+    def trust(self, name: str, detail: str) -> None:
+        """A statement that no file can show."""
+        self.lines.append(Line(name, True, detail, checked=False))
+
+    def line(self, name: str, holds: bool, detail: str) -> None:
+        """A statement that was checked.
+
+        Raises:
+            InvalidError: it does not hold.
+        """
+        self.lines.append(Line(name, holds, detail))
+        if not holds:
+            raise InvalidError(f"{name}: {detail}")
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """A file of at most ``limit`` bytes.
+
+    Raises:
+        CannotCheckError: it cannot be read.
+        InvalidError: it is longer.
+    """
+    try:
+        # A pipe or a device in place of the file would be waited for.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise CannotCheckError(f"{path} is not a file; name certificate.json, with message.bin beside it")
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CannotCheckError(
+            f"{path} cannot be read ({reason}); name certificate.json, with message.bin beside it"
+        ) from None
+    if len(content) > limit:
+        raise InvalidError(f"{path.name}: more than {limit} bytes")
+    return content
+
+
+def read_certificate(path: Path, check: Checker) -> Certificate:
+    """The certificate in a file."""
+    raw = read_bytes(path, MAX_CERTIFICATE_BYTES)
+    try:
+        certificate = Certificate.from_json(raw.decode("ascii"))
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise InvalidError(f"certificate file: {error}") from None
+    check.line("certificate file", True, "canonical form, checksum matches")
+    return certificate
+
+
+def read_message(path: Path) -> bytes:
+    """The message beside the certificate at ``path``."""
+    return read_bytes(path.parent / MESSAGE_FILE, MAX_MESSAGE_BYTES)
+
+
+def check_sample(certificate: Certificate, sample: Sample, check: Checker) -> Sample:
+    """Whether the certificate is one of this sample; returns the part of it that errors are counted on."""
+    if sample.content_hash != certificate.data.get("hash"):
+        raise CannotCheckError(
+            f"the data given ({sample.name}) are not those of the certificate ({certificate.data.get('name')!r}): "
+            "their content hashes differ; pass the original training data with --data"
+        )
+    check.line("data", True, f"content hash {sample.content_hash[:16]}… matches")
+    described = [certificate.data.get(key) for key in ("num_classes", "input_shape", "benchmark")]
+    known = set(certificate.data) == DATA_KEYS and isinstance(certificate.data["name"], str)
+    same = described == [sample.num_classes, list(sample.input_shape), benchmark_name(sample)]
+    check.line("data description", known and same, f"{sample.num_classes} classes, shape {list(sample.input_shape)}")
+    repeated = repeated_fraction(sample)
+    if repeated > MANY_REPEATED:
+        detail = f"{repeated:.1%} of the examples occur more than once; assumed drawn so, not copied"
+        check.trust("repeated examples", detail)
+    counted = _divide(certificate, sample, check)
+    detail = f"{certificate.samples} claimed, {len(counted)} counted"
+    check.line("samples", certificate.samples == len(counted), detail)
+    return counted
+
+
+def _divide(certificate: Certificate, sample: Sample, check: Checker) -> Sample:
+    """The rest of the declared split, made again; the whole sample without one."""
+    claimed = certificate.prior
+    if claimed is None:
+        return sample
+    usable = set(claimed) == PRIOR_KEYS and type(claimed["seed"]) is int and type(claimed["fraction"]) is float
+    if not usable:
+        check.line("prior split", False, f"{', '.join(sorted(PRIOR_KEYS))} were expected")
+    try:
+        split = PriorSplit.of(sample, claimed["fraction"], claimed["seed"])
+    except InputError as error:
+        raise InvalidError(f"prior split: {error}") from None
+    fraction, seed = split.fraction, split.seed
+    detail = f"{len(split.prior)} of {len(sample)} for the helper, fraction {fraction:g}, seed {seed}; made again"
+    check.line("prior split", dict(claimed) == split.describe(), detail)
+    odd = "" if seed == 0 else f", and the seed is {seed}, not 0"
+    detail = f"assumed declared before the data were looked at, not checked{odd}"
+    check.trust("choice of the split", detail)
+    if shared := count_shared_examples(split.rest, split.prior):
+        check.trust(
+            "prior part and rest", f"{shared:,} examples of the rest equal one of the prior part; assumed drawn so"
+        )
+    return split.rest
+
+
+def read_helper(
+    certificate: Certificate,
+    folder: Path,
+    sample: Sample,
+    check: Checker,
+    model: OpaqueModel | MakeModel | None = None,
+) -> Helper:
+    """The helper string, from the certificate and the files beside it."""
+    predictor = _read_predictor(certificate, folder, lambda name: _make_model(name, model, sample), check)
+    weights = _read_weights(certificate, folder, predictor, check)
+    return _build_helper(certificate, sample, predictor, weights, check)
+
+
+def decode(certificate: Certificate, message: bytes, helper: Helper, check: Checker) -> Decoded:
+    """The classifier that the message is."""
+    digest, claimed_digest = hashlib.sha256(message).hexdigest(), str(certificate.message.get("sha256"))
+    detail = f"SHA-256 {claimed_digest[:16]}… claimed, {digest[:16]}… found"
+    check.line("message file", claimed_digest == digest, detail)
+    bits = 8 * len(message)
+    check.line("message bits", certificate.message_bits == bits, f"{certificate.message_bits} claimed, {bits} counted")
+    try:
+        decoded = decode_message(message, helper)
+    except DecodeError as error:
+        raise InvalidError(f"message: {error}") from None
+    sections = certificate.sections
+    check.line("sections", sections == decoded.ledger.sections, f"{len(sections)} sections sum to {bits} bits")
+    check.line("description", certificate.description == decoded.description, decoded.description)
+    return decoded
+
+
+def read_numbers(value: object) -> tuple[float, ...]:
+    """A list of a stranger's file as numbers.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    if not isinstance(value, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+        raise InvalidError("helper: malformed preprocessing")
+    return tuple(float(v) for v in value)
+
+
+def _make_model(factory: object, model: OpaqueModel | MakeModel | None, sample: Sample) -> OpaqueModel:
+    if isinstance(model, OpaqueModel):
+        return model
+    if model is None:
+        raise CannotCheckError(f"the network is the Python code {factory!r}; to run it, pass it with --model")
+    try:
+        return model(sample)
+    except BitcertError as error:
+        raise CannotCheckError(f"the network: {error}") from None
+
+
+def _read_predictor(
+    certificate: Certificate, folder: Path, make: Callable[[object], OpaqueModel], check: Checker
+) -> Architecture | OpaqueModel | None:
+    claimed = certificate.helper.get("architecture")
+    if claimed is None:
+        return None
+    if certificate.helper.get("factory") is not None:
+        predictor: Architecture | OpaqueModel = make(certificate.helper["factory"])
+    else:
+        text = read_bytes(folder / "architecture.json", MAX_ARCHITECTURE_BYTES)
+        try:
+            predictor = Architecture.from_json(text.decode("utf-8"))
+        except (DecodeError, UnicodeDecodeError) as error:
+            raise InvalidError(f"architecture.json: {error}") from None
+    check.line("architecture", predictor.content_hash == claimed, "content hash against the certificate's")
+    return predictor
+
+
+def _read_weights(
+    certificate: Certificate, folder: Path, predictor: Architecture | OpaqueModel | None, check: Checker
+) -> HelperWeights | None:
+    """The public weights that the message refers to, from the file beside the certificate."""
+    if "weights" not in certificate.helper:
+        return None
+    claimed = certificate.helper["weights"]
+    if not isinstance(predictor, Architecture):
+        raise InvalidError("helper weights: without an architecture that they belong to")
+    try:
+        weights = HelperWeights.from_bytes(read_bytes(folder / HELPER_FILE, MAX_HELPER_BYTES), predictor)
+    except DecodeError as error:
+        raise InvalidError(f"{HELPER_FILE}: {error}") from None
+    check.line("helper weights", weights.content_hash == claimed, "content hash against the certificate's")
+    return weights
+
+
+def _build_helper(
+    certificate: Certificate,
+    sample: Sample,
+    predictor: Architecture | OpaqueModel | None,
+    weights: HelperWeights | None,
+    check: Checker,
+) -> Helper:
+    described = certificate.helper
+    inferred = described.get("classes_inferred") is True
+    try:
+        scale = read_numbers([described.get("scale")])[0]
+        preprocessing = Preprocessing(scale, read_numbers(described.get("mean")), read_numbers(described.get("std")))
+        helper = Helper(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, inferred, weights)
+    except InputError as error:
+        raise InvalidError(f"helper: {error}") from None
+    seen = "before the data were seen" if certificate.prior is None else "before the rest was seen"
+    check.trust("helper's origin", f"{helper_contents(helper)}; assumed fixed {seen}, not checked")
+    decoder = described.get("decoder")
+    if not isinstance(decoder, str):
+        raise InvalidError("helper: no hash of the decoder")
+    found = helper.describe(decoder)
+    same = {**found, "hash": description_hash(found)} == dict(described)
+    check.line("helper", same, "shape, preprocessing and hash against the certificate's")
+    if decoder == decoder_hash():
+        check.line("decoder", True, f"source hash {decoder[:16]}… is this program's")
+    else:
+        detail = f"made with the sources {decoder[:16]}…, checked with {decoder_hash()[:16]}… of this program"
+        check.trust("decoder", detail)
+    return helper
+
+
+def check_commitment(certificate: Certificate, published: str | None, check: Checker) -> None:
+    """Whether the helper is one of those committed to, and whether that is the commitment that was published.
+
+    Raises:
+        CannotCheckError: the committed decoder is not this program's.
+        InvalidError: the helper was not committed to, or to another hash.
+    """
+    claimed, prior = certificate.commitment, certificate.prior
+    lists = [claimed.get(key) for key in ("architectures", "weights")]
+    usable = set(claimed) == COMMITMENT_KEYS and all(isinstance(each, list) for each in lists)
+    usable = usable and isinstance(claimed["num_classes"], int | None) and not isinstance(claimed["num_classes"], bool)
+    if not usable:
+        check.line("commitment", False, f"{', '.join(sorted(COMMITMENT_KEYS))} were expected")
+    split = None if prior is None else SplitClaim(prior["fraction"], prior["seed"])
+    problem, (architectures, weights) = problem_of(certificate.helper), (tuple(map(str, each)) for each in lists)
+    commitment = Commitment(problem, claimed["num_classes"], architectures, weights, split)
+    covered = commitment.describe() == dict(claimed) and commitment.covers(certificate.helper)
+    check.line("commitment", covered, f"{commitment.hash[:16]}… is that of a declaration which has this helper in it")
+    if published is None:
+        check.trust("commitment published", f"not checked; compare with --commitment {commitment.hash}")
+        return
+    given = published.strip().lower()
+    if not _HASH.fullmatch(given):
+        raise CannotCheckError(
+            f"a commitment of 64 hexadecimal digits was expected, got {given[:64]!r}; pass what bitcert helper --hash "
+            "printed"
+        )
+    check.line("commitment published", given == commitment.hash, f"{given} given, {commitment.hash} found")
+    if certificate.helper["decoder"] != decoder_hash():
+        raise CannotCheckError(
+            "the commitment is to a decoder with other source code than this program's; install the version of "
+            f"bitcert that made the certificate ({certificate.versions.get('bitcert')})"
+        )

@@ -1,0 +1,52 @@
+"""Bytes -> classifier: the decoder of every codec family.
+
+A family module offers ``read(reader, helper) -> (classifier, description)``; its number opens the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bitcert.coding import Ledger, MessageReader
+from bitcert.counting import Classifier
+from bitcert.decoder import head as bank_head
+from bitcert.decoder import linear_head, network_head
+from bitcert.decoder import network as quantised
+from bitcert.decoder import tensors as composed
+from bitcert.decoder.helper import Helper
+from bitcert.errors import DecodeError
+
+Reader = Callable[[MessageReader, Helper], tuple[Classifier, str]]
+
+FAMILIES: dict[int, Reader] = {
+    linear_head.FAMILY: linear_head.read,
+    quantised.FAMILY: quantised.read,
+    composed.FAMILY: composed.read,
+    bank_head.FAMILY: bank_head.read,
+    network_head.FAMILY: network_head.read,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A decoded message: the classifier it is, its bits by section, and what it is in words."""
+
+    classifier: Classifier
+    ledger: Ledger
+    description: str
+
+
+def decode_message(message: bytes, helper: Helper) -> Decoded:
+    """Decode ``message`` with the helper string.
+
+    Raises:
+        DecodeError: when these bytes are not a message this program writes for this helper.
+    """
+    reader = MessageReader(message)
+    read = FAMILIES.get(reader.family)
+    if read is None:
+        known = ", ".join(map(str, FAMILIES))
+        raise DecodeError(f"a codec family among {known}", f"family {reader.family}", "use a newer bitcert")
+    classifier, description = read(reader, helper)
+    return Decoded(classifier, reader.finish(), description)

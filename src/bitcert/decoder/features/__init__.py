@@ -1,0 +1,1 @@
+"""Fixed feature sets: functions of the input that no data has shaped."""

@@ -1,0 +1,86 @@
+"""Codec family 5: a bank of helper features and an integer head that selects rows of it.
+
+``logits = features(x) @ W`` with ``W [features, classes]`` integer and mostly unused rows. A common scale of ``W``
+changes no decision, so no step is coded. Message: index of the bank (Elias gamma of index + 1, for images), then ``W``
+as one section of the row code (:mod:`bitcert.coding.rows`) with the bank's parts as groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitcert.coding import Ledger, MessageReader, MessageWriter, RowModel
+from bitcert.counting import FloatClassifier
+from bitcert.decoder.features.banks import BANKS, Bank, available_banks, bank_features, bank_groups
+from bitcert.decoder.features.edges import is_image
+from bitcert.decoder.helper import Helper, read_classes, write_classes
+from bitcert.errors import DecodeError
+
+FAMILY = 5
+MAX_WEIGHTS = 1 << 22
+_IMAGES_AT_A_TIME = 250
+"""Maps of so many images stay in the cache: a third less time than for a thousand."""
+
+
+@dataclass(frozen=True, eq=False)
+class BankHead(FloatClassifier):
+    """The classifier: raw inputs ``[batch, ...]`` -> logits ``[batch, classes]``."""
+
+    bank: Bank | None
+    weights: NDArray[np.int64]
+    helper: Helper
+
+    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
+        """Logits of one batch, computed in ``dtype``."""
+        used = torch.from_numpy(np.flatnonzero((self.weights != 0).any(1)))
+        weights, x = torch.from_numpy(self.weights)[used].to(dtype), self.helper.preprocessing(inputs, dtype)
+        parts = torch.split(x, _IMAGES_AT_A_TIME)
+        return torch.cat([bank_features(self.bank, part)[:, used] @ weights for part in parts])
+
+
+def row_model(bank: Bank | None, helper: Helper) -> RowModel:
+    """What both sides know of the weights."""
+    return RowModel(bank_groups(bank, helper.input_shape), helper.num_classes)
+
+
+def write(bank: Bank | None, weights: NDArray[np.int64], helper: Helper) -> tuple[bytes, Ledger]:
+    """The message of a head ``weights [features, classes]``."""
+    writer = MessageWriter(FAMILY)
+    write_classes(writer, helper)
+    if is_image(helper.input_shape):
+        assert bank is not None
+        with writer.section("feature bank") as bits:
+            bits.elias_gamma(BANKS.index(bank) + 1)
+    writer.rows("head weights", weights.astype(np.int64), row_model(bank, helper))
+    return writer.finish()
+
+
+def read(reader: MessageReader, helper: Helper) -> tuple[BankHead, str]:
+    """Decode a head.
+
+    Raises:
+        DecodeError: for an unknown bank or more weights than are ever written.
+    """
+    read_classes(reader, helper)
+    bank = None
+    if is_image(helper.input_shape):
+        with reader.section("feature bank") as bits:
+            index = bits.elias_gamma() - 1
+        if index >= len(BANKS) or BANKS[index] not in available_banks(helper.input_shape):
+            raise DecodeError(f"one of {len(BANKS)} feature banks", f"bank {index}", "use a newer bitcert")
+        bank = BANKS[index]
+    model = row_model(bank, helper)
+    size = len(model.groups) * helper.num_classes
+    if size > MAX_WEIGHTS:
+        got = f"{len(model.groups)} features and {helper.num_classes} classes"
+        raise DecodeError(f"at most {MAX_WEIGHTS} weights", got, "certify a network of your own instead")
+    weights = reader.rows("head weights", model)
+    used = int((weights[:-1] != 0).any(1).sum())
+    name = "inputs" if bank is None else "helper features" + (" of the upright image" if bank.upright else "")
+    total = len(model.groups) - 1
+    description = f"integer head on {used} of {total} {name}: {np.count_nonzero(weights)} non-zero weights"
+    return BankHead(bank, weights, helper), description

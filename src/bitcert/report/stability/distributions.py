@@ -1,0 +1,318 @@
+"""Histograms of the per-sample quantities of a stability profile, and one picture of all of them by layer.
+
+The style is Arora et al. 2018, Figure 2: the network as trained in front, its untrained twin (same architecture,
+initial weights) behind it. A histogram shows the samples that were measured; the value marked is the one the theory
+uses (minimum of a cushion, maximum of a contraction, over all samples). It does NOT say anything of other samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from bitcert.errors import InputError
+from bitcert.report.drawing import ACCENT, INK, MUTED, PAPER, SECOND, label_text, line_values, new_figure, style
+from bitcert.report.stability.words import short
+
+if TYPE_CHECKING:
+    from bitcert.stability.profile import LayerRow, StabilityProfile
+    from bitcert.stability.reduction import Distribution, Histogram
+
+__all__ = ["QUANTITIES", "find_distribution", "plot_cushions", "plot_distribution", "plot_four_distributions"]
+
+QUANTITIES = {
+    "layer_cushion": "layer cushion",
+    "minimal_interlayer_cushion": "minimal interlayer cushion (clipped)",
+    "minimal_interlayer_cushion_unclipped": "minimal interlayer cushion (unclipped)",
+    "interlayer_cushion": "interlayer cushion",
+    "jacobian_norm": "Frobenius norm of the Jacobian",
+    "jacobian_spread": "spread of the Jacobian, β",
+    "contraction": "activation contraction",
+    "smoothness": "interlayer smoothness, 1/ρ",
+    "smoothness_gaussian": "interlayer smoothness, Gaussian noise",
+    "smoothness_noise": "relative noise of the projected layers",
+    "noise_sensitivity": "noise sensitivity, ψ",
+    "margin": "margin",
+    "margin_normalised": "margin / ‖f(x)‖",
+    "margin_spectral": "margin / (‖x‖ · product of spectral norms)",
+    "output_norm": "‖f(x)‖",
+    "input_norm": "‖x‖",
+}
+"""Names that the axes bear."""
+
+_LOG_RATIO = 50.0
+"""Values that span more than this factor are shown on a logarithmic axis."""
+
+
+def plot_distribution(profile: StabilityProfile, quantity: str, label: str | int | None = None) -> tuple[Figure, Axes]:
+    """Histogram of one per-sample quantity, the untrained twin's behind it where the profile has one.
+
+    Args:
+        profile: of the network.
+        quantity: a key of ``profile.distributions``.
+        label: which of its distributions: its label, a layer's number, ``"i,j"`` for a pair; the first by default.
+
+    Raises:
+        InputError: no such quantity or label.
+    """
+    own = find_distribution(profile, quantity, label)
+    with style():
+        figure, (axes,) = new_figure(height=3.2)
+        _draw_pair(axes, own, _of_twin(profile, quantity, own.label))
+        title = QUANTITIES.get(quantity, quantity.replace("_", " "))
+        axes.set_xlabel(label_text(title, 60), parse_math=False)
+        if own.label:
+            axes.set_title(_in_words(own.label), loc="left", parse_math=False)
+        _legend(figure, axes)
+    return figure, axes
+
+
+def plot_four_distributions(profile: StabilityProfile, layer: int) -> tuple[Figure, NDArray[np.object_]]:
+    """Layer cushion, minimal interlayer cushion, contraction and smoothness of one layer, one below the other.
+
+    The interlayer cushion is the unclipped one, with the clip at ``1/sqrt(channels)`` marked; the smoothness is that
+    of the pair that begins at this layer and is worst; the contraction is of what lies before the layer.
+
+    Args:
+        profile: of the network.
+        layer: its number, from 1.
+
+    Returns:
+        The figure and its four axes, from top to bottom.
+
+    Raises:
+        InputError: no such layer.
+    """
+    row = find_layer(profile, layer)
+    shown: list[tuple[str, str | None]] = [
+        ("layer_cushion", _label_at(profile, "layer_cushion", layer - 1)),
+        ("minimal_interlayer_cushion_unclipped", _label_at(profile, "minimal_interlayer_cushion_unclipped", layer - 1)),
+        ("contraction", _label_at(profile, "contraction", layer - 1)),
+        ("smoothness", _worst_pair(profile, layer)),
+    ]
+    with style():
+        figure, axes = new_figure(height=7.6, rows=4, sharex=False)
+        figure.suptitle(label_text(f"layer {row.index}: {row.node}", 60), x=0.02, ha="left", fontsize=11)
+        for panel, (quantity, label) in zip(axes, shown, strict=True):
+            panel.set_xlabel(QUANTITIES[quantity], parse_math=False)
+            if label is None:
+                _nothing(panel)
+                continue
+            own = find_distribution(profile, quantity, label)
+            _draw_pair(panel, own, _of_twin(profile, quantity, own.label))
+            if quantity == "contraction":
+                panel.set_xlabel(f"{QUANTITIES[quantity]}, before the layer", parse_math=False)
+            if quantity == "smoothness":
+                panel.set_xlabel(f"{QUANTITIES[quantity]}, {_in_words(own.label)}", parse_math=False)
+            if quantity == "minimal_interlayer_cushion_unclipped":
+                _mark(panel, 1 / math.sqrt(row.channels), "clip at 1/√h", MUTED)
+        _legend(figure, axes[0])
+    return figure, np.array(axes, dtype=object)
+
+
+def plot_cushions(profile: StabilityProfile) -> tuple[Figure, NDArray[np.object_]]:
+    """The four quantities of every layer: 10 % to 90 % of the samples as a bar, the median, and the worst value.
+
+    Returns:
+        The figure and its four axes: layer cushion, minimal interlayer cushion (clipped), contraction, smoothness.
+    """
+    panels = ("layer_cushion", "minimal_interlayer_cushion", "contraction", "smoothness")
+    with style():
+        figure, axes = new_figure(height=8.4, rows=4, sharex=False)
+        for panel, quantity in zip(axes, panels, strict=True):
+            series = [(profile, ACCENT, -0.16)] if profile.twin is None else [(profile, ACCENT, -0.2)]
+            series += [] if profile.twin is None else [(profile.twin, SECOND, 0.2)]
+            for shown, colour, shift in series:
+                _draw_ranges(panel, _by_layer(shown, quantity), colour, shift)
+            _range_axis(panel, quantity, profile)
+        handles = [axes[0].plot([], [], color=c, linewidth=5, alpha=0.45, label=name)[0] for name, c in _names(profile)]
+        handles.append(axes[0].plot([], [], "D", color=MUTED, markersize=4, label="worst sample")[0])
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure, np.array(axes, dtype=object)
+
+
+def find_distribution(profile: StabilityProfile, quantity: str, label: str | int | None = None) -> Distribution:
+    """The distribution of that quantity and label; see :func:`plot_distribution`.
+
+    Raises:
+        InputError: no such quantity or label.
+    """
+    if label is None and profile.distributions.get(quantity):
+        return profile.distributions[quantity][0]
+    return profile.distribution(quantity, label)
+
+
+def find_layer(profile: StabilityProfile, layer: int) -> LayerRow:
+    """The row of the layer with this number.
+
+    Raises:
+        InputError: no such layer.
+    """
+    for row in profile.layers:
+        if row.index == layer:
+            return row
+    raise InputError(f"a layer between 1 and {len(profile.layers)}", str(layer), "see profile.layers")
+
+
+def _label_at(profile: StabilityProfile, quantity: str, position: int) -> str | None:
+    found = profile.distributions.get(quantity, ())
+    return found[position].label if 0 <= position < len(found) else None
+
+
+def _worst_pair(profile: StabilityProfile, layer: int) -> str | None:
+    starting = [
+        distribution
+        for (i, _), distribution in zip(profile.pairs, profile.distributions.get("smoothness", ()), strict=False)
+        if i == layer and distribution.worst is not None
+    ]
+    return max(starting, key=lambda distribution: distribution.worst or 0.0).label if starting else None
+
+
+def _of_twin(profile: StabilityProfile, quantity: str, label: str) -> Distribution | None:
+    if profile.twin is None:
+        return None
+    found = profile.twin.distributions.get(quantity, ())
+    return next((distribution for distribution in found if distribution.label == label), None)
+
+
+def _names(profile: StabilityProfile) -> list[tuple[str, str]]:
+    return [("network", ACCENT)] if profile.twin is None else [("network", ACCENT), ("untrained twin", SECOND)]
+
+
+def _draw_pair(axes: Axes, own: Distribution, twin: Distribution | None) -> None:
+    """Both histograms as densities, the worst value of the network's marked."""
+    series = [(own, ACCENT, "network")] + ([] if twin is None else [(twin, SECOND, "untrained twin")])
+    shown = [(d.histogram, colour, name) for d, colour, name in series if d.histogram is not None]
+    if not shown:
+        _nothing(axes)
+        return
+    low, high = min(h.edges[0] for h, _, _ in shown), max(h.edges[-1] for h, _, _ in shown)
+    logarithmic = low > 0 and high / low > _LOG_RATIO
+    if logarithmic:
+        _log_axis(axes)
+    for histogram, colour, name in reversed(shown):
+        _draw_histogram(axes, histogram, colour, name, logarithmic)
+    axes.set_ylim(bottom=0)
+    if own.reduction is not None:
+        _mark(axes, own.worst, f"worst: {short(own.worst)}", INK)
+    axes.set_yticks([])
+    axes.set_ylabel("density")
+
+
+def _draw_histogram(axes: Axes, histogram: Histogram, colour: str, name: str, logarithmic: bool) -> None:
+    edges, counts = histogram.edges, histogram.counts
+    places = [math.log(edge) for edge in edges] if logarithmic else edges
+    widths = [right - left for left, right in pairwise(places)]
+    if not widths or min(widths) <= 0:
+        # all samples have one value, or values too near each other for their bins to have a width
+        axes.axvline(edges[0], color=colour, linewidth=4, alpha=0.7, label=name)
+        return
+    total = sum(counts) or 1
+    density = [count / total / width for count, width in zip(counts, widths, strict=True)]
+    axes.stairs(density, edges, fill=True, color=colour, alpha=0.25, linewidth=0)
+    axes.stairs(density, edges, color=colour, linewidth=1.6, label=name)
+
+
+def _mark(axes: Axes, value: float | None, text: str, colour: str) -> None:
+    if value is None or not math.isfinite(value):
+        return
+    axes.axvline(value, color=colour, linewidth=1, linestyle=(0, (2, 2)))
+    low, high = axes.get_xlim()
+    logarithmic = axes.get_xscale() == "log"
+    middle = math.sqrt(low * high) if logarithmic and low > 0 else (low + high) / 2
+    right = value > middle
+    axes.annotate(
+        text,
+        (value, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4 if right else 4, -3 if colour == INK else -17),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        va="top",
+        fontsize=9.5,
+        color=colour,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
+        parse_math=False,
+    )
+
+
+def _log_axis(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(10, numticks=6))
+    axes.xaxis.set_major_formatter(FuncFormatter(plain))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def plain(value: float, _position: object = None) -> str:
+    """A number on an axis, without powers.
+
+    >>> plain(0.001), plain(100.0), plain(1e-7)
+    ('0.001', '100', '1e-07')
+    """
+    return f"{value:.4g}"
+
+
+def _in_words(label: str) -> str:
+    # the figures' font has no arrow
+    return label_text(label.replace("→", " to "), 40)
+
+
+def _nothing(axes: Axes) -> None:
+    axes.text(0.5, 0.5, "nothing measured", transform=axes.transAxes, ha="center", va="center", color=MUTED)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if len(handles) > 1:
+        figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2)
+
+
+def _by_layer(profile: StabilityProfile, quantity: str) -> list[tuple[float, Distribution]]:
+    """Distributions with their place on the axis: a layer's number, or the first layer of a pair."""
+    found = profile.distributions.get(quantity, ())
+    if quantity == "smoothness":
+        labels = ((row.index, _worst_pair(profile, row.index)) for row in profile.layers)
+        return [(index, find_distribution(profile, quantity, label)) for index, label in labels if label is not None]
+    return [(index, distribution) for index, distribution in enumerate(found, start=1)]
+
+
+def _draw_ranges(axes: Axes, placed: Sequence[tuple[float, Distribution]], colour: str, shift: float) -> None:
+    for place, distribution in placed:
+        low, middle, high = (distribution.quantiles.get(q, math.nan) for q in (0.1, 0.5, 0.9))
+        if not all(map(math.isfinite, (low, middle, high))):
+            continue
+        axes.plot([place + shift] * 2, [low, high], color=colour, linewidth=5, alpha=0.45, solid_capstyle="butt")
+        axes.plot([place + shift], [middle], "_", color=colour, markersize=7, markeredgewidth=2)
+        if distribution.worst is not None and math.isfinite(distribution.worst):
+            axes.plot([place + shift], [distribution.worst], "D", color=colour, markersize=3.5)
+
+
+def _range_axis(axes: Axes, quantity: str, profile: StabilityProfile) -> None:
+    below = {"contraction": "before layer", "smoothness": "from layer (its worst pair)"}
+    short = {"minimal_interlayer_cushion": "minimal interlayer\ncushion (clipped)", "smoothness": "smoothness 1/ρ"}
+    axes.set_xlabel(below.get(quantity, "layer"))
+    axes.set_ylabel(short.get(quantity, QUANTITIES[quantity].replace(" ", "\n", 1)))
+    axes.set_xlim(0.4, max(len(profile.layers), 1) + 0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
+    axes.grid(False, axis="x")
+    values = line_values(axes)
+    if not values:
+        _nothing(axes)
+    elif min(values) > 0 and max(values) / min(values) > 10:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=8))
+        axes.yaxis.set_major_formatter(FuncFormatter(plain))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(bottom=0)

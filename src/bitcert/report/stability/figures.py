@@ -1,0 +1,299 @@
+"""The pictures of a stability profile, one call each; every call returns ``(figure, axes)`` of matplotlib's object API.
+
+Attenuation is Arora et al. 2018, Figure 1; distributions their Figure 2; singular values Figure 4 of the notes of
+2019; effective parameters their Table 1. Every picture shows what was measured on the samples of the profile. They
+explain why a network can be compressed; they do NOT prove that it generalises.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeGuard
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from bitcert.errors import InputError
+from bitcert.report.drawing import ACCENT, INK, MUTED, PAPER, SECOND, compact, label_text, new_figure, ramp, style
+from bitcert.report.stability.distributions import (
+    QUANTITIES,
+    find_layer,
+    plain,
+    plot_cushions,
+    plot_distribution,
+    plot_four_distributions,
+)
+from bitcert.report.stability.words import short
+
+if TYPE_CHECKING:
+    from bitcert.stability.profile import LayerRow, StabilityProfile
+    from bitcert.stability.reduction import AttenuationCurve, Distribution
+
+__all__ = [
+    "plot_attenuation",
+    "plot_cushions",
+    "plot_distribution",
+    "plot_effective_parameters",
+    "plot_four_distributions",
+    "plot_margins",
+    "plot_singular_values",
+]
+
+MOST_BANDS = 5
+MOST_CURVES = 120
+MOST_SINGULAR_VALUES = 400
+SHOWN_MARGIN_QUANTILES = (0.05, 0.5)
+
+
+def plot_attenuation(profile: StabilityProfile, level: float | None = None) -> tuple[Figure, Axes]:
+    """How far noise of relative norm ``level``, injected at one layer, is felt at the layers above it.
+
+    One curve an injection, from blue (the input) to brown (the last layer); it begins with a dot where the noise is
+    injected. The mean over the samples; for at most five injections also the band from their 10 % to 90 % quantile.
+
+    Args:
+        profile: of the network.
+        level: norm of the noise over that of what it is added to; the first measured one by default.
+
+    Raises:
+        InputError: that level was not measured.
+    """
+    levels = list(dict.fromkeys(curve.level for curve in profile.attenuation))
+    level = levels[0] if level is None and levels else level
+    curves = [curve for curve in profile.attenuation if level is not None and math.isclose(curve.level, level)]
+    if not curves or level is None:
+        known = ", ".join(f"{known:g}" for known in levels) or "none"
+        raise InputError(f"a measured noise level ({known})", f"{level}", "pass one of these or measure it")
+    curves = [curves[k] for k in spread(len(curves), MOST_CURVES)]
+    emphasised = set(spread(len(curves), MOST_BANDS))
+    with style():
+        figure, (axes,) = new_figure(height=4.4)
+        for k, curve in enumerate(curves):
+            _draw_attenuation(axes, curve, ramp(k, len(curves)), k in emphasised)
+        axes.axhline(100 * level, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=12))
+        axes.yaxis.set_major_formatter(FuncFormatter(plain))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "input" if value == 0 else f"{value:g}"))
+        axes.set_xlim(-0.3, len(profile.layers) + 0.3)
+        axes.set_xlabel("layer")
+        axes.set_ylabel("relative error (%)")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, title="noise injected at")
+    return figure, axes
+
+
+def _draw_attenuation(axes: Axes, curve: AttenuationCurve, colour: str, emphasised: bool) -> None:
+    points = [
+        (target, 100 * mean, 100 * (lower or 0.0), 100 * (upper or 0.0))
+        for target, mean, lower, upper in zip(curve.targets, curve.mean, curve.lower, curve.upper, strict=True)
+        if _positive(mean)
+    ]
+    if not points:
+        return
+    targets, means, lowers, uppers = zip(*points, strict=True)
+    name = "the input" if curve.injection == 0 else f"layer {curve.injection}"
+    axes.plot(
+        targets, means, color=colour, linewidth=2.2 if emphasised else 1.1, label=name if emphasised else "_" + name
+    )
+    start = (curve.injection, 100 * curve.level)
+    if curve.injection == 0:
+        axes.plot([0, targets[0]], [start[1], means[0]], color=colour, linewidth=1, linestyle=(0, (1, 1.5)))
+    axes.plot(*[[value] for value in start], "o", color=colour, markersize=5 if emphasised else 3.5, zorder=4)
+    if emphasised and all(map(_positive, (*lowers, *uppers))):
+        axes.fill_between(targets, lowers, uppers, color=colour, alpha=0.13, linewidth=0)
+
+
+def _positive(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value) and value > 0
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most ``most`` of ``count`` positions, the first and the last among them, evenly apart.
+
+    >>> spread(20, 5), spread(3, 5)
+    ([0, 5, 10, 14, 19], [0, 1, 2])
+    """
+    if count <= most:
+        return list(range(count))
+    return sorted({round(k * (count - 1) / (most - 1)) for k in range(most)})
+
+
+def plot_singular_values(profile: StabilityProfile, layer: int | None = None) -> tuple[Figure, Axes]:
+    """Singular values by rank: of one layer, the untrained twin's beside them, or of all layers over the largest.
+
+    Args:
+        profile: of the network.
+        layer: its number, from 1; all layers by default.
+
+    Raises:
+        InputError: no such layer, or singular values that were not measured.
+    """
+    if not profile.spectra:
+        raise InputError("a profile with singular values", "none", "measure the spectra")
+    with style():
+        figure, (axes,) = new_figure(height=4.0 if layer is None else 3.6)
+        if layer is None:
+            _all_spectra(axes, profile)
+        else:
+            row = find_layer(profile, layer)
+            for shown, colour, name in _network_and_twin(profile):
+                values = _singular_values(shown, layer)
+                axes.plot(*_ranked(values), color=colour, label=name)
+            stable = f"stable rank {short(row.stable_rank)}" if _positive(row.stable_rank) else ""
+            _mark_rank(axes, row.stable_rank, stable)
+            axes.set_title(label_text(f"layer {row.index}: {row.node}", 60), loc="left", parse_math=False)
+            axes.set_ylabel("singular value")
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+        handles, labels = axes.get_legend_handles_labels()
+        if len(handles) > 1:
+            figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure, axes
+
+
+def _all_spectra(axes: Axes, profile: StabilityProfile) -> None:
+    emphasised = set(spread(len(profile.layers), MOST_BANDS))
+    for k, row in enumerate(profile.layers):
+        values = _singular_values(profile, row.index)
+        top = max([value for value in values if _positive(value)], default=1.0)
+        ranks, heights = _ranked(values)
+        places = [rank / max(len(values), 1) for rank in ranks]
+        name = f"layer {row.index}" if k in emphasised else f"_layer {row.index}"
+        width = 2.0 if k in emphasised else 1.0
+        heights = [height / top for height in heights]
+        axes.plot(places, heights, color=ramp(k, len(profile.layers)), linewidth=width, label=name)
+    axes.set_xlabel("rank / number of singular values")
+    axes.set_ylabel("singular value / largest")
+
+
+def _ranked(values: Sequence[float]) -> tuple[list[int], list[float]]:
+    kept = spread(len(values), MOST_SINGULAR_VALUES)
+    ordered = sorted(values, reverse=True)
+    return [k + 1 for k in kept], [ordered[k] for k in kept]
+
+
+def _singular_values(profile: StabilityProfile, layer: int) -> tuple[float, ...]:
+    found = (spectrum.singular_values for spectrum in profile.spectra if spectrum.index == layer)
+    return next(found, ())
+
+
+def _mark_rank(axes: Axes, rank: float | None, text: str) -> None:
+    axes.set_xlabel("rank of the singular value")
+    if rank is None or not _positive(rank):
+        return
+    axes.axvline(rank, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+    axes.annotate(
+        text,
+        (rank, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, -3),
+        textcoords="offset points",
+        va="top",
+        fontsize=9.5,
+        color=INK,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
+        parse_math=False,
+    )
+
+
+def _network_and_twin(profile: StabilityProfile) -> list[tuple[StabilityProfile, str, str]]:
+    own = [(profile, ACCENT, "network")]
+    return own if profile.twin is None else [*own, (profile.twin, SECOND, "untrained twin")]
+
+
+def plot_margins(profile: StabilityProfile) -> tuple[Figure, NDArray[np.object_]]:
+    """The share of samples with at most a given margin: as it is, over the output's norm, over the spectral product.
+
+    The dashed line is margin 0: what lies left of it is wrong. Quantiles at 5 % and 50 % are named.
+
+    Returns:
+        The figure and its three axes, from top to bottom.
+    """
+    panels = [name for name in ("margin", "margin_normalised", "margin_spectral") if profile.distributions.get(name)]
+    if not panels:
+        raise InputError("a profile with margins", "none", "measure them")
+    with style():
+        figure, axes = new_figure(height=0.4 + 2.3 * len(panels), rows=len(panels), sharex=False)
+        for panel, name in zip(axes, panels, strict=True):
+            for shown, colour, legend in reversed(_network_and_twin(profile)):
+                found = shown.distributions.get(name, ())
+                if found:
+                    _draw_cumulative(panel, found[0], colour, legend)
+            panel.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+            panel.set_xlabel(QUANTITIES[name], parse_math=False)
+            panel.set_ylabel("samples below (%)")
+            panel.set_ylim(0, 104)
+            panel.xaxis.set_major_locator(MaxNLocator(6))
+        handles, labels = axes[0].get_legend_handles_labels()
+        if len(handles) > 1:
+            figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2)
+    return figure, np.array(axes, dtype=object)
+
+
+def _draw_cumulative(axes: Axes, distribution: Distribution, colour: str, legend: str) -> None:
+    if distribution.histogram is None:
+        return
+    counts = distribution.histogram.counts
+    total = sum(counts) or 1
+    shares = [0.0, *(100 * float(share) / total for share in np.cumsum(counts))]
+    axes.plot(distribution.histogram.edges, shares, color=colour, label=legend)
+    if colour != ACCENT:
+        return
+    for quantile in SHOWN_MARGIN_QUANTILES:
+        value = distribution.quantiles.get(quantile)
+        if value is None or not math.isfinite(value):
+            continue
+        axes.plot([value], [100 * quantile], "o", color=colour, markersize=5, zorder=4)
+        low, high = axes.get_xlim()
+        left = value > (low + high) / 2
+        axes.annotate(
+            f"{100 * quantile:g} %: {short(value)}",
+            (value, 100 * quantile),
+            xytext=(-7 if left else 7, 2),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="bottom",
+            fontsize=9.5,
+            color=INK,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
+            parse_math=False,
+        )
+
+
+def plot_effective_parameters(profile: StabilityProfile) -> tuple[Figure, Axes]:
+    """The paper's effective parameters of every layer beside the actual count (Arora Table 1, constants dropped).
+
+    A line joins the two; the effective number is the one with the worst values over the samples.
+    """
+    rows = list(profile.layers)
+    with style():
+        figure, (axes,) = new_figure(height=1.5 + 0.34 * max(len(rows), 1))
+        for place, row in enumerate(rows):
+            effective = row.effective_parameters.worst
+            if effective is not None and _positive(effective):
+                axes.plot([row.parameters, effective], [place, place], color=MUTED, linewidth=1)
+                axes.plot([effective], [place], "D", color=ACCENT, markersize=6, zorder=3)
+            axes.plot([row.parameters], [place], "o", color=MUTED, markersize=6, zorder=3)
+        axes.plot([], [], "D", color=ACCENT, label="effective (constants dropped)")
+        axes.plot([], [], "o", color=MUTED, label="actual")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(10, numticks=6))
+        axes.xaxis.set_major_formatter(FuncFormatter(compact))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_yticks(range(len(rows)), [label_text(_row_name(row), 26) for row in rows], parse_math=False)
+        axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
+        axes.grid(False, axis="y")
+        axes.set_xlabel("parameters")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure, axes
+
+
+def _row_name(row: LayerRow) -> str:
+    percent = row.compression_percent.worst
+    return f"{row.index} ({short(percent)} %)" if _positive(percent) else str(row.index)

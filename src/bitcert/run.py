@@ -1,0 +1,191 @@
+"""What every compressor shares: its result, its time budget, its checkpoints, and how it is stopped.
+
+A search gives each of its compressors a part of its run, with a clock and a checkpoint of its own: :meth:`Run.share`.
+:meth:`Run.stop` ends a run and all its parts early, as if their time were over; compressors watch ``run.fraction`` (or
+``run.stopped`` where they follow a time fixed beforehand) and return the best message they have. Checkpoints are
+safetensors files (no pickle) written under a temporary name and renamed, so that a killed run leaves a whole checkpoint
+or none, and a rerun goes on from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from bitcert import clock
+from bitcert.coding import Ledger
+from bitcert.counting import Progress
+from bitcert.decoder import Helper
+from bitcert.locking import replacing
+from bitcert.proof import occam_bound
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One message that was tried: selection among them costs nothing, each is a word of one prefix code.
+
+    ``bound`` is the binomial bound at the search's delta; ``seconds`` the time since the run began.
+    """
+
+    name: str
+    errors: int
+    message_bits: int
+    bound: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Compressed:
+    """The outcome of a compression: the message, its ledger, the helper it needs, and how it was found."""
+
+    message: bytes
+    ledger: Ledger
+    helper: Helper
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass
+class Checkpoint:
+    """A file of tensors and JSON values that survives a killed process.
+
+    Args:
+        path: the safetensors file.
+        identity: hash of everything the run depends on; a file of another identity is ignored.
+    """
+
+    path: Path
+    identity: str
+
+    def save(self, values: Mapping[str, object], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Replace the checkpoint by these JSON-able values and tensors.
+
+        Raises:
+            OSError: when the disk is full or fails; the last checkpoint is then still there.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        metadata = {"identity": self.identity, "values": json.dumps(dict(values))}
+        whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        with replacing(self.path) as partial:
+            try:
+                save_file(whole, partial, metadata)
+            except SafetensorError as error:
+                raise OSError(f"no checkpoint at {partial}: {error}") from error
+
+    def load(self) -> tuple[dict[str, object], dict[str, torch.Tensor]] | None:
+        """The last saved state, or ``None`` when there is none of this identity that can be read."""
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("identity") != self.identity:
+                    return None
+                values = json.loads(metadata["values"])
+                return values, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, ValueError, KeyError):
+            return None
+
+    def remove(self) -> None:
+        """Delete the file, if any."""
+        self.path.unlink(missing_ok=True)
+
+    def part(self, name: str) -> Checkpoint:
+        """The checkpoint beside this one of a part of the run with this name; any name will do."""
+        short = hashlib.sha256(name.encode()).hexdigest()[:12]
+        return Checkpoint(self.path.with_name(f"{self.path.stem}.{short}{self.path.suffix}"), f"{self.identity}/{name}")
+
+
+def _silent(task: str, fraction: float) -> None:
+    del task, fraction
+
+
+def _unwatched(candidate: Candidate) -> None:
+    del candidate
+
+
+@dataclass
+class Run:
+    """One compression run: seed, time budget, device, where to report progress and keep checkpoints.
+
+    Args:
+        seed: for the named random streams.
+        budget_seconds: the search stops after this long and the best message so far is used.
+        delta: at which candidates are compared (the certificate's own).
+        device: ``"cpu"`` or ``"cuda"``, for training only; errors are counted on the CPU.
+        progress: called with the task and the fraction done.
+        checkpoint: where to keep the state, or ``None``.
+        watch: called with every candidate that is booked.
+
+    Attributes:
+        candidates: what was booked so far.
+        stopped: whether :meth:`stop` was called, here or on the run this one is a part of.
+    """
+
+    seed: int = 0
+    budget_seconds: float = 300.0
+    delta: float = 0.05
+    device: str = "cpu"
+    progress: Progress = _silent
+    checkpoint: Checkpoint | None = None
+    candidates: list[Candidate] = field(default_factory=list)
+    watch: Callable[[Candidate], None] = _unwatched
+    stopped: bool = field(default=False, init=False)
+    _parts: list[Run] = field(default_factory=list, init=False, repr=False)
+    _started: float = field(default_factory=lambda: clock.seconds())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began (earlier, interrupted sittings included)."""
+        return clock.seconds() - self._started
+
+    def spent_before(self, seconds: float) -> None:
+        """Count the seconds an interrupted run had already used."""
+        self._started = clock.seconds() - seconds
+
+    @property
+    def fraction(self) -> float:
+        """Fraction of the time budget used, at most 1; 1 once the run is stopped."""
+        return 1.0 if self.stopped else min(1.0, self.seconds / self.budget_seconds)
+
+    def stop(self) -> None:
+        """End this run and its parts now, from any thread or signal handler: their time counts as used."""
+        self.stopped = True
+        # Some compressors plan with the seconds themselves.
+        self.budget_seconds = max(1e-9, min(self.budget_seconds, self.seconds))
+        for part in list(self._parts):
+            part.stop()
+
+    def share(self, seconds: float, name: str = "") -> Run:
+        """A part of this run: a budget and a clock of its own, and it stops when this run is stopped.
+
+        With a name its candidates are booked here too, under that name, its progress is shown as that of the name,
+        and it has a checkpoint of its own if this run has one. Without a name it has no checkpoint, what it books
+        stays with it, and its progress is reported as it comes.
+        """
+        part = Run(self.seed, seconds, self.delta, self.device, self.progress)
+        if name:
+            part.progress = lambda task, fraction: self.progress(name, part.fraction)
+            part.checkpoint = self.checkpoint.part(name) if self.checkpoint is not None else None
+            part.watch = lambda candidate: self._book(
+                replace(candidate, name=f"{name}: {candidate.name}", seconds=self.seconds)
+            )
+        self._parts.append(part)
+        if self.stopped:
+            part.stop()
+        return part
+
+    def consider(self, name: str, errors: int, samples: int, message_bits: int) -> Candidate:
+        """Book a candidate message and return it with its bound."""
+        bound = occam_bound(errors, samples, message_bits, self.delta).binomial
+        candidate = Candidate(name, errors, message_bits, bound, self.seconds)
+        self._book(candidate)
+        return candidate
+
+    def _book(self, candidate: Candidate) -> None:
+        self.candidates.append(candidate)
+        self.watch(candidate)

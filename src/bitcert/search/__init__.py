@@ -1,0 +1,30 @@
+"""SEARCH: sample (and network) -> the message with the tightest certificate. Anything clever is allowed here.
+
+Contenders make messages, a judge says what a message is worth, and successive halving divides the time between them;
+what counts is what gets written down.
+"""
+
+from bitcert.run import Candidate, Checkpoint, Compressed, Run
+from bitcert.search.contender import Board, Contender, Row
+from bitcert.search.halving import search
+from bitcert.search.head import compress_bank_head
+from bitcert.search.judging import Judge, OriginalNetwork, Verdict
+from bitcert.search.levels import Effort
+from bitcert.search.plain_head import compress_head
+
+__all__ = [
+    "Board",
+    "Candidate",
+    "Checkpoint",
+    "Compressed",
+    "Contender",
+    "Effort",
+    "Judge",
+    "OriginalNetwork",
+    "Row",
+    "Run",
+    "Verdict",
+    "compress_bank_head",
+    "compress_head",
+    "search",
+]

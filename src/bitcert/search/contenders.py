@@ -1,0 +1,233 @@
+"""Which contenders enter a search: what is given decides, by fixed rules that look at sizes and kinds only.
+
+- No network: the built-in families.
+- A given network: besides learned quantisation, all codecs, and a codec and strength for every layer.
+- A helper network (public, or trained on a declared prior part): heads on its features, and differences from it.
+- A surrogate for an original network: all of these, the built-in families learning the original's soft answers.
+
+The order is that of promise: where time is short the last ones are left out. All helpers are made here, before anything
+is tried, from what the user declared: which of them a message is decoded with follows from its family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitcert.codecs.base import Codec, Selection
+from bitcert.codecs.best import is_trained
+from bitcert.codecs.quantise import TunedQuantise
+from bitcert.codecs.random_subspace import RandomSubspace
+from bitcert.codecs.registry import CODECS
+from bitcert.codecs.tuned import compress_values
+from bitcert.data import Sample
+from bitcert.decoder import Helper, HelperWeights, linear_head, network_head
+from bitcert.decoder import head as bank_head
+from bitcert.decoder import network as quantised
+from bitcert.decoder import tensors as composed
+from bitcert.decoder.tensors import Base
+from bitcert.errors import InputError
+from bitcert.network import Network, OpaqueModel
+from bitcert.network.architecture import Architecture
+from bitcert.run import Compressed, Run
+from bitcert.search.contender import Contender
+from bitcert.search.difference import TunedDifference
+from bitcert.search.head import compress_bank_head
+from bitcert.search.head_forms import compress_network_head
+from bitcert.search.plain_codecs import PlainCodecs
+from bitcert.search.plain_head import compress_head
+from bitcert.search.strengths import PerLayerStrengths
+
+Targets = NDArray[np.float32]
+
+EXAMPLES_A_SECOND = 4000
+"""A training that sees fewer than a few passes over the data says nothing; a rough speed is enough to judge that."""
+
+SMALL_SAMPLE = 6_000
+"""Where every bit is dear a small fixed dictionary rivals a large one, and costs seconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a search may use.
+
+    Args:
+        sample: the training sample; the rest, with a declared prior part.
+        helper: the problem alone: shape, classes, preprocessing.
+        predictor: of a given network: captured, or its Python code.
+        values: of the given network's tensors.
+        helper_network: its weights go into the helper; fixed before the sample was seen.
+        targets: soft answers ``[m, classes]`` of the original network that is to be certified, if any.
+        codecs: for the given network, instead of all.
+        families: names of built-in families, instead of all.
+        fine_tune: whether the given network's integers may be trained.
+    """
+
+    sample: Sample
+    helper: Helper
+    predictor: Network | OpaqueModel | None = None
+    values: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    helper_network: Network | None = None
+    targets: Targets | None = None
+    codecs: tuple[Codec, ...] = ()
+    families: tuple[str, ...] = ()
+    fine_tune: bool = True
+
+    @property
+    def own_helper(self) -> Helper:
+        """For messages about the given network: its architecture, and public weights if they are of the same."""
+        assert self.predictor is not None
+        predictor = self.predictor.architecture if isinstance(self.predictor, Network) else self.predictor
+        own = replace(self.helper, predictor=predictor, classes_inferred=False)
+        public = self.helper_network
+        if public is not None and public.architecture.content_hash == predictor.content_hash:
+            return self.public_helper
+        return own
+
+    @property
+    def public_helper(self) -> Helper:
+        """For messages about the helper network."""
+        assert self.helper_network is not None
+        return helper_with(self.helper_network, self.helper)
+
+
+def helper_with(network: Network, helper: Helper) -> Helper:
+    """The helper string with a network and its weights in it; it may be one for other classes."""
+    weights = HelperWeights.of(network.architecture, network.parameters)
+    inferred = helper.classes_inferred and network.architecture.num_outputs != helper.num_classes
+    return replace(helper, predictor=network.architecture, weights=weights, classes_inferred=inferred)
+
+
+def contenders(given: Given) -> tuple[Contender, ...]:
+    """All that can be tried, the most promising first."""
+    found: list[Contender] = []
+    if given.codecs:
+        return tuple(_chosen(given))
+    if given.helper_network is not None:
+        found += _on_helper_network(given)
+    # a data-free message can hardly rival a helper network, but may try
+    weight = 1.0 if given.helper_network is None else 0.2
+    if given.predictor is None or given.targets is not None:
+        found += [replace(contender, weight=weight * contender.weight) for contender in _built_in(given)]
+    if given.predictor is not None:
+        found += _of_network(given)
+    return tuple(found)
+
+
+FAMILIES = {
+    "head": ("bank head", "linear head"),
+    "bank": ("bank head",),
+}
+"""The built-in families as the command line names them, and their contenders."""
+
+
+def _built_in(given: Given) -> list[Contender]:
+    """The families that are part of the program: heads on banks first, which say most per bit and second."""
+    helper = given.helper
+    least = 1.0 + 2 * len(given.sample) / EXAMPLES_A_SECOND
+    bank = partial(compress_bank_head, targets=given.targets)
+    found = [Contender("bank head", bank_head.FAMILY, bank, helper, False, 3.0)]
+    weight = 3.0 if len(given.sample) <= SMALL_SAMPLE else 0.3
+    found.append(Contender("linear head", linear_head.FAMILY, compress_head, helper, False, weight, least))
+    if given.families:
+        wanted = {name for family in given.families for name in FAMILIES[family]}
+        return [contender for contender in found if contender.name in wanted]
+    return found
+
+
+def _of_network(given: Given) -> list[Contender]:
+    """A given network: learned quantisation, and if its layers are visible all codecs."""
+    helper = given.own_helper
+    bare = replace(helper, weights=None)
+    least = 1.0 + len(given.sample) / EXAMPLES_A_SECOND
+
+    def tuned(sample: Sample, helper: Helper, run: Run) -> Compressed:
+        return compress_values(given.values, sample, helper, run, fine_tune=given.fine_tune)
+
+    found = [Contender("learned quantisation", quantised.FAMILY, tuned, bare, False, 1.0)]
+    network = given.predictor
+    public = given.helper_network
+    if not isinstance(network, Network) or (public is not None and helper.weights is None):
+        return found
+    strengths = PerLayerStrengths(network)
+    found.append(Contender("a strength for each layer", composed.FAMILY, strengths, bare, False, 0.5, least))
+    plain = PlainCodecs(_plain(helper), network)
+    found.append(Contender("codecs of the papers", composed.FAMILY, plain, helper, True, 0.5, least))
+    for kind in CODECS.values():
+        if issubclass(kind, TunedQuantise) or not is_trained(kind):
+            continue
+        usual = kind.strengths()
+        codec = usual[len(usual) // 2]
+        found.append(_trained(codec, network, bare, codec.label, 0.3, 4 * least))
+    return found
+
+
+def _plain(helper: Helper) -> tuple[Codec, ...]:
+    """Every codec that trains nothing at its usual strengths; as differences too where there are public weights."""
+    plain = [codec for kind in CODECS.values() for codec in kind.strengths() if not is_trained(codec)]
+    if helper.weights is None:
+        return tuple(plain)
+    public = Selection(base=Base.FILE)
+    return (*plain, *(_based(codec, public) for codec in plain if hasattr(codec, "selection")))
+
+
+def _based(codec: Codec, selection: Selection) -> Codec:
+    return replace(codec, selection=selection)  # type: ignore[type-var]
+
+
+def _on_helper_network(given: Given) -> list[Contender]:
+    """Heads on its features and differences from it."""
+    helper, network = given.public_helper, given.helper_network
+    assert network is not None
+    head = partial(compress_network_head, targets=given.targets)
+    found = [Contender("head on the helper network", network_head.FAMILY, head, helper, False)]
+    if not helper.fixes_classes or not isinstance(helper.predictor, Architecture) or not network.weight_layers:
+        return found
+    least = 1.0 + len(given.sample) / EXAMPLES_A_SECOND
+    found.append(
+        Contender("tuned helper network", composed.FAMILY, TunedDifference(network), helper, False, 0.5, least)
+    )
+    subspace = RandomSubspace(dimension=300, selection=Selection(base=Base.FILE))
+    found.append(_trained(subspace, network, helper, "subspace at the helper network", 0.5, least))
+    return found
+
+
+def _trained(
+    codec: Codec, network: Network, helper: Helper, name: str, weight: float, least_seconds: float
+) -> Contender:
+    def compress(sample: Sample, helper: Helper, run: Run) -> Compressed:
+        return codec.encode(network, sample, helper=helper, run=run)
+
+    family = quantised.FAMILY if isinstance(codec, TunedQuantise) else composed.FAMILY
+    return Contender(name, family, compress, helper, False, weight, least_seconds)
+
+
+def _chosen(given: Given) -> list[Contender]:
+    """The codecs that the user named, each by itself if it trains.
+
+    Raises:
+        InputError: the network's layers cannot be seen.
+    """
+    network, public = given.predictor, given.helper_network
+    if not isinstance(network, Network):
+        raise InputError("a network whose layers can be captured", "one that cannot", "leave out --codec")
+    helper = given.own_helper
+    if public is not None and helper.weights is None:
+        raise InputError("--codec for the helper's network", "one of another structure", "leave out --codec")
+    plain: Sequence[Codec] = [codec for codec in given.codecs if not is_trained(codec)]
+    found = []
+    if plain:
+        found.append(Contender("codecs that train nothing", composed.FAMILY, PlainCodecs(plain, network), helper))
+    for codec in given.codecs:
+        if is_trained(codec):
+            own = replace(helper, weights=None) if isinstance(codec, TunedQuantise) else helper
+            found.append(_trained(codec, network, own, codec.label, 1.0, 0.0))
+    return found
+
+
+__all__ = ["Given", "Targets", "contenders", "helper_with"]

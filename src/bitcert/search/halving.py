@@ -1,0 +1,275 @@
+"""The search for the best certificate: all contenders briefly, then fewer and fewer of them with more time.
+
+Successive halving (Jamieson & Talwalkar 2016) on the certificate itself: every contender gets a small share of the
+time, those with the smallest bounds go on (or start again with a longer schedule), and the last one gets what is left.
+The best message of all rounds is kept. Choosing it is free: all are words of one prefix code
+(:mod:`bitcert.search.contender`), so the number of contenders, rounds and candidates enters no bound.
+
+A stopped search (:meth:`~bitcert.run.Run.stop`) returns the best message so far; a killed one goes on from the
+checkpoints of search and contenders, and so does one that was given more time. Not guaranteed: that the contender which
+leads after its share would have led in the end, nor the same message twice, because the search follows the clock.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bitcert.codecs.best import without_unused_weights
+from bitcert.data import Sample
+from bitcert.errors import BitcertError, InputError
+from bitcert.run import Candidate, Checkpoint, Compressed, Run
+from bitcert.search.contender import Board, Contender, Watch, check_helpers, check_message
+from bitcert.search.judging import Judge
+from bitcert.search.standing import Standing, restore_standings, save_standings
+
+EARLY_SHARE = 0.4
+"""Part of the time that is spent before the last round."""
+KEPT_OF = 3
+"""One in so many contenders goes on from one round to the next, at least one."""
+WORTHWHILE = 0.02
+"""Less of the time than this is not shared out once more."""
+SAVE_SECONDS = 20.0
+"""Between two checkpoints of the list of candidates while a contender runs."""
+_SLACK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a contender gets in a round: seconds of its own in all, those of earlier rounds included if it continues."""
+
+    contender: Contender
+    seconds: float
+
+
+def num_rounds(num_contenders: int) -> int:
+    """Rounds until one is left.
+
+    >>> [num_rounds(n) for n in (1, 2, 5, 6, 12)]
+    [1, 2, 2, 3, 3]
+    """
+    rounds = 1
+    while num_contenders > 1:
+        num_contenders, rounds = _num_kept(num_contenders), rounds + 1
+    return rounds
+
+
+def _num_kept(num_contenders: int) -> int:
+    return max(1, num_contenders // KEPT_OF)
+
+
+def entrants(contenders: Sequence[Contender], budget_seconds: float) -> tuple[Contender, ...]:
+    """Those that the time is enough for, by their own least seconds; the first at any rate.
+
+    Where a share is too short, the last in the list of those that cannot use it is left out first.
+    """
+    chosen = list(contenders)
+    while len(chosen) > 1:
+        first_round = _first_round_seconds(chosen, budget_seconds)
+        late = [c for c in chosen[1:] if c.least_seconds > _part(c, chosen, first_round)]
+        if not late:
+            break
+        chosen.remove(late[-1])
+    return tuple(chosen)
+
+
+def _first_round_seconds(contenders: Sequence[Contender], budget_seconds: float) -> float:
+    rounds = num_rounds(len(contenders))
+    return budget_seconds if rounds == 1 else EARLY_SHARE * budget_seconds / (rounds - 1)
+
+
+def _part(contender: Contender, among: Sequence[Contender], seconds: float) -> float:
+    return seconds * contender.weight / sum(c.weight for c in among)
+
+
+@dataclass(eq=False)
+class _Search:
+    sample: Sample
+    judge: Judge
+    run: Run
+    watch: Watch
+    standings: dict[str, Standing]
+    total: float
+    unfinished: tuple[str, float] | None = None
+    saved_at: float = 0.0
+
+    def rounds(self, contenders: Sequence[Contender]) -> None:
+        """Every round, until one contender is left or the time is over."""
+        if self.unfinished is not None and not self.is_over():
+            name, seconds = self.unfinished
+            self.attempt(Share(self.standings[name].contender, seconds))
+        left, rounds = list(contenders), num_rounds(len(contenders))
+        early = _first_round_seconds(contenders, self.total)
+        for number in range(1, rounds + 1):
+            for contender in left:
+                if self.is_over():
+                    return
+                seconds = self.time_left if number == rounds else _part(contender, left, early)
+                self.attempt(self.share(contender, seconds))
+            if number < rounds:
+                left = self.best_of(left, _num_kept(len(left)))
+        self.spend(contenders)
+
+    def spend(self, contenders: Sequence[Contender]) -> None:
+        """Give what is left, where the last one ended early, to each in the order of their bounds."""
+        for contender in self.best_of(contenders, len(contenders)):
+            if self.is_over() or self.time_left < WORTHWHILE * self.total:
+                return
+            self.attempt(self.share(contender, self.time_left))
+
+    def share(self, contender: Contender, seconds: float) -> Share:
+        """The contender's budget: what it has used counts where it continues."""
+        used = self.standings[contender.name].seconds if contender.continues else 0.0
+        return Share(contender, used + max(_SLACK_SECONDS, min(seconds, self.time_left)))
+
+    @property
+    def time_left(self) -> float:
+        return self.run.budget_seconds - self.run.seconds
+
+    def is_over(self) -> bool:
+        """Whether to end: stopped or out of time, with at least one message."""
+        return self.run.fraction >= 1.0 and any(s.verdict is not None for s in self.standings.values())
+
+    def best_of(self, contenders: Sequence[Contender], most: int) -> list[Contender]:
+        """At most so many of them that have a message, best first by the certificate."""
+        found = [c for c in contenders if self.standings[c.name].verdict is not None]
+        return sorted(found, key=lambda c: self.standings[c.name].rank)[:most]
+
+    def attempt(self, share: Share) -> None:
+        """Run a contender for its share and judge its message, unless it has had as much before."""
+        standing = self.standings[share.contender.name]
+        if standing.longest and standing.longest >= share.seconds - _SLACK_SECONDS:
+            return
+        part, started = self.part(share, standing), self.run.seconds
+        standing.state, standing.running = "running", part
+        self.unfinished = (share.contender.name, share.seconds)
+        self.save()
+        self.show()
+        try:
+            compressed = share.contender.compress(self.sample, share.contender.helper, part)
+        except BitcertError as error:
+            standing.refuse(error)
+        else:
+            check_message(share.contender, compressed)
+            self.take(standing, compressed)
+        finally:
+            standing.running = None
+        if not self.run.stopped:
+            self.unfinished = None
+            standing.longest = share.seconds
+            if part.checkpoint is not None and not share.contender.continues:
+                part.checkpoint.remove()
+        before = standing.seconds if share.contender.continues else 0.0
+        # Seconds of a killed attempt that this one went on from were not on the search's own clock.
+        lost = part.seconds - before - (self.run.seconds - started)
+        self.run.spent_before(self.run.seconds + max(0.0, lost))
+        standing.seconds += part.seconds - before
+        self.save()
+        self.show()
+
+    def part(self, share: Share, standing: Standing) -> Run:
+        """The contender's own run; what it books is shown at once."""
+        part = self.run.share(share.seconds, share.contender.name)
+        if not share.contender.continues and self.run.checkpoint is not None:
+            part.checkpoint = self.run.checkpoint.part(f"{share.contender.name} for {share.seconds:.3f} s")
+
+        def watch(candidate: Candidate) -> None:
+            self.run.candidates.append(self.listed(share.contender, candidate))
+            if self.judge.original is None:
+                standing.glimpse(candidate)
+            if self.run.seconds - self.saved_at > SAVE_SECONDS:
+                self.save()
+            self.show()
+
+        part.watch = watch
+        return part
+
+    def listed(self, contender: Contender, candidate: Candidate) -> Candidate:
+        """A candidate of a contender as the list of all candidates names it."""
+        alone = " (the surrogate alone)" if self.judge.original is not None else ""
+        return replace(candidate, name=f"{contender.name}: {candidate.name}{alone}", seconds=self.run.seconds)
+
+    def take(self, standing: Standing, compressed: Compressed) -> None:
+        """Judge a message and keep it if it is the contender's best."""
+        contender = standing.contender
+        verdict = self.judge.judge(compressed, self.run.progress)
+        standing.offer(compressed.message, verdict)
+        known = {(c.name, c.errors, c.message_bits) for c in self.run.candidates}
+        # what it tried before it was killed and resumed is listed too
+        for candidate in (self.listed(contender, c) for c in compressed.candidates):
+            if (candidate.name, candidate.errors, candidate.message_bits) not in known:
+                self.run.candidates.append(candidate)
+        if self.judge.original is not None or not compressed.candidates:
+            name = "with the disagreement predicted" if self.judge.original is not None else "message"
+            counts = (verdict.errors, verdict.message_bits, verdict.bound, self.run.seconds)
+            self.run.candidates.append(Candidate(f"{contender.name}: {name}", *counts))
+
+    def save(self) -> None:
+        """Write the search's own checkpoint, if there is one."""
+        if self.run.checkpoint is not None:
+            save_standings(self.run, self.standings.values(), self.unfinished)
+            self.saved_at = self.run.seconds
+
+    def show(self) -> None:
+        """Tell the watcher how things stand."""
+        rows = tuple(standing.row() for standing in self.standings.values())
+        self.watch(Board(rows, self.run.seconds, self.run.budget_seconds))
+
+    def best(self) -> Compressed:
+        """The best message of all, with everything that was tried."""
+        found = [s for s in self.standings.values() if s.verdict is not None]
+        if not found:
+            raise next(s.refusal for s in self.standings.values() if s.refusal is not None)
+        compressed = min(found, key=lambda s: s.rank).compressed()
+        candidates = tuple(sorted(self.run.candidates, key=lambda c: c.seconds))
+        return replace(without_unused_weights(compressed), candidates=candidates)
+
+
+def search(
+    contenders: Sequence[Contender],
+    sample: Sample,
+    judge: Judge,
+    run: Run,
+    *,
+    watch: Watch | None = None,
+    before: float = 0.0,
+) -> Compressed:
+    """The message with the best certificate that the contenders find in the run's time.
+
+    Args:
+        contenders: in the order of their promise; those that the time is too short for are left out.
+        sample: the training sample, on which errors are counted (the rest, with a declared prior part).
+        judge: of the same sample.
+        run: seed, seconds for all contenders together, delta, checkpoint of the search; stopping it ends the search
+            with the best message so far.
+        watch: called with the state of the search whenever it changes.
+        before: seconds of the run that were used before the search, for a prior network, say.
+
+    Raises:
+        InputError: no contenders, or two that read one family with different helper strings.
+        BitcertError: every contender refuses; the first refusal is told.
+    """
+    if not contenders:
+        raise InputError("at least one way to compress", "none", "allow a family or a codec")
+    check_helpers(contenders)
+    total = max(_SLACK_SECONDS, run.budget_seconds - before)
+    entered = entrants(contenders, total)
+    standings = {c.name: Standing(c, "waiting" if c in entered else "too little time") for c in contenders}
+    with tempfile.TemporaryDirectory() as folder:
+        kept = run.checkpoint
+        if kept is None:
+            # Contenders that continue need theirs even where nobody will resume the search.
+            run.checkpoint = Checkpoint(Path(folder, "search.safetensors"), "this search")
+        try:
+            unfinished = restore_standings(run, standings)
+            running = _Search(sample, judge, run, watch or _unseen, standings, total, unfinished)
+            running.rounds(entered)
+            return running.best()
+        finally:
+            run.checkpoint = kept
+
+
+def _unseen(board: Board) -> None:
+    del board

@@ -1,0 +1,348 @@
+"""Banks of helper features and an integer head that selects rows of one, trained for the certificate itself (family 5).
+
+Banks are screened on a small part of the sample. The head then grows from nothing while the price of a bit falls, on
+cross-entropy; is polished by pairs, insertions and replacements of rows; and ends on a loss that comes close to the
+0/1 error (:mod:`bitcert.search.head_objective`), with a bit priced at what it costs the certificate: at an error rate
+``q`` and a bound ``p`` one bit is worth ``ln2 / ln(p (1 - q) / (q (1 - p)))`` errors. While time is left, a share of
+the rows is dropped and sought anew. Every stage's head is a candidate, and the best message is kept. Banks are fixed
+and the one used is in the message; prices, temperatures and orders are not, since decoding does not use them.
+Selecting among candidates costs nothing: all are words of one prefix code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitcert.counting import DecisionRule, count_batch
+from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.decoder import head as bank_head
+from bitcert.decoder.features.banks import BANKS, Bank, available_banks, bank_features, bank_groups
+from bitcert.errors import InputError
+from bitcert.random import stream
+from bitcert.run import Compressed, Run
+from bitcert.search.head_moves import delete_rows, descend, descend_pairs, insert_rows, kick, replace_rows
+from bitcert.search.head_objective import BankObjective, Examples
+
+FEATURE_MEMORY_BYTES = 3 << 29
+"""Training features beyond this are those of a random subset; errors are always counted on the whole sample."""
+
+_SCREENED, _WELL_SCREENED = 3_000, 8_000
+_SMALL_SAMPLE = 6_000
+_SHORT_SECONDS, _LONG_SECONDS = 60.0, 600.0
+_START_SCALE = 0.15
+_GROWTH = (0.5, 0.35, 0.5, 0.7, 1.0)
+"""Prices during the growth, relative to the final one: rows found while bits are cheap are given up only if useless."""
+
+_SHORT_GROWTH = (4.0, 2.0, 1.0)
+_GROWN_ON = 20_000
+_CROSS_ENTROPY = 3.3
+_STAGES = ((0.3, 2.4, 1.0), (0.6, 1.7, 1.0), (1.0, 1.0, 1.0), (1.0, 1.0, 1.5))
+"""Powers ``q`` of the loss, the price of a bit relative to that of the 0/1 error, by how much logits are sharpened."""
+
+_KICKS = (0.1, 0.2, 0.05)
+_FIRST_UNIT = 0.9
+_CHUNK = 500
+
+Stop = Callable[[], bool]
+
+
+@dataclass(eq=False)
+class _Best:
+    """The best head so far."""
+
+    bound: float = np.inf
+    bank: Bank | None = None
+    weights: NDArray[np.int64] | None = None
+    scale: float = _START_SCALE
+    unit: float = _FIRST_UNIT
+
+
+def errors_per_bit(error_rate: float, bound: float) -> float:
+    """How many errors of a sample one bit of its message is worth, over ``ln 2``: ``1 / ln`` of the odds ratio.
+
+    The derivative of ``kl(q || p) = bits ln2 / m`` along a constant bound, at ``q = error_rate`` and ``p = bound``.
+
+    >>> round(errors_per_bit(0.0155, 0.0446), 3)
+    0.92
+    """
+    q = min(max(error_rate, 1e-6), 0.9)
+    p = min(max(bound, q * 1.01), 0.99)
+    return 1 / math.log(p * (1 - q) / (q * (1 - p)))
+
+
+def feature_examples(
+    sample: Sample, helper: Helper, bank: Bank | None, rows: NDArray[np.intp], targets: NDArray[np.float32] | None
+) -> Examples:
+    """Features and labels of ``rows`` of the sample, sorted by label."""
+    rows = rows[np.argsort(sample.labels[rows], kind="stable")]
+    matrix = torch.empty(len(bank_groups(bank, helper.input_shape)), len(rows))
+    for start in range(0, len(rows), _CHUNK):
+        chosen = rows[start : start + _CHUNK]
+        batch = helper.preprocessing(sample.inputs[chosen])
+        matrix[:, start : start + len(chosen)] = bank_features(bank, batch).T
+    counts = np.bincount(sample.labels[rows], minlength=helper.num_classes)
+    soft = None if targets is None else torch.from_numpy(np.ascontiguousarray(targets[rows].T, dtype=np.float32))
+    return Examples(matrix, counts, len(sample) / len(rows), soft)
+
+
+def part_of(examples: Examples, most: int, order: np.random.Generator) -> Examples:
+    """At most ``most`` of the examples, chosen at random."""
+    labels = examples.labels
+    if len(labels) <= most:
+        return examples
+    chosen = torch.from_numpy(np.sort(order.permutation(len(labels))[:most]))
+    targets = None if examples.targets_t is None else examples.targets_t[:, chosen]
+    counts = np.bincount(labels[chosen].numpy(), minlength=len(examples.counts))
+    weight = examples.loss_weight * len(labels) / most
+    return Examples(examples.features_t[:, chosen], counts, weight, targets)
+
+
+def bank_memory_bytes(helper: Helper, num_samples: int) -> int:
+    """Peak memory of a descent beside the program and the data: features and a dozen arrays of probabilities."""
+    widest = max(len(bank_groups(bank, helper.input_shape)) for bank in available_banks(helper.input_shape))
+    rows = min(num_samples, FEATURE_MEMORY_BYTES // (4 * widest))
+    return 4 * (rows + min(rows, _GROWN_ON)) * (widest + 16 * helper.num_classes)
+
+
+def _label(bank: Bank | None) -> str:
+    return "inputs" if bank is None else f"bank {BANKS.index(bank)}"
+
+
+class BankSearch:
+    """One run over banks and prices.
+
+    Args:
+        sample: the training sample.
+        helper: of the same problem.
+        run: seed, budget, progress and checkpoint.
+        targets: soft labels ``[m, classes]``, or ``None`` for the labels.
+    """
+
+    def __init__(self, sample: Sample, helper: Helper, run: Run, targets: NDArray[np.float32] | None) -> None:
+        self.sample, self.helper, self.run, self.targets = sample, helper, run, targets
+        self.best = _Best()
+        self.order = stream(run.seed, "bank head")
+        self.whole: BankObjective | None = None
+        self.screened_on = _WELL_SCREENED if run.budget_seconds >= _LONG_SECONDS else _SCREENED
+        self.first: dict[str, NDArray[np.int64]] = {}
+        self.tolerance = min(3.0, 5e-5 * len(sample))
+
+    def out_of_time(self) -> bool:
+        """Whether the budget is used; tells the progress."""
+        self.run.progress("training", self.run.fraction)
+        return self.run.fraction >= 1.0
+
+    def some(self, bank: Bank | None, most: int) -> NDArray[np.intp]:
+        """All rows of the sample, or a random part of them."""
+        width = len(bank_groups(bank, self.helper.input_shape))
+        most = max(1, min(most, FEATURE_MEMORY_BYTES // (4 * width)))
+        if len(self.sample) <= most:
+            return np.arange(len(self.sample))
+        return np.sort(stream(self.run.seed, "training subset").permutation(len(self.sample))[:most])
+
+    def objective(self, bank: Bank | None, most: int) -> BankObjective:
+        """A head without weights on a bank's features of at most so many examples."""
+        examples = feature_examples(self.sample, self.helper, bank, self.some(bank, most), self.targets)
+        model = bank_head.row_model(bank, self.helper)
+        shape = (len(model.groups), self.helper.num_classes)
+        return BankObjective(examples, model, np.zeros(shape, dtype=np.int64), _START_SCALE)
+
+    def grow(self, objective: BankObjective, factors: tuple[float, ...], should_stop: Stop) -> None:
+        """From nothing, on cross-entropy, while the price of a bit falls and rises again."""
+        objective.power, objective.soft = 0.0, True
+        for factor in factors:
+            objective.rate = _CROSS_ENTROPY * self.best.unit * factor
+            descend(objective, should_stop, rounds=60, tolerance=self.tolerance)
+            if factor < 2:
+                descend_pairs(objective, should_stop)
+            delete_rows(objective)
+            if should_stop():
+                break
+            insert_rows(objective)
+            objective.fit_scale()
+        objective.refresh()
+
+    def book(self, name: str, bank: Bank | None, objective: BankObjective) -> float:
+        """Judge the head as a message, keep it if it is the best; its bound."""
+        labels = objective.examples.labels.numpy()
+        count = count_batch(objective.logits_t().T, labels, DecisionRule().tolerance)
+        errors = round(count.errors * len(self.sample) / count.samples)
+        message, _ = bank_head.write(bank, objective.weights, self.helper)
+        candidate = self.run.consider(f"{_label(bank)}, {name}", errors, len(self.sample), 8 * len(message))
+        if candidate.bound < self.best.bound:
+            unit = errors_per_bit(errors / len(self.sample), candidate.bound)
+            self.best = _Best(candidate.bound, bank, objective.weights.copy(), objective.scale, unit)
+            self.save()
+        return candidate.bound
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        if self.run.checkpoint is None or self.best.weights is None:
+            return
+        banks = available_banks(self.helper.input_shape)
+        values = {
+            "bank": banks.index(self.best.bank),
+            "bound": self.best.bound,
+            "scale": self.best.scale,
+            "unit": self.best.unit,
+            "seconds": self.run.seconds,
+        }
+        self.run.checkpoint.save(values, {"weights": torch.from_numpy(self.best.weights)})
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint, if there is one; whether there is."""
+        state = self.run.checkpoint.load() if self.run.checkpoint is not None else None
+        if state is None:
+            return False
+        values, tensors = state
+        bank = available_banks(self.helper.input_shape)[int(str(values["bank"]))]
+        bound, scale, unit = (float(str(values[name])) for name in ("bound", "scale", "unit"))
+        self.best = _Best(bound, bank, tensors["weights"].numpy(), scale, unit)
+        self.run.spent_before(float(str(values["seconds"])))
+        return True
+
+    def screen(self) -> list[Bank | None]:
+        """The banks, the best on a small part of the sample first."""
+        banks = available_banks(self.helper.input_shape)
+        if len(banks) == 1:
+            return list(banks)
+        if self.run.budget_seconds < _SHORT_SECONDS and len(self.sample) > _SMALL_SAMPLE:
+            return [BANKS[1] if self.helper.input_shape[0] == 1 else BANKS[0]]
+        values: list[float] = []
+        tried: list[Bank | None] = []
+        for bank, objective in self.screened(banks):
+            if values and self.out_of_time():
+                break
+            self.grow(objective, _SHORT_GROWTH, self.out_of_time)
+            whole = len(objective.examples.labels) == len(self.sample)
+            values.append(self.book("screened", bank, objective) if whole else objective.value())
+            self.first[_label(bank)] = objective.weights
+            tried.append(bank)
+        return [tried[int(i)] for i in np.argsort(values)]
+
+    def screened(self, banks: tuple[Bank | None, ...]) -> Iterator[tuple[Bank, BankObjective]]:
+        """Objectives of all banks on a small part of the sample; what banks share is computed once."""
+        known = [bank for bank in banks if bank is not None]
+        for upright, mirrored in dict.fromkeys((bank.upright, bank.mirrored) for bank in known):
+            alike = [bank for bank in known if (bank.upright, bank.mirrored) == (upright, mirrored)]
+            union = Bank(upright, tuple(dict.fromkeys(part for bank in alike for part in bank.parts)), mirrored)
+            whole = self.objective(union, self.screened_on)
+            for bank in alike:
+                numbers = [union.parts.index(part) for part in bank.parts]
+                columns = [np.flatnonzero(whole.model.groups == number) for number in numbers]
+                chosen = np.concatenate([*columns, np.flatnonzero(whole.model.groups < 0)])
+                features = whole.examples.features_t[torch.from_numpy(chosen)]
+                model = bank_head.row_model(bank, self.helper)
+                weights = np.zeros((len(chosen), self.helper.num_classes), dtype=np.int64)
+                examples = replace(whole.examples, features_t=features)
+                yield bank, BankObjective(examples, model, weights, _START_SCALE)
+
+    def stage(self, name: str, bank: Bank | None, objective: BankObjective, thorough: bool) -> None:
+        """Descend at the objective's price until it stalls; with replacements if ``thorough``."""
+        descend(objective, self.out_of_time, rounds=100, tolerance=self.tolerance)
+        descend_pairs(objective, self.out_of_time)
+        delete_rows(objective)
+        if not self.out_of_time():
+            insert_rows(objective)
+        self.book(name, bank, objective)
+        if thorough and not self.out_of_time():
+            replace_rows(objective, self.out_of_time, self.order)
+            descend(objective, self.out_of_time, rounds=100, tolerance=self.tolerance)
+            self.book(f"{name}, rows replaced", bank, objective)
+
+    def sharpen(self, name: str, bank: Bank | None, objective: BankObjective, thorough: bool) -> None:
+        """From a smooth loss to the 0/1 error."""
+        for power, factor, sharper in _STAGES:
+            if self.out_of_time():
+                return
+            objective.power, objective.soft = power, power < 0.5
+            objective.rate = factor * self.best.unit
+            objective.scale *= sharper
+            objective.refresh()
+            if power < 1:
+                objective.fit_scale()
+            self.stage(f"{name}, power {power}, scale x {sharper}", bank, objective, thorough)
+
+    def refine(self, bank: Bank | None) -> None:
+        """Grow a head on a part of the sample, polish and sharpen it on the whole."""
+        objective = self.whole = self.objective(bank, len(self.sample))
+        part = replace(objective, examples=part_of(objective.examples, _GROWN_ON, self.order))
+        known = len(self.sample) <= self.screened_on or self.growth_is_over()
+        if known and _label(bank) in self.first:
+            part.weights[:] = self.first[_label(bank)]
+            part.refresh()
+        short = self.run.budget_seconds < _SHORT_SECONDS and not known
+        self.grow(part, _SHORT_GROWTH if short else _GROWTH, self.growth_is_over)
+        objective.scale = part.scale
+        objective.fit_scale()
+        self.book("grown", bank, objective)
+        for thorough in (False, True):
+            objective.power, objective.soft = 0.0, True
+            objective.rate = _CROSS_ENTROPY * self.best.unit
+            objective.fit_scale()
+            self.stage("polished", bank, objective, thorough)
+            self.sharpen("sharpened", bank, objective, thorough)
+            if self.out_of_time():
+                return
+
+    def growth_is_over(self) -> bool:
+        """Whether growth has used its share of the budget."""
+        return self.out_of_time() or self.run.fraction > 0.6
+
+    def kick(self) -> None:
+        """Drop some rows of the best head and seek others, until the time is over."""
+        bank = self.best.bank
+        objective = self.whole or self.objective(bank, len(self.sample))
+        cycle = 0
+        while not self.out_of_time():
+            assert self.best.weights is not None
+            objective.weights[:] = self.best.weights
+            objective.scale, objective.power, objective.soft = self.best.scale, _STAGES[0][0], True
+            objective.rate = _STAGES[0][1] * self.best.unit
+            objective.refresh()
+            kick(objective, _KICKS[cycle % len(_KICKS)], self.order)
+            objective.fit_scale()
+            cycle += 1
+            self.sharpen(f"kick {cycle}", bank, objective, thorough=True)
+
+
+def compress_bank_head(
+    sample: Sample, helper: Helper, run: Run, *, targets: NDArray[np.float32] | None = None
+) -> Compressed:
+    """Train an integer head that selects from a bank of helper features, for the best certificate of ``sample``.
+
+    Args:
+        sample: labelled training sample of ``m`` examples.
+        helper: the problem; its ``predictor`` is not used.
+        run: seed, budget, progress and checkpoint.
+        targets: ``[m, classes]`` probabilities to learn from at first, e.g. those of a network this head stands for;
+            they are not coded and the errors counted are always those on the sample's labels.
+
+    Raises:
+        InputError: when the problem has too many inputs and classes for a built-in head.
+    """
+    widest = max(len(bank_groups(bank, helper.input_shape)) for bank in available_banks(helper.input_shape))
+    weights = widest * helper.num_classes
+    if weights > bank_head.MAX_WEIGHTS:
+        do = "give a network of your own to certify"
+        raise InputError(f"at most {bank_head.MAX_WEIGHTS} weights in a built-in head", str(weights), do)
+    if targets is not None and targets.shape != (len(sample), helper.num_classes):
+        expected = f"targets of shape {[len(sample), helper.num_classes]}"
+        raise InputError(expected, f"shape {list(targets.shape)}", "give one row of probabilities for each example")
+    search = BankSearch(sample, helper, run, targets)
+    if not search.resume():
+        banks = search.screen()
+        search.refine(banks[0])
+    if not search.out_of_time():
+        search.kick()
+    best = search.best
+    assert best.weights is not None
+    message, ledger = bank_head.write(best.bank, best.weights, helper)
+    return Compressed(message, ledger, helper, tuple(run.candidates))

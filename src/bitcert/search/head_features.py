@@ -1,0 +1,130 @@
+"""Features of a helper network on a training sample, computed once in a streaming pass and kept as vectors.
+
+Kept are the pooled values of the graph, before square roots and scaling, one block for each pair of node and grid, and
+the network's logits. What does not fit in :data:`CACHE_BYTES` is replaced by a random subset of the examples; errors of
+a certificate are always counted on the whole sample, by decoding the message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.decoder.features.network import FeatureSource, part_sizes, pooled, scaled
+from bitcert.decoder.network import network_inputs
+from bitcert.decoder.network_head import helper_network
+from bitcert.network.architecture import Architecture
+from bitcert.random import stream
+from bitcert.run import Run
+
+CACHE_BYTES = 3 << 29
+"""Pooled values beyond this are those of a random subset of the examples."""
+
+_CHUNK = 250
+_STAGING = 8
+
+Block = tuple[str, int]
+"""A node and the grid its value is averaged on."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """How much of a pass is made: at most ``most`` examples (``None``: all), until that fraction of the run's time."""
+
+    most: int | None = None
+    until: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureCache:
+    """Pooled values and logits of a helper network.
+
+    Attributes:
+        architecture: of the helper network.
+        rows: indices into the sample, in random order.
+        labels: of those rows, ``[len(rows)]``.
+        blocks: ``[len(rows), entries]`` for each node and grid.
+        logits: ``[len(rows), outputs]``.
+    """
+
+    architecture: Architecture
+    rows: NDArray[np.int64]
+    labels: Tensor
+    blocks: dict[Block, Tensor]
+    logits: Tensor
+
+    @classmethod
+    def fill(
+        cls, sample: Sample, helper: Helper, sources: tuple[FeatureSource, ...], run: Run, part: Part | None = None
+    ) -> FeatureCache:
+        """One pass over the sample; when its time is over, the examples that were done are kept, at least one batch.
+
+        Args:
+            sample: labelled examples.
+            helper: with the network.
+            sources: whose values are kept.
+            run: seed, time and progress.
+            part: how much of the sample and of the time; all that fits in memory by default.
+
+        Raises:
+            DecodeError: the helper holds no network with weights.
+        """
+        architecture, parameters = helper_network(helper)
+        wanted = _blocks(sources)
+        widths = {block: part_sizes(architecture, FeatureSource(*_single(block)), False)[0] for block in wanted}
+        fitting = max(1, CACHE_BYTES // (4 * (sum(widths.values()) + architecture.num_outputs)))
+        part = part or Part()
+        rows = _rows(len(sample), min(part.most or len(sample), fitting), run.seed)
+        blocks = {block: torch.empty(len(rows), width) for block, width in widths.items()}
+        logits = torch.empty(len(rows), architecture.num_outputs)
+        names = (*dict.fromkeys(node for node, _ in wanted), architecture.output)
+        done = 0
+        while done < len(rows) and not (done and run.fraction >= part.until):
+            chosen = rows[done : done + min(_CHUNK, helper.batch_size)]
+            x = network_inputs(architecture, helper.preprocessing, sample.inputs[chosen])
+            with torch.no_grad():
+                values = architecture.values_of(x, parameters, names)
+            for node, grid in wanted:
+                blocks[node, grid][done : done + len(chosen)] = pooled(values[node], grid)
+            logits[done : done + len(chosen)] = values[architecture.output]
+            done += len(chosen)
+            run.progress("features of the helper network", done / len(rows))
+        blocks = {block: values[:done] for block, values in blocks.items()}
+        labels = torch.tensor(sample.labels[rows[:done]])
+        return cls(architecture, rows[:done], labels, blocks, logits[:done])
+
+    def matrix(self, source: FeatureSource, root: bool, with_logits: bool) -> Tensor:
+        """``[features, rows]`` of a source, the constant last; what ``network_features`` gives, transposed."""
+        count = len(self.labels)
+        sizes = part_sizes(self.architecture, source, with_logits)
+        matrix = torch.ones(sum(sizes) + 1, count)
+        parts = [(self.blocks[block], root) for block in _blocks((source,))]
+        if with_logits:
+            parts.append((self.logits, False))
+        start = 0
+        for (part, rooted), size in zip(parts, sizes, strict=True):
+            for first in range(0, count, _CHUNK * _STAGING):
+                piece = part[first : first + _CHUNK * _STAGING]
+                matrix[start : start + size, first : first + len(piece)] = scaled(piece, rooted).T
+            start += size
+        return matrix
+
+
+def _single(block: Block) -> tuple[Any, int]:
+    return (block[0],), block[1]
+
+
+def _blocks(sources: tuple[FeatureSource, ...]) -> tuple[Block, ...]:
+    return tuple(dict.fromkeys((node, source.grid) for source in sources for node in source.nodes))
+
+
+def _rows(num_samples: int, most: int, seed: int) -> NDArray[np.int64]:
+    """In random order, so that whatever was done when the time is over is a random subset."""
+    return stream(seed, "training subset").permutation(num_samples)[:most]

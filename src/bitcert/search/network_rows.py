@@ -1,0 +1,97 @@
+"""Heads on the features of a helper network, by the row descent of the banks (:mod:`bitcert.search.head`).
+
+The head grows from nothing while the price of a bit falls, is polished on cross-entropy, and ends on a loss close to
+the 0/1 error; then a share of its rows is dropped and sought anew, until that no longer pays. What is booked is decided
+by the owner of the search. Nothing is promised beyond what is booked: each is a message with its own bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitcert.coding import RowModel
+from bitcert.counting import DecisionRule, count_batch
+from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.run import Run
+from bitcert.search import head as bank_head
+from bitcert.search.head_moves import kick
+from bitcert.search.head_objective import BankObjective, Examples
+
+MAX_IDLE_KICKS = 6
+_START_SCALE = 0.25
+_POWER, _PRICE = 0.3, 2.4
+_SHARES = (0.1, 0.2, 0.05)
+
+Book = Callable[[str, NDArray[np.int64], int], float]
+"""Books a head by stage and errors on the whole sample, and returns its bound."""
+
+
+def examples_of(
+    features_t: Tensor, labels: Tensor, num_classes: int, weight: float, targets: Tensor | None
+) -> Examples:
+    """The examples in the order of their labels.
+
+    Args:
+        features_t: ``[features, m]``.
+        labels: ``[m]``.
+        num_classes: number of classes.
+        weight: how many training examples each stands for.
+        targets: ``[m, classes]`` soft labels, or ``None``.
+    """
+    order = torch.argsort(labels, stable=True)
+    counts = np.bincount(labels.numpy(), minlength=num_classes)
+    soft = None if targets is None else targets[order].T.contiguous()
+    return Examples(features_t[:, order].contiguous(), counts, weight, soft)
+
+
+class RowDescent(bank_head.BankSearch):
+    """The search of the banks on one given matrix of features."""
+
+    def __init__(
+        self, sample: Sample, helper: Helper, run: Run, problem: tuple[Examples, RowModel], book: Book
+    ) -> None:
+        super().__init__(sample, helper, run, None)
+        self.problem, self.book_head, self.begun = problem, book, run.fraction
+
+    def objective(self, bank: object, most: int) -> BankObjective:
+        """A head without weights; there is one matrix only, whatever the bank."""
+        del bank, most
+        examples, model = self.problem
+        weights = np.zeros((len(model.groups), self.helper.num_classes), dtype=np.int64)
+        return BankObjective(examples, model, weights, _START_SCALE)
+
+    def book(self, name: str, bank: object, objective: BankObjective) -> float:
+        """Hand the head to the owner, and remember the best."""
+        del bank
+        count = count_batch(objective.logits_t().T, objective.examples.labels.numpy(), DecisionRule().tolerance)
+        errors = round(count.errors * len(self.sample) / count.samples)
+        bound = self.book_head(name, objective.weights, errors)
+        if bound < self.best.bound:
+            unit = bank_head.errors_per_bit(errors / len(self.sample), bound)
+            self.best = bank_head._Best(bound, None, objective.weights.copy(), objective.scale, unit)
+        return bound
+
+    def growth_is_over(self) -> bool:
+        """Whether growth has used its share of the time since the features were known."""
+        return self.out_of_time() or self.run.fraction > self.begun + 0.6 * (1 - self.begun)
+
+    def seek(self) -> None:
+        """Drop some rows of the best head and seek others, until that has not paid a few times."""
+        objective, cycle, idle = self.whole or self.objective(None, 0), 0, 0
+        while idle < MAX_IDLE_KICKS and not self.out_of_time() and self.best.weights is not None:
+            before = self.best.bound
+            objective.weights[:] = self.best.weights
+            objective.scale, objective.power, objective.soft = self.best.scale, _POWER, True
+            objective.rate = _PRICE * self.best.unit
+            objective.refresh()
+            kick(objective, _SHARES[cycle % len(_SHARES)], self.order)
+            objective.fit_scale()
+            cycle += 1
+            self.sharpen(f"kick {cycle}", None, objective, thorough=True)
+            idle = 0 if self.best.bound < before else idle + 1

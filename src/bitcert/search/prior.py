@@ -1,0 +1,284 @@
+"""Training of a helper network on a declared prior part, and on nothing else.
+
+docs/theory.md section 2, data-dependent helper: the sample is split before anything is trained, the helper may depend
+on the prior part in any way, and errors are counted on the rest only. This module is never given the rest. Training:
+SGD with Nesterov momentum, a one-cycle learning rate over the time budget (Smith & Topin 2018), weight decay,
+augmentation, averaging of the weights (Polyak & Juditsky 1992). Running statistics of batch norms come from the prior
+part alone.
+
+A network that was trained on all of the training set has seen the rest. So of a given network only the architecture is
+used: every parameter starts from fresh values (:mod:`bitcert.search.prior_network`). Not promised: that the network
+is any good; and two runs with a time budget do not make equal weights (the weights are in the helper's file).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bitcert.data import Role, Sample
+from bitcert.decoder import Helper, HelperWeights, Preprocessing
+from bitcert.errors import InputError
+from bitcert.network import Architecture, Network, capture
+from bitcert.network.memory import is_out_of_memory
+from bitcert.network.user_code import users_network
+from bitcert.random import stream, torch_stream
+from bitcert.run import Checkpoint, Run
+from bitcert.search.prior_network import augment, built_in_network, detached, initial_values, initialise_module
+
+_SAFE_CHANNELS = 16
+
+
+@dataclass(frozen=True)
+class PriorRecipe:
+    """How a prior network is trained.
+
+    Args:
+        batch_size: examples of a step.
+        rate: highest learning rate.
+        momentum: of SGD.
+        decay: weight decay of weights, not of biases and gains.
+        smoothing: of the labels.
+        warm_up: fraction of the schedule in which the rate rises.
+        averaging: steps over which weights are averaged.
+        max_steps: the length of the schedule, if time allows: equal seeds then give equal weights, up to rounding in
+            convolutions. ``None`` for the time budget alone.
+        checkpoint_seconds: seconds between checkpoints.
+    """
+
+    batch_size: int = 100
+    rate: float = 0.15
+    momentum: float = 0.9
+    decay: float = 5e-4
+    smoothing: float = 0.02
+    warm_up: float = 0.2
+    averaging: int = 500
+    max_steps: int | None = None
+    checkpoint_seconds: float = 20.0
+
+    def rate_at(self, t: float) -> float:
+        """Linear up, then a cosine down to zero."""
+        if t < self.warm_up:
+            return self.rate * (0.05 + 0.95 * t / self.warm_up)
+        return self.rate * 0.5 * (1 + math.cos(math.pi * min(1.0, (t - self.warm_up) / (1 - self.warm_up))))
+
+
+class CapturedModule(nn.Module):
+    """The architecture of a captured network as a module with parameters of its own."""
+
+    def __init__(self, network: Network, seed: int) -> None:
+        super().__init__()
+        self.architecture = network.architecture
+        values = initial_values(network, seed)
+        self.buffer_names = tuple(spec.name for spec in self.architecture.parameters if spec.kind == "buffer")
+        self.fixed = {name: values[name] for name in self.buffer_names}
+        trained = {name: value for name, value in values.items() if name not in self.fixed}
+        self.names = tuple(trained)
+        self.tensors = nn.ParameterList([nn.Parameter(value) for value in trained.values()])
+
+    def values(self) -> dict[str, Tensor]:
+        """Every tensor of the architecture by its name."""
+        return {**self.fixed, **dict(zip(self.names, self.tensors, strict=True))}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``[batch, outputs]``."""
+        return self.architecture.forward(x, self.values())
+
+
+class _Trainer:
+    """Module, optimiser and averages, with their position in the data."""
+
+    def __init__(
+        self, module: nn.Module, network: Network, helper: Helper, prior: Sample, run: Run, recipe: PriorRecipe
+    ) -> None:
+        self.module, self.helper, self.prior, self.run, self.recipe = module, helper, prior, run, recipe
+        weights = [value for value in module.parameters() if value.dim() >= 2]
+        others = [value for value in module.parameters() if value.dim() < 2]
+        groups = [{"params": weights, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum, nesterov=True)
+        self.average = detached(module.state_dict())
+        self.num_steps = 0
+        self._order: tuple[int, NDArray[np.int64]] | None = None
+        self.saved_at = run.seconds
+        self.format = self._fastest_format(network.architecture)
+        module.to(memory_format=self.format)
+
+    def _fastest_format(self, architecture: Architecture) -> torch.memory_format:
+        """Channels last, which is twice as fast on two cores, for images and a module that can be trained so.
+
+        A module that calls ``view`` on a feature map cannot; a copy of it is tried on the first batch.
+        """
+        x, y = self.batch()
+        if x.dim() != 4 or breaks_channels_last(architecture):
+            return torch.contiguous_format
+        trial = copy.deepcopy(self.module).train().to(memory_format=torch.channels_last)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.autograd.backward(F.cross_entropy(trial(x.contiguous(memory_format=torch.channels_last)), y))
+        except Exception as error:  # the user's own module may raise anything; contiguous, it may not
+            if is_out_of_memory(error):
+                raise
+            return torch.contiguous_format
+        return torch.channels_last
+
+    def done(self) -> float:
+        """Fraction of the schedule that is over; with ``max_steps`` the clock can only end it."""
+        if self.recipe.max_steps is None or self.run.fraction >= 1:
+            return self.run.fraction
+        return self.num_steps / self.recipe.max_steps
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """The augmented examples of the present step, in the order of a named stream."""
+        size = min(self.recipe.batch_size, len(self.prior))
+        epoch, position = divmod(self.num_steps, len(self.prior) // size)
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, stream(self.run.seed, f"prior/order/{epoch}").permutation(len(self.prior))
+        chosen = self._order[1][position * size : (position + 1) * size]
+        x = self.helper.preprocessing(self.prior.inputs[chosen])
+        x = augment(x, torch_stream(self.run.seed, f"prior/augment/{self.num_steps}"))
+        return x, torch.tensor(self.prior.labels[chosen])
+
+    def step(self, t: float) -> None:
+        """One step at the fraction ``t`` of the schedule."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.rate_at(t)
+        x, y = self.batch()
+        x = x.contiguous(memory_format=self.format) if x.dim() == 4 else x
+        self.optimiser.zero_grad()
+        with users_network("be trained on the prior part", len(x)):
+            loss = F.cross_entropy(self.module(x), y, label_smoothing=self.recipe.smoothing)
+            torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self.module.parameters(), 2.0)
+        self.optimiser.step()
+        self.num_steps += 1
+        weight = 1 / min(self.num_steps, self.recipe.averaging)
+        for name, value in self.module.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, weight)
+
+    def train(self) -> None:
+        """Until the schedule is over; at least one step."""
+        self.module.train()
+        while (t := self.done()) < 1 or not self.num_steps:
+            self.step(t)
+            self.run.progress("training the prior network", self.done())
+            due = self.run.seconds - self.saved_at > self.recipe.checkpoint_seconds
+            if self.run.checkpoint is not None and due:
+                self.save(self.run.checkpoint)
+        self.module.load_state_dict(self.average)
+        self.module.eval().to(memory_format=torch.contiguous_format)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint."""
+        tensors = {f"average/{name}": value for name, value in self.average.items()}
+        tensors |= {f"module/{name}": value for name, value in self.module.state_dict().items()}
+        for k, parameter in enumerate(self.module.parameters()):
+            momentum = self.optimiser.state.get(parameter, {}).get("momentum_buffer")
+            if momentum is not None:
+                tensors[f"momentum/{k}"] = momentum
+        checkpoint.save({"num_steps": self.num_steps, "seconds": self.run.seconds}, tensors)
+        self.saved_at = self.run.seconds
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint, if there is one."""
+        state = checkpoint.load()
+        if state is None:
+            return
+        values, tensors = state
+        self.num_steps = int(str(values["num_steps"]))
+        self.run.spent_before(float(str(values["seconds"])))
+        self.average = {n.removeprefix("average/"): v for n, v in tensors.items() if n.startswith("average/")}
+        module = {n.removeprefix("module/"): v for n, v in tensors.items() if n.startswith("module/")}
+        self.module.load_state_dict(module)
+        for k, parameter in enumerate(self.module.parameters()):
+            if f"momentum/{k}" in tensors:
+                self.optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum/{k}"]
+
+
+def breaks_channels_last(architecture: Architecture) -> bool:
+    """Whether training the network in channels-last format may write beyond a buffer and end the process.
+
+    oneDNN's gradient of the weights of a strided 1 x 1 convolution does so for 2 to 7 input channels (seen with torch
+    2.13; wider vectors may reach further), which no exception tells.
+    """
+    shapes = {spec.name: spec.shape for spec in architecture.parameters}
+    for node in architecture.nodes:
+        shape = shapes.get(node.inputs[1], ()) if node.op == "conv2d" else ()
+        if shape[2:] == (1, 1) and node.attributes["stride"] != (1, 1) and shape[1] < _SAFE_CHANNELS:
+            return True
+    return False
+
+
+def train_prior(
+    prior: Sample,
+    run: Run,
+    model: nn.Module | Network | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    recipe: PriorRecipe | None = None,
+) -> Network:
+    """Train a helper network on the declared prior part.
+
+    Args:
+        prior: the prior part, of role ``prior``; the rest must not be in it.
+        run: seed, time budget, progress and checkpoint.
+        model: whose *architecture* is trained instead of the built-in network's. Its present weights are not used:
+            had they been trained on all of the training set, they would have seen the rest. Give the module where
+            there is one: a captured network has its batch norms folded and trains worse.
+        preprocessing: the helper's, fixed beforehand; the usual one of the sample if ``None``.
+        recipe: how to train.
+
+    Returns:
+        The captured network with the weights that were trained; the module given is not changed. Its helper string
+        is :func:`prior_helper`.
+
+    Raises:
+        InputError: a sample of another role or of tokens, or a model that does not fit the sample.
+    """
+    if prior.role is not Role.PRIOR:
+        expected = "a sample of role prior, split off before anything was trained"
+        raise InputError(expected, f"role {prior.role.value}", "split the training sample first")
+    recipe, helper = recipe or PriorRecipe(), Helper.for_sample(prior, None, preprocessing)
+    example = helper.preprocessing(prior.inputs[:2])
+    module = _fresh_module(prior, model, run.seed)
+    # before the training: a module that cannot be captured would be trained in vain
+    network = model if isinstance(model, Network) else capture(module, example)
+    trainer = _Trainer(module, network, helper, prior, run, recipe)
+    if run.checkpoint is not None:
+        trainer.resume(run.checkpoint)
+    trainer.train()
+    if isinstance(module, CapturedModule):
+        return replace(network, parameters=detached(module.values()))
+    return capture(module, example)
+
+
+def _fresh_module(prior: Sample, model: nn.Module | Network | None, seed: int) -> nn.Module:
+    """What is trained, with initial values that depend on the seed and the architecture alone."""
+    if isinstance(model, Network):
+        if model.architecture.input_dtype != "float32" or model.architecture.input_shape != prior.input_shape:
+            expected, got = f"a network of inputs {list(prior.input_shape)}", f"{list(model.architecture.input_shape)}"
+            raise InputError(expected, got, "give the network that these data are for")
+        module: nn.Module = CapturedModule(model, seed)
+        outputs = model.architecture.num_outputs
+    else:
+        module = built_in_network(prior.input_shape, prior.num_classes) if model is None else model
+        with users_network("be copied and given fresh values"):
+            module = copy.deepcopy(module).float()
+            initialise_module(module, seed)
+        outputs = prior.num_classes
+    if outputs != prior.num_classes:
+        raise InputError(f"a network of {prior.num_classes} outputs", f"{outputs}", "give one for these classes")
+    return module
+
+
+def prior_helper(network: Network, rest: Sample, preprocessing: Preprocessing | None = None) -> Helper:
+    """The helper string that holds a trained network, for the examples that are left."""
+    weights = HelperWeights.of(network.architecture, network.parameters)
+    return Helper.for_sample(rest, network.architecture, preprocessing, weights)

@@ -1,0 +1,329 @@
+"""The verb ``measure``: noise stability of a network on a sample (Arora 2018 section 3; docs/theory.md section 3.1).
+
+The sample streams through in batches; each example's values go to disk shard by shard and are reduced one column at a
+time, so that memory stays flat in the number of examples while quantiles stay exact. An interrupted run with a folder
+goes on from its finished shards. The results are *measures*: they describe this network on these examples, and are
+NOT a guarantee about other examples or for any compressor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitcert.counting import Progress
+from bitcert.data import Sample
+from bitcert.decoder import Preprocessing
+from bitcert.errors import InputError
+from bitcert.network import Network
+from bitcert.network.memory import is_out_of_memory
+from bitcert.stability.assembly import Finished, assemble
+from bitcert.stability.layers import Structure
+from bitcert.stability.linearisation import Linearisation
+from bitcert.stability.planning import MeasurePlan, affordable_smoothness, out_of_memory, plan_measure
+from bitcert.stability.producers import PRODUCERS, Preparation, as_array, derive
+from bitcert.stability.profile import StabilityProfile
+from bitcert.stability.settings import BatchContext, MeasureSettings, check_available
+from bitcert.stability.smoothness import affordable_projections
+from bitcert.stability.store import Shard, ShardStore
+from bitcert.stability.table import distances_from, measure_weights
+from bitcert.stability.twin import initial_network, random_twin
+
+_FORMAT = "bitcert shards 2"
+_PILOT_SIZE = 16
+_MAX_NAMED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One network on one sample."""
+
+    network: Network
+    sample: Sample
+    settings: MeasureSettings
+    preprocessing: Preprocessing
+    structure: Structure
+    plan: MeasurePlan
+    folder: Path
+    progress: Progress | None
+    task: str
+
+    @functools.cached_property
+    def parameters(self) -> dict[str, Tensor]:
+        """In the dtype and on the device of the run; integers stay integers."""
+        dtype, device = self.settings.torch_dtype, self.settings.device
+        values = self.network.parameters.items()
+        return {name: v.to(device, dtype) if v.is_floating_point() else v.to(device) for name, v in values}
+
+    @functools.cached_property
+    def wanted(self) -> tuple[str, ...]:
+        """Quantities with a producer that this network can be measured by."""
+        return tuple(
+            name for name in PRODUCERS if name in self.settings.wanted and not PRODUCERS[name].problem(self.structure)
+        )
+
+    @functools.cached_property
+    def prepared(self) -> dict[str, Any]:
+        """What each producer makes once; only when there is a shard to compute."""
+        preparation = Preparation(
+            self.structure, self.network.architecture, self.parameters, self.settings, self._pilot
+        )
+        return {name: PRODUCERS[name].prepare(preparation) for name in self.wanted}
+
+    def _pilot(self) -> BatchContext:
+        count = min(len(self.sample), _PILOT_SIZE)
+        return self.context(np.linspace(0, len(self.sample) - 1, count).astype(np.int64))
+
+    def context(self, index: NDArray[np.int64]) -> BatchContext:
+        """The batch of these examples."""
+        device = self.settings.device
+        x = self.preprocessing(self.sample.inputs[index]).to(device, self.settings.torch_dtype)
+        # without labels there are no margins; producers still see one label for each example
+        labels = self.sample.labels[index] if self.sample.has_labels else np.zeros(len(index), np.int64)
+        linearisation = Linearisation(self.network.architecture, self.parameters, x)
+        finite = torch.isfinite(linearisation.values[self.network.architecture.output]).all(1)
+        if not bool(finite.all()):
+            where = int(index[int(torch.nonzero(~finite)[0])])
+            got = f"NaN or infinity for example {where} of {self.sample.name}"
+            raise InputError("finite outputs", got, "check data and preprocessing, or use dtype float64")
+        return BatchContext(
+            structure=self.structure,
+            architecture=self.network.architecture,
+            parameters=self.parameters,
+            linearisation=linearisation,
+            labels=torch.from_numpy(np.array(labels)).to(device),
+            index=torch.from_numpy(np.array(index)),
+            num_samples=len(self.sample),
+        )
+
+    def tell(self, fraction: float) -> None:
+        """Report progress."""
+        if self.progress is not None:
+            self.progress(self.task, fraction)
+
+
+def measure(
+    network: Network,
+    sample: Sample,
+    settings: MeasureSettings | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    init: Mapping[str, Tensor] | Network | None = None,
+    random_init: bool = False,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> StabilityProfile:
+    """Measure the noise stability of a network on every example of a sample.
+
+    Args:
+        network: captured.
+        sample: examples as they are stored; labels are needed for margins only.
+        settings: what is measured and how.
+        preprocessing: from stored examples to the network's inputs; by default as ``certify`` does it.
+        init: initial weights, captured the same way, or their parameters by name: measured beside the network as its
+            untrained twin, and the distances of the weights from them given.
+        random_init: measure a He-normal twin instead.
+        folder: where finished shards are kept, so that an interrupted run goes on from them; they are left there.
+            Without one a temporary folder is used.
+        progress: called with the task and the fraction done.
+
+    Raises:
+        InputError: a sample that does not fit the network, weights that are not finite, a network without a weight
+            layer, initial weights of another network, too little memory (the setting that would fit is named).
+
+    >>> from bitcert.data import Role
+    >>> from bitcert.network import capture
+    >>> net = capture(torch.nn.Sequential(torch.nn.Linear(4, 3, bias=False)), torch.ones(2, 4))
+    >>> data = Sample(np.eye(4, dtype=np.float32), np.array([0, 1, 2, 0]), 3, Role.TRAIN, "toy")
+    >>> profile = measure(net, data, MeasureSettings(quantities=("layer_cushion",)))
+    >>> profile.distribution("layer_cushion", 1).maximum <= 1
+    True
+    """
+    settings = settings or MeasureSettings()
+    preprocessing = preprocessing or Preprocessing.usual(sample)
+    structure = _check(network, sample, settings)
+    count = affordable_smoothness(network.architecture, structure, settings, len(sample))
+    settings = replace(settings, smoothness_samples=count)
+    plan = plan_measure(network, sample, settings)
+    twin = _twin(network, init, random_init, settings)
+    initial = twin.parameters if twin is not None and init is not None else None
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bitcert-")))
+        run = _Run(network, sample, settings, preprocessing, structure, plan, folder, progress, "measuring")
+        profile = _measure_one(run, initial)
+        if twin is None:
+            return profile
+        other = replace(run, network=twin, task="measuring the untrained twin")
+        return replace(profile, twin=_measure_one(other, None).named(f"untrained twin: {twin.report.notes[0]}"))
+
+
+def _check(network: Network, sample: Sample, settings: MeasureSettings) -> Structure:
+    architecture = network.architecture
+    check_available(settings.device)
+    if architecture.input_dtype != "float32":
+        got = "one that reads token indices"
+        raise InputError("a network that reads numbers", got, "measure networks of images or vectors")
+    if tuple(sample.input_shape) != architecture.input_shape:
+        got = f"{sample.name} of shape {list(sample.input_shape)}"
+        raise InputError(f"inputs of shape {list(architecture.input_shape)}", got, "use the network's own data")
+    if sample.has_labels and sample.num_classes > architecture.num_outputs:
+        got = f"{architecture.num_outputs} outputs"
+        expected = f"a network with one output for each of the {sample.num_classes} classes of {sample.name}"
+        raise InputError(expected, got, "use the data this network was trained for")
+    bad = [name for name, value in network.parameters.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        named = ", ".join(bad[:_MAX_NAMED]) + (f" and {len(bad) - _MAX_NAMED} more" if len(bad) > _MAX_NAMED else "")
+        raise InputError("finite weights", f"NaN or infinity in {named}", "repair or retrain the network")
+    structure = Structure.of(architecture)
+    if not structure.layers:
+        got = structure.skipped[0] if structure.skipped else "none"
+        raise InputError("a network with a linear or convolution layer", got, "measure another network")
+    return structure
+
+
+def _twin(
+    network: Network, init: Mapping[str, Tensor] | Network | None, random_init: bool, settings: MeasureSettings
+) -> Network | None:
+    if init is not None and random_init:
+        raise InputError("initial weights or a random twin", "both", "leave out one of them")
+    if init is not None:
+        return initial_network(network, init)
+    return random_twin(network, settings.seed) if random_init else None
+
+
+def _measure_one(run: _Run, initial: Mapping[str, Tensor] | None) -> StabilityProfile:
+    store = ShardStore(run.folder, _identity(run), len(run.sample), run.plan.shard_size)
+    with _explained_memory(run.plan.batch_size):
+        for start, stop in store.ranges:
+            if not store.finished(start, stop):
+                store.write(_compute_shard(run, start, stop))
+            run.tell(0.95 * stop / len(run.sample))
+        structure = run.structure
+        spectra = "spectra" in run.settings.wanted
+        weights = measure_weights(run.network.architecture, structure, run.network.parameters, spectra)
+        distances = (None,) * len(structure.layers) if initial is None else None
+        finished = Finished(
+            architecture=run.network.architecture,
+            parameters=run.network.parameters,
+            structure=structure,
+            settings=run.settings,
+            store=store,
+            weights=weights,
+            distances=distances or distances_from(structure, run.network.parameters, initial or {}),
+            projections=_projections(run),
+            network={"name": _name(run), "content_hash": network_hash(run.network)},
+            sample={
+                "name": run.sample.name[:200],
+                "content_hash": run.sample.content_hash,
+                "num_samples": len(run.sample),
+                "measured": len(run.sample),
+            },
+            notes=_notes(run),
+        )
+        profile = assemble(finished)
+    run.tell(1.0)
+    return profile
+
+
+@contextlib.contextmanager
+def _explained_memory(batch_size: int) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError, InputError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(batch_size) from error
+
+
+def _compute_shard(run: _Run, start: int, stop: int) -> Shard:
+    batches = []
+    for first in range(start, stop, run.plan.batch_size):
+        index = np.arange(first, min(first + run.plan.batch_size, stop), dtype=np.int64)
+        batches.append(_compute_batch(run, index))
+        run.tell(0.95 * (int(index[-1]) + 1) / len(run.sample))
+    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    return Shard(start, stop, arrays)
+
+
+def _compute_batch(run: _Run, index: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    prepared = run.prepared
+    with torch.no_grad():
+        context = run.context(index)
+        arrays: dict[str, NDArray[Any]] = {}
+        for name in run.wanted:
+            found = PRODUCERS[name].compute(context, run.settings, prepared[name])
+            arrays |= {key: as_array(value, run.settings) for key, value in found.items()}
+    if not run.sample.has_labels:
+        arrays.pop("margin", None)
+    if "interlayer_cushion" in run.settings.wanted and not run.structure.pairs:
+        # a layer that feeds no other still has its own cushion 1/sqrt(h)
+        arrays["interlayer_cushion"] = np.empty((len(index), 0), run.settings.dtype)
+    return {**arrays, **derive(arrays, run.structure, run.settings)}
+
+
+def _projections(run: _Run) -> tuple[int, ...] | None:
+    if "smoothness" not in run.wanted:
+        return None
+    sizes = {layer.weight: run.network.parameters[layer.weight].numel() for layer in run.structure.layers}
+    most = affordable_projections(sizes.values())
+    return tuple(run.settings.projections or min(most, sizes[layer.weight]) for layer in run.structure.layers)
+
+
+def _name(run: _Run) -> str:
+    depth = len(run.structure.layers)
+    return f"a network of {depth} weight layer{'s' if depth > 1 else ''}"
+
+
+def _notes(run: _Run) -> tuple[str, ...]:
+    structure, wanted = run.structure, run.settings.wanted
+    notes = [f"left out {sentence}" for sentence in structure.skipped]
+    for name in wanted:
+        problem = PRODUCERS[name].problem(structure) if name in PRODUCERS else ""
+        if problem:
+            notes.append(f"no {name}: {problem}")
+    if structure.unconnected and "interlayer_cushion" in wanted:
+        pairs = [f"{i}→{j}" for i, j in structure.unconnected]
+        more = f" and {len(pairs) - _MAX_NAMED} more" if len(pairs) > _MAX_NAMED else ""
+        notes.append(f"pairs of layers that are not connected are left out: {', '.join(pairs[:_MAX_NAMED])}{more}")
+    if "margin" in wanted and not run.sample.has_labels:
+        notes.append("no margin: the sample has no labels")
+    limits = {"smoothness": run.settings.smoothness_samples, "noise_sensitivity": run.settings.sensitivity_samples}
+    for name, limit in limits.items():
+        if name in run.wanted and limit is not None and limit < len(run.sample):
+            notes.append(f"{name} on {limit} of {len(run.sample)} examples, spread evenly")
+    return (*notes, *run.network.report.notes)
+
+
+def network_hash(network: Network) -> str:
+    """SHA-256 of a network's architecture and parameters, as a profile states it in ``network["content_hash"]``."""
+    digest = hashlib.sha256(network.architecture.content_hash.encode())
+    for name in sorted(network.parameters):
+        value = network.parameters[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _identity(run: _Run) -> str:
+    """Hash of everything that determines the stored numbers, the sizes of batches (rounding) included."""
+    preprocessing = [run.preprocessing.scale, list(run.preprocessing.mean), list(run.preprocessing.std)]
+    parts = [
+        *(_FORMAT, version("bitcert"), torch.__version__, np.__version__),
+        *(network_hash(run.network), run.sample.content_hash, preprocessing, run.settings.identity()),
+        *(run.plan.batch_size, run.plan.shard_size),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,262 @@
+"""What is measured and how: the settings of one run, and the batch that every producer of numbers is given.
+
+A setting that cannot be used is refused when it is made, in one sentence. The settings do NOT say how fast a run is;
+:func:`bitcert.stability.plan_measure` does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bitcert.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from bitcert.network import Architecture
+    from bitcert.stability.layers import Structure
+    from bitcert.stability.linearisation import Linearisation
+
+QUANTITIES = (
+    "layer_cushion",
+    "interlayer_cushion",
+    "contraction",
+    "attenuation",
+    "smoothness",
+    "noise_sensitivity",
+    "margin",
+    "spectra",
+)
+"""Groups of measures that can be asked for by name, in the order in which they are computed.
+
+``interlayer_cushion`` brings the norms and the spread of the Jacobians and the minimal cushions, ``smoothness`` its
+Gaussian surrogate, ``margin`` the norms of input and output, ``spectra`` singular values and tail exponents.
+"""
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+REDUCTION_ONLY = frozenset({"zeta", "keep", "memory_bytes"})
+"""Settings that change no stored number: finished shards of a run that differs only in them are used again."""
+
+_MAX_LEVELS = 64
+_MAX_COUNT = 1 << 20
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """How the noise-stability quantities of docs/theory.md section 3.1 are computed and reduced.
+
+    Args:
+        seed: of the named random streams.
+        exact: Jacobian norms exactly, however large the layers are; otherwise estimated where that is cheaper.
+        tolerance: root-mean-square relative standard error of the Jacobian norms over all pairs (exact ones count
+            0), in (0, 1); what was reached, also over the estimated pairs alone, stands in the profile's notes.
+        zeta: fraction of the sample that may be dropped as outliers, in [0, 1); 0 drops nothing.
+        noise_levels: norms of the injected noise relative to the value it is added to (attenuation).
+        draws: noise draws of the interlayer smoothness.
+        projections: numbers kept of each layer by Matrix-Project, or ``None`` for as many as are affordable.
+        delta: the smoothness is its ``1 - delta`` quantile over the noise, in (0, 1).
+        smoothness_samples: how many examples, spread evenly over the sample, the smoothness is measured on, or ``None``
+            for as many as a fixed amount of arithmetic allows
+            (:func:`bitcert.stability.planning.affordable_smoothness`).
+        sensitivity_samples: the same for the noise sensitivity; a number.
+        sensitivity_draws: Gaussian draws for each of them, at least 2.
+        batch_size: examples computed at a time, or ``None`` to fit ``memory_bytes``.
+        dtype: ``"float32"`` or ``"float64"``.
+        device: ``"cpu"`` or a device torch can use, e.g. ``"cuda"``.
+        keep: keep every example's value in ``profile.arrays``.
+        quantities: groups from :data:`QUANTITIES`, or ``None`` for all of them.
+        memory_bytes: working memory that the batch size is chosen for.
+
+    Raises:
+        InputError: for a value outside its range.
+
+    >>> MeasureSettings(quantities=["margin", "contraction"]).quantities
+    ('contraction', 'margin')
+    """
+
+    seed: int = 0
+    exact: bool = False
+    tolerance: float = 0.01
+    zeta: float = 0.0
+    noise_levels: tuple[float, ...] = (0.1,)
+    draws: int = 3
+    projections: int | None = None
+    delta: float = 0.05
+    smoothness_samples: int | None = None
+    sensitivity_samples: int = 64
+    sensitivity_draws: int = 8
+    batch_size: int | None = None
+    dtype: str = "float32"
+    device: str = "cpu"
+    keep: bool = False
+    quantities: tuple[str, ...] | None = None
+    memory_bytes: int = 1 << 28
+
+    def __post_init__(self) -> None:
+        _check_count("seed", self.seed, 0, (1 << 63) - 1)
+        _check_count("draws", self.draws, 1)
+        if self.smoothness_samples is not None:
+            _check_count("smoothness_samples", self.smoothness_samples, 0, 1 << 40)
+        _check_count("sensitivity_samples", self.sensitivity_samples, 0, 1 << 40)
+        _check_count("sensitivity_draws", self.sensitivity_draws, 2)
+        _check_count("memory_bytes", self.memory_bytes, 1 << 20, 1 << 50)
+        for name in ("projections", "batch_size"):
+            if getattr(self, name) is not None:
+                _check_count(name, getattr(self, name), 1, 1 << 32)
+        for name in ("exact", "keep"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} as True or False", repr(getattr(self, name))[:100], "pass one of the two")
+        _check_fraction("tolerance", self.tolerance, "in (0, 1)", 0 < _number(self.tolerance) < 1)
+        _check_fraction("delta", self.delta, "in (0, 1)", 0 < _number(self.delta) < 1)
+        _check_fraction("zeta", self.zeta, "in [0, 1)", 0 <= _number(self.zeta) < 1)
+        self._check_levels()
+        if self.dtype not in DTYPES:
+            raise unknown_name("dtype", str(self.dtype), DTYPES)
+        _check_device(self.device)
+        self._check_quantities()
+
+    def _check_levels(self) -> None:
+        levels = self.noise_levels
+        if isinstance(levels, (str, bytes)) or not hasattr(levels, "__iter__"):
+            raise InputError("noise levels as a sequence of numbers", repr(levels)[:100], "pass e.g. (0.1, 0.5)")
+        levels = tuple(levels)
+        bad = [level for level in levels if not 0 < _number(level) < math.inf]
+        if bad:
+            raise InputError("noise levels that are positive finite numbers", repr(bad[0])[:100], "pass e.g. (0.1,)")
+        if not 1 <= len(levels) <= _MAX_LEVELS or len(set(levels)) != len(levels):
+            got = f"{len(levels)} of which {len(set(levels))} differ"
+            raise InputError(f"1 to {_MAX_LEVELS} different noise levels", got, "leave out what is too many")
+        object.__setattr__(self, "noise_levels", tuple(float(level) for level in levels))
+
+    def _check_quantities(self) -> None:
+        if self.quantities is None:
+            return
+        if isinstance(self.quantities, (str, bytes)) or not hasattr(self.quantities, "__iter__"):
+            got = repr(self.quantities)[:100]
+            raise InputError("quantities as a sequence of names", got, f"pass e.g. ({QUANTITIES[0]!r},)")
+        names = tuple(self.quantities)
+        for name in names:
+            if name not in QUANTITIES:
+                raise unknown_name("quantity", str(name), QUANTITIES)
+        if not names:
+            raise InputError("at least one quantity", "none", f"choose among {', '.join(QUANTITIES)}")
+        object.__setattr__(self, "quantities", tuple(name for name in QUANTITIES if name in names))
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype everything is computed in."""
+        return DTYPES[self.dtype]
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The groups to be measured."""
+        return QUANTITIES if self.quantities is None else self.quantities
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    def identity(self) -> str:
+        """Canonical text of everything that determines the stored numbers."""
+        content = {key: value for key, value in self.describe().items() if key not in REDUCTION_ONLY}
+        return json.dumps(content, sort_keys=True)
+
+    @classmethod
+    def from_description(cls, content: Mapping[str, Any]) -> MeasureSettings:
+        """The settings that :meth:`describe` describes.
+
+        Raises:
+            InputError: for a missing or unknown name or a value that cannot be used.
+        """
+        names = set(cls.__dataclass_fields__)
+        if set(content) != names:
+            wrong = sorted(names.symmetric_difference(content))[0]
+            raise InputError("settings with every name once", f"{wrong[:60]!r} missing or unknown", "correct them")
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
+        return cls(**values)
+
+
+@dataclass(frozen=True, eq=False)
+class BatchContext:
+    """One batch of examples, with what all producers share.
+
+    Attributes:
+        structure: layers and how they are connected.
+        architecture: the graph.
+        parameters: its tensors, in the dtype and on the device of the run.
+        linearisation: of this batch; its ``values`` are the clean activations ``[B, ...]``.
+        labels: ``[B]`` int64; empty when the sample has none.
+        index: ``[B]`` int64 on the CPU, position of each example in the whole sample; names its random stream.
+        num_samples: examples in the whole sample.
+    """
+
+    structure: Structure
+    architecture: Architecture
+    parameters: Mapping[str, Tensor]
+    linearisation: Linearisation
+    labels: Tensor
+    index: Tensor
+    num_samples: int
+
+    def among(self, count: int | None) -> Tensor:
+        """``[B]`` bool: which examples are among ``count`` that are spread evenly over the whole sample (None: all)."""
+        if count is None or count >= self.num_samples:
+            return torch.ones(len(self.index), dtype=torch.bool)
+        return self.index * count // self.num_samples < (self.index + 1) * count // self.num_samples
+
+    def take(self, rows: Tensor) -> BatchContext:
+        """The examples at ``rows`` (positions in this batch) as a batch of their own."""
+        if len(rows) == len(self.index):
+            return self
+        labels = self.labels[rows.to(self.labels.device)]
+        return replace(self, linearisation=self.linearisation.take(rows), labels=labels, index=self.index[rows])
+
+    @property
+    def values(self) -> Mapping[str, Tensor]:
+        """Clean value of the input and of every node, ``[B, ...]``."""
+        return self.linearisation.values
+
+
+def _number(value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    return math.nan
+
+
+def _check_count(name: str, value: object, least: int, most: int = _MAX_COUNT) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        got, limits = repr(value)[:100], f"from {least} to {most}"
+        raise InputError(f"{name} as a whole number {limits}", got, "pass one in this range")
+
+
+def _check_fraction(name: str, value: object, allowed: str, fits: bool) -> None:
+    if not fits:
+        raise InputError(f"{name} as a number {allowed}", repr(value)[:100], "pass one in this range")
+
+
+def _check_device(device: object) -> None:
+    try:
+        kind = torch.device(device).type if isinstance(device, str) else ""
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda", "mps", "xpu"):
+        raise InputError("a device such as cpu or cuda", repr(device)[:100], "pass one of these")
+
+
+def check_available(device: str) -> None:
+    """Refuse a device that this torch cannot use; asked for when work starts, not when settings are read.
+
+    Raises:
+        InputError: naming the device.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"a device {device!r} that this torch can use", line, "pass --device cpu") from error

@@ -1,0 +1,350 @@
+"""The verb ``bounds``: every bound of the catalogue on one network and its training data (docs/theory.md section 3.3).
+
+What the bounds are computed from is gathered once: norms of the weights and of their distance from initialisation, one
+pass over the data, the stability profile, worst-case growth and path norms of the graph, flatness, decoded messages.
+Each bound is then a pure function of it. Nothing is promised that a row does not say itself: most rows are *measures*,
+and one that counts as a guarantee names its conditions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bitcert.certificates.certification import check_holdout, versions
+from bitcert.counting import Progress
+from bitcert.data import Role, Sample
+from bitcert.decoder import Preprocessing
+from bitcert.decoder.helper import count_unusual_scalars, is_unusual
+from bitcert.errors import InputError, SampleReuseError
+from bitcert.network import Network
+from bitcert.stability import StabilityProfile, Structure, initial_network, network_hash
+from bitcert.stability.settings import check_available
+from bitcert.theory.ingredients.conditions import graph_conditions, listed
+from bitcert.theory.ingredients.flatness import flatness
+from bitcert.theory.ingredients.lipschitz import lipschitz
+from bitcert.theory.ingredients.margin import choose_gamma
+from bitcert.theory.ingredients.messages import open_messages
+from bitcert.theory.ingredients.path_norms import path_norms
+from bitcert.theory.ingredients.sample_pass import check_sample, count_holdout, pass_over
+from bitcert.theory.ingredients.stability import (
+    StabilityFacts,
+    check_norms,
+    check_profile,
+    measured_profile,
+    stability_facts,
+)
+from bitcert.theory.ingredients.weights import weigh_layers
+from bitcert.theory.inputs import NO_HOLDOUT, NO_INIT, BoundInputs, Flatness, HoldoutFacts, SampleFacts
+from bitcert.theory.registry import all_bounds
+from bitcert.theory.settings import BoundSettings
+from bitcert.theory.table import BoundRow, BoundTable
+from bitcert.theory.value import Absent, Condition, Status
+
+NO_FLATNESS = Absent(Status.NEEDS, "needs flatness: it was switched off with --no-flatness")
+
+
+@dataclass(frozen=True, eq=False)
+class Extras:
+    """What is known beside the network and its training data; everything is optional.
+
+    Attributes:
+        preprocessing: from stored examples to the network's inputs; by default the usual one of the sample.
+        init: initial weights, captured the same way, or their parameters by name.
+        profile: of this network on this sample, or on examples drawn from it; measured without one.
+        holdout: labelled data that were never used.
+        messages: files or folders of certificates of this sample.
+        folder: where finished parts of the measurement are kept, so that an interrupted run goes on from them.
+    """
+
+    preprocessing: Preprocessing | None = None
+    init: Mapping[str, Tensor] | Network | None = None
+    profile: StabilityProfile | None = None
+    holdout: Sample | None = None
+    messages: Sequence[Path | str] = ()
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One network on one sample."""
+
+    network: Network
+    sample: Sample
+    settings: BoundSettings
+    extras: Extras
+    progress: Progress | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.extras.preprocessing or Preprocessing.usual(self.sample)
+
+    @functools.cached_property
+    def structure(self) -> Structure:
+        return Structure.of(self.network.architecture)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure what a part of the work takes."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def bounds(
+    network: Network,
+    sample: Sample,
+    settings: BoundSettings | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    init: Mapping[str, Tensor] | Network | None = None,
+    profile: StabilityProfile | None = None,
+    holdout: Sample | None = None,
+    messages: Sequence[Path | str] = (),
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> BoundTable:
+    """Every bound of the catalogue on one network, side by side.
+
+    Args:
+        network: captured.
+        sample: the labelled data it was trained on, as they are stored.
+        settings: margin, failure probability, what is measured.
+        preprocessing, init, profile, holdout, messages, folder: as in :class:`Extras`.
+        progress: called with the task and the fraction done.
+
+    Raises:
+        InputError: data that do not fit the network or have no positive margin at the quantile, a profile of another
+            network, initial weights of another network, weights or outputs that are not finite, unreadable files.
+        DecodeError: files of a certificate that contradict each other.
+        SampleReuseError: held-out data of another role, or that share an example with the training data.
+    """
+    extras = Extras(preprocessing, init, profile, holdout, messages, folder)
+    run = _Run(network, sample, settings or BoundSettings(), extras, progress)
+    inputs = _gather(run)
+    start = time.perf_counter()
+    every = all_bounds()
+    rows = []
+    for k, bound in enumerate(every, start=1):
+        rows.append(BoundRow.of(bound, bound(inputs), inputs.m))
+        if progress is not None:
+            progress("bounds", k / len(every))
+    run.seconds["bounds"] = time.perf_counter() - start
+    return _table(run, inputs, rows)
+
+
+def gather(
+    network: Network,
+    sample: Sample,
+    settings: BoundSettings | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    init: Mapping[str, Tensor] | Network | None = None,
+    profile: StabilityProfile | None = None,
+    holdout: Sample | None = None,
+    messages: Sequence[Path | str] = (),
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> BoundInputs:
+    """Everything the bounds are computed from; arguments and errors as in :func:`bounds`."""
+    extras = Extras(preprocessing, init, profile, holdout, messages, folder)
+    return _gather(_Run(network, sample, settings or BoundSettings(), extras, progress))
+
+
+def _gather(run: _Run) -> BoundInputs:
+    network, sample = run.network, run.sample
+    initial = _check(run)
+    with run.stage("messages"):
+        opened, note = open_messages(run.extras.messages, sample, run.network)
+    with run.stage("sample"):
+        facts, messages = pass_over(
+            network,
+            sample,
+            run.preprocessing,
+            messages=opened,
+            device=run.settings.device,
+            progress=run.progress,
+        )
+    if run.extras.profile is not None:
+        check_norms(run.extras.profile, facts)
+    # before anything that takes minutes
+    gamma, rule = choose_gamma(facts.margins, run.settings, sample.name)
+    with run.stage("weights"):
+        weighed = weigh_layers(network.architecture, run.structure, network.parameters, initial, run.progress)
+    stability = _stability(run)
+    inputs = BoundInputs(
+        layers=stability.into(weighed.layers),
+        sample=facts,
+        gamma=gamma,
+        gamma_rule=rule,
+        delta=run.settings.delta,
+        structure=_conditions(run, facts, stability.dead, weighed.converged),
+        num_parameters=network.num_parameters,
+        constants=_constants(run),
+        smoothness=stability.smoothness,
+        zeta=stability.zeta,
+        measured_samples=stability.measured_samples,
+        flatness=_flatness(run),
+        messages=messages,
+        messages_note=note,
+        holdout=_holdout(run),
+        parameter_norm=_norm(network.parameters, None),
+        parameter_distance=NO_INIT if initial is None else _norm(network.parameters, initial),
+        parameters=dict(network.parameters),
+        initial=NO_INIT if initial is None else initial,
+        seed=run.settings.seed,
+    )
+    return _with_graph(run, inputs)
+
+
+def _check(run: _Run) -> Mapping[str, Tensor] | None:
+    """Refuse what cannot be used before any work; the initial parameters, if there are any."""
+    network, sample, extras = run.network, run.sample, run.extras
+    check_available(run.settings.device)
+    check_sample(network, sample)
+    bad = [name for name, value in network.parameters.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        got = f"NaN or infinity in {listed(bad)}"
+        raise InputError("finite weights", got, "repair or retrain the network")
+    if not run.structure.layers:
+        got = run.structure.skipped[0] if run.structure.skipped else "none"
+        raise InputError("a network with a linear or convolution layer", got, "bound another network")
+    if extras.profile is not None:
+        check_profile(extras.profile, network, sample)
+    if extras.holdout is not None:
+        if not extras.holdout.has_labels:
+            raise InputError("held-out data with labels", f"none in {extras.holdout.name}", "pass labelled data")
+        _check_role(sample, extras.holdout)
+        check_holdout(sample.with_role(Role.TRAIN), extras.holdout)
+    return None if extras.init is None else initial_network(network, extras.init).parameters
+
+
+def _check_role(sample: Sample, holdout: Sample) -> None:
+    """Refuse labels that were meant for something else: what was used once is not held out."""
+    if holdout is sample:
+        raise SampleReuseError("held-out data", f"the training data {sample.name} themselves", "pass unused data")
+    if holdout.role is not Role.HOLDOUT:
+        got = f"{holdout.name} of role {holdout.role}"
+        raise SampleReuseError("held-out data of role holdout", got, "pass data that were never used, with that role")
+
+
+def _constants(run: _Run) -> int:
+    """Numbers of graph and preprocessing that are neither parameters nor customary; the usual scale is the program's.
+
+    Of a mean or deviation only the unusual entries count: here each costs 64 bits, it is not merely reported.
+    """
+    given, usual = run.preprocessing, Preprocessing.usual(run.sample)
+    numbers = (*given.mean, *given.std, *(() if given.scale == usual.scale else (given.scale,)))
+    return count_unusual_scalars(run.network.architecture) + sum(map(is_unusual, numbers))
+
+
+def _stability(run: _Run) -> StabilityFacts:
+    if run.extras.profile is not None:
+        return stability_facts(run.extras.profile)
+    if not run.settings.profile:
+        return StabilityFacts.none(len(run.structure.layers))
+    with run.stage("profile"):
+        profile = measured_profile(
+            run.network, run.sample, run.settings, run.preprocessing, run.extras.folder, run.progress
+        )
+    return stability_facts(profile)
+
+
+def _conditions(run: _Run, facts: SampleFacts, dead: Condition, converged: Condition) -> dict[str, Condition]:
+    """Facts on the graph, the sample and the computation by name."""
+    found = graph_conditions(run.network.architecture, run.network.parameters, run.structure)
+    correct = int((facts.margins > 0).sum())
+    positive = Condition("margins positive", correct == facts.num_samples, f"{correct} of {facts.num_samples} examples")
+    return found | {condition.name: condition for condition in (dead, positive, converged)}
+
+
+def _flatness(run: _Run) -> Flatness | Absent:
+    if not run.settings.flatness:
+        return NO_FLATNESS
+    with run.stage("flatness"):
+        return flatness(run.network, run.sample, run.preprocessing, seed=run.settings.seed, progress=run.progress)
+
+
+def _holdout(run: _Run) -> HoldoutFacts | Absent:
+    if run.extras.holdout is None:
+        return NO_HOLDOUT
+    with run.stage("holdout"):
+        return count_holdout(run.network, run.extras.holdout, run.preprocessing, run.settings.device, run.progress)
+
+
+def _with_graph(run: _Run, inputs: BoundInputs) -> BoundInputs:
+    """The inputs with what the whole graph says: worst-case growth and path norms."""
+    architecture, parameters = run.network.architecture, run.network.parameters
+    operators = {layer.node: own.norms.operator for layer, own in zip(run.structure.layers, inputs.layers, strict=True)}
+    with run.stage("graph"):
+        return replace(
+            inputs,
+            lipschitz=lipschitz(architecture, parameters, run.structure, operators),
+            path_norms=path_norms(architecture, parameters, with_biases=False),
+            path_norms_with_biases=path_norms(architecture, parameters, with_biases=True),
+        )
+
+
+def _norm(parameters: Mapping[str, Tensor], initial: Mapping[str, Tensor] | None) -> float:
+    """``||theta||_2``, or ``||theta - theta_init||_2``, over all parameters in float64."""
+    total = 0.0
+    for name, value in parameters.items():
+        difference = value.double() if initial is None else value.double() - initial[name].double()
+        total += float(difference.square().sum())
+    return math.sqrt(total)
+
+
+def _table(run: _Run, inputs: BoundInputs, rows: Sequence[BoundRow]) -> BoundTable:
+    holdout = inputs.holdout
+    return BoundTable(
+        network={
+            "name": f"a network of {inputs.depth} weight layer{'s' if inputs.depth > 1 else ''}",
+            "content_hash": network_hash(run.network),
+            "num_parameters": inputs.num_parameters,
+            "depth": inputs.depth,
+            "width": inputs.width,
+        },
+        sample={
+            "name": inputs.sample.name,
+            "content_hash": run.sample.content_hash,
+            "num_samples": inputs.m,
+            "num_classes": inputs.sample.num_classes,
+            "errors": inputs.sample.errors,
+        },
+        holdout=None
+        if isinstance(holdout, Absent)
+        else {key: getattr(holdout, key) for key in ("name", "errors", "samples")},
+        gamma=inputs.gamma,
+        gamma_rule=inputs.gamma_rule,
+        margin_loss=inputs.sample.margin_loss(inputs.gamma),
+        delta=inputs.delta,
+        rows=tuple(rows),
+        layers=tuple((layer.name[:200], layer.num_weights) for layer in inputs.layers),
+        settings=_describe(run, inputs),
+        seconds={name: round(value, 3) for name, value in run.seconds.items()},
+        versions=versions(),
+    )
+
+
+def _describe(run: _Run, inputs: BoundInputs) -> dict[str, object]:
+    """The settings of the run, and what was given beside network and sample."""
+    return {
+        **run.settings.describe(),
+        "init_given": run.extras.init is not None,
+        "profile_given": run.extras.profile is not None,
+        "profile_zeta": inputs.zeta if inputs.measured_samples is not None else None,
+        "measured_samples": inputs.measured_samples,
+        "messages": inputs.messages_note,
+        "scale": run.preprocessing.scale,
+        "mean": list(run.preprocessing.mean),
+        "std": list(run.preprocessing.std),
+    }

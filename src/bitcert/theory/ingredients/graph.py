@@ -1,0 +1,114 @@
+"""What the bounds read off a captured graph: which values vary with the input, and the values of those that do not.
+
+A node that the input does not reach is a constant, even where it is computed (a weight made of a direction and a gain,
+a class token spread over the batch). Constants are evaluated once, in float64, for a batch of one. Nothing here is a
+bound, and nothing is estimated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bitcert.network import Architecture, Node
+from bitcert.network.attributes import Attribute
+from bitcert.network.operations import OPERATIONS
+from bitcert.network.shapes import INPUT
+from bitcert.theory.value import Absent, Status
+
+_NAMED = 3
+
+_SLOPE_ONE = frozenset(["relu", "tanh", "sigmoid", "hardsigmoid", "softplus", "clamp", "abs"])
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """An architecture with its constants.
+
+    Attributes:
+        architecture: of the network.
+        varying: ``"input"`` and every node that depends on it.
+        constants: parameters and the other nodes by name, float64 (integers stay integers), for a batch of one.
+    """
+
+    architecture: Architecture
+    varying: frozenset[str]
+    constants: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, architecture: Architecture, parameters: Mapping[str, Tensor]) -> Graph:
+        """The graph of a network with these parameters."""
+        varying = {INPUT}
+        constants = {spec.name: _wide(parameters[spec.name]) for spec in architecture.parameters}
+        with torch.no_grad():
+            for node in architecture.nodes:
+                if varying.intersection(node.inputs):
+                    varying.add(node.name)
+                    continue
+                tensors = [constants[name] for name in node.inputs]
+                constants[node.name] = _wide(OPERATIONS[node.op].run(tensors, node.attributes, 1))
+        return cls(architecture, frozenset(varying), constants)
+
+    def varying_inputs(self, node: Node) -> tuple[str, ...]:
+        """Inputs of the node that depend on the network's input; one that is read twice is there twice."""
+        return tuple(name for name in node.inputs if name in self.varying)
+
+    def constant_inputs(self, node: Node) -> tuple[Tensor, ...]:
+        """Values of the node's other inputs, in order."""
+        return tuple(self.constants[name] for name in node.inputs if name not in self.varying)
+
+    def entries(self, name: str) -> int:
+        """Entries for each example of the input, a node or a parameter."""
+        if name == INPUT:
+            return math.prod(self.architecture.input_shape)
+        found = self.architecture.propagation.elements.get(name)
+        return self.constants[name].numel() if found is None else found
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Sizes without the first axis, which must hold the batch."""
+        return tuple(self.architecture.propagation.values[name].shape[1:])
+
+    def slope_at_most_one(self, node: Node) -> bool:
+        """Whether the node is an elementwise function whose slope never exceeds 1 in size."""
+        if node.op == "leaky_relu":
+            return abs(number(node.attributes["negative_slope"])) <= 1
+        if node.op == "prelu":
+            return all(bool((slopes.abs() <= 1).all()) for slopes in self.constant_inputs(node))
+        if node.op == "elu":
+            return 0 <= number(node.attributes["alpha"]) <= 1
+        return node.op in _SLOPE_ONE
+
+
+def number(value: Attribute) -> float:
+    """A numeric attribute.
+
+    Raises:
+        TypeError: it is another one.
+    """
+    if not isinstance(value, (int, float)):
+        raise TypeError("an attribute that is no number")
+    return float(value)
+
+
+def refusal(statement: str, problems: Sequence[str]) -> Absent:
+    """What stands in the place of a quantity that the graph has not.
+
+    Args:
+        statement: what the quantity is for.
+        problems: one phrase for each offending node.
+
+    >>> refusal("a path norm is for sums over paths", ["s (softmax)"]).why
+    'does not apply: a path norm is for sums over paths, which this network is not: s (softmax)'
+    """
+    rest = len(problems) - _NAMED
+    named = "; ".join(problems[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    return Absent(Status.OUTSIDE, f"does not apply: {statement}, which this network is not: {named}")
+
+
+def _wide(value: Tensor) -> Tensor:
+    value = value.detach().cpu()
+    return value.double() if value.is_floating_point() else value

@@ -1,0 +1,228 @@
+"""What the bounds need of a sample: margins, errors, norms and pixel sums, in one pass over the data.
+
+For every example ``x`` after preprocessing, with logits ``f(x)``: margin ``f(x)[y] - max_{j != y} f(x)[j]``, errors by
+the rule of certificates (a tie or near-tie is an error), ``||x||_2``, ``||f(x)||_2``, and for every place of the input
+the sum over the examples of ``||x[:, place]||^2`` with the channels together (docs/theory.md section 3.3, the bound
+with all constants). Decoded messages are compared with the network in the same pass: entrywise and l2 deviation of the
+logits (Arora 2018, Def. 1), and errors of their own.
+
+Logits are float32 in batches, their comparison is in float64; one number an example is kept. Nothing here is promised
+for other examples, and a maximum over a sample is a fact about that sample only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitcert.counting import DecisionRule, Progress, count_batch
+from bitcert.counting import margins as batch_margins
+from bitcert.data import Sample
+from bitcert.decoder import Preprocessing
+from bitcert.decoder.helper import MAX_BATCH_SIZE
+from bitcert.errors import InputError
+from bitcert.network import Network
+from bitcert.theory.ingredients.messages import OpenedMessage
+from bitcert.theory.inputs import HoldoutFacts, MessageFacts, SampleFacts
+
+_BATCH_ENTRIES = 1 << 21
+"""Entries of the largest value in a batch: larger ones leave the cache, and convolutions take twice as long."""
+
+_ROUNDING = 1 + 1e-6
+"""Of the preprocessing in float32, for a limit that must not be exceeded."""
+
+
+def check_sample(network: Network, sample: Sample) -> None:
+    """Refuse a sample on which the margins of this network cannot be computed.
+
+    Raises:
+        InputError: no labels, a single class, another shape or number of classes, or a network of tokens.
+    """
+    architecture = network.architecture
+    if architecture.input_dtype != "float32":
+        got = "one that reads token indices"
+        raise InputError("a network that reads numbers", got, "bound networks of images or vectors")
+    if not sample.has_labels:
+        raise InputError(f"labels of {sample.name}", "none", "pass the labelled training data")
+    if bool((sample.labels == sample.labels[0]).all()):
+        got = f"only label {sample.labels[0]} on {len(sample)} examples"
+        raise InputError(f"examples of at least two classes in {sample.name}", got, "pass data that were not filtered")
+    if tuple(sample.input_shape) != architecture.input_shape:
+        got = f"{sample.name} of shape {list(sample.input_shape)}"
+        raise InputError(f"inputs of shape {list(architecture.input_shape)}", got, "use the network's own data")
+    if sample.num_classes != architecture.num_outputs:
+        got = f"{architecture.num_outputs} outputs"
+        expected = f"a network with {sample.num_classes} outputs, one for each class of {sample.name}"
+        raise InputError(expected, got, "use the data this network was trained for")
+
+
+def pass_over(
+    network: Network,
+    sample: Sample,
+    preprocessing: Preprocessing,
+    *,
+    messages: Sequence[OpenedMessage] = (),
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> tuple[SampleFacts, tuple[MessageFacts, ...]]:
+    """The facts of a labelled sample, and those of each message.
+
+    Args:
+        network: captured.
+        sample: labelled; see :func:`check_sample`.
+        preprocessing: from stored examples to the network's inputs.
+        messages: decoded, to be compared with the network.
+        device: where the network runs.
+        progress: called with the task and the fraction done.
+
+    Raises:
+        InputError: logits of the network that are not finite.
+    """
+    facts, found = _Facts(len(sample)), [_Message(message) for message in messages]
+    rule = DecisionRule()
+    batch_size = min([_batch_size(network), *(message.batch_size for message in messages)])
+    parameters = {name: value.to(device) for name, value in network.parameters.items()}
+    for inputs, labels in sample.batches(batch_size):
+        x = preprocessing(inputs)
+        with torch.no_grad():
+            logits = network.architecture.forward(x.to(device), parameters).cpu()
+            _check_finite(logits, facts.filled, sample)
+            for message in found:
+                message.add(logits, inputs, labels, rule.tolerance)
+        facts.add(x, logits, labels, rule.tolerance)
+        if progress is not None:
+            progress("margins of the training data", facts.filled / len(sample))
+    return facts.result(sample, _norm_limit(sample, preprocessing)), tuple(message.result() for message in found)
+
+
+def count_holdout(
+    network: Network,
+    holdout: Sample,
+    preprocessing: Preprocessing,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> HoldoutFacts:
+    """Errors on held-out labels, by the rule of certificates.
+
+    Raises:
+        InputError: logits that are not finite.
+    """
+    parameters = {name: value.to(device) for name, value in network.parameters.items()}
+    errors, done = 0, 0
+    for inputs, labels in holdout.batches(_batch_size(network)):
+        with torch.no_grad():
+            logits = network.architecture.forward(preprocessing(inputs).to(device), parameters).cpu()
+        _check_finite(logits, done, holdout)
+        errors += count_batch(logits, labels, DecisionRule().tolerance).errors
+        done += len(labels)
+        if progress is not None:
+            progress("held-out data", done / len(holdout))
+    return HoldoutFacts(holdout.name[:200], errors, len(holdout))
+
+
+def _batch_size(network: Network) -> int:
+    """Few enough that no value of the network exceeds a fixed number of entries, nor all in memory at once 16 times."""
+    architecture = network.architecture
+    propagation = architecture.propagation
+    largest = max(math.prod(architecture.input_shape), *propagation.elements.values())
+    return max(1, min(MAX_BATCH_SIZE, _BATCH_ENTRIES // largest, 16 * _BATCH_ENTRIES // propagation.peak))
+
+
+def _check_finite(logits: Tensor, first: int, sample: Sample) -> None:
+    finite = torch.isfinite(logits).all(1)
+    if not bool(finite.all()):
+        where = first + int(torch.nonzero(~finite)[0])
+        got = f"NaN or infinity for example {where} of {sample.name}"
+        raise InputError("finite outputs", got, "check data and preprocessing")
+
+
+def _norm_limit(sample: Sample, preprocessing: Preprocessing) -> float | None:
+    """A limit on ``||x||_2`` that holds for every input of 8-bit pixels, whatever the data; ``None`` for floats."""
+    if sample.inputs.dtype != np.uint8:
+        return None
+    shape = sample.input_shape
+    # each entry is largest at 0 or at 255
+    ends = [preprocessing(np.full((1, *shape), value, np.uint8)).double().abs() for value in (0, 255)]
+    return float(torch.maximum(*ends).norm()) * _ROUNDING
+
+
+class _Facts:
+    """Running values of one pass."""
+
+    def __init__(self, size: int) -> None:
+        self.margins: NDArray[np.float64] = np.empty(size)
+        self.filled, self.errors = 0, 0
+        self.largest_input, self.largest_output = 0.0, 0.0
+        self.total_square = 0.0
+        self.pixels: Tensor | None = None
+
+    def add(self, x: Tensor, logits: Tensor, labels: NDArray[np.int64], tolerance: float) -> None:
+        """A batch: inputs ``[batch, ...]`` as the network sees them, and logits ``[batch, classes]``."""
+        self.errors += count_batch(logits, labels, tolerance).errors
+        self.margins[self.filled : self.filled + len(labels)] = batch_margins(logits, labels)[0].numpy()
+        self.filled += len(labels)
+        squares = x.double().square_()
+        norms = squares.flatten(1).sum(1)
+        self.largest_input = max(self.largest_input, math.sqrt(float(norms.max())))
+        self.total_square += float(norms.sum())
+        self.largest_output = max(self.largest_output, float(logits.double().norm(dim=1).max()))
+        sums = squares.sum(0)
+        # an image's channels are one place; the entries of a vector are places of their own
+        places = sums.sum(0) if sums.dim() > 1 else sums
+        self.pixels = places if self.pixels is None else self.pixels + places
+
+    def result(self, sample: Sample, norm_limit: float | None) -> SampleFacts:
+        """The frozen result."""
+        return SampleFacts(
+            name=sample.name[:200],
+            num_samples=self.filled,
+            num_classes=sample.num_classes,
+            errors=self.errors,
+            margins=np.sort(self.margins),
+            largest_input=self.largest_input,
+            largest_output=self.largest_output,
+            largest_pixel=0.0 if self.pixels is None else float(self.pixels.max()),
+            input_shape=sample.input_shape,
+            norm_limit=norm_limit,
+            total_square=self.total_square,
+        )
+
+
+class _Message:
+    """Running values of one decoded message."""
+
+    def __init__(self, message: OpenedMessage) -> None:
+        self.message = message
+        self.errors, self.disagreements = 0, 0
+        self.deviation, self.deviation_l2 = 0.0, 0.0
+
+    def add(self, f: Tensor, inputs: NDArray[np.generic], labels: NDArray[np.int64], tolerance: float) -> None:
+        """A batch: logits ``[batch, classes]`` of the network, and raw inputs."""
+        g = self.message.classifier(inputs).detach().cpu()
+        if g.shape != f.shape:
+            got = f"shape {list(g.shape)} from {self.message.name}"
+            raise InputError(f"logits of shape {list(f.shape)}", got, "name certificates of the same problem")
+        self.errors += count_batch(g, labels, tolerance).errors
+        self.disagreements += int((f.argmax(1) != g.argmax(1)).sum())
+        difference = f.double() - g.double()
+        # a decoded network may overflow: its distance is then infinite, and never NaN
+        difference = torch.where(torch.isfinite(difference), difference.abs(), torch.full_like(difference, math.inf))
+        self.deviation = max(self.deviation, float(difference.max()))
+        self.deviation_l2 = max(self.deviation_l2, float(difference.norm(dim=1).max()))
+
+    def result(self) -> MessageFacts:
+        """The frozen result."""
+        return MessageFacts(
+            name=self.message.name,
+            bits=self.message.bits,
+            errors=self.errors,
+            deviation=self.deviation,
+            deviation_l2=self.deviation_l2,
+            disagreements=self.disagreements,
+            basis=self.message.basis,
+        )

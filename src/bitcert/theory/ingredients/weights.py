@@ -1,0 +1,177 @@
+"""Norms of every weight layer and of its distance from initialisation, as the bounds use them.
+
+With ``A`` the stored weight as the matrix ``[out, in * kernel]`` and rows ``a_u`` (the weights of an output unit):
+``||A||_F``, ``||A||_2``, ``sum_u ||a_u||_2`` (Bartlett 2017), ``max_u ||a_u||_1`` (Bartlett & Mendelson 2002),
+``(sum_u ||a_u||_3^1.5)^(1/1.5)`` (Neyshabur 2015, as their collection of measures computes it), all singular values,
+and the norm of the linear map at the real input size (:mod:`bitcert.linear.lanczos`: practically, not provably, the
+largest singular value). Everything in float64. A norm describes a weight; it bounds nothing by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bitcert.counting import Progress
+from bitcert.linear import LayerMap, LayerNorms, layer_norms, layer_spectra, weight_tail
+from bitcert.linear.norms import as_matrix
+from bitcert.network import Architecture
+from bitcert.stability import MeasuredLayer, Structure, TailSummary
+from bitcert.stability.table import tail_summary
+from bitcert.theory.inputs import NO_INIT, LayerInputs, WeightNorms
+from bitcert.theory.value import Absent, Condition, Status
+
+TOLERANCE = 1e-4
+"""Residual of an operator norm relative to it; the norm's own error is about the square of that."""
+
+CONVERGED = "operator norms converged"
+"""Name of the condition that says so, among the facts on the graph."""
+
+
+@dataclass(frozen=True, eq=False)
+class WeighedLayers:
+    """The layers, and whether every operator norm is as exact as it should be."""
+
+    layers: tuple[LayerInputs, ...]
+    converged: Condition
+
+
+def norm_3_15(weight: Tensor) -> float:
+    """``(sum over output units of (l3 norm of their weights)^1.5)^(1/1.5)``.
+
+    >>> round(norm_3_15(torch.tensor([[1.0, 0.0], [0.0, 1.0]])), 12) == round(2 ** (1 / 1.5), 12)
+    True
+    """
+    rows = as_matrix(weight).abs()
+    top = float(rows.max())
+    if top == 0:
+        return 0.0
+    cubes = ((rows / top) ** 3).sum(1)  # in units of the largest entry, so that no cube overflows
+    return float(top * float((cubes**0.5).sum()) ** (1 / 1.5))
+
+
+def weigh_layers(
+    architecture: Architecture,
+    structure: Structure,
+    parameters: Mapping[str, Tensor],
+    initial: Mapping[str, Tensor] | None = None,
+    progress: Progress | None = None,
+) -> WeighedLayers:
+    """Everything that is known of each layer from its weight alone.
+
+    Args:
+        architecture: the graph, for the sizes of the layers' inputs.
+        structure: its weight layers.
+        parameters: values by name.
+        initial: initial values by name, if they are known.
+        progress: called with the task and the fraction done.
+
+    Raises:
+        InputError: weights that are not finite.
+    """
+    weights = [parameters[layer.weight].detach().cpu() for layer in structure.layers]
+    every: list[Sequence[Tensor]] = [weights]
+    if initial is not None:
+        starts = [initial[layer.weight].detach().cpu().double() for layer in structure.layers]
+        every.append([weight.double() - start for weight, start in zip(weights, starts, strict=True)])
+    steps = _Steps(progress, len(weights) * len(every))
+    found = [_norms(architecture, structure, own, steps) for own in every]
+    norms = [norm for norm, _ in found[0]]
+    distances: Sequence[WeightNorms | Absent] = (
+        [d for d, _ in found[1]] if initial is not None else [NO_INIT] * len(norms)
+    )
+    rows = zip(structure.layers, weights, norms, distances, strict=True)
+    layers = tuple(_layer(architecture, parameters, *row) for row in rows)
+    return WeighedLayers(layers, _converged([rough for part in found for _, rough in part if rough], len(layers)))
+
+
+def _layer(
+    architecture: Architecture,
+    parameters: Mapping[str, Tensor],
+    layer: MeasuredLayer,
+    weight: Tensor,
+    norms: WeightNorms,
+    distance: WeightNorms | Absent,
+) -> LayerInputs:
+    bias = parameters[layer.bias] if layer.bias is not None else None
+    return LayerInputs(
+        name=layer.weight,
+        op=layer.op,
+        weight=weight,
+        has_bias=bias is not None and bool(torch.count_nonzero(bias)),
+        bias_entries=0 if bias is None else bias.numel(),
+        channels=layer.channels,
+        positions=layer.positions,
+        num_inputs=_map(architecture, layer, weight).num_inputs,
+        kernel_size=layer.kernel_size,
+        stride=layer.stride,
+        window=layer.window,
+        norms=norms,
+        distance=distance,
+        nonzero=int(torch.count_nonzero(weight)),
+        tail=_tail(weight),
+        bias=None if bias is None else bias.detach().cpu(),
+        bias_norm=0.0 if bias is None else float(bias.double().norm()),
+    )
+
+
+def _map(architecture: Architecture, layer: MeasuredLayer, weight: Tensor) -> LayerMap:
+    node = next(node for node in architecture.nodes if node.name == layer.node)
+    return LayerMap.of(node, weight, architecture.propagation.values[layer.source].shape[1:])
+
+
+def _norms(
+    architecture: Architecture, structure: Structure, weights: Sequence[Tensor], steps: _Steps
+) -> list[tuple[WeightNorms, str]]:
+    """Norms of every layer, and a note where the operator norm did not converge (else ``""``)."""
+    # all at once: matrices of one size are decomposed together
+    spectra = layer_spectra({str(k): weight for k, weight in enumerate(weights)})
+    rows = []
+    for layer, weight, spectrum in zip(structure.layers, weights, spectra, strict=True):
+        found = layer_norms(_map(architecture, layer, weight), TOLERANCE)
+        norms = WeightNorms(
+            frobenius=found.frobenius,
+            spectral=found.spectral_reshaped,
+            operator=found.spectral_operator.value,
+            norm_21=found.norm_21,
+            norm_1inf=found.norm_1inf,
+            norm_3_15=norm_3_15(weight),
+            singular_values=spectrum.values,
+        )
+        rows.append((norms, _rough(layer, found)))
+        steps.tell()
+    return rows
+
+
+def _rough(layer: MeasuredLayer, norms: LayerNorms) -> str:
+    operator = norms.spectral_operator
+    if operator.converged or not operator.value:
+        return ""
+    return f"layer {layer.index} known to {operator.residual / operator.value:.1g} only"
+
+
+def _converged(rough: Sequence[str], depth: int) -> Condition:
+    detail = "; ".join(rough[:3]) + (f"; {len(rough) - 3} more" if len(rough) > 3 else "")
+    return Condition(CONVERGED, not rough, detail or f"{depth} layers to a relative {TOLERANCE:g}")
+
+
+def _tail(weight: Tensor) -> TailSummary | Absent:
+    result = weight_tail(weight)
+    summary = tail_summary(result)
+    return summary or Absent(Status.OUTSIDE, f"no power law was fitted: {result.reason}")
+
+
+class _Steps:
+    """Counts layers for the progress bar."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def tell(self) -> None:
+        """One more is done."""
+        self.done += 1
+        if self.progress is not None:
+            self.progress("norms of the weights", self.done / self.total)

@@ -1,0 +1,125 @@
+"""How the bounds of a network are computed: margin, failure probability, outliers, what is measured.
+
+A setting that cannot be used is refused when it is made, in one sentence. The settings do NOT decide which rows there
+are: every bound gets its row, and what was switched off is named there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bitcert.errors import InputError
+from bitcert.stability import MeasureSettings
+
+MARGIN_QUANTILE = 0.05
+"""The papers take the margin that 5 % or 10 % of the training examples do not exceed."""
+
+QUANTITIES = ("layer_cushion", "interlayer_cushion", "contraction", "smoothness")
+"""Groups of a stability profile that the bounds need."""
+
+_SHARED = ("seed", "zeta", "device")
+"""Settings of a measurement that are those of the bounds."""
+
+_MOST = (1 << 63) - 1
+
+
+@dataclass(frozen=True)
+class BoundSettings:
+    """What the bounds are computed with.
+
+    Args:
+        gamma: the margin, above 0 and below the largest training margin; ``None`` to take a quantile.
+        margin_quantile: share of the training examples whose margin is at most ``gamma``, in (0, 1); 0.05 if neither
+            is given. Only one of the two may be given.
+        delta: failure probability of the guarantees, in (0, 1).
+        zeta: share of the examples that may be left out as outliers when a profile is measured, in [0, 1).
+        seed: of the named random streams.
+        profile: whether noise stability is measured when no profile is given; rows that need it say so otherwise.
+        profile_samples: examples that it is measured on, drawn as ``bitcert measure --samples`` does; ``None``: all.
+        flatness: whether the flatness of the training error is measured.
+        device: ``"cpu"`` or a device torch can use, for the passes over the sample.
+        measure: how noise stability is measured; seed, zeta and device are those given here.
+
+    Raises:
+        InputError: for a value outside its range.
+
+    >>> BoundSettings().quantile
+    0.05
+    >>> BoundSettings(gamma=1.5).quantile is None
+    True
+    """
+
+    gamma: float | None = None
+    margin_quantile: float | None = None
+    delta: float = 0.05
+    zeta: float = 0.01
+    seed: int = 0
+    profile: bool = True
+    profile_samples: int | None = None
+    flatness: bool = True
+    device: str = "cpu"
+    measure: MeasureSettings = field(default_factory=lambda: MeasureSettings(quantities=QUANTITIES))
+
+    def __post_init__(self) -> None:
+        if self.gamma is not None and self.margin_quantile is not None:
+            raise InputError("a margin or its quantile", "both", "leave out one of gamma and margin_quantile")
+        if self.gamma is not None and not 0 < _number(self.gamma) < math.inf:
+            got = repr(self.gamma)[:100]
+            raise InputError("gamma as a positive number", got, "pass a margin above 0, or leave it out")
+        if self.margin_quantile is not None and not 0 < _number(self.margin_quantile) < 1:
+            got = repr(self.margin_quantile)[:100]
+            raise InputError("margin_quantile as a number in (0, 1)", got, "pass e.g. 0.05")
+        if not 0 < _number(self.delta) < 1:
+            raise InputError("delta as a number in (0, 1)", repr(self.delta)[:100], "pass e.g. 0.05")
+        for name in ("profile", "flatness"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} as True or False", repr(getattr(self, name))[:100], "pass one of the two")
+        if self.profile_samples is not None and not _is_count(self.profile_samples, 1):
+            got = repr(self.profile_samples)[:100]
+            raise InputError("profile_samples as a whole number of at least 1", got, "leave it out for all examples")
+        if not _is_count(self.seed, 0):
+            got = repr(self.seed)[:100]
+            raise InputError(f"seed as a whole number from 0 to {_MOST}", got, "pass one in this range")
+        if not isinstance(self.measure, MeasureSettings):
+            got = type(self.measure).__name__
+            raise InputError("measure as MeasureSettings", got, "pass MeasureSettings(...), or leave it out")
+        # the ranges of zeta and device are those of a measurement; checked here, before any work
+        object.__setattr__(self, "measure", self._measure())
+
+    def _measure(self) -> MeasureSettings:
+        return replace(self.measure, seed=self.seed, zeta=self.zeta, device=self.device)
+
+    @property
+    def quantile(self) -> float | None:
+        """The margin's quantile, or ``None`` where the margin itself is given."""
+        if self.gamma is not None:
+            return None
+        return MARGIN_QUANTILE if self.margin_quantile is None else self.margin_quantile
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as JSON values; those of the measurement under ``measure.<name>``."""
+        own = {
+            "gamma": self.gamma,
+            "margin_quantile": self.quantile,
+            "delta": self.delta,
+            "zeta": self.zeta,
+            "seed": self.seed,
+            "profile": self.profile,
+            "profile_samples": self.profile_samples,
+            "flatness": self.flatness,
+            "device": self.device,
+        }
+        inner = {f"measure.{key}": value for key, value in self.measure.describe().items() if key not in _SHARED}
+        return {**own, **inner}
+
+
+def _number(value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    return math.nan
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MOST

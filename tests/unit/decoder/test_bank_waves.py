@@ -1,0 +1,57 @@
+"""Waves of a bank: mirrored features are the same for an image and its mirror image, and none of them comes twice."""
+
+import numpy as np
+import pytest
+import torch
+
+from bitcert.decoder.features.waves import KINDS, kept, lattice, mixing, num_rows, wave_features, wave_maps
+
+FIRST_SUM, BIAS_SUM = 63.6289, 161.4995
+COLOUR, GREY = (3, 16, 16), (1, 16, 16)
+
+
+def images(shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.rand(5, *shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [COLOUR, GREY])
+def test_mirrored_features_do_not_tell_an_image_from_its_mirror_image(kind, shape):
+    grid, x = lattice(kind, 2, shape), images(shape)
+    one = wave_features(kind, grid, wave_maps(x), shape[0], mirrored=True)
+    other = wave_features(kind, grid, wave_maps(x.flip(3)), shape[0], mirrored=True)
+    assert torch.allclose(one, other, atol=1e-4)
+    plain = wave_features(kind, grid, wave_maps(x), shape[0], mirrored=False)
+    assert not torch.allclose(plain, wave_features(kind, grid, wave_maps(x.flip(3)), shape[0], False), atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["waves", "wave peaks", "wave energy", "wave pairs"])
+def test_what_is_left_out_is_exactly_what_comes_twice(kind):
+    grid = lattice(kind, 4, COLOUR)
+    maps = wave_maps(images(COLOUR))
+    flipped = wave_maps(images(COLOUR).flip(3))
+    every = wave_features(kind, grid, maps, 3, False) + wave_features(kind, grid, flipped, 3, False)
+    left = kept(kind, grid, 3)
+    missing = np.setdiff1d(np.arange(every.shape[1]), left)
+    assert len(missing)
+    apart = (every[:, missing, None] - every[:, None, left]).abs().amax(0).amin(1)
+    assert float(apart.max()) < 1e-4, "a feature that is left out equals one that is kept"
+    among = (every[:, left, None] - every[:, None, left]).abs().amax(0)
+    among.fill_diagonal_(1.0)
+    assert float((among < 1e-7).float().sum()) == 0, "no feature that is kept comes twice"
+
+
+@pytest.mark.parametrize("shape", [COLOUR, GREY])
+def test_numbers_of_features(shape):
+    for kind in KINDS:
+        grid = lattice(kind, 2, shape)
+        values = wave_features(kind, grid, wave_maps(images(shape)), shape[0], False)
+        assert values.shape == (5, num_rows(kind, shape) * grid**2)
+
+
+def test_mixtures_take_four_maps_each_and_never_change():
+    weights, biases = mixing(3)
+    assert ((weights != 0).sum((1, 2, 3)) == 4).all()
+    assert weights.shape == (400, 44, 1, 1)
+    assert float(weights.sum()) == pytest.approx(FIRST_SUM, abs=1e-3)
+    assert float(biases.abs().sum()) == pytest.approx(BIAS_SUM, abs=1e-3)

@@ -1,0 +1,175 @@
+"""Feature banks: sizes, what the maps see, what they do not see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bitcert.decoder.features import waves as bank_waves
+from bitcert.decoder.features.banks import (
+    BANKS,
+    Bank,
+    Part,
+    available_banks,
+    bank_features,
+    bank_groups,
+    lattice,
+    num_maps,
+)
+from bitcert.decoder.features.maps import crossings, edges, holes, ink, mirrored_map, rays, second_edges, upright
+
+
+def ring(centre: tuple[int, int], radius: float, gap: bool = False) -> torch.Tensor:
+    y, x = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+    distance = ((y - centre[0]) ** 2 + (x - centre[1]) ** 2).sqrt()
+    image = ((distance - radius).abs() < 1.2).float()
+    if gap:
+        image[centre[0] - 3 : centre[0] + 4, centre[1] :] = 0
+    return image[None, None]
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 8, 8), (1, 4, 6), (2, 5, 40)])
+@pytest.mark.parametrize("bank", BANKS)
+def test_sizes_and_groups(bank, shape):
+    x = torch.rand(3, *shape)
+    values = bank_features(bank, x)
+    groups = bank_groups(bank, shape)
+    assert values.shape == (3, len(groups))
+    assert values.dtype == torch.float32
+    assert torch.isfinite(values).all()
+    assert (values[:, -1] == 1).all()
+    assert groups[-1] == -1
+    assert sorted(set(groups[:-1])) == list(range(len(bank.parts)))
+
+
+@pytest.mark.parametrize("bank", BANKS)
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.0])
+def test_flat_images_do_no_harm(bank, value):
+    assert torch.isfinite(bank_features(bank, torch.full((2, 1, 28, 28), value))).all()
+
+
+def test_inputs_that_are_no_images_are_their_own_features():
+    assert available_banks((5,)) == (None,)
+    x = torch.randn(4, 5)
+    values = bank_features(None, x)
+    assert torch.equal(values[:, :5], x)
+    assert (values[:, 5] == 1).all()
+    assert bank_groups(None, (5,)).tolist() == [0] * 5 + [-1]
+
+
+def test_available_banks_of_images():
+    assert available_banks((1, 28, 28)) == BANKS
+    assert len(set(BANKS)) == len(BANKS)
+
+
+def test_a_hole_is_seen_and_a_gap_opens_it():
+    closed, broken = ring((14, 14), 7), ring((14, 14), 7, gap=True)
+    hole = holes(ink(closed))
+    assert hole[0, 0, 14, 14] == 1
+    assert hole[0, 0, 2, 2] == 0
+    assert float(hole.sum()) == pytest.approx(np.pi * 6**2, rel=0.2)
+    assert float(holes(ink(broken)).sum()) == 0
+
+
+def test_rays_are_shares_of_the_background():
+    written = ink(ring((14, 14), 7, gap=True))
+    for diagonal in (False, True):
+        shares = rays(written, diagonal)
+        assert shares.shape == (1, 16, 28, 28)
+        torch.testing.assert_close(shares.sum(1), 1 - written)
+    axes = rays(written, False)[0]
+    # Patterns count north, south, west, east in binary: in the gap's middle ink lies on all sides but the east.
+    assert axes[0b1110, 14, 14] == 1
+    assert axes[0b0000, 0, 0] == 1
+
+
+def test_rays_look_in_all_eight_directions():
+    written = torch.zeros(1, 9, 9)
+    written[0, 4, 4] = 1
+    axes, diagonals = rays(written, False)[0], rays(written, True)[0]
+    seen = {place: int(axes[:, place[0], place[1]].argmax()) for place in ((7, 4), (1, 4), (4, 7), (4, 1))}
+    assert seen == {(7, 4): 0b1000, (1, 4): 0b0100, (4, 7): 0b0010, (4, 1): 0b0001}
+    seen = {place: int(diagonals[:, place[0], place[1]].argmax()) for place in ((6, 6), (2, 2), (6, 2), (2, 6))}
+    assert seen == {(6, 6): 0b1000, (2, 2): 0b0100, (6, 2): 0b0010, (2, 6): 0b0001}
+
+
+def test_crossings_answer_where_orientations_meet():
+    x = torch.zeros(1, 1, 28, 28)
+    x[..., 13:15, :] = 1
+    axes = 1  # the pair of orientations 0 and 2, across and down
+    line = crossings(edges(x))[0, axes, 14, 14]
+    x[..., :, 13:15] = 1
+    cross = crossings(edges(x))[0, axes, 14, 14]
+    assert cross > 10 * line
+
+
+def test_upright_undoes_moving_slanting_and_scaling():
+    y, x = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+
+    def blob(cx, cy, sx, sy, slant):
+        u = x - cx - slant * (y - cy)
+        return torch.exp(-((u / sx) ** 2) / 2 - (((y - cy) / sy) ** 2) / 2)[None, None]
+
+    plain, changed = blob(13.5, 13.5, 3, 5, 0.0), blob(15, 12, 3, 5, 0.5)
+    before = float((plain - changed).norm() / plain.norm())
+    after = float((upright(plain) - upright(changed)).norm() / upright(plain).norm())
+    assert before > 0.5
+    assert after < 0.1 * before
+    larger = upright(blob(13.5, 13.5, 3.3, 5.5, 0.0))
+    assert float((upright(plain) - larger).norm()) < float((plain - blob(13.5, 13.5, 3.3, 5.5, 0.0)).norm())
+
+
+def test_upright_of_nothing_is_nothing():
+    assert not upright(torch.zeros(2, 3, 9, 9)).any()
+
+
+def pooled_pair(part: Part, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maps ``[batch, maps, grid, grid]`` of random images and of their mirror images."""
+    x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(1))
+    grid = lattice(part, shape)
+    views = [bank_features(Bank(False, (part,)), view)[:, :-1] for view in (x, x.flip(3))]
+    return tuple(view.reshape(3, num_maps(part, shape), grid, grid) for view in views)
+
+
+IMAGE_PARTS = {part for bank in BANKS for part in bank.parts if part.kind not in bank_waves.KINDS}
+
+
+@pytest.mark.parametrize("part", sorted(IMAGE_PARTS, key=str), ids=lambda part: f"{part.kind} {part.grid}")
+def test_each_map_becomes_its_partner_in_the_mirror_image(part):
+    plain, turned = pooled_pair(part, (3, 16, 20))
+    partners = [mirrored_map(part.kind, index) for index in range(plain.shape[1])]
+    assert [partners[partner] for partner in partners] == list(range(len(partners)))
+    torch.testing.assert_close(turned[:, partners], plain.flip(3), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("part", sorted(IMAGE_PARTS, key=str), ids=lambda part: f"{part.kind} {part.grid}")
+def test_mirrored_features_are_means_over_both_views_and_none_comes_twice(part):
+    shape = (1, 20, 16)
+    plain, turned = pooled_pair(part, shape)
+    means = ((plain + turned) / 2).flatten(1)
+    bank = Bank(False, (part,), mirrored=True)
+    x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(1))
+    found = bank_features(bank, x)[:, :-1]
+    assert found.shape[1] == len(bank_groups(bank, shape)) - 1
+    torch.testing.assert_close(bank_features(bank, x.flip(3))[:, :-1], found, atol=1e-5, rtol=1e-4)
+    apart = (means[:, :, None] - found[:, None]).abs().amax(0)
+    assert float(apart.amin(1).max()) < 1e-5, "every mean is there"
+    grid = plain.shape[2]
+    symmetric = sum(mirrored_map(part.kind, index) == index for index in range(plain.shape[1]))
+    alone = symmetric * grid if grid % 2 else 0  # the middle column of such a map has no partner
+    assert 2 * found.shape[1] == plain.shape[1] * grid**2 + alone
+
+
+def test_second_edges_see_where_edges_change():
+    """Stripes everywhere have no second edge; stripes in a half have one along its border."""
+    stripes = torch.zeros(1, 1, 32, 32)
+    stripes[..., ::4] = 1
+    stripes[..., 1::4] = 1
+    half = stripes.clone()
+    half[..., 16:, :] = 0
+    inner = slice(3, 13)
+    whole_second, half_second = (second_edges(edges(x))[0, :, inner, inner] for x in (stripes, half))
+    across = half_second[:, 4:6].amax()
+    assert across > 5 * whole_second.amax()
+    assert across > 5 * half_second[:, :2].amax()

@@ -1,0 +1,198 @@
+"""Heads on banks: what the candidates say is so, moves are exact, a rerun goes on, soft targets are only a guide."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from bitcert import Helper, Role, Run, Sample, certify, decode_message
+from bitcert.coding import RowModel
+from bitcert.decoder import head as bank_head
+from bitcert.decoder.features.banks import BANKS
+from bitcert.errors import InputError
+from bitcert.proof import occam_bound
+from bitcert.search import Checkpoint, compress_bank_head
+from bitcert.search import head_moves as bank_moves
+from bitcert.search.head import _GROWN_ON, bank_memory_bytes, errors_per_bit, feature_examples
+from bitcert.search.head_objective import BankObjective, Examples
+
+
+@pytest.fixture(scope="module")
+def columns():
+    """Vectors of which two entries decide between three classes."""
+    rng = np.random.default_rng(2)
+    inputs = rng.normal(size=(400, 12)).astype(np.float32)
+    labels = np.where(inputs[:, 3] > 0.4, 2, (inputs[:, 7] > 0).astype(np.int64))
+    return Sample(inputs, labels, 3, Role.TRAIN, "columns")
+
+
+@pytest.fixture(scope="module")
+def lines():
+    """Images [1, 8, 8] of horizontal and vertical lines with noise."""
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(0, 60, (400, 1, 8, 8)).astype(np.uint8)
+    labels = rng.integers(0, 2, 400)
+    for image, label, position in zip(inputs[:, 0], labels, rng.integers(2, 6, 400), strict=True):
+        image[(position, slice(None)) if label else (slice(None), position)] += 180
+    return Sample(inputs, labels, 2, Role.TRAIN, "lines")
+
+
+def compressed(sample, targets=None, **options):
+    run = Run(**{"budget_seconds": 0.3, **options})
+    return compress_bank_head(sample, Helper.for_sample(sample), run, targets=targets)
+
+
+def objective_of(sample, power=0.0, targets=None, seed=1):
+    helper = Helper.for_sample(sample)
+    examples = feature_examples(sample, helper, None, np.arange(len(sample)), targets)
+    weights = np.random.default_rng(seed).integers(-2, 3, (13, 3)) * (np.arange(13) % 2 == 1)[:, None]
+    return BankObjective(examples, bank_head.row_model(None, helper), weights, 0.5, power=power)
+
+
+def test_a_head_learns_and_says_what_it_is(columns):
+    result = compressed(columns)
+    certificate = certify(result, columns)
+    assert certificate.bound < 0.4
+    decoded = decode_message(result.message, result.helper)
+    assert decoded.ledger == result.ledger
+    assert [name for name, _ in result.ledger.sections] == ["header", "head weights", "padding"]
+    used = set(np.flatnonzero(decoded.classifier.weights[:-1].any(1)))
+    assert {3, 7} <= used
+
+
+def test_the_best_candidate_is_the_message(columns):
+    result = compressed(columns, delta=1e-3)
+    best = min(result.candidates, key=lambda candidate: candidate.bound)
+    certificate = certify(result, columns, delta=1e-3)
+    assert (best.errors, best.message_bits, best.bound) == (
+        certificate.errors,
+        certificate.message_bits,
+        certificate.bound,
+    )
+
+
+def test_images_use_a_bank_and_name_it(lines):
+    result = compressed(lines, budget_seconds=1.5)
+    certificate = certify(result, lines)
+    assert certificate.bound < 0.6
+    assert "feature bank" in dict(result.ledger.sections)
+    assert all(candidate.name.startswith("bank ") for candidate in result.candidates)
+    assert decode_message(result.message, result.helper).classifier.bank in BANKS
+
+
+def test_labels_that_are_coins_say_nothing(columns):
+    labels = np.random.default_rng(1).integers(0, 3, len(columns))
+    coins = dataclasses.replace(columns, labels=labels)
+    assert certify(compressed(coins), coins).bound >= 2 / 3
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("power", [0.0, 0.3, 1.0])
+def test_changes_and_derivatives_are_those_of_the_loss(columns, power, soft):
+    targets = np.random.default_rng(5).dirichlet(np.ones(3), len(columns)).astype(np.float32) if soft else None
+    objective = objective_of(columns, power, targets)
+    slopes, before = objective.slopes(), objective.loss
+    rows, steps = np.array([2, 7]), np.array([[1, 0, -2], [0, 1, 0]])
+    assert objective.attempt(rows, steps, -np.inf)
+    moved = objective.loss
+    objective.refresh()
+    assert moved == pytest.approx(objective.loss, rel=1e-4)
+    assert objective.loss != pytest.approx(before, rel=1e-4)
+    objective.attempt(rows, -steps, -np.inf)
+    objective.weights[4] = 0
+    objective.refresh()
+    slopes, step, at = objective.slopes(), 1e-3, objective.loss
+    objective.examples.features_t[4] *= step
+    objective.attempt(np.array([4]), np.array([[0, 1, 0]]), -np.inf)
+    assert (objective.loss - at) / step == pytest.approx(slopes[4, 1], rel=0.05, abs=0.3)
+
+
+def test_a_large_change_of_a_sure_example_is_exact():
+    """One minus nearly one must not be taken from float32 probabilities."""
+    features = torch.tensor([[30.0, -30.0], [1.0, 1.0]])
+    model = RowModel(np.array([0, -1], dtype=np.intp), 2)
+    objective = BankObjective(Examples(features, np.array([1, 1])), model, np.array([[1, -1], [0, 0]]), 1.0)
+    assert objective.loss == pytest.approx(0, abs=1e-6)
+    objective.attempt(np.array([0]), np.array([[-2, 2]]), -np.inf)
+    assert objective.loss == pytest.approx(120, rel=1e-5)
+
+
+def test_moves_never_raise_the_objective_and_restore_is_exact(columns):
+    objective = objective_of(columns)
+    saved = objective.save(np.arange(13))
+    value, order = objective.value(), np.random.default_rng(0)
+    for move in (
+        lambda: bank_moves.descend(objective, lambda: False, 5, 0.1),
+        lambda: bank_moves.descend_pairs(objective, lambda: False),
+        lambda: bank_moves.delete_rows(objective),
+        lambda: bank_moves.insert_rows(objective),
+        lambda: bank_moves.replace_rows(objective, lambda: False, order),
+    ):
+        move()
+        objective.refresh()
+        assert objective.value() < value + 5, "prices are refreshed between rounds only"
+        value = objective.value()
+    reached = objective.loss
+    objective.restore(saved)
+    assert objective.loss == saved.loss
+    objective.refresh()
+    assert objective.loss == pytest.approx(saved.loss, rel=1e-5)
+    assert objective.loss > reached
+
+
+def test_a_kick_drops_rows(columns):
+    objective = objective_of(columns)
+    before = len(objective.used_rows())
+    bank_moves.kick(objective, 0.5, np.random.default_rng(0))
+    assert len(objective.used_rows()) == before - 3
+
+
+def test_errors_per_bit_is_the_slope_of_the_bound():
+    errors, bits, samples = 900, 1200, 60_000
+    bound = occam_bound(errors, samples, bits, 0.05).binomial
+    by_bits = occam_bound(errors, samples, bits + 64, 0.05).binomial - bound
+    by_errors = occam_bound(errors + 40, samples, bits, 0.05).binomial - bound
+    ratio = (by_bits / 64) / (by_errors / 40)
+    assert errors_per_bit(errors / samples, bound) * np.log(2) == pytest.approx(ratio, rel=0.05)
+    assert np.isfinite([errors_per_bit(0.0, 0.1), errors_per_bit(0.9, 1.0)]).all()
+
+
+def test_a_rerun_goes_on_from_the_checkpoint(columns, tmp_path):
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", "this run")
+    first = compressed(columns, checkpoint=checkpoint)
+    reached = min(candidate.bound for candidate in first.candidates)
+    again = Run(budget_seconds=0.01, checkpoint=checkpoint)
+    second = compress_bank_head(columns, Helper.for_sample(columns), again)
+    assert again.seconds > 0.01
+    assert certify(second, columns).bound == reached
+
+
+def test_a_stopped_run_still_has_a_message(lines):
+    run = Run(budget_seconds=100)
+    run.stop()
+    result = compress_bank_head(lines, Helper.for_sample(lines), run)
+    assert 0 < certify(result, lines).bound <= 1
+
+
+def test_targets_guide_and_labels_count(columns):
+    targets = np.eye(3, dtype=np.float32)[columns.labels] * 0.9 + 1 / 30
+    result = compressed(columns, targets)
+    best = min(result.candidates, key=lambda candidate: candidate.bound)
+    assert certify(result, columns).errors == best.errors
+    with pytest.raises(InputError, match="one row of probabilities"):
+        compressed(columns, targets[:5])
+
+
+def test_too_many_weights_are_refused():
+    sample = Sample(np.zeros((4, 3000), np.float32), np.array([0, 1, 2, 7999]), 8000, Role.TRAIN, "wide")
+    with pytest.raises(InputError, match="give a network of your own"):
+        compressed(sample)
+
+
+def test_memory_is_that_of_the_widest_bank():
+    assert bank_memory_bytes(Helper((1, 28, 28), 10), 60_000) < 1 << 30
+    assert bank_memory_bytes(Helper((1, 28, 28), 10), 60_000) > 4 * 60_000 * 900
+    assert _GROWN_ON < 60_000

@@ -1,0 +1,146 @@
+"""The trainer of family 7 on small helper networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bitcert.certificates.certification import certify
+from bitcert.data import Role, Sample
+from bitcert.decoder import Helper, HelperWeights, Preprocessing
+from bitcert.decoder.features.network import feature_sources
+from bitcert.decoder.network_head import NetworkFeatures
+from bitcert.errors import DecodeError, InputError
+from bitcert.network import capture
+from bitcert.run import Checkpoint, Run
+from bitcert.search.head_features import FeatureCache, Part
+from bitcert.search.head_forms import NetworkObjective, compress_network_head
+
+FOREVER = 1e9
+
+
+def problem(count: int, noise: float, seed: int = 0) -> Sample:
+    """Vectors of four numbers, labelled by the sign pattern of the first two."""
+    draws = np.random.default_rng(seed)
+    x = draws.normal(size=(count, 4)).astype(np.float32)
+    labels = (x[:, 0] > 0) * 2 + (x[:, 1] > 0)
+    wrong = draws.random(count) < noise
+    labels[wrong] = draws.integers(0, 4, wrong.sum())
+    return Sample(x, labels, 4, Role.TRAIN, "quadrants")
+
+
+def helper_for(sample: Sample, last: torch.Tensor) -> Helper:
+    """Hidden units +x and -x, read by ``last [outputs, 8]``."""
+    first, second = torch.nn.Linear(4, 8, bias=False), torch.nn.Linear(8, len(last), bias=False)
+    with torch.no_grad():
+        first.weight.copy_(torch.cat([torch.eye(4), -torch.eye(4)]))
+        second.weight.copy_(last)
+    network = capture(torch.nn.Sequential(first, torch.nn.ReLU(), second), torch.ones(2, 4))
+    weights = HelperWeights.of(network.architecture, network.parameters)
+    return Helper.for_sample(sample, network.architecture, Preprocessing(), weights)
+
+
+def right_answer() -> torch.Tensor:
+    signs = torch.tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+    last = torch.zeros(4, 8)
+    last[:, :2], last[:, 4:6] = signs, -signs
+    return last
+
+
+def test_a_good_helper_network_is_sent_as_it_is() -> None:
+    sample = problem(300, 0.02)
+    compressed = compress_network_head(sample, helper_for(sample, right_answer()), Run(budget_seconds=FOREVER))
+    assert len(compressed.message) == 1
+    certificate = certify(compressed, sample)
+    assert certificate.errors == compressed.candidates[0].errors < 20
+    assert certificate.bound == pytest.approx(min(c.bound for c in compressed.candidates))
+
+
+@pytest.mark.parametrize("outputs", [4, 7])
+def test_a_head_is_trained_on_a_network_that_was_made_for_something_else(outputs: int) -> None:
+    sample = problem(600, 0.02)
+    helper = helper_for(sample, torch.ones(outputs, 8))
+    compressed = compress_network_head(sample, helper, Run(budget_seconds=FOREVER))
+    certificate = certify(compressed, sample)
+    assert certificate.errors < 0.15 * len(sample)
+    assert certificate.bound == pytest.approx(min(c.bound for c in compressed.candidates))
+    assert "head" in certificate.description or "correction" in certificate.description
+
+
+def test_a_wrong_class_of_the_helper_network_is_corrected() -> None:
+    sample = problem(800, 0.0)
+    last = 3 * right_answer()
+    last[2] -= 5.0  # the third class is never chosen
+    helper = helper_for(sample, last)
+    compressed = compress_network_head(sample, helper, Run(budget_seconds=FOREVER))
+    certificate = certify(compressed, sample)
+    as_it_is = compressed.candidates[0]
+    assert as_it_is.errors > 0.2 * len(sample)
+    assert certificate.bound < 0.8 * as_it_is.bound
+
+
+def test_the_cache_holds_what_the_decoder_computes() -> None:
+    sample = problem(40, 0.0)
+    helper = helper_for(sample, right_answer())
+    sources = feature_sources(helper.predictor)
+    cache = FeatureCache.fill(sample, helper, sources, Run())
+    assert sorted(cache.rows) == list(range(40))
+    for source in sources:
+        features, logits = NetworkFeatures.of(helper, source, True, True)(sample.inputs[cache.rows])
+        torch.testing.assert_close(cache.matrix(source, True, True), features.T)
+        torch.testing.assert_close(cache.logits, logits)
+    part = FeatureCache.fill(sample, helper, sources, Run(), Part(7))
+    np.testing.assert_array_equal(part.rows, cache.rows[:7])
+    torch.testing.assert_close(part.logits, cache.logits[:7])
+
+
+def test_a_stopped_run_returns_a_message_at_once() -> None:
+    sample = problem(600, 0.02)
+    run = Run()
+    run.stop()
+    compressed = compress_network_head(sample, helper_for(sample, torch.ones(7, 8)), run)
+    assert 0 < certify(compressed, sample).bound <= 1
+
+
+def test_resuming_keeps_the_best_message(tmp_path: Path) -> None:
+    sample = problem(200, 0.02)
+    helper = helper_for(sample, torch.ones(7, 8))
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", "a")
+    first = compress_network_head(sample, helper, Run(budget_seconds=FOREVER, checkpoint=checkpoint))
+    again = Run(budget_seconds=FOREVER, checkpoint=checkpoint)
+    assert compress_network_head(sample, helper, again).message == first.message
+    assert not again.candidates  # nothing was left to do
+
+
+def test_soft_targets_that_say_the_labels_make_the_same_objective() -> None:
+    draws = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(5, 50, generator=draws), torch.randint(0, 3, (50,), generator=draws)
+    weights = np.random.default_rng(0).integers(-2, 3, (5, 3))
+    hard = torch.nn.functional.one_hot(labels, 3).float().T.contiguous()
+    one = NetworkObjective(features, labels, weights.copy(), 0.3)
+    other = NetworkObjective(features, labels, weights.copy(), 0.3, targets_t=hard)
+    assert other.loss == pytest.approx(one.loss, rel=1e-5)
+    np.testing.assert_allclose(other.gradient(), one.gradient(), rtol=1e-4, atol=1e-4)
+    for row in range(5):
+        assert other.attempt(1, ((row, 1),)) == one.attempt(1, ((row, 1),))
+        assert other.loss == pytest.approx(one.loss, rel=1e-5)
+    soft = NetworkObjective(features, labels, weights.copy(), 0.3, targets_t=(hard + 0.1) / 1.3)
+    before = soft.loss
+    if soft.attempt(0, ((0, 1),)):
+        after = soft.loss
+        soft.refresh()
+        assert soft.loss == pytest.approx(after, rel=1e-5)
+        assert after < before
+
+
+def test_refusals() -> None:
+    sample = problem(50, 0.0)
+    helper = helper_for(sample, right_answer())
+    with pytest.raises(DecodeError, match="network with its weights"):
+        compress_network_head(sample, replace(helper, weights=None), Run())
+    with pytest.raises(InputError, match="targets of shape"):
+        compress_network_head(sample, helper, Run(), targets=np.ones((50, 3)))
