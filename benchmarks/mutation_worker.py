@@ -336,6 +336,8 @@ def main() -> None:
     settings.register_profile("mutation", derandomize=True, database=None, deadline=None, phases=phases)
     kind, *texts = sys.argv[1:]
     sys.path.insert(0, os.getcwd())
+    # a fork of a process whose tests have started threads waits for them for ever
+    importlib.import_module("torch").set_num_threads = lambda count: None
     jobs = [job for job in map(Job, texts) if job.left]
     if jobs:
         (warm if kind == "warm" else cold)(jobs)
