@@ -4,8 +4,9 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 SEEDS ?= 1 2 3 4 5
+PAGES = networks search original certificates records stability codecs bounds
 
-.PHONY: certify test test-random mutation lint types contracts docs bench check constraints clean
+.PHONY: certify test test-random mutation lint types contracts docs site bench check constraints clean
 
 certify: $(STAMP)  ## train, compress, certify and verify on the embedded digits; results in out/
 	$(BIN)/bitcert certify --out out
@@ -33,23 +34,28 @@ types: $(STAMP)
 contracts: $(STAMP)
 	$(BIN)/lint-imports
 
-docs: $(STAMP)  ## run every command that the README and the pages of codecs and bounds print
-	$(BIN)/python docs/run_readme.py README.md
-	$(BIN)/python docs/run_readme.py docs/codecs.md
-	$(BIN)/python docs/run_readme.py docs/bounds.md
+docs: $(STAMP)  ## run every command that the README and these pages print; about six minutes
+	$(BIN)/python docs/run_readme.py README.md $(PAGES:%=docs/%.md)
+
+site: $(VENV)/.documented  ## the pages and an API reference as a web site in site/; a dead link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/certificates.py --quick
 
-check: lint types contracts test docs
+check: lint types contracts test docs site
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-constraints: $(STAMP)  ## write the versions now installed
+$(VENV)/.documented: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $(VENV)/.documented
+
+constraints: $(VENV)/.documented  ## write the versions now installed
 	$(BIN)/python -m pip freeze --exclude-editable --exclude bitcert | sed 's/+cpu//' > constraints.txt
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) out site

@@ -6,7 +6,7 @@ source code of its features charged as well, and the error on the test images, w
     python benchmarks/records.py                  # the lines, from the kept files
     python benchmarks/records.py --keep           # the same, appended to docs/results-tightness.jsonl
     python benchmarks/records.py --reissue        # certify the kept messages again, with looks paid, and keep that
-    python benchmarks/records.py --markdown       # the README's table from the lines that are kept
+    python benchmarks/records.py --markdown       # the table of docs/records.md from the lines that are kept
 
 The features of this program were compared on these data, so a bound that takes them as fixed beforehand is an
 illustration. *Features charged* is the bound of someone who believes nothing but Python and torch: the source code that
@@ -163,7 +163,7 @@ def error_rate(classifier: Classifier, sample: Sample) -> float:
 
 
 def line_of(record: Record) -> dict[str, object]:
-    """What the README's table says of a record."""
+    """What the table of docs/records.md says of a record."""
     content, bits = record.content, feature_code_bits(record)
     first, original = content["delta_ledger"][0][1], content["original"]
     charged = None
@@ -204,7 +204,7 @@ COLUMNS = {
 
 
 def markdown() -> str:
-    """The README's table, in %."""
+    """The table of docs/records.md, in %."""
     kept = {str(line["name"]): line for line in tightness.read_lines(tightness.RESULTS)}
     rows = [kept[f"record {name}"] for name in tightness.ROWS if f"record {name}" in kept]
     return "\n".join(tightness.table(rows, COLUMNS))

@@ -1,13 +1,16 @@
-"""Run every command a Markdown file prints, in order, in a scratch copy: documentation is a test.
+"""Run every command that Markdown files print, in order, in one scratch copy: documentation is a test.
 
-Blocks fenced as ``console`` hold commands on lines beginning with ``$``; other lines are output and are not compared,
-except that a line ``... exit N`` states the exit code of the command before. Blocks fenced as ``python`` are run too.
-A block after ``<!-- needs data: NAME, NAME -->`` is left out, saying so, where that data is not on the machine.
-``make`` commands are left out: running them from a clean clone is what CI itself does.
+A command that an earlier file has printed too is not run again: each page may repeat what it builds on. Blocks fenced
+as ``console`` hold commands on lines beginning with ``$``; other lines are output and are not compared, except that a
+line ``... exit N`` states the exit code of the command before. Blocks fenced as ``python`` are run too. A block after
+``<!-- needs data: NAME, NAME -->`` is left out, saying so, where that data is not on the machine.
+``make`` commands are left out: running them from a clean clone is what CI itself does. The processor time of every
+command is printed, because all of them together should take minutes.
 """
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -55,24 +58,44 @@ def is_here(name: str) -> bool:
     return True
 
 
-def main(path: Path) -> None:
+def cpu_seconds() -> float:
+    """Processor time of all commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run(command: Command, folder: Path, environment: dict[str, str]) -> None:
+    """Run one command; end the program if its exit code is not the stated one."""
+    shown = command.arguments[-1]
+    missing = [name for name in command.needs if not is_here(name)]
+    if missing or shown.startswith("make "):
+        print("-", shown, f"(no {', '.join(missing)} here)" if missing else "(CI does)", flush=True)
+        return
+    print("+", shown, flush=True)
+    before = cpu_seconds()
+    result = subprocess.run(command.arguments, cwd=folder, env=environment, check=False)
+    if result.returncode != command.exit_code:
+        sys.exit(f"exit code {result.returncode}, expected {command.exit_code}: {shown}")
+    print(f"= {cpu_seconds() - before:.0f} s", flush=True)
+
+
+def main(pages: list[Path]) -> None:
     """Run them all; stop at the first whose exit code differs."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "bitcert")
-        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", "out*", ".hypothesis", ".venv"))
+        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", "out*", "site", ".hypothesis", ".venv"))
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         environment["BITCERT_STATE"] = str(folder / ".state")  # what is looked at here is no look of the user's
-        for command in commands(path.read_text()):
-            shown = command.arguments[-1]
-            missing = [name for name in command.needs if not is_here(name)]
-            if missing or shown.startswith("make "):
-                print("-", shown, f"(no {', '.join(missing)} here)" if missing else "(CI does)", flush=True)
-                continue
-            print("+", shown, flush=True)
-            result = subprocess.run(command.arguments, cwd=folder, env=environment, check=False)
-            if result.returncode != command.exit_code:
-                sys.exit(f"exit code {result.returncode}, expected {command.exit_code}: {shown}")
+        earlier: list[Command] = []
+        for page in pages:
+            print("#", page, flush=True)
+            printed = commands(page.read_text())
+            for command in printed:
+                if command not in earlier:
+                    run(command, folder, environment)
+            earlier += printed
+        print(f"{cpu_seconds():.0f} s of processor time")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(page) for page in sys.argv[1:]])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import records
 from bitcert import Certificate, Helper, HelperWeights, Preprocessing, Status, decode_message, verify
 from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.decoder.helper import description_hash
@@ -117,6 +118,21 @@ def test_the_cheapest_record_is_valid() -> None:
     if outcome.status is Status.CANNOT_CHECK:
         pytest.skip(outcome.reason)
     assert outcome.status is Status.VALID, outcome.reason
+
+
+def test_the_page_of_records_has_the_table_of_the_kept_lines() -> None:
+    page = (RECORDS.parent / "docs" / "records.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert rows == records.markdown().splitlines()
+
+
+def test_the_readme_quotes_the_records() -> None:
+    readme = " ".join((RECORDS.parent / "README.md").read_text().split())
+    for name, what, digits in (("mnist", "images of MNIST a head of", 2), ("cifar10", "CIFAR-10 one of", 1)):
+        certificate = Certificate.from_json((RECORDS / name / "certificate.json").read_text())
+        bound = math.ceil(certificate.bound * 10 ** (2 + digits)) / 10**digits
+        assert f"{what} {certificate.message_bits:,} bits" in readme
+        assert f"at {bound} %" in readme
 
 
 # The check itself: what it says of a good record, and of bad ones

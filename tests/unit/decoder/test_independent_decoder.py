@@ -1,0 +1,74 @@
+"""docs/format.md is complete: a decoder written from it alone accepts and refuses what bitcert does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bitcert.decoder import Helper, decode_message
+from bitcert.errors import DecodeError
+from tests.reference.format_decoder import InvalidMessage, Problem, decode
+
+ROOT = Path(__file__).parents[3]
+PROBLEMS = {
+    "digits": Problem((1, 8, 8), 10, False),
+    "second-edges": Problem((1, 8, 8), 10, False),
+    "colour": Problem((3, 12, 12), 4, True),
+    "mirrored": Problem((3, 12, 12), 4, True),
+    "waves": Problem((3, 12, 12), 4, True),
+    "vectors": Problem((6,), 3, True),
+}
+"""Of the golden messages, as ``tests/golden/make.py`` writes them."""
+
+
+def messages() -> Iterator[tuple[str, bytes, Problem]]:
+    """Every golden message and every record of families 1 and 5."""
+    for file in sorted((ROOT / "tests" / "golden").glob("*.bin")):
+        family, _, problem = file.stem.partition("-")
+        if family in ("head", "bank"):
+            yield file.stem, file.read_bytes(), PROBLEMS[problem]
+    for file in sorted((ROOT / "records").glob("*/message.bin")):
+        helper = json.loads(file.with_name("certificate.json").read_text())["helper"]
+        if helper["architecture"] is None:
+            problem = Problem(tuple(helper["input_shape"]), helper["num_classes"], helper["classes_inferred"])
+            yield f"record {file.parent.name}", file.read_bytes(), problem
+
+
+MESSAGES = {name: (message, problem) for name, message, problem in messages()}
+
+
+def helper_of(problem: Problem) -> Helper:
+    return Helper(problem.input_shape, problem.num_classes, classes_inferred=problem.classes_inferred)
+
+
+def test_the_messages_are_those_of_both_families() -> None:
+    families = [decode(message, problem).family for message, problem in MESSAGES.values()]
+    assert families.count(1) == 3
+    assert families.count(5) == 6 + sum(name.startswith("record") for name in MESSAGES)
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_both_decoders_read_the_same(name: str) -> None:
+    message, problem = MESSAGES[name]
+    ours, theirs = decode_message(message, helper_of(problem)), decode(message, problem)
+    assert theirs.ledger == list(ours.ledger.sections)
+    np.testing.assert_array_equal(theirs.weights, ours.classifier.weights)
+
+
+@pytest.mark.parametrize("name", ["head-vectors", "bank-vectors", "bank-digits", "head-colour"])
+def test_both_decoders_refuse_the_same(name: str) -> None:
+    message, problem = MESSAGES[name]
+    for place in range(min(8 * len(message), 96)):
+        changed = bytearray(message)
+        changed[place // 8] ^= 128 >> place % 8
+        try:
+            ours = decode_message(bytes(changed), helper_of(problem)).classifier.weights
+        except DecodeError:
+            with pytest.raises(InvalidMessage):
+                decode(bytes(changed), problem)
+        else:
+            np.testing.assert_array_equal(decode(bytes(changed), problem).weights, ours)
