@@ -23,11 +23,10 @@ from bitcert.codecs.matrix_project import Decoder, Kind, MatrixProject, weight_t
 from bitcert.codecs.quantiser import Uniform
 from bitcert.data import Sample
 from bitcert.decoder import Helper
-from bitcert.decoder.hadamard import padded_size
 from bitcert.decoder.tensors import TensorCode
 from bitcert.decoder.transforms.base import Target
 from bitcert.decoder.transforms.filter_projection import FilterProjection
-from bitcert.decoder.transforms.hadamard import hadamard_coefficients
+from bitcert.decoder.transforms.hadamard import hadamard_coefficients, padded_size
 from bitcert.decoder.transforms.signs import LEAST_SQUARES
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import Network

@@ -27,10 +27,16 @@ from bitcert.codecs.pruning_rows import bare_helper, compressed_layers
 from bitcert.coding import BitWriter
 from bitcert.coding.coders import write_array
 from bitcert.data import Sample
-from bitcert.decoder.bipartite import paper_degree, paper_size
 from bitcert.decoder.tensors import TensorCode
 from bitcert.decoder.transforms.base import Coefficients, Integers
-from bitcert.decoder.transforms.sketch import MAX_SIDE, Ensembles, matrix_hash, recovers_uniquely
+from bitcert.decoder.transforms.sketch import (
+    MAX_SIDE,
+    Ensembles,
+    matrix_hash,
+    paper_degree,
+    paper_size,
+    recovers_uniquely,
+)
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.random import stream
