@@ -159,7 +159,7 @@ class MatrixProject(LayerCodec):
         del sample
         layers = []
         for index, target in weight_targets(network):
-            if not self.selection.layers or target.name in self.selection.layers:
+            if self.selection.includes(target.name):
                 layers.append(self.layer_theory(target, index))
         if self.cushions is None:
             return self._lemma_2(tuple(layers))
