@@ -16,10 +16,9 @@ import torch
 from codec_row import Row, peak_mebibytes
 
 from bitcert.codecs.quantiser import Uniform
-from bitcert.decoder.signs import inner_products
 from bitcert.decoder.transforms.base import Draws, Settings, Target, Transform, Values
 from bitcert.decoder.transforms.hadamard import Hadamard, hadamard_coefficients
-from bitcert.decoder.transforms.signs import AVERAGE, Signs
+from bitcert.decoder.transforms.signs import AVERAGE, Signs, inner_products
 
 SIZE, COUNT, LOOP = 784, 20_000, 400
 _SETTINGS: Settings = (COUNT, AVERAGE)

@@ -23,9 +23,15 @@ from bitcert.codecs.quantiser import Uniform
 from bitcert.coding import BitReader, BitWriter
 from bitcert.coding.coders import read_array, write_array
 from bitcert.coding.enumerative import Enumerative
-from bitcert.decoder.bipartite import paper_degree, paper_size
 from bitcert.decoder.transforms.base import Draws
-from bitcert.decoder.transforms.sketch import Ensembles, matrix_hash, recover, recovers_uniquely
+from bitcert.decoder.transforms.sketch import (
+    Ensembles,
+    matrix_hash,
+    paper_degree,
+    paper_size,
+    recover,
+    recovers_uniquely,
+)
 
 FRACTIONS = (0.1, 0.25, 0.5, 1.0)
 TARGET_PERCENT = 1.0

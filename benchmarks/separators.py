@@ -37,9 +37,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from bitcert import Network, Role, Sample, capture, certify, load_sample
-from bitcert.codecs.base import Selection
+from bitcert.codecs.base import Selection, bare_helper
 from bitcert.codecs.quantiser import Uniform
-from bitcert.codecs.separators import SeparatorCodec, margin_at, normalised_margins, theory_helper
+from bitcert.codecs.separators import SeparatorCodec, margin_at, normalised_margins
 from bitcert.codecs.vector_compress import VectorCompress
 from bitcert.codecs.vector_project import VectorProject
 from bitcert.random import stream
@@ -139,7 +139,7 @@ def grid(gamma: float, selection: Selection) -> Iterator[SeparatorCodec]:
 
 def error_rate(network: Network, sample: Sample) -> float:
     """Fraction of errors of the original, ties included."""
-    return float((normalised_margins(network, sample, theory_helper(network, sample)) <= 0).mean())
+    return float((normalised_margins(network, sample, bare_helper(network, sample)) <= 0).mean())
 
 
 def certified(codec: SeparatorCodec, case: Case, how: str) -> Point:
@@ -185,7 +185,7 @@ def cases(sizes: tuple[int, ...], digits: tuple[int, int]) -> Iterator[Case]:
     for size in sizes:
         sample = whole.take(slice(0, size))
         network = train(sample)
-        gamma = margin_at(normalised_margins(network, sample, theory_helper(network, sample)), 0.1)
+        gamma = margin_at(normalised_margins(network, sample, bare_helper(network, sample)), 0.1)
         print(json.dumps({"samples": len(sample), "original_test_error": _short(error_rate(network, test))}))
         yield Case("mnist", network, sample, gamma)
     for size in sizes:

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.linalg import hadamard
 
-from bitcert.decoder.hadamard import diagonal, distinct_rows, padded_size, rows_with_replacement
-from bitcert.decoder.signs import sign_array
+from bitcert.decoder.transforms.hadamard import diagonal, distinct_rows, padded_size, rows_with_replacement
 from bitcert.decoder.transforms.normal import UNIT, variance
+from bitcert.decoder.transforms.signs import sign_array
 
 
 def sign_arrays(draws, count, size):

@@ -7,10 +7,10 @@ a :class:`~bitcert.decoder.tensors.TensorCode` (transform, settings, quantised c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -85,6 +85,21 @@ class Selection:
         if not 0 <= self.seed < MAX_SEED:
             raise InputError("a seed of 0 or more, below 2^60", str(self.seed), "use a small one: it costs its bits")
 
+    def includes(self, name: str) -> bool:
+        """Whether the weight tensor of this name is compressed."""
+        return not self.layers or name in self.layers
+
+    def check(self, known: Iterable[str]) -> None:
+        """Refuse a selected layer that is none of these weight tensors.
+
+        Raises:
+            InputError: naming it.
+        """
+        names = tuple(known)
+        for name in self.layers:
+            if name not in names:
+                raise unknown_name("weight layer", name, names)
+
 
 @runtime_checkable
 class Codec(Protocol):
@@ -103,8 +118,12 @@ class Codec(Protocol):
         ...
 
     def decode(self, message: bytes, helper: Helper) -> Decoded:
-        """The classifier of a message; the same for every codec."""
-        ...
+        """The classifier of a message; the same for every codec.
+
+        Raises:
+            DecodeError: the bytes are no message for this helper.
+        """
+        return decode_message(message, helper)
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """The paper's own prediction for this network (a measure)."""
@@ -122,7 +141,7 @@ class Codec(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerCodec:
+class LayerCodec(Codec):
     """Base of the codecs that work tensor by tensor; a subclass writes :meth:`code_layer` (and ``theory``).
 
     Args:
@@ -160,27 +179,50 @@ class LayerCodec:
         """
         del run
         helper = network_helper(network, sample, helper)
-        layers = network_layers(network, helper, self.selection)
-        if self.selection.base is Base.FILE and not any(layer.values.any() for layer in layers):
+        codec = self.resolved(network, sample, helper)
+        layers = network_layers(network, helper, codec.selection)
+        if codec.selection.base is Base.FILE and not any(layer.values.any() for layer in layers):
             do = "use weights that were public before the data were seen"
             raise InputError("helper weights that differ from the network's", "the network itself", do)
-        codes = {layer.target.name: self.code_tensor(layer) for layer in layers}
-        return assemble(helper, codes, self.selection.seed)
+        codes = {layer.target.name: codec.code_tensor(layer) for layer in layers}
+        return assemble(helper, codes, codec.selection.seed)
+
+    def resolved(self, network: Network, sample: Sample | None, helper: Helper) -> Self:
+        """The same codec with what it takes from the whole network, or from the sample, filled in.
+
+        Raises:
+            InputError: as :meth:`encode`.
+        """
+        del network, sample, helper
+        return self
 
     def code_tensor(self, layer: Layer) -> TensorCode:
         """:meth:`code_layer` where the selection says so, else the rest's code."""
-        chosen = self.selection.layers
-        if layer.index and (not chosen or layer.target.name in chosen):
+        if layer.index and self.selection.includes(layer.target.name):
             return self.code_layer(layer)
         return code_rest(layer, self.selection.rest)
 
-    def decode(self, message: bytes, helper: Helper) -> Decoded:
-        """The classifier that the message is.
+    def compressed_layers(self, network: Network, helper: Helper | None = None) -> tuple[Layer, ...]:
+        """The weight layers that are compressed, in order; a base other than a file needs no helper.
 
         Raises:
-            DecodeError: the bytes are no message for this helper.
+            InputError: a selected layer that the network does not have, or a base from a file without a helper.
         """
-        return decode_message(message, helper)
+        if helper is None:
+            if self.selection.base is Base.FILE:
+                do = "ask for the theory of another base"
+                raise InputError("a base without a file", "initial weights of a helper", do)
+            helper = bare_helper(network)
+        layers = network_layers(network, helper, self.selection)
+        return tuple(layer for layer in layers if layer.index and self.selection.includes(layer.target.name))
+
+
+def bare_helper(network: Network, sample: Sample | None = None) -> Helper:
+    """A helper that predicts as the network does; the usual preprocessing of the sample, if there is one."""
+    architecture = network.architecture
+    if sample is not None:
+        return Helper.for_sample(sample, architecture)
+    return Helper(architecture.input_shape, architecture.num_outputs, predictor=architecture)
 
 
 def network_helper(network: Network, sample: Sample | None, helper: Helper | None) -> Helper:
@@ -193,7 +235,7 @@ def network_helper(network: Network, sample: Sample | None, helper: Helper | Non
     if helper is None:
         if sample is None:
             raise InputError("a sample or a helper", "neither", "pass one, so that the decoder knows the inputs")
-        return Helper.for_sample(sample, architecture)
+        return bare_helper(network, sample)
     if helper.predictor is None:
         return replace(helper, predictor=architecture)
     if helper.predictor.content_hash != architecture.content_hash:
@@ -212,9 +254,7 @@ def network_layers(network: Network, helper: Helper, selection: Selection) -> tu
     if selection.base is Base.FILE and helper.weights is None:
         do = "name public weights with --helper, or make the helper with HelperWeights"
         raise InputError("weights in the helper for base=file", "none", do)
-    for name in selection.layers:
-        if name not in order:
-            raise unknown_name("weight layer", name, tuple(order))
+    selection.check(order)
     layers = []
     for target in targets(architecture):
         trained = network.parameters[target.name].detach()

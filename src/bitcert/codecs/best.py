@@ -1,14 +1,19 @@
-"""The best of several codecs on one network: encode with each, decode, count errors, keep the smallest bound.
+"""The best of several messages, and of several codecs, on one network: decode, count errors, keep the smallest bound.
 
 Every message tried is a word of one prefix code, so choosing among them after seeing the errors costs nothing
-(docs/theory.md section 2; the union bound is over all messages). Codecs that train share what is left of the time
-budget. Not guaranteed: that any message found has a bound below one.
+(docs/theory.md section 2; the union bound is over all messages). :class:`Best` is the book that every search of this
+package keeps, with its checkpoint; :func:`encode_best` and :class:`PlainCodecs` try one codec after the other. Not
+guaranteed: that any message found has a bound below one, or that there is time for all codecs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
 
 from bitcert.codecs.base import Codec
 from bitcert.coding import MessageReader
@@ -21,6 +26,90 @@ from bitcert.network import Network
 from bitcert.run import Candidate, Compressed, Run
 
 
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """A message with its ledger and helper, and what it is worth on the whole sample."""
+
+    compressed: Compressed
+    candidate: Candidate
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What a checkpoint holds: JSON values and tensors."""
+
+    values: Mapping[str, Any]
+    tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Best:
+    """Sample, helper, run, and the best message so far.
+
+    Args:
+        errors_first: whether of two messages with one bound (as where every bound is 1) that with fewer errors is the
+            better one; else the shorter one is.
+    """
+
+    sample: Sample
+    helper: Helper
+    run: Run
+    errors_first: bool = False
+    best: Tried | None = None
+    seconds_of_a_count: float = 0.0
+
+    def book(self, name: str, compressed: Compressed) -> Candidate:
+        """Decode the message, count its errors on the whole sample, and keep it if its bound is the smallest."""
+        started = self.run.seconds
+        classifier = decode_message(compressed.message, compressed.helper).classifier
+        rule = DecisionRule(compressed.helper.batch_size)
+        errors = count_errors(classifier, self.sample, rule, self.run.progress).errors
+        self.seconds_of_a_count = self.run.seconds - started
+        candidate = self.run.consider(name, errors, len(self.sample), 8 * len(compressed.message))
+        if self.best is None or self._rank(candidate) < self._rank(self.best.candidate):
+            self.best = Tried(compressed, candidate)
+        return candidate
+
+    def _rank(self, candidate: Candidate) -> tuple[float, int, int]:
+        return candidate.bound, candidate.errors if self.errors_first else 0, candidate.message_bits
+
+    def result(self) -> Compressed:
+        """The best message so far (at least one must have been booked), and all that were tried."""
+        assert self.best is not None
+        return replace(self.best.compressed, candidates=tuple(self.run.candidates))
+
+    def save(self, state: State) -> None:
+        """Write the run's checkpoint, if it has one: this state, and what was found."""
+        if self.run.checkpoint is None:
+            return
+        values = dict(state.values) | {
+            "search": {
+                "seconds_of_a_count": self.seconds_of_a_count,
+                "best": None if self.best is None else asdict(self.best.candidate),
+                "candidates": [asdict(candidate) for candidate in self.run.candidates],
+                "seconds": self.run.seconds,
+            }
+        }
+        message = b"" if self.best is None else self.best.compressed.message
+        best = torch.from_numpy(np.frombuffer(message, dtype=np.uint8).copy())
+        self.run.checkpoint.save(values, {**state.tensors, "search/best": best})
+
+    def resume(self) -> State | None:
+        """Go on from the run's checkpoint: candidates, best message and seconds are restored, the rest is returned."""
+        loaded = self.run.checkpoint.load() if self.run.checkpoint is not None else None
+        if loaded is None:
+            return None
+        values: Any = loaded[0]
+        found, message = values["search"], loaded[1]["search/best"].numpy().tobytes()
+        self.run.candidates[:] = [Candidate(**candidate) for candidate in found["candidates"]]
+        self.seconds_of_a_count = float(found["seconds_of_a_count"])
+        if message:
+            ledger = decode_message(message, self.helper).ledger
+            self.best = Tried(Compressed(message, ledger, self.helper), Candidate(**found["best"]))
+        self.run.spent_before(float(found["seconds"]))
+        return State(values, loaded[1])
+
+
 def is_trained(codec: Codec | type[Codec]) -> bool:
     """Whether encoding trains on the sample for as long as its run allows."""
     return bool(getattr(codec, "trained", False))
@@ -28,6 +117,8 @@ def is_trained(codec: Codec | type[Codec]) -> bool:
 
 def encode_best(codecs: Sequence[Codec], network: Network, sample: Sample, helper: Helper, run: Run) -> Compressed:
     """The message with the smallest bound among the codecs' messages; ``run.candidates`` lists all that were tried.
+
+    Codecs that train share what is left of the time budget.
 
     Args:
         codecs: at least one; what a codec refuses for this network is skipped while another one works.
@@ -41,25 +132,23 @@ def encode_best(codecs: Sequence[Codec], network: Network, sample: Sample, helpe
     """
     if len(codecs) == 1 and is_trained(codecs[0]):
         return without_unused_weights(codecs[0].encode(network, sample, helper=helper, run=run))
-    best: tuple[float, int, Compressed] | None = None
+    book = Best(sample, helper, run)
     refusal: BitcertError | None = None
     ordered = sorted(codecs, key=is_trained)
     for k, codec in enumerate(ordered):
         run.progress("trying codecs", k / len(ordered))
-        if run.stopped and best is not None:
+        if run.stopped and book.best is not None:
             break
         try:
-            compressed = codec.encode(network, sample, helper=helper, run=_share(run, len(ordered) - k))
-            candidate = _book(codec, compressed, sample, run)
+            # an equal share of the time that is left, without a checkpoint; it stops when the run does
+            share = run.share(max(1.0, (run.budget_seconds - run.seconds) / (len(ordered) - k)))
+            book.book(codec.label, codec.encode(network, sample, helper=helper, run=share))
         except BitcertError as error:
             refusal = refusal or error
-            continue
-        if best is None or (candidate.bound, candidate.message_bits) < best[:2]:
-            best = candidate.bound, candidate.message_bits, compressed
-    if best is None:
+    if book.best is None:
         assert refusal is not None
         raise refusal
-    return replace(without_unused_weights(best[2]), candidates=tuple(run.candidates))
+    return without_unused_weights(book.result())
 
 
 def without_unused_weights(compressed: Compressed) -> Compressed:
@@ -75,13 +164,38 @@ def without_unused_weights(compressed: Compressed) -> Compressed:
     return replace(compressed, helper=replace(compressed.helper, weights=None))
 
 
-def _share(run: Run, num_left: int) -> Run:
-    """An equal share of the time that is left, without a checkpoint; it stops when ``run`` does."""
-    return run.share(max(1.0, (run.budget_seconds - run.seconds) / num_left))
+@dataclass(frozen=True, eq=False)
+class PlainCodecs:
+    """The compressor of a given network by codecs that train nothing, one after the other, the first one at least.
 
+    The next codec starts where the last share of time ended; it continues from its checkpoint.
+    """
 
-def _book(codec: Codec, compressed: Compressed, sample: Sample, run: Run) -> Candidate:
-    decoded = decode_message(compressed.message, compressed.helper)
-    rule = DecisionRule(compressed.helper.batch_size)
-    count = count_errors(decoded.classifier, sample, rule, run.progress)
-    return run.consider(codec.label, count.errors, len(sample), 8 * len(compressed.message))
+    codecs: Sequence[Codec]
+    network: Network
+
+    def __call__(self, sample: Sample, helper: Helper, run: Run) -> Compressed:
+        """The best message of as many codecs as there is time for.
+
+        Raises:
+            BitcertError: all of them refuse this network; the first refusal is told.
+        """
+        book = Best(sample, helper, run, errors_first=True)
+        state = book.resume()
+        refusal: BitcertError | None = None
+        for k in range(0 if state is None else int(state.values["done"]), len(self.codecs)):
+            if book.best is not None and run.fraction >= 1.0:
+                break
+            run.progress("trying codecs", k / len(self.codecs))
+            try:
+                compressed = self.codecs[k].encode(self.network, sample, helper=helper, run=run.share(1e9))
+            except BitcertError as error:
+                refusal = refusal or error
+            else:
+                book.book(self.codecs[k].label, compressed)
+            if book.best is not None:
+                book.save(State({"done": k + 1}))
+        if book.best is None:
+            assert refusal is not None
+            raise refusal
+        return book.result()

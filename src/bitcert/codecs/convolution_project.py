@@ -16,23 +16,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from bitcert.codecs.base import Layer, LayerCodec
 from bitcert.codecs.matrix_project import Decoder, Kind, MatrixProject, weight_targets
 from bitcert.codecs.quantiser import Uniform
 from bitcert.data import Sample
 from bitcert.decoder import Helper
-from bitcert.decoder.hadamard import padded_size
 from bitcert.decoder.tensors import TensorCode
 from bitcert.decoder.transforms.base import Target
 from bitcert.decoder.transforms.filter_projection import FilterProjection
-from bitcert.decoder.transforms.hadamard import hadamard_coefficients
+from bitcert.decoder.transforms.hadamard import hadamard_coefficients, padded_size
 from bitcert.decoder.transforms.signs import LEAST_SQUARES
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import Network
 from bitcert.network.localise import localised
-from bitcert.run import Compressed, Run
 from bitcert.theory.formulas.projection_tail import check_accuracy, num_projections
 from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
@@ -104,20 +102,18 @@ class ConvolutionProject(LayerCodec):
             return num_projections(self.epsilon, -math.log(self.eta))
         return max(1, int((self.ratio or _USUAL_RATIO) * padded_size(target.size)) // self.num_copies)
 
-    def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
-    ) -> Compressed:
-        """As :meth:`LayerCodec.encode`.
+    def resolved(self, network: Network, sample: Sample | None, helper: Helper) -> Self:
+        """Itself, if the locally connected layers are not too large.
 
         Raises:
-            InputError: also when the locally connected layers would be too large, or two output maps share a filter.
+            InputError: they are, or two output maps share a filter.
         """
-        local = [t.name for _, t in weight_targets(network) if self._is_local(t) and self._is_selected(t)]
+        local = [t.name for _, t in weight_targets(network) if self._is_local(t) and self.selection.includes(t.name)]
         try:
             localised(network.architecture, local)
         except DecodeError as problem:
             raise InputError(problem.expected, problem.got, problem.do) from None
-        return super().encode(network, sample, helper=helper, run=run)
+        return self
 
     def code_layer(self, layer: Layer) -> TensorCode:
         """The coordinates of one convolution, or the coefficients of a dense layer.
@@ -140,15 +136,12 @@ class ConvolutionProject(LayerCodec):
     def _is_local(target: Target) -> bool:
         return len(target.shape) > 2
 
-    def _is_selected(self, target: Target) -> bool:
-        return not self.selection.layers or target.name in self.selection.layers
-
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """The law of one location's error and its correlation between locations; dense layers by Lemma 2."""
         del sample
         layers = []
         for index, target in weight_targets(network):
-            if not self._is_selected(target):
+            if not self.selection.includes(target.name):
                 continue
             local = self._is_local(target)
             layers.append(self._filter_theory(target) if local else self.dense.layer_theory(target, index))

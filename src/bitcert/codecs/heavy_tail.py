@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcert.codecs.base import Codec, Layer, LayerCodec, network_helper
+from bitcert.codecs.best import Best
 from bitcert.codecs.quantiser import at_exponent, finer_exponent
 from bitcert.coding import MAX_MAGNITUDE
 from bitcert.counting import DecisionRule, count_errors
@@ -249,40 +250,31 @@ class HeavyTail(LayerCodec):
         if sample is None:
             raise InputError("a sample to choose among draws", "none", "pass one, or draws=1")
         helper, run = network_helper(network, sample, helper), run or Run()
-        rule = DecisionRule(helper.batch_size)
-        found: list[tuple[tuple[float, int, int, int], Compressed]] = []
+        # where every bound is 1, fewer errors are still better
+        book = Best(sample, helper, run, errors_first=True)
         for k in range(self.draws):
             run.progress("trying draws", k / self.draws)
-            if run.stopped and found:
+            if run.stopped and book.best is not None:
                 break
             one = replace(self, draw=self.draw + k, draws=1)
-            compressed = one.encode(network, helper=helper)
-            count = count_errors(decode_message(compressed.message, helper).classifier, sample, rule)
-            bits = 8 * len(compressed.message)
-            booked = run.consider(one.label, count.errors, len(sample), bits)
-            # where every bound is 1, fewer errors are still better
-            found.append(((booked.bound, count.errors, bits, k), compressed))
-        best = min(found, key=lambda item: item[0])[1]
-        return replace(best, candidates=tuple(run.candidates))
+            book.book(one.label, one.encode(network, helper=helper))
+        return book.result()
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """Thm 2's parameter count, Prop. 1.1's error and Prop. 1.2's sparsity, on the weights themselves."""
         del sample
-        chosen = self.selection.layers
-        known = [layer.weight for layer in network.weight_layers]
-        for name in chosen:
-            if name not in known:
-                raise unknown_name("weight layer", name, known)
+        chosen = self.selection
+        chosen.check(layer.weight for layer in network.weight_layers)
         rows, sparsities, others = [], [], 0
         for layer in network.weight_layers:
             weight = network.parameters[layer.weight].detach().double().cpu().numpy()
-            if chosen and layer.weight not in chosen:
+            if not chosen.includes(layer.weight):
                 others += weight.size
                 continue
             sparsity = layer_sparsity(weight, (split := self.split(weight, layer.weight)).tau, self.eta)
             sparsities.append(sparsity)
             rows.append(_layer_theory(layer.weight, weight, split, sparsity, self))
-        dense = all(layer.op == "linear" for layer in network.weight_layers if not chosen or layer.weight in chosen)
+        dense = all(layer.op == "linear" for layer in network.weight_layers if chosen.includes(layer.weight))
         return Theory(
             source="Shin 2021, Theorem 2, Propositions 1.1 and 1.2",
             statement=f"L_0(g) <= L_gamma(f) + O~(sqrt(sum_i k_i / m)), k_i kept entries; {_READINGS[self.reading]}",

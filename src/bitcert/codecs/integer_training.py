@@ -1,33 +1,108 @@
 """Integers trained by gradient: latent reals, straight-through rounding, a price per bit, freezing of the steadiest.
 
-The gradient of the code length at the present integers comes from :mod:`bitcert.codecs.rate`. In the second
-half the integers that waver least are fixed, more and more of them (incremental network quantisation, Zhou et al.
-2017), while the rest adapts. A heuristic: it proves nothing.
+The gradient of the code length at the present integers comes from :mod:`bitcert.codecs.rate`. What trains them on
+
+    cross-entropy + price * bits * ln 2 / m
+
+is the :class:`~bitcert.codecs.training.Trainer`, to which :class:`IntegerModel` shows the integers with the scales
+that they are multiplied by. Where integers are frozen, those that waver least are fixed in the second half, more and
+more of them (incremental network quantisation, Zhou et al. 2017), while the rest adapts. A heuristic: it proves
+nothing.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
+from bitcert.codecs.base import Codec, Selection, network_helper
 from bitcert.codecs.rate import RateSlopes, rate_slopes
+from bitcert.codecs.training import Looks, Schedule, Search, Status, Tensors, Trainer
 from bitcert.coding import MAX_MAGNITUDE
+from bitcert.coding.steps import MAX_EXPONENT
+from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.decoder.tensors import ComposedMessage
 from bitcert.decoder.transforms.base import Integers
+from bitcert.errors import InputError
+from bitcert.network import Network
+from bitcert.run import Compressed, Run
 
 FREEZE_FROM, FREEZE_UNTIL = 0.5, 0.92
-PRICE_RAMP = 0.3
-REFRESH = 20
+LOOKS = (0.9,)
+"""Fractions of a training at which its message is tried, before its end."""
+_PRICE_RAMP = 0.3
 _WAVER_DECAY = 0.98
 
 
-class LatentIntegers:
-    """An array of integers ``round(v)`` whose latent ``v`` an optimiser moves.
+class PricedIntegers:
+    """An array of integers ``round(v)`` whose latent ``v`` an optimiser moves against a price per bit.
 
     Args:
         latent: first values, in steps, of the integers' shape.
-        price: of a bit, in multiples of ``ln 2 / num_samples``.
+        nats_per_bit: the price at a fraction of the training.
+        bounds: least and largest integer.
+        refresh: steps between two looks at the slopes of the code length.
+    """
+
+    def __init__(
+        self,
+        latent: torch.Tensor,
+        nats_per_bit: Callable[[float], float],
+        bounds: tuple[int, int] = (-MAX_MAGNITUDE, MAX_MAGNITUDE),
+        refresh: int = 25,
+    ) -> None:
+        self.bounds, self.nats_per_bit, self.refresh = bounds, nats_per_bit, refresh
+        self.latent = latent.clone().requires_grad_()
+        self._steps = torch.zeros(1)
+        slopes = rate_slopes(self.values(), str(self.latent.device))
+        self._levels, self._shared = slopes.levels, slopes.shared
+
+    def rounded(self) -> torch.Tensor:
+        """The integers, float32, gradients passing through."""
+        return self.latent + (self.latent.round() - self.latent).detach()
+
+    def values(self) -> Integers:
+        """The integers as the message holds them, int64."""
+        values: Integers = self.rounded().detach().clamp(*self.bounds).cpu().numpy().astype("int64")
+        return values
+
+    def add_rate_gradient(self, fraction: float) -> None:
+        """Add the price of the bits to the gradient, if there is one."""
+        if int(self._steps.item()) % self.refresh == 0:
+            slopes = rate_slopes(self.values(), str(self.latent.device))
+            self._levels.copy_(slopes.levels)
+            self._shared.copy_(slopes.shared)
+        if self.latent.grad is not None:
+            gradient = RateSlopes(self._levels, self._shared).gradient(self.latent.detach())
+            self.latent.grad.add_(self._free(gradient), alpha=self.nats_per_bit(fraction))
+
+    def _free(self, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient
+
+    def after_step(self, fraction: float) -> None:
+        """Count the step."""
+        del fraction
+        self._steps += 1
+
+    def finish(self) -> None:
+        """Fix all that is still free; here nothing is fixed."""
+
+    def state(self) -> Tensors:
+        """Everything that changes, for a checkpoint."""
+        return {"latent": self.latent, "steps": self._steps, "levels": self._levels, "shared": self._shared}
+
+
+class LatentIntegers(PricedIntegers):
+    """Integers of which the steadiest are fixed in the second half of the training.
+
+    Args:
+        latent: first values, in steps, of the integers' shape.
+        price: of a bit, in multiples of ``ln 2 / num_samples``; it rises to its full height in the beginning.
         num_samples: size of the training sample.
         bounds: least and largest integer; latents are kept between them.
     """
@@ -39,39 +114,22 @@ class LatentIntegers:
         num_samples: int,
         bounds: tuple[int, int] = (-MAX_MAGNITUDE, MAX_MAGNITUDE),
     ) -> None:
-        self.bounds = bounds
-        self.latent = latent.clone().requires_grad_()
-        self.nats_per_bit = price * math.log(2) / num_samples
         self.mean = latent.round()
         self.frozen = torch.zeros_like(latent)
-        self._steps = torch.zeros(1)
-        slopes = rate_slopes(self.values(), str(self.latent.device))
-        self._levels, self._shared = slopes.levels, slopes.shared
+        nats = price * math.log(2) / num_samples
+        super().__init__(latent, lambda fraction: nats * min(1.0, fraction / _PRICE_RAMP), bounds, refresh=20)
 
     def rounded(self) -> torch.Tensor:
         """The integers, float32, gradients passing through; fixed ones have none."""
-        free = self.latent + (self.latent.round() - self.latent).detach()
-        return torch.where(self.frozen > 0, self.mean, free)
+        return torch.where(self.frozen > 0, self.mean, super().rounded())
 
-    def values(self) -> Integers:
-        """The integers as the message holds them, int64."""
-        return self.rounded().detach().clamp(*self.bounds).cpu().numpy().astype(np.int64)
-
-    def add_rate_gradient(self, fraction: float) -> None:
-        """Add the price of the bits to the gradient; it rises to its full height in the beginning."""
-        assert self.latent.grad is not None
-        if int(self._steps.item()) % REFRESH == 0:
-            slopes = rate_slopes(self.values(), str(self.latent.device))
-            self._levels.copy_(slopes.levels)
-            self._shared.copy_(slopes.shared)
-        strength = self.nats_per_bit * min(1.0, fraction / PRICE_RAMP)
-        gradient = RateSlopes(self._levels, self._shared).gradient(self.latent.detach())
-        self.latent.grad.add_(gradient * (1 - self.frozen), alpha=strength)
+    def _free(self, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient * (1 - self.frozen)
 
     @torch.no_grad()
     def after_step(self, fraction: float) -> None:
         """Watch the integers; fix the steadiest when it is time."""
-        self._steps += 1
+        super().after_step(fraction)
         self.latent.clamp_(*self.bounds)
         average = torch.lerp(self.mean, self.latent.round(), 1 - _WAVER_DECAY)
         self.mean.copy_(torch.where(self.frozen > 0, self.mean, average))
@@ -93,13 +151,151 @@ class LatentIntegers:
         mean[chosen] = mean[chosen].round()
         frozen[chosen] = 1.0
 
-    def state(self) -> dict[str, torch.Tensor]:
+    def state(self) -> Tensors:
         """Everything that changes, for a checkpoint."""
-        return {
-            "latent": self.latent,
-            "mean": self.mean,
-            "frozen": self.frozen,
-            "steps": self._steps,
-            "levels": self._levels,
-            "shared": self._shared,
-        }
+        return {**super().state(), "mean": self.mean, "frozen": self.frozen}
+
+
+class IntegerModel:
+    """Integers, and scales in quarter octaves: a ``Model`` of :mod:`bitcert.codecs.training`, but for its weights.
+
+    From half time on the scales stay on their grid.
+
+    Attributes:
+        integers: set by the subclass.
+        scales: set by the subclass; differentiable.
+    """
+
+    integers: Sequence[PricedIntegers]
+    scales: Sequence[torch.Tensor]
+    scale_factor: ClassVar[float] = 1.0
+    """Learning rate of the scales over that of the integers."""
+
+    def __init__(self) -> None:
+        self.snapped = torch.zeros(1)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Integers, and scales, which move in quarter octaves."""
+        latents = [integers.latent for integers in self.integers]
+        return [{"params": latents}, {"params": list(self.scales), "factor": self.scale_factor}]
+
+    def before_step(self, fraction: float) -> None:
+        """Add the price of the bits; scales on their grid have no gradient."""
+        for integers in self.integers:
+            integers.add_rate_gradient(fraction)
+        for scale in self.scales:
+            if self.snapped.item() and scale.grad is not None:
+                scale.grad.zero_()
+
+    def after_step(self, fraction: float) -> None:
+        """Fix the scales, then more and more integers."""
+        if fraction >= FREEZE_FROM:
+            self.snapped.fill_(1.0)
+        if self.snapped.item():
+            self._snap()
+        for integers in self.integers:
+            integers.after_step(fraction)
+
+    @torch.no_grad()
+    def _snap(self) -> None:
+        for scale in self.scales:
+            scale.round_().clamp_(-MAX_EXPONENT, MAX_EXPONENT)
+
+    def finish(self) -> None:
+        """Fix what is left."""
+        self._snap()
+        for integers in self.integers:
+            integers.finish()
+
+    def state(self) -> Tensors:
+        """For the checkpoint."""
+        state = {"snapped": self.snapped} | {f"scale/{k}": scale for k, scale in enumerate(self.scales)}
+        for k, integers in enumerate(self.integers):
+            state |= {f"{name}/{k}": value for name, value in integers.state().items()}
+        return state
+
+    @abstractmethod
+    def weights(self) -> Tensors:
+        """Every tensor of the architecture, differentiable in integers and scales."""
+
+
+class MessageModel(IntegerModel):
+    """A model whose integers are a message."""
+
+    @abstractmethod
+    def message(self) -> ComposedMessage:
+        """The message of the present integers."""
+
+    @abstractmethod
+    def untrained(self) -> ComposedMessage:
+        """The message of all zeros."""
+
+
+class IntegerCodec(Codec):
+    """Base of the codecs that learn integers from the sample; of the network given they use the structure.
+
+    Subclasses are dataclasses with these fields; ``num_steps`` is ``None`` to use the time of the run.
+    """
+
+    trained: ClassVar[bool] = True
+    untrained: ClassVar[str]
+    """Name of the message where training diverges."""
+
+    price: float
+    rate: float
+    batch_size: int
+    num_steps: int | None
+    selection: Selection
+
+    def check_training(self) -> None:
+        """Refuse options of the training that are out of range.
+
+        Raises:
+            InputError: price, rate, batch size or number of steps.
+        """
+        if not 0 <= self.price < math.inf:
+            raise InputError("a finite price of 0 or more", str(self.price), "use e.g. 3")
+        self.schedule()
+
+    def schedule(self) -> Schedule:
+        """Of the training."""
+        return Schedule(self.batch_size, self.rate, num_steps=self.num_steps, decay_from=0.3)
+
+    @abstractmethod
+    def model(self, network: Network, search: Search) -> MessageModel:
+        """What is trained."""
+
+    def encode(
+        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
+    ) -> Compressed:
+        """Train integers on the sample and return the best message found in the run's time.
+
+        Args:
+            network: its structure is used, and its buffers' values.
+            sample: the training sample.
+            helper: fixed before the data were seen; made for the sample if ``None``.
+            run: seed, time budget, checkpoint; 300 seconds by default.
+
+        Raises:
+            InputError: no sample, or options that do not fit this network.
+        """
+        if sample is None:
+            raise InputError("a training sample for a codec that trains", "none", "pass the sample")
+        search = Search(sample, network_helper(network, sample, helper), run or Run())
+        model = self.model(network, search)
+        trainer = Trainer(search, model, self.schedule(), purpose=self.name)
+        state = search.resume()
+        if state is not None:
+            trainer.restore(state)
+
+        def look(name: str) -> None:
+            if trainer.is_finite():
+                search.consider(name, model.message())
+
+        outcome = trainer.train(search.run.budget_seconds, Looks(LOOKS, lambda t: look(f"trained, {t:.0%}")))
+        model.finish()
+        if outcome.status is not Status.DIVERGED:
+            look("trained")
+        if search.best is None:
+            search.consider(self.untrained, model.untrained())
+        return search.result()

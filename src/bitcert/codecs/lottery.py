@@ -23,11 +23,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bitcert.codecs.base import Codec, Layer, Selection, network_helper, network_layers
+from bitcert.codecs.best import State
 from bitcert.codecs.quantiser import Quantiser, Uniform
 from bitcert.codecs.ticket import Plan, Scope, Ticket
-from bitcert.codecs.training import COUNTS_KEPT_FREE, Looks, Schedule, Search, State, Status, Trainer
+from bitcert.codecs.training import COUNTS_KEPT_FREE, Looks, Schedule, Search, Status, Trainer
 from bitcert.data import Sample
-from bitcert.decoder import Decoded, Helper, decode_message
+from bitcert.decoder import Helper
 from bitcert.decoder.tensors import Base, ComposedMessage, base_values
 from bitcert.decoder.transforms.base import Values
 from bitcert.errors import InputError, unknown_name
@@ -51,7 +52,7 @@ class Start(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LotteryTicket:
+class LotteryTicket(Codec):
     """Iterative magnitude pruning; the message is the best round's sparse quantised network.
 
     Args:
@@ -162,17 +163,8 @@ class LotteryTicket:
             raise InputError("training that converges", "one that diverged at once", "use a smaller rate")
         return search.result()
 
-    def decode(self, message: bytes, helper: Helper) -> Decoded:
-        """The classifier that the message is.
-
-        Raises:
-            DecodeError: the bytes are no message for this helper.
-        """
-        return decode_message(message, helper)
-
     def _pruned(self, layers: tuple[Layer, ...]) -> frozenset[str]:
-        chosen = self.selection.layers
-        weights = {x.target.name for x in layers if x.index and (not chosen or x.target.name in chosen)}
+        weights = {x.target.name for x in layers if x.index and self.selection.includes(x.target.name)}
         if not any(x.target.size for x in layers if x.target.name in weights):
             raise InputError("a network with weights to prune", "none", "choose another codec")
         return frozenset(weights | {x.target.name for x in layers if self.biases and x.target.kind == "bias"})
@@ -180,12 +172,11 @@ class LotteryTicket:
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """Guha Thm 6.2: what its bound is made of for a ticket as sparse as the last round's."""
         shapes = {s.name: s for s in network.architecture.parameters}
-        chosen = self.selection.layers
         kept = (1 - self.removed) ** self.rounds
         rows, steps = [], []
         for layer in network.weight_layers:
             size = shapes[layer.weight].num_entries
-            density = kept if not chosen or layer.weight in chosen else 1.0
+            density = kept if self.selection.includes(layer.weight) else 1.0
             weight = network.parameters[layer.weight].detach().double().cpu().numpy()
             steps.append(self.quantiser(weight).step)
             details = {"density": density, "rho": steps[-1]}
@@ -216,7 +207,7 @@ class _Rounds:
             if not self._round(number, state):
                 break
             state = None
-        self.search.save(State({"round": self.codec.rounds + 1}, {}))
+        self.search.save(State({"round": self.codec.rounds + 1}))
 
     def _round(self, number: int, state: State | None) -> bool:
         """Train, book and prune; whether there is time for another round."""

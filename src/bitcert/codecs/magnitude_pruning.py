@@ -18,24 +18,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.codecs.base import Layer, LayerCodec, network_helper
-from bitcert.codecs.pruning_rows import (
-    NOTES,
-    bare_helper,
-    compressed_layers,
-    exact_row,
-    gaussian_entries,
-    layer_matrix,
-    output_error,
-    small_changes,
-    spectral_norm,
-    structure_conditions,
-)
+from bitcert.codecs.base import Layer, LayerCodec, bare_helper
 from bitcert.codecs.quantiser import at_exponent, finer_exponent
 from bitcert.coding import MAX_MAGNITUDE
 from bitcert.data import Sample
@@ -44,16 +32,29 @@ from bitcert.decoder.tensors import TensorCode
 from bitcert.decoder.transforms.base import Coefficients, Values
 from bitcert.errors import InputError
 from bitcert.network import Network
-from bitcert.run import Compressed, Run
 from bitcert.theory.formulas.pruning_theory import (
     check_strength,
     discretisation_step,
     fourth_moment,
     keep_probability,
+    naive_bits,
+    output_bound,
     second_moment,
     spectral_bound,
 )
 from bitcert.theory.prediction import Condition, LayerTheory, Theory
+
+_TRANSPARENT = frozenset({"linear", "relu", "reshape", "max_pool1d", "max_pool2d", "abs", "tanh", "dropout"})
+"""1-Lipschitz in the l2 norm with 0 -> 0 (max pooling without overlap), or linear layers themselves."""
+
+NOTES = (
+    "errata 7 (d^(3/2); eq. 9-11 is the keep-probability), 8 (max ||x||_2 for the input's dimension) and 10 (alpha is "
+    "the number kept)",
+    "C of Lemma 4.2 is Latala's unknown constant; 1 is used unless given",
+    "with C = 1 and epsilon > L, Gaussian layers meet ||Delta|| <= ||A|| / L only for d < 2 / (L^(8/3) - 1)",
+    "the norm of a convolution is that of its kernel as a matrix [out, in * kernel], not of the map on images",
+    "Lemma 4.1's moments are those of entries off the diagonal, which is never pruned",
+)
 
 
 class Scope(StrEnum):
@@ -70,6 +71,7 @@ class MagnitudePruning(LayerCodec):
     Args:
         keep: fraction of the entries kept, in (0, 1]; zeros are never kept.
         scope: of each layer, or of all compressed layers together by one threshold.
+        kept: entries that each layer keeps; ``None`` until ``encode`` or ``theory`` fills it in for the global scope.
 
     >>> MagnitudePruning(keep=0.1).label
     'prune 0.1 layer'
@@ -79,6 +81,7 @@ class MagnitudePruning(LayerCodec):
 
     keep: float = 0.1
     scope: Scope = Scope.LAYER
+    kept: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:
@@ -95,30 +98,23 @@ class MagnitudePruning(LayerCodec):
         return (cls(keep=0.5), cls(keep=0.1), cls(keep=0.03), cls(keep=0.02, scope=Scope.GLOBAL), cls(keep=0.003))
 
     def code_layer(self, layer: Layer) -> TensorCode:
-        """One layer by itself, whatever the scope."""
-        return layer.code("identity", (), self.quantiser(keep_largest(layer.values, self.keep)))
+        """One layer: by itself, unless :meth:`resolved` has shared out a global fraction."""
+        values = layer.values
+        kept = keep_largest(values, self.keep) if self.kept is None else _keep(values, self.kept[layer.target.name])
+        return layer.code("identity", (), self.quantiser(kept))
 
-    def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
-    ) -> Compressed:
-        """As every layer codec; with the global scope one threshold is taken over all compressed layers first."""
-        helper = network_helper(network, sample, helper)
-        layers = compressed_layers(network, helper, self)
-        return self._resolved(layers).encode_layers(network, helper, run)
+    def resolved(self, network: Network, sample: Sample | None, helper: Helper) -> Self:
+        """With the global scope, one threshold over all compressed layers gives the number that each keeps."""
+        del sample
+        layers = self.compressed_layers(network, helper)
+        return self if self.scope is Scope.LAYER or not layers else self._shared_out(layers)
 
-    def encode_layers(self, network: Network, helper: Helper, run: Run | None) -> Compressed:
-        """Encode with fractions that are settled."""
-        return LayerCodec.encode(self, network, helper=helper, run=run)
-
-    def _resolved(self, layers: tuple[Layer, ...]) -> MagnitudePruning:
-        if self.scope is Scope.LAYER or not layers:
-            return self
+    def _shared_out(self, layers: tuple[Layer, ...]) -> Self:
         sizes = np.concatenate([np.abs(layer.values).ravel() for layer in layers])
-        chosen = _largest(sizes, self.keep)
+        chosen = _largest(sizes, math.ceil(self.keep * sizes.size))
         ends = np.cumsum([layer.values.size for layer in layers])
         counts = [int(part.sum()) for part in np.split(chosen, ends[:-1])]
-        kept = {layer.target.name: count for layer, count in zip(layers, counts, strict=True)}
-        return _Allotted(**{f: getattr(self, f) for f in ("keep", "scope", "selection", "quantiser")}, kept=kept)
+        return replace(self, kept={layer.target.name: count for layer, count in zip(layers, counts, strict=True)})
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """Lemma D.1's count and the perturbation bound of Lemma B.2 with this network's own norms.
@@ -127,9 +123,8 @@ class MagnitudePruning(LayerCodec):
             network: captured.
             sample: whose largest input enters the bound; without one no error is given.
         """
-        helper = bare_helper(network, self)
-        layers = compressed_layers(network, helper, self)
-        codec = self._resolved(layers)
+        layers = self.compressed_layers(network)
+        codec = self.resolved(network, sample, bare_helper(network))
         rows = tuple(exact_row(layer, codec.code_layer(layer).coefficients[0]) for layer in layers)
         return Theory(
             source="Guha 2023, Lemmas B.2 and D.1",
@@ -144,17 +139,6 @@ class MagnitudePruning(LayerCodec):
             layers=rows,
             notes=NOTES,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Allotted(MagnitudePruning):
-    """A global threshold, as the number of entries that each layer keeps."""
-
-    kept: Mapping[str, int]
-
-    def code_layer(self, layer: Layer) -> TensorCode:
-        count = self.kept[layer.target.name]
-        return layer.code("identity", (), self.quantiser(_keep(layer.values, count)))
 
 
 class Rounding(StrEnum):
@@ -218,13 +202,9 @@ class RandomPruning(LayerCodec):
         pruned = prune_at_random(layer, self.d, self.keep_diagonal)
         return layer.code("identity", (), self._round(layer, pruned)[0])
 
-    def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
-    ) -> Compressed:
-        """As every layer codec, with the depth of this network."""
-        return LayerCodec.encode(self._with_depth(network), network, sample, helper=helper, run=run)
-
-    def _with_depth(self, network: Network) -> RandomPruning:
+    def resolved(self, network: Network, sample: Sample | None, helper: Helper) -> Self:
+        """With the depth of this network."""
+        del sample, helper
         return self if self.depth else replace(self, depth=max(1, len(network.weight_layers)))
 
     def _round(self, layer: Layer, pruned: Values) -> tuple[Coefficients, float]:
@@ -245,11 +225,10 @@ class RandomPruning(LayerCodec):
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """Lemmas 4.1 to 4.4 and D.1 for this network, beside what this message's coins did."""
-        codec = self._with_depth(network)
+        codec = self.resolved(network, sample, bare_helper(network))
         assert codec.depth is not None
         epsilon = 2.0 * codec.depth if self.epsilon is None else self.epsilon
-        layers = compressed_layers(network, bare_helper(network, self), self)
-        rows = tuple(codec._row(layer, epsilon) for layer in layers)
+        rows = tuple(codec._row(layer, epsilon) for layer in self.compressed_layers(network))
         fallen = [row.layer for row in rows if not row.details["rounded_by_rho"]]
         bound = "prediction"
         return Theory(
@@ -304,19 +283,15 @@ class RandomPruning(LayerCodec):
         return replace(row, error=details["prediction"], details=details)
 
 
-def _largest(sizes: NDArray[np.float64], fraction: float) -> NDArray[np.bool_]:
-    """Which of ``sizes [n]`` are among the ``ceil(fraction n)`` largest and not zero; ties go to the first."""
-    return _largest_count(sizes, math.ceil(fraction * sizes.size))
-
-
-def _largest_count(sizes: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+def _largest(sizes: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+    """Which of ``sizes [n]`` are among the ``count`` largest and not zero; ties go to the first."""
     chosen = np.zeros(sizes.size, dtype=bool)
     chosen[np.argsort(-sizes, kind="stable")[:count]] = True
     return chosen & (sizes > 0)
 
 
 def _keep(values: Values, count: int) -> Values:
-    return np.where(_largest_count(np.abs(values).ravel(), count).reshape(values.shape), values, 0.0)
+    return np.where(_largest(np.abs(values).ravel(), count).reshape(values.shape), values, 0.0)
 
 
 def keep_largest(values: Values, fraction: float) -> Values:
@@ -341,3 +316,63 @@ def prune_at_random(layer: Layer, d: float, keep_diagonal: bool = True) -> Value
         rows, columns = layer.target.matrix_shape
         kept = (kept.reshape(rows, columns) | np.eye(rows, columns, dtype=bool)).reshape(values.shape)
     return np.where(kept, values, 0.0)
+
+
+def layer_matrix(layer: Layer) -> NDArray[np.float64]:
+    """The layer's values as a matrix ``[out, rest]``."""
+    return layer.values.reshape(layer.target.matrix_shape)
+
+
+def spectral_norm(matrix: NDArray[np.float64]) -> float:
+    """The largest singular value; 0 without entries."""
+    return float(np.linalg.norm(matrix, 2)) if matrix.size else 0.0
+
+
+def exact_row(layer: Layer, coefficients: Coefficients) -> LayerTheory:
+    """The counts and exact norms of one coded layer."""
+    matrix, integers = layer_matrix(layer), coefficients.integers
+    num_kept = int(np.count_nonzero(integers))
+    num_values = int(integers.max(initial=0)) - int(integers.min(initial=0)) + 1
+    change = spectral_norm(matrix - coefficients.values.reshape(matrix.shape))
+    details = {
+        "nnz": float(num_kept),
+        "alphabet": float(num_values),
+        "naive_bits": naive_bits(integers.size, num_kept, num_values),
+        "norm": spectral_norm(matrix),
+        "change": change,
+    }
+    return LayerTheory(layer.target.name, integers.size, float(num_kept), change, details)
+
+
+def output_error(network: Network, sample: Sample | None, rows: tuple[LayerTheory, ...], change: str) -> float | None:
+    """Lemma B.2's bound with the changes that the rows call ``change``; ``None`` without a sample or all layers."""
+    if sample is None or not rows or len(rows) != len(network.weight_layers):
+        return None
+    largest = max(float(np.linalg.norm(x.reshape(len(x), -1), axis=1).max()) for x, _ in sample.batches(1024))
+    norms = tuple(row.details["norm"] for row in rows)
+    return output_bound(largest, norms, tuple(row.details[change] for row in rows))
+
+
+def small_changes(rows: tuple[LayerTheory, ...], change: str, depth: int) -> Condition:
+    """Whether every ``||Delta^l||`` (the rows' ``change``) is at most ``||A^l|| / L``, but for rounding."""
+    failing = [row.layer for row in rows if row.details[change] * depth > row.details["norm"] * (1 + 1e-9)]
+    detail = f"not in {', '.join(failing)}" if failing else f"L = {depth}"
+    return Condition("||A^l - A~^l||_2 <= ||A^l||_2 / L in every layer", not failing, detail)
+
+
+def gaussian_entries(rows: tuple[LayerTheory, ...]) -> Condition:
+    """Assumption 3.1, as far as the kurtosis can refuse it."""
+    far = [f"{row.layer} {row.details['kurtosis']:.1f}" for row in rows if abs(row.details["kurtosis"] - 3) > 0.5]
+    detail = f"kurtosis 3 is normal; {', '.join(far)}" if far else "every kurtosis is within 0.5 of 3"
+    return Condition("entries are N(0, Psi)", False if far else None, detail)
+
+
+def structure_conditions(network: Network) -> tuple[Condition, ...]:
+    """What the perturbation lemma asks of the network: dense layers in a chain, no biases, 1-Lipschitz activations."""
+    operations = {node.op for node in network.architecture.nodes}
+    biases = sum(layer.bias is not None for layer in network.weight_layers)
+    others = sorted(operations - _TRANSPARENT - {"parameter", "input"})
+    return (
+        Condition("dense layers and 1-Lipschitz activations only", not others, ", ".join(others) or "yes"),
+        Condition("no biases", biases == 0, f"{biases} layers have one"),
+    )

@@ -20,26 +20,22 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from bitcert.codecs.base import Layer, Rest, Selection, code_rest, network_helper, network_layers
-from bitcert.codecs.integer_training import FREEZE_FROM, LatentIntegers
-from bitcert.codecs.training import Looks, Schedule, Search, Status, Tensors, Trainer
+from bitcert.codecs.base import Layer, Rest, Selection, code_rest, network_layers
+from bitcert.codecs.integer_training import IntegerCodec, LatentIntegers, MessageModel
+from bitcert.codecs.training import Search, Tensors
 from bitcert.coding.steps import MAX_EXPONENT, STEPS_PER_OCTAVE
 from bitcert.data import Sample
-from bitcert.decoder import Decoded, Helper, decode_message
 from bitcert.decoder.tensors import Base, ComposedMessage, TensorCode, expand, targets
 from bitcert.decoder.transforms.base import Coefficients
 from bitcert.decoder.transforms.mask import UNITS, Distribution, random_integers
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.random import torch_stream
-from bitcert.run import Compressed, Run
 from bitcert.theory.prediction import Condition, LayerTheory, Theory
-
-LOOKS = (0.9,)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomNetworkMask:
+class RandomNetworkMask(IntegerCodec):
     """The codec.
 
     Args:
@@ -57,7 +53,7 @@ class RandomNetworkMask:
     """
 
     name: ClassVar[str] = "mask"
-    trained: ClassVar[bool] = True
+    untrained: ClassVar[str] = "empty mask, because training diverged"
 
     density: float = 0.1
     signed: bool = False
@@ -71,12 +67,10 @@ class RandomNetworkMask:
     def __post_init__(self) -> None:
         if not 0 < self.density < 1:
             raise InputError("a density between 0 and 1", str(self.density), "use e.g. 0.1")
-        if not 0 <= self.price < math.inf:
-            raise InputError("a finite price of 0 or more", str(self.price), "use e.g. 3")
         if self.selection.layers or self.selection.base is not Base.NEUTRAL:
             got = f"layers {', '.join(self.selection.layers) or 'none'}, base {self.selection.base.name.lower()}"
             raise InputError("a mask over all layers on the neutral base", got, "leave both options out")
-        self.schedule()
+        self.check_training()
 
     @property
     def label(self) -> str:
@@ -88,48 +82,9 @@ class RandomNetworkMask:
         """From cheap bits (large masks) to dear ones."""
         return tuple(cls(price=price) for price in (0.1, 0.5, 1.5, 3.0, 10.0))
 
-    def schedule(self) -> Schedule:
-        """Of the training."""
-        return Schedule(self.batch_size, self.rate, num_steps=self.num_steps, decay_from=0.3)
-
-    def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
-    ) -> Compressed:
-        """Train the mask on the sample and return the best message found in the run's time.
-
-        Args:
-            network: its structure is used, and its buffers' values.
-            sample: the training sample.
-            helper: fixed before the data were seen; made for the sample if ``None``.
-            run: seed, time budget, checkpoint; 300 seconds by default.
-
-        Raises:
-            InputError: no sample.
-        """
-        if sample is None:
-            raise InputError("a training sample for a codec that trains", "none", "pass the sample")
-        search = Search(sample, network_helper(network, sample, helper), run or Run())
-        model = MaskModel(self, network, search)
-        trainer = Trainer(search, model, self.schedule(), purpose="mask")
-        state = search.resume()
-        if state is not None:
-            trainer.restore(state)
-        looks = Looks(LOOKS, lambda t: _look(trainer, model, f"trained, {t:.0%}"))
-        outcome = trainer.train(search.run.budget_seconds, looks)
-        model.finish()
-        if outcome.status is not Status.DIVERGED:
-            _look(trainer, model, "trained")
-        if search.best is None:
-            search.consider("empty mask, because training diverged", model.empty())
-        return search.result()
-
-    def decode(self, message: bytes, helper: Helper) -> Decoded:
-        """The classifier that the message is.
-
-        Raises:
-            DecodeError: the bytes are no message for this helper.
-        """
-        return decode_message(message, helper)
+    def model(self, network: Network, search: Search) -> MaskModel:
+        """What is trained: a score for each weight, and the scale of each tensor."""
+        return MaskModel(self, network, search)
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """``log2 C(N, n)`` bits a layer at this density: the count of Guha's Theorem 6.2 for the mask alone."""
@@ -171,16 +126,11 @@ def log2_binomial(total: int, chosen: int) -> float:
     return nats / math.log(2)
 
 
-def _look(trainer: Trainer, model: MaskModel, name: str) -> None:
-    if trainer.is_finite():
-        trainer.search.consider(name, model.message())
-
-
 class _MaskedTensor:
     """Scores of one tensor under its random weights, and its scale in quarter octaves."""
 
     def __init__(self, layer: Layer, codec: RandomNetworkMask, search: Search) -> None:
-        target, device = layer.target, search.run.device
+        target, device = layer.target, search.device
         self.target = target
         random = random_integers(target, codec.distribution, layer.draws) * UNITS[codec.distribution]
         self.random = torch.from_numpy(random.astype(np.float32)).to(device)
@@ -200,68 +150,35 @@ class _MaskedTensor:
         return max(-MAX_EXPONENT, min(MAX_EXPONENT, round(float(self.scale.detach()))))
 
 
-class MaskModel:
+class MaskModel(MessageModel):
     """What is trained: a score for each weight, and the scale of each tensor."""
 
+    scale_factor = 2.0  # quarter octaves, where scores lie in 0 .. 1
+
     def __init__(self, codec: RandomNetworkMask, network: Network, search: Search) -> None:
-        self.codec, self.search = codec, search
+        super().__init__()
+        self.codec = codec
         layers = network_layers(network, search.helper, codec.selection)
         self.tensors = [_MaskedTensor(layer, codec, search) for layer in layers if _is_masked(layer)]
+        self.integers = [tensor.mask for tensor in self.tensors]
+        self.scales = [tensor.scale for tensor in self.tensors]
         self.rest: dict[str, TensorCode] = {
             layer.target.name: code_rest(layer, Rest.HELPER if layer.target.kind != "buffer" else codec.selection.rest)
             for layer in layers
             if not _is_masked(layer)
         }
-        self.snapped = torch.zeros(1)
-        values = expand(self.empty(), search.helper)
-        self.fixed = {name: values[name].to(search.run.device) for name in self.rest}
+        values = expand(self.untrained(), search.helper)
+        self.fixed = {name: values[name].to(search.device) for name in self.rest}
 
     def weights(self) -> Tensors:
         """Every tensor of the architecture, differentiable in scores and scales."""
         return {**self.fixed, **{tensor.target.name: tensor.value() for tensor in self.tensors}}
 
-    def groups(self) -> list[dict[str, object]]:
-        """Scores, and scales (which are in quarter octaves, not in 0 .. 1)."""
-        scores = [tensor.mask.latent for tensor in self.tensors]
-        return [{"params": scores}, {"params": [tensor.scale for tensor in self.tensors], "factor": 2.0}]
-
-    def before_step(self, fraction: float) -> None:
-        """Add the price of the bits; once scales are on their grid they stay."""
-        for tensor in self.tensors:
-            tensor.mask.add_rate_gradient(fraction)
-            if self.snapped.item() and tensor.scale.grad is not None:
-                tensor.scale.grad.zero_()
-
-    @torch.no_grad()
-    def after_step(self, fraction: float) -> None:
-        """Fix the scales at half time, then more and more of the mask."""
-        if fraction >= FREEZE_FROM:
-            self.snapped.fill_(1.0)
-        for tensor in self.tensors:
-            if self.snapped.item():
-                tensor.scale.round_()
-            tensor.mask.after_step(fraction)
-
-    def finish(self) -> None:
-        """Fix what is left."""
-        for tensor in self.tensors:
-            with torch.no_grad():
-                tensor.scale.round_()
-            tensor.mask.finish()
-
-    def state(self) -> Tensors:
-        """For the checkpoint."""
-        state = {"snapped": self.snapped}
-        for k, tensor in enumerate(self.tensors):
-            state[f"scale/{k}"] = tensor.scale
-            state |= {f"{name}/{k}": value for name, value in tensor.mask.state().items()}
-        return state
-
     def message(self) -> ComposedMessage:
         """The message of the present masks."""
         return self._message([Coefficients(tensor.mask.values(), tensor.exponent()) for tensor in self.tensors])
 
-    def empty(self) -> ComposedMessage:
+    def untrained(self) -> ComposedMessage:
         """The message of masks that keep nothing."""
         zeros = [np.zeros(tensor.target.shape, dtype=np.int64) for tensor in self.tensors]
         return self._message([Coefficients(zero, 0) for zero in zeros])

@@ -23,12 +23,10 @@ from typing import ClassVar
 from bitcert.codecs.base import Layer, LayerCodec
 from bitcert.codecs.quantiser import Quantiser, Uniform
 from bitcert.data import Sample
-from bitcert.decoder.hadamard import padded_size
-from bitcert.decoder.signs import inner_products
 from bitcert.decoder.tensors import TensorCode, targets
 from bitcert.decoder.transforms.base import Target, Transform
-from bitcert.decoder.transforms.hadamard import Hadamard, hadamard_coefficients
-from bitcert.decoder.transforms.signs import AVERAGE, LEAST_SQUARES, Signs
+from bitcert.decoder.transforms.hadamard import Hadamard, hadamard_coefficients, padded_size
+from bitcert.decoder.transforms.signs import AVERAGE, LEAST_SQUARES, Signs, inner_products
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import Network
 from bitcert.theory.formulas.cushions import Cushions
@@ -161,7 +159,7 @@ class MatrixProject(LayerCodec):
         del sample
         layers = []
         for index, target in weight_targets(network):
-            if not self.selection.layers or target.name in self.selection.layers:
+            if self.selection.includes(target.name):
                 layers.append(self.layer_theory(target, index))
         if self.cushions is None:
             return self._lemma_2(tuple(layers))

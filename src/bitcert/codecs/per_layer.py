@@ -9,7 +9,7 @@ that layers which are good alone are good together; errors of layers add up (Aro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar, Self
 
 from bitcert.codecs.base import Codec, Layer, LayerCodec, code_rest
 from bitcert.codecs.quantise import Quantise
@@ -18,7 +18,6 @@ from bitcert.decoder import Helper
 from bitcert.decoder.tensors import TensorCode
 from bitcert.errors import InputError, unknown_name
 from bitcert.network import Network
-from bitcert.run import Compressed, Run
 from bitcert.theory.prediction import LayerTheory, Theory
 
 EVERY = "*"
@@ -39,8 +38,10 @@ class Rule:
     codec: LayerCodec
 
     def __post_init__(self) -> None:
-        # A codec with its own ``encode`` needs more than one layer at a time.
-        if not isinstance(self.codec, LayerCodec) or type(self.codec).encode is not LayerCodec.encode:
+        # A codec with its own ``encode`` or ``resolved`` needs more than one layer at a time.
+        kind = type(self.codec)
+        alone = isinstance(self.codec, LayerCodec) and kind.encode is LayerCodec.encode
+        if not alone or kind.resolved is not LayerCodec.resolved:
             got = getattr(self.codec, "name", type(self.codec).__name__)
             raise InputError("a codec that works layer by layer", repr(got), "use it for the whole network")
         if self.codec.selection != type(self.codec)().selection:
@@ -70,7 +71,7 @@ class Rule:
         """The form that :meth:`parse_option` reads."""
         from bitcert.codecs.registry import options_of
 
-        pairs = options_of(cast(Codec, self.codec)).items()
+        pairs = options_of(self.codec).items()
         options = [f" {name}:{value}" for name, value in pairs if value and "," not in value]
         return f"{self.layer}={self.codec.name}{''.join(options)}"
 
@@ -115,22 +116,19 @@ class PerLayer(LayerCodec):
             if rule.layer != EVERY and rule.layer not in known:
                 raise unknown_name("weight layer", rule.layer, known)
 
-    def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
-    ) -> Compressed:
-        """As every layer-wise codec.
+    def resolved(self, network: Network, sample: Sample | None, helper: Helper) -> Self:
+        """Itself, if every rule's layer is one of the network's.
 
         Raises:
-            InputError: a rule for a layer that the network does not have, or options that do not fit a layer.
+            InputError: as :meth:`check`.
         """
         self.check(network)
-        return super().encode(network, sample, helper=helper, run=run)
+        return self
 
     def code_tensor(self, layer: Layer) -> TensorCode:
         """The code of the layer's rule; the rest's code where there is none."""
-        chosen = self.selection.layers
         codec = self._codec(layer.target.name) if layer.index else None
-        if codec is None or (chosen and layer.target.name not in chosen):
+        if codec is None or not self.selection.includes(layer.target.name):
             return code_rest(layer, self.selection.rest)
         return codec.code_layer(layer)
 
@@ -147,7 +145,7 @@ class PerLayer(LayerCodec):
             codec = self._codec(layer.weight)
             if codec is None:
                 continue
-            part = cast(Codec, codec).theory(network, sample)
+            part = codec.theory(network, sample)
             layers += [row for row in part.layers if row.layer == layer.weight]
             sources.append(f"{layer.weight}: {part.source}")
         return Theory(

@@ -1,7 +1,7 @@
 """The shared state of a search over quantisations of one network: data, helper, run, and the best message so far.
 
 Candidates are ranked on a subsample by :meth:`Problem.estimate` and booked on the whole sample, through the written and
-decoded message, by :meth:`Problem.consider`. Nothing here is a guarantee; the certificate counts again.
+decoded message, by :meth:`Problem.keep`. Nothing here is a guarantee; the certificate counts again.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bitcert.coding import MAX_MAGNITUDE, Ledger, step_size
+from bitcert.codecs.training import Search
+from bitcert.coding import MAX_MAGNITUDE, step_size
 from bitcert.coding.layouts import UnitsInUse, tensor_code_bits
 from bitcert.counting import DecisionRule, count_errors
 from bitcert.data import Sample
-from bitcert.decoder import Helper, decode_message
+from bitcert.decoder import Helper
 from bitcert.decoder.network import Integers, QuantisedNetwork, base_value, cheapest_exponents, dequantise, write
-from bitcert.errors import InputError
 from bitcert.network import ParameterSpec, Predictor
 from bitcert.proof import occam_bound
 from bitcert.random import stream
-from bitcert.run import Candidate, Compressed, Run
+from bitcert.run import Compressed, Run
 
 SUBSAMPLE = 2000
 
@@ -44,24 +44,12 @@ class Quantisation:
     exponents: Mapping[str, int]
 
 
-@dataclass(frozen=True, eq=False)
-class Tried:
-    """A message, its ledger, and what it is worth on the whole sample."""
-
-    message: bytes
-    ledger: Ledger
-    candidate: Candidate
-
-
-class Problem:
+class Problem(Search):
     """What a search over quantisations of one network shares: data, helper, run, best message so far."""
 
     def __init__(self, values: Mapping[str, torch.Tensor], sample: Sample, helper: Helper, run: Run) -> None:
-        if helper.predictor is None:
-            raise InputError("a helper with the network's architecture", "none", "pass Helper(predictor=...)")
-        self.predictor: Predictor = helper.predictor
+        super().__init__(sample, helper, run)
         self.values = {name: tensor.detach().double().cpu().numpy() for name, tensor in values.items()}
-        self.sample, self.helper, self.run = sample, helper, run
         size = min(len(sample), SUBSAMPLE)
         chosen = np.sort(stream(run.seed, "quantise/subsample").permutation(len(sample))[:size])
         self.subsample = (
@@ -69,8 +57,6 @@ class Problem:
             if size == len(sample)
             else Sample(sample.inputs[chosen], sample.labels[chosen], sample.num_classes, sample.role, sample.name)
         )
-        self.best: Tried | None = None
-        self.seconds_of_a_count = 0.0
 
     @property
     def searched(self) -> tuple[ParameterSpec, ...]:
@@ -103,28 +89,10 @@ class Problem:
         rate = count_errors(classifier, self.subsample, DecisionRule(self.helper.batch_size)).rate
         return bound_estimate(rate, bits, len(self.sample), self.run.delta)
 
-    def consider(self, name: str, quantisation: Quantisation) -> Tried:
-        """Write the message, decode it, count its errors on the whole sample, keep it if it is the best."""
-        message, ledger = write(self.predictor, quantisation.integers, quantisation.exponents)
-        started = self.run.seconds
-        classifier = decode_message(message, self.helper).classifier
-        rule = DecisionRule(self.helper.batch_size)
-        count = count_errors(classifier, self.sample, rule, self.run.progress)
-        self.seconds_of_a_count = self.run.seconds - started
-        candidate = self.run.consider(name, count.errors, len(self.sample), 8 * len(message))
-        tried = Tried(message, ledger, candidate)
-        if self.best is None or _rank(tried) < _rank(self.best):
-            self.best = tried
-        return tried
-
-    def result(self) -> Compressed:
-        """The best message so far."""
-        assert self.best is not None
-        return Compressed(self.best.message, self.best.ledger, self.helper, tuple(self.run.candidates))
-
-
-def _rank(tried: Tried) -> tuple[float, int]:
-    return tried.candidate.bound, tried.candidate.message_bits
+    def keep(self, name: str, quantisation: Quantisation) -> None:
+        """Write the message and book it."""
+        content = write(self.predictor, quantisation.integers, quantisation.exponents)
+        self.book(name, Compressed(*content, self.helper))
 
 
 def code_bits(predictor: Predictor, quantisation: Quantisation) -> float:

@@ -19,7 +19,7 @@ from bitcert.codecs.base import Codec, Layer, LayerCodec, Rest, Selection, netwo
 from bitcert.codecs.quantiser import Uniform
 from bitcert.codecs.tuned import compress_network
 from bitcert.data import Sample
-from bitcert.decoder import Decoded, Helper, decode_message
+from bitcert.decoder import Helper
 from bitcert.decoder.tensors import TensorCode, exact_code
 from bitcert.errors import InputError
 from bitcert.network import Network
@@ -122,7 +122,7 @@ class Exact(LayerCodec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TunedQuantise:
+class TunedQuantise(Codec):
     """The smallest bound that searching steps, and training integers under a rate term, finds in the time given.
 
     Args:
@@ -151,14 +151,6 @@ class TunedQuantise:
             raise InputError("a sample to search quantisation steps on", "none", "pass the training sample")
         helper = replace(network_helper(network, sample, helper), weights=None)
         return compress_network(network, sample, helper, run or Run(), fine_tune=self.fine_tune)
-
-    def decode(self, message: bytes, helper: Helper) -> Decoded:
-        """The classifier of a message.
-
-        Raises:
-            DecodeError: the bytes are no message for this helper.
-        """
-        return decode_message(message, helper)
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """None: what training finds, no formula predicts."""

@@ -24,23 +24,21 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from bitcert.codecs.base import Selection, code_rest, network_helper, network_layers
-from bitcert.codecs.integer_training import FREEZE_FROM, LatentIntegers
+from bitcert.codecs.base import Selection, code_rest, network_layers
+from bitcert.codecs.integer_training import IntegerCodec, LatentIntegers, MessageModel
 from bitcert.codecs.subspace_map import SubspaceMap
-from bitcert.codecs.training import Looks, Schedule, Search, Status, Tensors, Trainer
+from bitcert.codecs.training import Search, Tensors
 from bitcert.coding.steps import MAX_EXPONENT, STEPS_PER_OCTAVE
 from bitcert.data import Sample
-from bitcert.decoder import Decoded, Helper, decode_message
+from bitcert.decoder import Helper
 from bitcert.decoder.tensors import Base, ComposedMessage, SubspaceCode, TensorCode, base_values, expand, targets
 from bitcert.decoder.transforms.base import Coefficients, Draws, Target
 from bitcert.decoder.transforms.registry import MEMBER
 from bitcert.decoder.transforms.subspace import Allocation, Kind
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import Network
-from bitcert.run import Compressed, Run
 from bitcert.theory.prediction import Condition, Theory
 
-LOOKS = (0.9,)
 FIRST_SPREAD = 0.6
 """Entries of ``scale * P w`` for coordinates of root mean square 1, in units of the layer's He deviation."""
 _SCALE_STEP = -12
@@ -51,7 +49,7 @@ def _random_selection() -> Selection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomSubspace:
+class RandomSubspace(IntegerCodec):
     """The codec.
 
     Args:
@@ -70,7 +68,7 @@ class RandomSubspace:
     """
 
     name: ClassVar[str] = "subspace"
-    trained: ClassVar[bool] = True
+    untrained: ClassVar[str] = "untrained, because training diverged"
 
     dimension: int = 1800
     kind: Kind = Kind.SPARSE
@@ -84,12 +82,10 @@ class RandomSubspace:
     def __post_init__(self) -> None:
         if self.dimension < 1:
             raise InputError("a subspace of at least one dimension", str(self.dimension), "use e.g. 2000")
-        if not 0 <= self.price < math.inf:
-            raise InputError("a finite price of 0 or more", str(self.price), "use e.g. 3")
         if self.selection.layers:
             do = "leave the layers out: a subspace trains all tensors together"
             raise InputError("no choice of layers for a subspace", ", ".join(self.selection.layers), do)
-        self.schedule()
+        self.check_training()
 
     @property
     def label(self) -> str:
@@ -101,48 +97,13 @@ class RandomSubspace:
         """From few to many dimensions."""
         return tuple(cls(dimension=d) for d in (300, 1000, 1800, 5000))
 
-    def schedule(self) -> Schedule:
-        """Of the training."""
-        return Schedule(self.batch_size, self.rate, num_steps=self.num_steps, decay_from=0.3)
-
-    def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
-    ) -> Compressed:
-        """Train coordinates on the sample and return the best message found in the run's time.
-
-        Args:
-            network: its structure is used, and its buffers' values.
-            sample: the training sample.
-            helper: fixed before the data were seen; made for the sample if ``None``.
-            run: seed, time budget, checkpoint; 300 seconds by default.
+    def model(self, network: Network, search: Search) -> SubspaceModel:
+        """What is trained: coordinates, and the scale of each tensor.
 
         Raises:
-            InputError: no sample, or more dimensions than the network has weights.
+            InputError: more dimensions than the network has weights.
         """
-        if sample is None:
-            raise InputError("a training sample for a codec that trains", "none", "pass the sample")
-        search = Search(sample, network_helper(network, sample, helper), run or Run())
-        model = SubspaceModel(self, network, search.helper, len(sample), search.run.device)
-        trainer = Trainer(search, model, self.schedule(), purpose="subspace")
-        state = search.resume()
-        if state is not None:
-            trainer.restore(state)
-        looks = Looks(LOOKS, lambda t: _look(search, trainer, model, f"trained, {t:.0%}"))
-        outcome = trainer.train(search.run.budget_seconds, looks)
-        model.finish()
-        if outcome.status is not Status.DIVERGED:
-            _look(search, trainer, model, "trained")
-        if search.best is None:
-            search.consider("untrained, because training diverged", model.untrained())
-        return search.result()
-
-    def decode(self, message: bytes, helper: Helper) -> Decoded:
-        """The classifier that the message is.
-
-        Raises:
-            DecodeError: the bytes are no message for this helper.
-        """
-        return decode_message(message, helper)
+        return SubspaceModel(self, network, search.helper, len(search.sample), search.device)
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """What is known: a count of numbers, and the bits they would take at a few levels; no approximation claim."""
@@ -168,17 +129,12 @@ class RandomSubspace:
         )
 
 
-def _look(search: Search, trainer: Trainer, model: SubspaceModel, name: str) -> None:
-    search.run.progress("judging a candidate", 0.0)
-    if trainer.is_finite():
-        search.consider(name, model.message())
-
-
-class SubspaceModel:
+class SubspaceModel(MessageModel):
     """What is trained: coordinates in steps, and the scale of each tensor in quarter octaves."""
 
     def __init__(self, codec: RandomSubspace, network: Network, helper: Helper, num_samples: int, device: str) -> None:
-        self.codec, self.helper, self.num_samples, self.device = codec, helper, num_samples, device
+        super().__init__()
+        self.codec, self.helper, self.device = codec, helper, device
         layers = network_layers(network, helper, codec.selection)
         self.members = tuple(layer.target for layer in layers if layer.target.kind != "buffer" and layer.target.size)
         member_names = {target.name for target in self.members}
@@ -202,9 +158,9 @@ class SubspaceModel:
             for layer in layers
             if layer.target.name in member_names
         }
-        self.integers = LatentIntegers(torch.zeros(self.map.dimension, device=device), codec.price, num_samples)
-        self.scales = torch.tensor(self._first_scales(), device=device, requires_grad=True)
-        self.snapped = torch.zeros(1, device=device)
+        self.coordinates = LatentIntegers(torch.zeros(self.map.dimension, device=device), codec.price, num_samples)
+        self.scale = torch.tensor(self._first_scales(), device=device, requires_grad=True)
+        self.integers, self.scales = [self.coordinates], [self.scale]
         self.fixed = self._fixed_tensors()
 
     def _first_scales(self) -> list[float]:
@@ -225,43 +181,13 @@ class SubspaceModel:
 
     def weights(self) -> Tensors:
         """Every tensor of the architecture, differentiable in coordinates and scales."""
-        parts = torch.split(self.map(self.integers.rounded()), list(self.sizes))
-        steps = torch.exp2(self.scales / STEPS_PER_OCTAVE)
+        parts = torch.split(self.map(self.coordinates.rounded()), list(self.sizes))
+        steps = torch.exp2(self.scale / STEPS_PER_OCTAVE)
         members = {
             target.name: self.base[target.name] + (part * step).reshape(target.shape)
             for target, part, step in zip(self.members, parts, steps, strict=True)
         }
         return {**self.fixed, **members}
-
-    def groups(self) -> list[dict[str, object]]:
-        """Scales move as fast, in quarter octaves, as coordinates do in steps."""
-        return [{"params": [self.integers.latent]}, {"params": [self.scales], "factor": 1.0}]
-
-    def before_step(self, fraction: float) -> None:
-        """Add the price of the bits."""
-        self.integers.add_rate_gradient(fraction)
-        if self.snapped.item() and self.scales.grad is not None:
-            self.scales.grad.zero_()
-
-    @torch.no_grad()
-    def after_step(self, fraction: float) -> None:
-        """Fix the scales, then more and more integers."""
-        if fraction >= FREEZE_FROM and not self.snapped.item():
-            self.scales.round_().clamp_(-MAX_EXPONENT, MAX_EXPONENT)
-            self.snapped.fill_(1.0)
-        elif self.snapped.item():
-            self.scales.round_()
-        self.integers.after_step(fraction)
-
-    def finish(self) -> None:
-        """Fix what is left."""
-        with torch.no_grad():
-            self.scales.round_()
-        self.integers.finish()
-
-    def state(self) -> Tensors:
-        """For the checkpoint."""
-        return {"scales": self.scales, "snapped": self.snapped, **self.integers.state()}
 
     def untrained(self) -> ComposedMessage:
         """The message of all zeros: the base."""
@@ -272,10 +198,10 @@ class SubspaceModel:
 
     def message(self) -> ComposedMessage:
         """The message of the present integers; the middle scale goes into the step, which is coded once."""
-        scales = np.rint(self.scales.detach().cpu().numpy()).astype(np.int64)
+        scales = np.rint(self.scale.detach().cpu().numpy()).astype(np.int64)
         scales = np.clip(scales, -MAX_EXPONENT, MAX_EXPONENT)
         middle = int(np.sort(scales)[len(scales) // 2])
-        coordinates = Coefficients(self.integers.values(), middle)
+        coordinates = Coefficients(self.coordinates.values(), middle)
         code = SubspaceCode(self.settings, (coordinates, Coefficients(scales - middle, _SCALE_STEP)))
         return ComposedMessage(self.codes, self.codec.selection.seed, code)
 

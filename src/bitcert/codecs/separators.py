@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitcert.codecs.base import Layer, LayerCodec, network_helper
+from bitcert.codecs.base import Layer, LayerCodec
 from bitcert.codecs.quantiser import at_exponent, finer_exponent
 from bitcert.coding import MAX_MAGNITUDE, step_size
 from bitcert.data import Sample
@@ -31,7 +31,6 @@ from bitcert.decoder.tensors import TensorCode
 from bitcert.decoder.transforms.base import Coefficients, Values
 from bitcert.errors import InputError
 from bitcert.network import Network
-from bitcert.run import Compressed, Run
 
 _BATCH = 1000
 
@@ -100,23 +99,12 @@ class SeparatorCodec(LayerCodec):
         # Of a difference from a base, the error may be as large as the trained separator's own margin allows.
         return self.code_vector(layer, vector, self.gamma * (norm or float(np.linalg.norm(vector))))
 
-    def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
-    ) -> Compressed:
-        """Code the separator; ``gamma`` comes from ``sample`` unless it was given.
+    def resolved(self, network: Network, sample: Sample | None, helper: Helper) -> Self:
+        """With ``gamma``, which comes from the sample unless it was given.
 
         Raises:
             InputError: the network is not one linear layer with two outputs, or its margin at the quantile is not
                 positive, or neither ``gamma`` nor a sample is there.
-        """
-        helper = network_helper(network, sample, helper)
-        return LayerCodec.encode(self.resolved(network, sample, helper), network, sample, helper=helper, run=run)
-
-    def resolved(self, network: Network, sample: Sample | None, helper: Helper) -> Self:
-        """The same codec with the numbers that depend on the training sample filled in.
-
-        Raises:
-            InputError: as :meth:`encode`.
         """
         if not separator_vector(network).any():
             return replace(self, gamma=self.gamma or 1.0)  # nothing is coded, whatever the margin
@@ -185,14 +173,6 @@ def margin_at(margins: NDArray[np.float64], quantile: float) -> float:
         got = f"{value:.3g}; {100 * wrong:.1f} % of the examples have a margin of 0 or less"
         raise InputError(f"a positive margin at quantile {quantile:g}", got, "use a larger quantile, or give gamma")
     return min(value, 1.0)
-
-
-def theory_helper(network: Network, sample: Sample | None) -> Helper:
-    """A helper that predicts as the network does; the usual preprocessing of the sample, if there is one."""
-    architecture = network.architecture
-    if sample is not None:
-        return Helper.for_sample(sample, architecture)
-    return Helper(architecture.input_shape, architecture.num_outputs, predictor=architecture)
 
 
 def _double(weight: torch.Tensor) -> Values:

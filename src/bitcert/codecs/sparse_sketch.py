@@ -23,14 +23,19 @@ import numpy as np
 
 from bitcert.codecs.base import Layer, LayerCodec
 from bitcert.codecs.magnitude_pruning import keep_largest
-from bitcert.codecs.pruning_rows import bare_helper, compressed_layers
 from bitcert.coding import BitWriter
 from bitcert.coding.coders import write_array
 from bitcert.data import Sample
-from bitcert.decoder.bipartite import paper_degree, paper_size
 from bitcert.decoder.tensors import TensorCode
 from bitcert.decoder.transforms.base import Coefficients, Integers
-from bitcert.decoder.transforms.sketch import MAX_SIDE, Ensembles, matrix_hash, recovers_uniquely
+from bitcert.decoder.transforms.sketch import (
+    MAX_SIDE,
+    Ensembles,
+    matrix_hash,
+    paper_degree,
+    paper_size,
+    recovers_uniquely,
+)
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.random import stream
@@ -206,8 +211,7 @@ class SparseSketch(LayerCodec):
         Raises:
             InputError: as :meth:`encode`; a base from a file.
         """
-        layers = compressed_layers(network, bare_helper(network, self), self)
-        plans = [self._plan(layer) for layer in layers]
+        plans = [self._plan(layer) for layer in self.compressed_layers(network)]
         return tuple(_count(plan, self._refusal(plan)) for plan in plans)
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:

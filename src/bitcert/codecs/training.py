@@ -4,9 +4,8 @@ What is trained is any :class:`Model`: it makes the tensors of the architecture,
 learns (coordinates of a subspace, scores of a mask, weights under a pruning mask). The loop brings the data in the
 order of a named stream, preprocessed as the decoder will, the learning rate of a :class:`Schedule`, progress,
 checkpoints without pickle that a killed run goes on from, and notices when training diverges. :class:`Search` keeps
-the best message among those considered: each is written, decoded and counted on the whole sample, and keeping the best
-is free, because all are words of one prefix code (docs/theory.md section 2; one bit costs ``ln 2 / m`` nats of
-divergence).
+the best message among those considered. One bit of message costs ``ln 2 / m`` nats of divergence (docs/theory.md
+section 2).
 
 How to use it::
 
@@ -27,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -36,16 +35,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from bitcert.coding import Ledger
-from bitcert.counting import DecisionRule, count_errors
-from bitcert.data import Sample
-from bitcert.decoder import Helper, decode_message
+from bitcert.codecs.best import Best, State
 from bitcert.decoder.network import network_inputs
 from bitcert.decoder.tensors import ComposedMessage, write
 from bitcert.errors import InputError
-from bitcert.network import Architecture
+from bitcert.network import OpaqueModel, Predictor
 from bitcert.random import stream
-from bitcert.run import Candidate, Compressed, Run
+from bitcert.run import Candidate, Compressed
 
 Tensors = dict[str, torch.Tensor]
 COUNTS_KEPT_FREE = 1.3
@@ -133,99 +129,39 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Looks:
-    """``look(fraction)`` is called once at each of these fractions (in rising order), e.g. to consider candidates."""
+    """``look(fraction)`` is called once at each of these fractions (in rising order), e.g. to consider candidates.
+
+    Fractions that one step passes together, because it or the last look took long, are one look.
+    """
 
     fractions: tuple[float, ...] = ()
     look: Callable[[float], None] = lambda fraction: None
 
 
-@dataclass(frozen=True, eq=False)
-class State:
-    """What a checkpoint holds: JSON values and tensors."""
-
-    values: Mapping[str, Any]
-    tensors: Mapping[str, torch.Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Tried:
-    """A message, its ledger, and what it is worth on the whole sample."""
-
-    message: bytes
-    ledger: Ledger
-    candidate: Candidate
-
-
 @dataclass(eq=False)
-class Search:
-    """Sample, helper, run, and the best message so far; ``helper`` holds a captured architecture."""
-
-    sample: Sample
-    helper: Helper
-    run: Run
-    best: Tried | None = None
-    seconds_of_a_count: float = 0.0
+class Search(Best):
+    """The best message so far of a network that is trained; its structure is in the helper."""
 
     @property
-    def architecture(self) -> Architecture:
+    def predictor(self) -> Predictor:
         """The network's structure.
 
         Raises:
             InputError: the helper has none.
         """
-        if not isinstance(self.helper.predictor, Architecture):
-            raise InputError("a helper with a captured architecture", "none", "capture the network first")
+        if self.helper.predictor is None:
+            raise InputError("a helper with the network's architecture", "none", "pass Helper(predictor=...)")
         return self.helper.predictor
 
+    @property
+    def device(self) -> str:
+        """Where to train: the run's device, for what was captured."""
+        return "cpu" if isinstance(self.predictor, OpaqueModel) else self.run.device
+
     def consider(self, name: str, message: ComposedMessage) -> Candidate:
-        """Write, decode, count on the whole sample, and keep the message if its bound is the smallest."""
-        started = self.run.seconds
-        content, ledger = write(self.helper, message)
-        classifier = decode_message(content, self.helper).classifier
-        rule = DecisionRule(self.helper.batch_size)
-        count = count_errors(classifier, self.sample, rule, self.run.progress)
-        self.seconds_of_a_count = self.run.seconds - started
-        candidate = self.run.consider(name, count.errors, len(self.sample), ledger.total_bits)
-        rank = (candidate.bound, candidate.message_bits)
-        if self.best is None or rank < (self.best.candidate.bound, self.best.candidate.message_bits):
-            self.best = Tried(content, ledger, candidate)
-        return candidate
-
-    def result(self) -> Compressed:
-        """The best message so far (at least one must have been considered)."""
-        assert self.best is not None
-        return Compressed(self.best.message, self.best.ledger, self.helper, tuple(self.run.candidates))
-
-    def save(self, state: State) -> None:
-        """Write the run's checkpoint, if it has one: this state, and what the search has found."""
-        if self.run.checkpoint is None:
-            return
-        values = dict(state.values) | {
-            "search": {
-                "seconds_of_a_count": self.seconds_of_a_count,
-                "best": None if self.best is None else asdict(self.best.candidate),
-                "candidates": [asdict(candidate) for candidate in self.run.candidates],
-                "seconds": self.run.seconds,
-            }
-        }
-        message = b"" if self.best is None else self.best.message
-        best = torch.from_numpy(np.frombuffer(message, dtype=np.uint8).copy())
-        self.run.checkpoint.save(values, {**state.tensors, "search/best": best})
-
-    def resume(self) -> State | None:
-        """Go on from the run's checkpoint: candidates, best message and seconds are restored, the rest is returned."""
-        loaded = self.run.checkpoint.load() if self.run.checkpoint is not None else None
-        if loaded is None:
-            return None
-        values: Any = loaded[0]
-        found, message = values["search"], loaded[1]["search/best"].numpy().tobytes()
-        self.run.candidates[:] = [Candidate(**candidate) for candidate in found["candidates"]]
-        self.seconds_of_a_count = float(found["seconds_of_a_count"])
-        if message:
-            ledger = decode_message(message, self.helper).ledger
-            self.best = Tried(message, ledger, Candidate(**found["best"]))
-        self.run.spent_before(float(found["seconds"]))
-        return State(values, loaded[1])
+        """Write the message and book it."""
+        self.run.progress("judging a candidate", 0.0)
+        return self.book(name, Compressed(*write(self.helper, message), self.helper))
 
 
 @dataclass(eq=False)
@@ -237,12 +173,14 @@ class Trainer:
         model: what is trained.
         schedule: how.
         purpose: names the stream of the data order, e.g. ``"subspace"`` or ``"imp/3"``.
+        task: what progress is reported as.
     """
 
     search: Search
     model: Model
     schedule: Schedule = field(default_factory=Schedule)
     purpose: str = "training"
+    task: str = "training"
     num_steps: int = 0
     loss: float = math.nan
     looks_done: int = 0
@@ -267,13 +205,13 @@ class Trainer:
             self._order = epoch, stream(run.seed, f"{self.purpose}/order/{epoch}").permutation(len(sample))
         size = self.schedule.batch_size
         chosen = self._order[1][position * size : (position + 1) * size]
-        x = network_inputs(self.search.architecture, self.search.helper.preprocessing, sample.inputs[chosen])
-        return x.to(run.device), torch.from_numpy(sample.labels[chosen]).to(run.device)
+        x = network_inputs(self.search.predictor, self.search.helper.preprocessing, sample.inputs[chosen])
+        return x.to(self.search.device), torch.from_numpy(sample.labels[chosen]).to(self.search.device)
 
     def step(self, fraction: float) -> float:
         """One step of Adam at a fraction of the training; returns the cross-entropy of its batch in nats."""
         x, y = self.batch()
-        loss = F.cross_entropy(self.search.architecture.forward(x, self.model.weights()), y)
+        loss = F.cross_entropy(self.search.predictor.forward(x, self.model.weights()), y)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.model.before_step(fraction)
@@ -310,12 +248,13 @@ class Trainer:
                 fraction = self.num_steps / schedule.num_steps
             if late or fraction >= 1.0:
                 return Outcome(Status.DONE if fraction >= 1.0 else Status.OUT_OF_TIME, self.num_steps, self.loss)
-            while self.looks_done < len(looks.fractions) and fraction >= looks.fractions[self.looks_done]:
-                self.looks_done += 1
+            passed = sum(fraction >= look for look in looks.fractions)
+            if passed > self.looks_done:
+                self.looks_done = passed
                 looks.look(fraction)
             if not math.isfinite(self.step(fraction)):
                 return Outcome(Status.DIVERGED, self.num_steps, self.loss)
-            run.progress("training", fraction)
+            run.progress(self.task, fraction)
             seconds = run.seconds
             if seconds - last_save > schedule.checkpoint_seconds:
                 self.seconds = last_save = seconds

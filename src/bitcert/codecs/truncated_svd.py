@@ -19,14 +19,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.codecs.base import Layer, LayerCodec, network_layers
+from bitcert.codecs.base import Layer, LayerCodec
 from bitcert.codecs.quantiser import Uniform
 from bitcert.coding import BitWriter
 from bitcert.coding.coders import write_array
 from bitcert.coding.layouts import UnitsInUse, tensor_code_bits
 from bitcert.data import Sample
 from bitcert.decoder import Helper
-from bitcert.decoder.tensors import Base, TensorCode
+from bitcert.decoder.tensors import TensorCode
 from bitcert.decoder.transforms.base import Coefficients, Values
 from bitcert.errors import InputError
 from bitcert.linear.threads import one_blas_thread
@@ -176,22 +176,11 @@ class TruncatedSVD(LayerCodec):
             InputError: as :meth:`encode`; a base from a file needs :meth:`theory_with`.
         """
         del sample  # the lemma speaks of weights alone
-        if self.selection.base is Base.FILE:
-            raise InputError(
-                "a base without a file", "initial weights of a helper", "call theory_with(network, helper)"
-            )
-        architecture = network.architecture
-        helper = Helper(architecture.input_shape, architecture.num_outputs, predictor=architecture)
-        return self.theory_with(network, helper)
+        return self.theory_with(network)
 
-    def theory_with(self, network: Network, helper: Helper) -> Theory:
+    def theory_with(self, network: Network, helper: Helper | None = None) -> Theory:
         """The same, of differences from the helper's initial weights too."""
-        chosen = self.selection.layers
-        rows = tuple(
-            self._layer_theory(layer)
-            for layer in network_layers(network, helper, self.selection)
-            if layer.index and (not chosen or layer.target.name in chosen)
-        )
+        rows = tuple(self._layer_theory(layer) for layer in self.compressed_layers(network, helper))
         factored = sum(int(row.details["factored"]) for row in rows)
         convolutions = [layer.op for layer in network.weight_layers if layer.op != "linear"]
         return Theory(

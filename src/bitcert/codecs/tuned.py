@@ -16,13 +16,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from bitcert.codecs.base import network_helper
 from bitcert.codecs.finetune import can_tune, resume, tune
 from bitcert.codecs.quantisation import Problem, Setting
 from bitcert.coding.steps import MAX_EXPONENT, nearest_exponent
 from bitcert.data import Sample
 from bitcert.decoder import Helper
 from bitcert.decoder.network import base_value
-from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.run import Compressed, Run
 
@@ -50,11 +50,7 @@ def compress_network(
     Raises:
         InputError: when the helper holds another architecture, or the data do not fit the network.
     """
-    architecture = network.architecture
-    if helper.predictor is None:
-        helper = replace(helper, predictor=architecture)
-    elif helper.predictor.content_hash != architecture.content_hash:
-        raise InputError("the network's own architecture in the helper", "another one", "capture the network again")
+    helper = network_helper(network, sample, helper)
     return compress_values(network.parameters, sample, helper, run, fine_tune=fine_tune)
 
 
@@ -67,12 +63,10 @@ def compress_values(
         InputError: as :func:`compress_network`.
     """
     problem = Problem(values, sample, helper, run)
-    state = run.checkpoint.load() if run.checkpoint is not None and fine_tune else None
-    if state is not None:
-        resume(problem, state)
+    if fine_tune and resume(problem):
         return problem.result()
     estimate, settings = sweep_precision(problem, SWEEP_FRACTION)
-    problem.consider("common precision", problem.quantise(settings))
+    problem.keep("common precision", problem.quantise(settings))
     if fine_tune and can_tune(problem):
         refine_steps(problem, dict(settings), estimate, REFINE_FRACTION)
         tune(problem, settings)
@@ -127,7 +121,7 @@ def refine_steps(problem: Problem, settings: dict[str, Setting], estimate: float
                 if trial_estimate < estimate:
                     settings, estimate, improved = trial, trial_estimate, True
         if improved:
-            problem.consider("refined precision", problem.quantise(settings))
+            problem.keep("refined precision", problem.quantise(settings))
 
 
 def _changes(setting: Setting) -> list[Setting]:

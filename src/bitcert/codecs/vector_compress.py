@@ -23,8 +23,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from bitcert.codecs.base import Layer
-from bitcert.codecs.separators import SeparatorCodec, separator_vector, theory_helper
+from bitcert.codecs.base import Layer, bare_helper
+from bitcert.codecs.separators import SeparatorCodec, separator_vector
 from bitcert.data import Sample
 from bitcert.decoder import Helper
 from bitcert.decoder.tensors import TensorCode
@@ -104,7 +104,7 @@ class VectorCompress(SeparatorCodec):
         Raises:
             InputError: as :meth:`encode`.
         """
-        codec = self.resolved(network, sample, theory_helper(network, sample))
+        codec = self.resolved(network, sample, bare_helper(network, sample))
         vector, gamma, epsilon = separator_vector(network), float(codec.gamma or 1.0), float(codec.epsilon or 1.0)
         norm = float(np.linalg.norm(vector)) or 1.0
         probabilities = keep_probabilities(vector / norm, gamma / 2, epsilon)

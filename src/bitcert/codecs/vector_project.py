@@ -20,8 +20,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitcert.codecs.base import Layer
-from bitcert.codecs.separators import SeparatorCodec, separator_vector, theory_helper
+from bitcert.codecs.base import Layer, bare_helper
+from bitcert.codecs.separators import SeparatorCodec, separator_vector
 from bitcert.data import Sample
 from bitcert.decoder.tensors import SPARE_COEFFICIENTS, TensorCode
 from bitcert.decoder.transforms.base import MAX_EXPANSION, Draws, Values
@@ -104,7 +104,7 @@ class VectorProject(SeparatorCodec):
         Raises:
             InputError: as :meth:`encode`.
         """
-        codec = self.resolved(network, sample, theory_helper(network, sample))
+        codec = self.resolved(network, sample, bare_helper(network, sample))
         vector, gamma, count = separator_vector(network), float(codec.gamma or 1.0), codec.count()
         width = len(vector)
         proved = upper_bound_failure(count, gamma, width)

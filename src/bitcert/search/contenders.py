@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitcert.codecs.base import Codec, Selection
-from bitcert.codecs.best import is_trained
+from bitcert.codecs.best import PlainCodecs, is_trained
 from bitcert.codecs.quantise import TunedQuantise
 from bitcert.codecs.random_subspace import RandomSubspace
 from bitcert.codecs.registry import CODECS
@@ -39,7 +39,6 @@ from bitcert.search.contender import Contender
 from bitcert.search.difference import TunedDifference
 from bitcert.search.head import compress_bank_head
 from bitcert.search.head_forms import compress_network_head
-from bitcert.search.plain_codecs import PlainCodecs
 from bitcert.search.plain_head import compress_head
 from bitcert.search.strengths import PerLayerStrengths
 

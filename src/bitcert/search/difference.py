@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from bitcert.codecs.base import Codec, Rest, Selection
+from bitcert.codecs.best import PlainCodecs
 from bitcert.codecs.magnitude_pruning import MagnitudePruning
 from bitcert.codecs.quantise import Quantise
 from bitcert.codecs.quantiser import Uniform
@@ -27,7 +28,6 @@ from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
 from bitcert.network import Architecture, Network
 from bitcert.run import Compressed, Run
-from bitcert.search.plain_codecs import PlainCodecs
 
 TRAINING_SHARE = 0.6
 RATE = 5e-4

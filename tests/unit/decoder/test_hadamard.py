@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.linalg import hadamard as dense
 
-from bitcert.decoder.hadamard import diagonal, distinct_rows, padded_size, rows_with_replacement, transform
 from bitcert.decoder.transforms.base import Draws
+from bitcert.decoder.transforms.hadamard import diagonal, distinct_rows, padded_size, rows_with_replacement, transform
 
 DRAWS = Draws(1, "layer")
 

@@ -9,11 +9,19 @@ import pytest
 import torch
 
 from bitcert.codecs.convolution_project import location_error
-from bitcert.decoder.signs import inner_products
 from bitcert.decoder.transforms.base import Coefficients, Draws, Target
 from bitcert.decoder.transforms.filter_projection import FilterProjection, shorten, unit_variance
 from bitcert.decoder.transforms.hadamard import Hadamard, hadamard_coefficients
-from bitcert.decoder.transforms.signs import AVERAGE, LEAST_SQUARES, Signs, edge_ratio, least_norm, num_steps, solvable
+from bitcert.decoder.transforms.signs import (
+    AVERAGE,
+    LEAST_SQUARES,
+    Signs,
+    edge_ratio,
+    inner_products,
+    least_norm,
+    num_steps,
+    solvable,
+)
 from bitcert.errors import DecodeError
 from tests.reference import projection_naive as naive
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert.decoder.signs import block_indices, inner_products, num_lookups, sign_array, weighted_sum
 from bitcert.decoder.transforms.base import Draws
+from bitcert.decoder.transforms.signs import block_indices, inner_products, num_lookups, sign_array, weighted_sum
 
 DRAWS = Draws(3, "layer")
 

@@ -12,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcert.coding import MAX_MAGNITUDE
-from bitcert.decoder.bipartite import bipartite_ensemble, paper_degree, paper_size
 from bitcert.decoder.transforms import NUMBERS, TRANSFORMS, Coefficients, Draws, Target
 from bitcert.decoder.transforms import sketch as module
 from bitcert.decoder.transforms.sketch import (
     Ensembles,
     Sketch,
+    bipartite_ensemble,
     candidates,
     matrix_hash,
     minimise,
+    paper_degree,
+    paper_size,
     recover,
     recovers_uniquely,
 )

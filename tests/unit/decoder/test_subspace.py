@@ -22,7 +22,6 @@ from bitcert.decoder.transforms.subspace import (
     expand,
     expand_block,
     shapes,
-    walsh_hadamard,
 )
 from bitcert.errors import DecodeError, InputError
 from tests.reference.subspace_naive import naive_mask_signs, naive_projection
@@ -101,12 +100,6 @@ def test_columns_are_nearly_orthogonal_and_signs_fair(kind) -> None:
     limit = {Kind.KRONECKER: 20 * 5 * np.sqrt(20), Kind.HADAMARD: 112}.get(kind, 5 * np.sqrt(400))
     assert np.abs(gram - np.diag(diagonal)).max() <= limit
     assert abs(matrix.sum()) <= 5 * np.sqrt(np.abs(matrix).sum() * (30 if kind is Kind.KRONECKER else 1))
-
-
-def test_walsh_hadamard_is_its_own_inverse_up_to_the_order() -> None:
-    values = np.random.default_rng(0).integers(-100, 100, 64)
-    assert np.array_equal(walsh_hadamard(walsh_hadamard(values)), 64 * values)
-    assert np.array_equal(walsh_hadamard(np.array([5])), [5])
 
 
 def test_zero_coordinates_are_the_base() -> None:

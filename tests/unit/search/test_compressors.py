@@ -11,12 +11,12 @@ from torch import nn
 
 from bitcert import Helper, HelperWeights, Role, Run, Sample, capture, certify, decode_message
 from bitcert.codecs.base import LayerCodec, Selection
+from bitcert.codecs.best import PlainCodecs
 from bitcert.codecs.quantise import Quantise
 from bitcert.codecs.quantiser import Uniform
 from bitcert.errors import InputError
 from bitcert.search import Checkpoint
 from bitcert.search.difference import TunedDifference, difference_codecs
-from bitcert.search.plain_codecs import PlainCodecs
 from bitcert.search.strengths import PerLayerStrengths, menu
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bitcert.codecs.finetune import Schedule, Tuner, tune
+from bitcert.codecs.finetune import SCHEDULE, trainer, tune
 from bitcert.codecs.quantisation import Problem, Quantisation, code_bits
 from bitcert.codecs.rate import rate_slopes
 from bitcert.codecs.tuned import common_settings, compress_network, compress_values, sweep_precision
@@ -295,7 +296,7 @@ def test_fine_tuning_improves_the_bound_within_the_budget(ticking) -> None:
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path, ticking) -> None:
-    ticking(0.002)
+    ticking(2**-9)  # sums of which are exact
     _, network = trained()
     sample = digits()
     helper = Helper.for_sample(sample, network.architecture)
@@ -310,12 +311,12 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path, ticking) -> None:
 
     problem = Problem(network.parameters, sample, helper, Run(budget_seconds=4, progress=kill, checkpoint=checkpoint))
     _, started = sweep_precision(problem, 0.1)
-    problem.consider("common precision", problem.quantise(started))
+    problem.keep("common precision", problem.quantise(started))
     with pytest.raises(Killed):
-        tune(problem, started, Schedule(checkpoint_seconds=0.2))
+        tune(problem, started, replace(SCHEDULE, checkpoint_seconds=0.2))
     state = checkpoint.load()
     assert state is not None
-    steps_before = state[0]["num_steps"]
+    steps_before = state[0]["trainer"]["num_steps"]
     assert steps_before > 0
     again = Run(budget_seconds=4, checkpoint=checkpoint)
     compressed = compress_network(network, sample, helper, again)
@@ -333,22 +334,23 @@ def test_restored_training_takes_the_same_steps(tmp_path) -> None:
     checkpoint = Checkpoint(tmp_path / "state", "same")
     problem = Problem(network.parameters, sample, helper, Run(checkpoint=checkpoint))
     initial = common_settings(problem, 0.5)
-    problem.consider("start", problem.quantise(initial))
-    whole = Tuner(problem, initial, Schedule())
+    problem.keep("start", problem.quantise(initial))
+    whole, model = trainer(problem, initial)
     for _ in range(25):
         whole.step(0.2)
     whole.save()
     for _ in range(20):
         whole.step(0.2)
-    other = Tuner(problem, initial, Schedule())
-    state = checkpoint.load()
+    other, same = trainer(problem, initial)
+    state = problem.resume()
     assert state is not None
     other.restore(state)
     for _ in range(20):
         other.step(0.2)
-    for one, two in zip(whole.tensors, other.tensors, strict=True):
-        assert torch.equal(one.scaled, two.scaled)
-        assert torch.equal(one.exponent, two.exponent)
+    for one, two in zip(model.integers, same.integers, strict=True):
+        assert torch.equal(one.latent, two.latent)
+    for one, two in zip(model.scales, same.scales, strict=True):
+        assert torch.equal(one, two)
 
 
 def test_random_labels_get_no_bound_below_the_true_error() -> None:

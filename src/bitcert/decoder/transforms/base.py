@@ -11,7 +11,7 @@ random numbers come from :class:`Draws` only. Not guaranteed here: that the weig
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ Values = NDArray[np.float64]
 Shape = tuple[int, ...]
 Settings = tuple[int, ...]
 
+WORD_BITS = 64
 MAX_EXPANSION = 1 << 35
 """Most elementary operations (about a nanosecond each) that decoding one message may take, all tensors together."""
 
@@ -51,6 +52,9 @@ class Coefficients:
     def values(self) -> Values:
         """The numbers themselves, float64."""
         return self.integers.astype(np.float64) * self.step
+
+
+Arrays = tuple[Coefficients, ...]
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,18 @@ class Draws:
         """Standard normal numbers in units of ``2^-12``, ``[count]``; see :mod:`bitcert.decoder.transforms.normal`."""
         return normal_integers(self.words(purpose, -(-count // 4)))[:count]
 
+    def signs(self, purpose: str, count: int) -> Integers:
+        """Fair signs ±1, ``[count]``; see :func:`signs_of`."""
+        return signs_of(self.words(purpose, -(-count // WORD_BITS)))[:count].astype(np.int64)
 
-class Transform(Protocol):
+
+def signs_of(words: NDArray[np.uint64]) -> NDArray[np.int8]:
+    """``[64 * words]`` signs from the bits of each word, lowest first; a set bit is -1."""
+    bits = np.unpackbits(words.astype("<u8", copy=False).view(np.uint8), bitorder="little")
+    return 1 - 2 * bits.astype(np.int8)
+
+
+class Transform:
     """One way to make a tensor; stateless, and registered under a number in ``registry.TRANSFORMS``.
 
     ``settings`` are non-negative integers of the message (a rank, a number of projections, ...). ``local`` says that
@@ -117,8 +131,8 @@ class Transform(Protocol):
     """
 
     name: ClassVar[str]
-    num_settings: ClassVar[int]
-    local: ClassVar[bool]
+    num_settings: ClassVar[int] = 0
+    local: ClassVar[bool] = False
 
     def shapes(self, target: Target, settings: Settings) -> tuple[Shape, ...]:
         """Shapes of the coefficient arrays.
@@ -127,17 +141,23 @@ class Transform(Protocol):
             DecodeError: settings that make no sense for this tensor, or an expansion beyond the limits. It is called
                 before anything is allocated, with settings from a stranger.
         """
-        ...
+        raise NotImplementedError
 
     def operations(self, target: Target, settings: Settings) -> int:
         """Elementary operations of :meth:`expand`, for settings that :meth:`shapes` accepts; 0 for next to nothing."""
-        ...
+        return 0
 
-    def expand(
-        self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws
-    ) -> Values:
+    def check_cost(self, target: Target, settings: Settings) -> None:
+        """Refuse an expansion that would take too long.
+
+        Raises:
+            DecodeError: more than :data:`MAX_EXPANSION` operations.
+        """
+        check_cost(self.operations(target, settings), target)
+
+    def expand(self, target: Target, settings: Settings, coefficients: Arrays, draws: Draws) -> Values:
         """The tensor before its base is added, float64 of ``target.shape`` (or ``[positions, *shape]``)."""
-        ...
+        raise NotImplementedError
 
 
 def malformed(expected: str, got: str) -> DecodeError:

@@ -12,16 +12,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitcert.decoder.transforms.base import Coefficients, Draws, Settings, Shape, Target, Values, check_cost, malformed
+from bitcert.decoder.transforms.base import Arrays, Draws, Settings, Shape, Target, Transform, Values, malformed
 from bitcert.decoder.transforms.exact import exact_product
 
 
-class Factors:
+class Factors(Transform):
     """Setting: the rank, at least 1 and at most the smaller side."""
 
     name: ClassVar[str] = "factors"
     num_settings: ClassVar[int] = 1
-    local: ClassVar[bool] = False
 
     def shapes(self, target: Target, settings: Settings) -> tuple[Shape, ...]:
         """``[rows, rank]`` and ``[rank, columns]``.
@@ -33,16 +32,14 @@ class Factors:
         rank = settings[0]
         if not 1 <= rank <= min(rows, columns):
             raise malformed(f"a rank between 1 and {min(rows, columns)} for {target.name}", str(rank))
-        check_cost(self.operations(target, settings), target)
+        self.check_cost(target, settings)
         return (rows, rank), (rank, columns)
 
     def operations(self, target: Target, settings: Settings) -> int:
         """Elementary operations of :meth:`expand`."""
         return target.size * settings[0] // 4
 
-    def expand(
-        self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws
-    ) -> Values:
+    def expand(self, target: Target, settings: Settings, coefficients: Arrays, draws: Draws) -> Values:
         """The product, in the tensor's shape."""
         left, right = coefficients
         product = exact_product(left.integers, right.integers).astype(np.float64)

@@ -32,8 +32,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitcert.decoder.hadamard import diagonal, distinct_rows, padded_size, transform
-from bitcert.decoder.transforms.base import Coefficients, Draws, Settings, Shape, Target, Values, check_cost, malformed
+from bitcert.decoder.transforms.base import Arrays, Draws, Settings, Shape, Target, Transform, Values, malformed
+from bitcert.decoder.transforms.hadamard import diagonal, distinct_rows, padded_size, transform
 from bitcert.decoder.transforms.normal import UNIT_BITS, normal_integers
 
 MAX_COORDINATES = 1 << 16
@@ -47,7 +47,7 @@ _CHUNK_NUMBERS = 1 << 18
 """Normal numbers of a location at a time: bounds the memory."""
 
 
-class FilterProjection:
+class FilterProjection(Transform):
     """One filter per output position from ``k p`` coordinates; :meth:`expand` returns ``[positions, *shape]``."""
 
     name: ClassVar[str] = "filter projection"
@@ -71,7 +71,7 @@ class FilterProjection:
         if min(count, copies) < 1 or count * copies > min(size, MAX_COORDINATES):
             got = f"k = {count:,} times p = {copies:,}"
             raise malformed(f"a subspace of 1 to {min(size, MAX_COORDINATES):,} dimensions for {target.name}", got)
-        check_cost(self.operations(target, settings), target)
+        self.check_cost(target, settings)
         return ((count * copies,),)
 
     def operations(self, target: Target, settings: Settings) -> int:
@@ -79,9 +79,7 @@ class FilterProjection:
         count, copies = settings
         return math.prod(target.positions) * (8 * count * count * copies + 32 * padded_size(target.size))
 
-    def expand(
-        self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws
-    ) -> Values:
+    def expand(self, target: Target, settings: Settings, coefficients: Arrays, draws: Draws) -> Values:
         """The filters, float64 ``[positions, *shape]``, positions in row-major order."""
         (count, copies), (code,) = settings, coefficients
         dimension, size, positions = count * copies, padded_size(target.size), math.prod(target.positions)

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitcert.decoder.transforms.base import Coefficients, Draws, Settings, Shape, Target, Values, check_cost, malformed
+from bitcert.decoder.transforms.base import Arrays, Draws, Settings, Shape, Target, Transform, Values, malformed
 from bitcert.decoder.transforms.normal import UNIT, UNIT_BITS
 
 MAX_DRAW = (1 << 32) - 1
@@ -23,12 +23,11 @@ MOMENTS: Shape = (2,)
 """Shape of the first coefficient array: mean, standard deviation."""
 
 
-class HeavyTail:
+class HeavyTail(Transform):
     """Settings: the number of the draw. Coefficients: mean and standard deviation, then the kept entries."""
 
     name: ClassVar[str] = "heavy tail"
     num_settings: ClassVar[int] = 1
-    local: ClassVar[bool] = False
 
     def shapes(self, target: Target, settings: Settings) -> tuple[Shape, ...]:
         """Two moments, and one integer for each entry.
@@ -38,16 +37,14 @@ class HeavyTail:
         """
         if settings[0] > MAX_DRAW:
             raise malformed(f"a draw of at most {MAX_DRAW}", str(settings[0]))
-        check_cost(self.operations(target, settings), target)
+        self.check_cost(target, settings)
         return MOMENTS, target.shape
 
     def operations(self, target: Target, settings: Settings) -> int:
         """Elementary operations of :meth:`expand`."""
         return 8 * target.size
 
-    def expand(
-        self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws
-    ) -> Values:
+    def expand(self, target: Target, settings: Settings, coefficients: Arrays, draws: Draws) -> Values:
         """Kept entries, noise elsewhere.
 
         Raises:

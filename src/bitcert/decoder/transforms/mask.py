@@ -13,10 +13,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitcert.decoder.transforms.base import Coefficients, Draws, Integers, Settings, Shape, Target, Values, malformed
+from bitcert.decoder.transforms.base import (
+    Arrays,
+    Draws,
+    Integers,
+    Settings,
+    Shape,
+    Target,
+    Transform,
+    Values,
+    malformed,
+)
 from bitcert.decoder.transforms.normal import UNIT
-
-_WORD = 64
 
 
 class Distribution(IntEnum):
@@ -34,17 +42,14 @@ def random_integers(target: Target, distribution: Distribution, draws: Draws) ->
     """The helper's random tensor in units of :data:`UNITS`, int64 of ``target.shape``."""
     if distribution is Distribution.NORMAL:
         return draws.normal("mask", target.size).reshape(target.shape)
-    words = draws.words("mask", -(-target.size // _WORD))
-    bits = np.unpackbits(words.astype("<u8").view(np.uint8), count=target.size, bitorder="little")
-    return (1 - 2 * bits.astype(np.int64)).reshape(target.shape)
+    return draws.signs("mask", target.size).reshape(target.shape)
 
 
-class Mask:
+class Mask(Transform):
     """Integers, most of them 0 or 1, times random helper numbers, times the step."""
 
     name: ClassVar[str] = "mask"
     num_settings: ClassVar[int] = 1
-    local: ClassVar[bool] = False
 
     def shapes(self, target: Target, settings: Settings) -> tuple[Shape, ...]:
         """One array of the tensor's shape.
@@ -60,9 +65,7 @@ class Mask:
         """Elementary operations of :meth:`expand`."""
         return 8 * target.size
 
-    def expand(
-        self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws
-    ) -> Values:
+    def expand(self, target: Target, settings: Settings, coefficients: Arrays, draws: Draws) -> Values:
         """The masked random tensor, float64 of ``target.shape``."""
         distribution = Distribution(settings[0])
         # exact: integers below 2^24 times numbers below 2^15

@@ -14,14 +14,14 @@ from typing import ClassVar
 import numpy as np
 
 from bitcert.decoder.transforms.base import (
-    Coefficients,
+    Arrays,
     Draws,
     Integers,
     Settings,
     Shape,
     Target,
+    Transform,
     Values,
-    check_cost,
     malformed,
 )
 from bitcert.decoder.transforms.normal import UNIT, normal_integers
@@ -44,12 +44,10 @@ def both_rows(vector: Values) -> Values:
     return np.stack([-vector, vector])
 
 
-class Separator:
+class Separator(Transform):
     """The vector itself; no settings."""
 
     name: ClassVar[str] = "separator"
-    num_settings: ClassVar[int] = 0
-    local: ClassVar[bool] = False
 
     def shapes(self, target: Target, settings: Settings) -> tuple[Shape, ...]:
         """One vector ``[n]``.
@@ -59,23 +57,16 @@ class Separator:
         """
         return ((_width(target),),)
 
-    def operations(self, target: Target, settings: Settings) -> int:
-        """Elementary operations of :meth:`expand`."""
-        return 0
-
-    def expand(
-        self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws
-    ) -> Values:
+    def expand(self, target: Target, settings: Settings, coefficients: Arrays, draws: Draws) -> Values:
         """``(-c, c)``."""
         return both_rows(coefficients[0].values)
 
 
-class SeparatorProjection:
+class SeparatorProjection(Transform):
     """Projections of the vector; setting: their number ``k``, at least 1."""
 
     name: ClassVar[str] = "separator projection"
     num_settings: ClassVar[int] = 1
-    local: ClassVar[bool] = False
 
     def shapes(self, target: Target, settings: Settings) -> tuple[Shape, ...]:
         """One vector ``[k]``.
@@ -87,16 +78,14 @@ class SeparatorProjection:
         _width(target)
         if count < 1:
             raise malformed(f"at least one projection for {target.name}", str(count))
-        check_cost(self.operations(target, settings), target)
+        self.check_cost(target, settings)
         return ((count,),)
 
     def operations(self, target: Target, settings: Settings) -> int:
         """Elementary operations of :meth:`expand`."""
         return NORMAL_COST * _width(target) * settings[0]
 
-    def expand(
-        self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws
-    ) -> Values:
+    def expand(self, target: Target, settings: Settings, coefficients: Arrays, draws: Draws) -> Values:
         """``(-c, c)`` with ``c = (1/k) sum_i z_i v_i``; the sums are exact."""
         width, count = target.shape[1], settings[0]
         integers = coefficients[0].integers.astype(np.float64)

@@ -1,7 +1,7 @@
 """Sparse matrix sketch (number 11): the message holds ``Y = A X B^T``, the decoder finds the sparse integer ``X``.
 
-``A [p, rows]`` and ``B [q, columns]`` are 0/1 matrices of :mod:`bitcert.decoder.bipartite`; all numbers are integers.
-``X`` is what linear programming (HiGHS, dual simplex) makes of
+``A [p, rows]`` and ``B [q, columns]`` are 0/1 matrices; all numbers are integers. ``X`` is what linear programming
+(HiGHS, dual simplex) makes of
 
     min ||X||_1   subject to   A X B^T = Y,   X_ij = 0 outside the candidates,
 
@@ -13,12 +13,20 @@ A linear program is solved in floating point, so nothing is believed: the rounde
 integers and have the 16-bit hash that the message states, else decoding fails with a sentence. Were there several
 minimisers, two machines might meet different ones; both would need the same hash to decode different networks, and an
 encoder of this program refuses sketches whose minimiser changes when the weights of the norm do
-(:func:`recovers_uniquely`). Limited to 64 x 64, which bounds the time. Not provided: recovery of every sparse matrix.
+(:func:`recovers_uniquely`). Limited to 64 x 64, which bounds the time.
+
+Column ``i`` of ``A [m, p]`` is the neighbourhood of coordinate ``i``: ``delta`` of the ``m`` rows, every set equally
+likely (Dasarathy et al. 2013, the delta-random bipartite ensemble; Guha 2023, Def. E.1). Guha's appendix puts the
+``delta`` ones in the *rows* of ``A``; then with ``delta m < p`` some coordinate has no edge and the sketch cannot see
+it, so the ones are put in the columns here, as in the source. Dasarathy draws with replacement (at most ``delta``);
+we draw without (exactly ``delta``). Not provided: recovery of every sparse matrix, or a proof that one given draw
+expands.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -27,9 +35,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcert.coding import MAX_MAGNITUDE
-from bitcert.decoder.bipartite import bipartite_ensemble
-from bitcert.decoder.transforms.base import Coefficients, Draws, Integers, Settings, Shape, Target, Values, malformed
-from bitcert.errors import DecodeError
+from bitcert.decoder.transforms.base import (
+    Arrays,
+    Draws,
+    Integers,
+    Settings,
+    Shape,
+    Target,
+    Transform,
+    Values,
+    malformed,
+)
+from bitcert.errors import DecodeError, InputError
 
 MAX_SIDE = 64
 HASH_BITS = 16
@@ -39,6 +56,48 @@ MAX_ITERATIONS = 3_000
 """Of the simplex method; a limit on iterations, unlike one on seconds, is the same on every machine."""
 ZEROS_ALLOWED = (0.2, 1.0)
 """Attempts: an entry is a candidate when at most this fraction of its places in the sketch is zero."""
+
+
+def bipartite_ensemble(draws: Draws, purpose: str, num_rows: int, num_columns: int, delta: int) -> Integers:
+    """A 0/1 matrix ``[num_rows, num_columns]`` with ``delta`` ones in every column.
+
+    ``num_rows == num_columns`` gives the identity: that side is not sketched.
+
+    Raises:
+        InputError: fewer than one edge a column, or more edges than rows.
+
+    >>> bipartite_ensemble(Draws(0, "w"), "rows", 5, 8, 2).sum(0)
+    array([2, 2, 2, 2, 2, 2, 2, 2])
+    """
+    if num_rows == num_columns:
+        return np.eye(num_columns, dtype=np.int64)
+    if not 1 <= delta <= num_rows:
+        do = "use fewer edges or a larger sketch"
+        raise InputError(f"1 to {num_rows} edges for each of {num_columns} coordinates", f"{delta}", do)
+    words = draws.words(f"bipartite {purpose}", num_rows * num_columns).reshape(num_columns, num_rows)
+    chosen = np.argsort(words, axis=1, kind="stable")[:, :delta]
+    matrix = np.zeros((num_rows, num_columns), dtype=np.int64)
+    np.put_along_axis(matrix, chosen.T, 1, axis=0)
+    return matrix
+
+
+def paper_degree(num_coordinates: int) -> int:
+    """``delta = ceil(ln p)``: Guha Theorem 5.1 has ``O(log p)``; constant 1, natural logarithm, at least 2.
+
+    >>> paper_degree(64)
+    5
+    """
+    return max(2, math.ceil(math.log(max(num_coordinates, 2))))
+
+
+def paper_size(sparsity: int, num_coordinates: int) -> int:
+    """``m = ceil(sqrt(j p) ln p)``: Guha Theorem 5.1 with the constant 1 and the natural logarithm.
+
+    >>> paper_size(1, 64), paper_size(3, 64), paper_size(4, 64)
+    (34, 58, 67)
+    """
+    p = max(num_coordinates, 2)
+    return max(1, math.ceil(math.sqrt(sparsity * p) * math.log(p)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,12 +224,11 @@ def recovers_uniquely(ensembles: Ensembles, matrix: Integers, generator: np.rand
     return all(other is not None and np.array_equal(other, matrix) for other in others)
 
 
-class Sketch:
+class Sketch(Transform):
     """Settings: rows and columns of the sketch, edges of each coordinate, 16 bits of the matrix's hash."""
 
     name: ClassVar[str] = "sketch"
     num_settings: ClassVar[int] = 4
-    local: ClassVar[bool] = False
 
     def shapes(self, target: Target, settings: Settings) -> tuple[Shape, ...]:
         """One array ``[p, q]``, the sketch.
@@ -205,9 +263,7 @@ class Sketch:
         """Elementary operations of :meth:`expand`, about: recovery of a 64 x 64 matrix takes seconds."""
         return self.edges(target, settings) << 14
 
-    def expand(
-        self, target: Target, settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws
-    ) -> Values:
+    def expand(self, target: Target, settings: Settings, coefficients: Arrays, draws: Draws) -> Values:
         """The matrix that the sketch determines, times the step.
 
         Raises:

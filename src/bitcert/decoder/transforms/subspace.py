@@ -27,12 +27,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bitcert.coding import step_size
 from bitcert.coding.steps import MAX_EXPONENT
 from bitcert.decoder.transforms.base import (
-    Coefficients,
+    WORD_BITS,
+    Arrays,
     Draws,
     Integers,
     Settings,
@@ -41,14 +41,15 @@ from bitcert.decoder.transforms.base import (
     Values,
     check_cost,
     malformed,
+    signs_of,
 )
+from bitcert.decoder.transforms.hadamard import padded_size, transform
 
 NUM_SETTINGS = 3
 MAX_DIMENSION = 1 << 24
 """With integers below 2^24 all sums stay below 2^53."""
 MAX_SIGNS = 1 << 33
 """Most signs that a dense P may stream."""
-_WORD = 64
 _BLOCK_SIGNS = 1 << 22
 
 
@@ -99,7 +100,7 @@ class Block:
     @property
     def order(self) -> int:
         """Hadamard: the power of two."""
-        return int(1 << max(0, max(self.size, self.dimension) - 1).bit_length())
+        return padded_size(max(self.size, self.dimension, 1))
 
 
 def blocks(sizes: tuple[int, ...], settings: Settings) -> tuple[Block, ...]:
@@ -168,7 +169,7 @@ def shapes(sizes: tuple[int, ...], settings: Settings) -> tuple[Shape, ...]:
     return (sum(block.dimension for block in blocks(sizes, settings)),), (len(sizes),)
 
 
-def expand(sizes: tuple[int, ...], settings: Settings, coefficients: tuple[Coefficients, ...], draws: Draws) -> Values:
+def expand(sizes: tuple[int, ...], settings: Settings, coefficients: Arrays, draws: Draws) -> Values:
     """The vector ``scale * P w``, float64 ``[sum(sizes)]``.
 
     Args:
@@ -207,25 +208,11 @@ def expand_block(block: Block, integers: Integers, draws: Draws) -> Integers:
         return product.ravel()[: block.size].astype(np.int64)
     if block.kind is Kind.HADAMARD:
         columns, flips = hadamard_parts(block, draws)
-        values = np.zeros(block.order, dtype=np.int64)
+        values = np.zeros(block.order)
         values[columns] = integers
-        return walsh_hadamard(values)[: block.size] * flips
+        return transform(values)[: block.size].astype(np.int64) * flips
     columns, flips = sparse_parts(block, draws)
     return integers[columns] * flips
-
-
-def walsh_hadamard(values: Integers) -> Integers:
-    """``H v`` for the Hadamard matrix of order ``2^k`` in natural order, exact in int64.
-
-    >>> walsh_hadamard(np.array([1, 0, 2, 0]))
-    array([ 3,  3, -1, -1])
-    """
-    result, half = values.copy(), 1
-    while half < len(result):
-        pairs = result.reshape(-1, 2, half)
-        result = np.concatenate([pairs[:, :1] + pairs[:, 1:], pairs[:, :1] - pairs[:, 1:]], axis=1).ravel()
-        half *= 2
-    return result
 
 
 def _expand_dense(block: Block, integers: Integers, draws: Draws) -> Integers:
@@ -237,19 +224,19 @@ def _expand_dense(block: Block, integers: Integers, draws: Draws) -> Integers:
 def dense_rows(block: Block, draws: Draws) -> Iterator[Values]:
     """The rows of a dense P in chunks ``[rows, dimension]`` of ±1 (float64), never all at once."""
     generator = draws.generator(f"dense/{block.index}").bit_generator
-    width = -(-block.dimension // _WORD)
-    rows = max(1, _BLOCK_SIGNS // (width * _WORD))
+    width = -(-block.dimension // WORD_BITS)
+    rows = max(1, _BLOCK_SIGNS // (width * WORD_BITS))
     for start in range(0, block.size, rows):
         count = min(rows, block.size - start)
         words = np.asarray(generator.random_raw(count * width), dtype=np.uint64)
-        yield _signs(words).reshape(count, width * _WORD)[:, : block.dimension].astype(np.float64)
+        yield signs_of(words).reshape(count, width * WORD_BITS)[:, : block.dimension].astype(np.float64)
 
 
 def kronecker_factors(block: Block, draws: Draws) -> tuple[Values, Values]:
     """The sign factors ``A [a, p]`` and ``B [b, q]``, float64."""
     factors = []
     for name, rows, columns in zip("ab", block.rows, block.columns, strict=True):
-        signs = _draw_signs(draws, f"kronecker/{name}/{block.index}", rows * columns)
+        signs = draws.signs(f"kronecker/{name}/{block.index}", rows * columns)
         factors.append(signs.astype(np.float64).reshape(rows, columns))
     return factors[0], factors[1]
 
@@ -257,7 +244,7 @@ def kronecker_factors(block: Block, draws: Draws) -> tuple[Values, Values]:
 def hadamard_parts(block: Block, draws: Draws) -> tuple[Integers, Integers]:
     """Which columns of the Hadamard matrix ``[dimension]``, and the sign of each row ``[size]``."""
     order = _permutation(draws, f"hadamard/columns/{block.index}", block.order)
-    return order[: block.dimension], _draw_signs(draws, f"hadamard/signs/{block.index}", block.size)
+    return order[: block.dimension], draws.signs(f"hadamard/signs/{block.index}", block.size)
 
 
 def sparse_parts(block: Block, draws: Draws) -> tuple[Integers, Integers]:
@@ -265,21 +252,11 @@ def sparse_parts(block: Block, draws: Draws) -> tuple[Integers, Integers]:
     columns = np.empty(block.size, dtype=np.int64)
     order = _permutation(draws, f"sparse/columns/{block.index}", block.size)
     columns[order] = np.arange(block.size) % block.dimension
-    return columns, _draw_signs(draws, f"sparse/signs/{block.index}", block.size)
+    return columns, draws.signs(f"sparse/signs/{block.index}", block.size)
 
 
 def _permutation(draws: Draws, purpose: str, count: int) -> Integers:
     return np.argsort(draws.words(purpose, count), kind="stable").astype(np.int64)
-
-
-def _draw_signs(draws: Draws, purpose: str, count: int) -> Integers:
-    return _signs(draws.words(purpose, -(-count // _WORD)))[:count].astype(np.int64)
-
-
-def _signs(words: NDArray[np.uint64]) -> NDArray[np.int8]:
-    """±1 from the bits of each word, lowest first."""
-    bits = np.unpackbits(words.astype("<u8").view(np.uint8), bitorder="little")
-    return 1 - 2 * bits.astype(np.int8)
 
 
 def _ceil_sqrt(number: int) -> int:
