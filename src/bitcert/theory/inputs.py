@@ -8,7 +8,7 @@ sample, tests make it by hand. What was not given or does not exist is an :class
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bitcert.stability import Reduced
 from bitcert.stability.profile import TailSummary
-from bitcert.theory.value import Absent, Condition, Status, needs, outside
+from bitcert.theory.value import Absent, Condition, Ingredient, LayerValue, Status, needs, outside
 
 NO_INIT = Absent(Status.NEEDS, "needs --init: the initial weights of the network")
 NO_PROFILE = Absent(Status.NEEDS, "needs a profile: leave out --no-profile or pass --profile FILE")
@@ -347,6 +347,35 @@ class BoundInputs:
     def dense(self) -> bool:
         """Whether every layer is a fully connected one."""
         return all(layer.op == "linear" and layer.positions == 1 for layer in self.layers)
+
+    def facts(self, *names: str) -> dict[str, Ingredient]:
+        """Ingredients that many rows share, under the names that rows give them.
+
+        >>> sample = SampleFacts("s", 2, 2, 1, np.array([-1.0, 0.5]), 1.0, 1.0, 1.0, (1,))
+        >>> BoundInputs((), sample, 0.1, "given").facts("gamma", "m")
+        {'gamma': 0.1, 'm': 2}
+        """
+        known: dict[str, Callable[[], Ingredient]] = {
+            "m": lambda: self.m,
+            "d": lambda: self.depth,
+            "h": lambda: self.width,
+            "W": lambda: self.num_parameters,
+            "gamma": lambda: self.gamma,
+            "delta": lambda: self.delta,
+            "margin_loss": lambda: self.sample.margin_loss(self.gamma),
+            "input_size": lambda: self.sample.input_size,
+            "largest_output": lambda: self.sample.largest_output,
+            **dict.fromkeys(("largest_input", "max_input_norm"), lambda: self.sample.largest_input),
+        }
+        return {name: known[name]() for name in names}
+
+    def parts(self, logs: Iterable[float]) -> tuple[LayerValue, ...]:
+        """The parts of the layers in a sum over layers."""
+        return tuple(LayerValue(own.name, log, own.num_weights) for own, log in zip(self.layers, logs, strict=True))
+
+    def hypotheses(self, *names: str) -> tuple[Condition, ...]:
+        """Several of :meth:`hypothesis`."""
+        return tuple(self.hypothesis(name) for name in names)
 
     def hypothesis(self, name: str) -> Condition:
         """A hypothesis on the graph: ``"bias-free"``, ``"ReLU activations only"``, ``"activations 1-Lipschitz"``,

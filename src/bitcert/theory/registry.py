@@ -1,7 +1,7 @@
 """The table of bounds: every :class:`Bound` of the modules below, in the order in which they are shown.
 
 Adding a bound touches one file: decorate a function ``BoundInputs -> BoundValue`` with :func:`bound` in the module of
-its paper. A new paper is a new module and one name in :data:`MODULES`.
+its paper, or add a line to the module's tuple of rows. A new paper is a new module and one name in :data:`MODULES`.
 """
 
 from __future__ import annotations
@@ -76,15 +76,29 @@ class Bound:
 
 
 def bound(
-    name: str, source: str, title: str, *, kind: Kind, unit: Unit, sentence: str, dropped: str = ""
-) -> Callable[[Function], Bound]:
-    """Decorator that makes a function ``BoundInputs -> BoundValue`` a row; attributes as in :class:`Bound`."""
+    name: str,
+    source: str,
+    title: str,
+    sentence: str,
+    dropped: str = "",
+    *,
+    kind: Kind = Kind.MEASURE,
+    unit: Unit = Unit.SAMPLES,
+) -> Callable[..., Bound]:
+    """Decorator that makes a function ``BoundInputs -> BoundValue`` a row; attributes as in :class:`Bound`.
 
-    def make(function: Function) -> Bound:
-        formula = " ".join((inspect.getdoc(function) or "").replace("``", "").split())
-        return Bound(name, source, title, kind, unit, sentence, dropped, function, formula)
+    The function's docstring is the formula; rows that share a function give theirs as a second argument.
+    """
+
+    def make(function: Function, formula: str = "") -> Bound:
+        text = " ".join((formula or inspect.getdoc(function) or "").replace("``", "").split())
+        return Bound(name, source, title, kind, unit, sentence, dropped, function, text)
 
     return make
+
+
+guarantee = functools.partial(bound, kind=Kind.GUARANTEE, unit=Unit.ERROR)
+"""The same for a bound on the error with every constant present."""
 
 
 @functools.cache
@@ -92,8 +106,9 @@ def all_bounds() -> tuple[Bound, ...]:
     """Every bound, in order."""
     found: list[Bound] = []
     for name in MODULES:
-        module = importlib.import_module(f"bitcert.theory.papers.{name}")
-        found += [value for value in vars(module).values() if isinstance(value, Bound)]
+        for value in vars(importlib.import_module(f"bitcert.theory.papers.{name}")).values():
+            rows = value if isinstance(value, tuple) else (value,)
+            found += [row for row in rows if isinstance(row, Bound)]
     names = [b.name for b in found]
     if len(set(names)) != len(names):
         raise ValueError("two bounds of one name")

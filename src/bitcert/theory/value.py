@@ -7,7 +7,7 @@ cannot be computed is not a number at all: the bound then says what it would nee
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
@@ -18,6 +18,7 @@ Ingredient = float | int | bool | str | None | tuple[float | None, ...]
 T = TypeVar("T")
 
 MAX_LOG = math.log(1.7e308)
+_MAX_NAMED = 3
 
 
 class Kind(StrEnum):
@@ -105,6 +106,16 @@ def outside(why: str) -> NotComputed:
 def needs(why: str) -> NotComputed:
     """For ``raise``: something was not given; ``why`` begins with what, e.g. ``"needs --init: ..."``."""
     return NotComputed(Absent(Status.NEEDS, why))
+
+
+def listed(names: Sequence[str], separator: str = ", ") -> str:
+    """The first three names, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    rest = len(names) - _MAX_NAMED
+    return separator.join(names[:_MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True)

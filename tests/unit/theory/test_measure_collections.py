@@ -9,20 +9,11 @@ import torch
 from bitcert import Role, Sample, capture
 from bitcert.theory.gathering import gather
 from bitcert.theory.inputs import Flatness
-from bitcert.theory.papers import (
-    bartlett2002,
-    bartlett2017,
-    jiang2020,
-    jiang2020_flatness,
-    neyshabur2015,
-    neyshabur2018,
-)
-from bitcert.theory.registry import Bound
+from bitcert.theory.registry import all_bounds
 from bitcert.theory.settings import BoundSettings
 from tests.reference import measure_collections as twin
 
-MODULES = (bartlett2002, bartlett2017, jiang2020, jiang2020_flatness, neyshabur2015, neyshabur2018)
-ROWS = {b.name: b for module in MODULES for b in vars(module).values() if isinstance(b, Bound)}
+ROWS = {b.name: b for b in all_bounds()}
 CLOSE = {"rel": 1e-6, "abs": 0}
 
 

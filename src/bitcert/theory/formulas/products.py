@@ -9,32 +9,82 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from bitcert.theory.ingredients.weights import CONVERGED
 from bitcert.theory.inputs import BoundInputs, WeightNorms
 from bitcert.theory.logs import log, log_product, log_sum
-from bitcert.theory.value import Condition, need, outside
-
-Norm = Callable[[WeightNorms], float]
+from bitcert.theory.value import BoundValue, Condition, Ingredient, need, outside
 
 
-def values(inputs: BoundInputs, norm: Norm) -> tuple[float, ...]:
-    """A norm of every layer, in order of computation."""
-    return tuple(norm(layer.norms) for layer in inputs.layers)
+@dataclass(frozen=True)
+class Norm:
+    """A norm of the weight layers.
 
-
-def distances(inputs: BoundInputs, norm: Norm) -> tuple[float, ...]:
-    """A norm of ``A - A_init`` of every layer.
-
-    Raises:
-        NotComputed: the initial weights were not given.
+    Attributes:
+        name: among the ingredients of a row.
+        of: the norm.
+        moved: name of the norm of ``A - A_init``, where a row has it.
     """
-    return tuple(norm(need(layer.distance)) for layer in inputs.layers)
+
+    name: str
+    of: Callable[[WeightNorms], float]
+    moved: str = ""
+
+    def values(self, inputs: BoundInputs) -> tuple[float, ...]:
+        """Of every layer, in order of computation."""
+        return tuple(self.of(layer.norms) for layer in inputs.layers)
+
+    def distances(self, inputs: BoundInputs) -> tuple[float, ...]:
+        """The norm of ``A - A_init`` of every layer.
+
+        Raises:
+            NotComputed: the initial weights were not given.
+        """
+        return tuple(self.of(need(layer.distance)) for layer in inputs.layers)
+
+    def log_product(self, inputs: BoundInputs) -> float:
+        """``ln prod_i norm(A^i)``; ``-inf`` if a layer is zero."""
+        return log_product(self.values(inputs))
+
+    def read(self, inputs: BoundInputs, init: bool) -> tuple[str, tuple[float, ...]]:
+        """Name and values, of ``A - A_init`` with ``init``."""
+        return (self.moved, self.distances(inputs)) if init else (self.name, self.values(inputs))
 
 
-def log_of_product(inputs: BoundInputs, norm: Norm) -> float:
-    """``ln prod_i norm(A^i)``; ``-inf`` if a layer is zero."""
-    return log_product(values(inputs, norm))
+FROBENIUS = Norm("frobenius", lambda norms: norms.frobenius, "distance_frobenius")
+SPECTRAL = Norm("spectral", lambda norms: norms.spectral, "distance_spectral")
+OPERATOR = Norm("operator_norm", lambda norms: norms.operator)
+NORM_21 = Norm("norm_21", lambda norms: norms.norm_21, "distance_21")
+NORM_1INF = Norm("norm_1inf", lambda norms: norms.norm_1inf)
+NORM_3_15 = Norm("norm_3_15", lambda norms: norms.norm_3_15)
+SCHATTEN_15 = Norm("schatten_1.5", lambda norms: norms.schatten(1.5))
+TRACE = Norm("trace_norm", lambda norms: norms.schatten(1.0))
+
+
+def product_row(inputs: BoundInputs, norm: Norm, *facts: str) -> BoundValue:
+    """``prod_i norm(A^i) / gamma``, a measure without conditions; ``facts`` are its other ingredients."""
+    value = norm.log_product(inputs) - math.log(inputs.gamma)
+    return BoundValue(value, ingredients={norm.name: norm.values(inputs), **inputs.facts(*facts)})
+
+
+def log_capacity(inputs: BoundInputs, norm: Norm) -> float:
+    """``ln((1/gamma^2) prod_i norm(A^i)^2)``."""
+    return 2 * norm.log_product(inputs) - 2 * math.log(inputs.gamma)
+
+
+def collection_row(inputs: BoundInputs, norm: Norm, rate: float, conditions: tuple[Condition, ...]) -> BoundValue:
+    """``sqrt(d + ln(input size)) prod_i norm(A^i) / (gamma m^rate)``: a gap as the collection of 2019 prints it.
+
+    The root is the factor alpha of that collection, after Golowich et al. 2018.
+    """
+    log_alpha = math.log(inputs.depth + math.log(max(inputs.sample.input_size, 1))) / 2
+    alpha: dict[str, Ingredient] = {norm.name: norm.values(inputs), "alpha": math.exp(log_alpha)}
+    return BoundValue(
+        log_alpha + (norm.log_product(inputs) - math.log(inputs.gamma)) - rate * math.log(inputs.m),
+        conditions=conditions,
+        ingredients={**alpha, **inputs.facts("input_size", "gamma", "m", "d")},
+    )
 
 
 def log_ratios(inputs: BoundInputs, above: Sequence[float], below: Sequence[float]) -> tuple[float, ...]:
@@ -58,57 +108,12 @@ def log_power_sum(logs: Sequence[float], power: float) -> float:
     return log_sum(power * value for value in logs)
 
 
-def network_conditions(inputs: BoundInputs, *names: str) -> tuple[Condition, ...]:
-    """Hypotheses on the graph by name, each as it was gathered; one that was not is unknown."""
-    return tuple(inputs.hypothesis(name) for name in names)
+def chain_conditions(inputs: BoundInputs, activations: str) -> tuple[Condition, ...]:
+    """What the product bounds ask of the graph, with their own hypothesis on the activations."""
+    return inputs.hypotheses("chain of layers", "bias-free", activations, "every weight layer measured")
 
 
 def norm_conditions(inputs: BoundInputs) -> tuple[Condition, ...]:
     """That the operator norms are what they should be, where the iteration did not settle; nothing where it did."""
     found = inputs.structure.get(CONVERGED)
     return () if found is None or found.holds else (found,)
-
-
-def frobenius(norms: WeightNorms) -> float:
-    """``||A||_F``."""
-    return norms.frobenius
-
-
-def spectral(norms: WeightNorms) -> float:
-    """``||A||_2`` of the reshaped weight."""
-    return norms.spectral
-
-
-def operator(norms: WeightNorms) -> float:
-    """``||A||_2`` of the map at the real input size."""
-    return norms.operator
-
-
-def norm_21(norms: WeightNorms) -> float:
-    """``||A^T||_{2,1}``."""
-    return norms.norm_21
-
-
-def norm_1inf(norms: WeightNorms) -> float:
-    """``||A||_{1,inf}``."""
-    return norms.norm_1inf
-
-
-def norm_3_15(norms: WeightNorms) -> float:
-    """``||A||_{3,1.5}``."""
-    return norms.norm_3_15
-
-
-def schatten_15(norms: WeightNorms) -> float:
-    """``(sum_i sigma_i^1.5)^(1/1.5)``."""
-    return norms.schatten(1.5)
-
-
-def trace(norms: WeightNorms) -> float:
-    """``sum_i sigma_i``."""
-    return norms.schatten(1.0)
-
-
-def log_golowich(inputs: BoundInputs) -> float:
-    """``ln sqrt(d + ln(input size))``: the factor alpha of the first collection, after Golowich et al. 2018."""
-    return math.log(inputs.depth + math.log(max(inputs.sample.input_size, 1))) / 2

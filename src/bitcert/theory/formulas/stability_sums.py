@@ -14,7 +14,7 @@ Measures: the cushions are minima over a sample, and ``O~`` hides constants and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from bitcert.theory.formulas.noise_stability import (
@@ -31,13 +31,14 @@ from bitcert.theory.formulas.noise_stability import (
 )
 from bitcert.theory.formulas.projection_tail import num_projections, tail_constant
 from bitcert.theory.inputs import BoundInputs
-from bitcert.theory.logs import log, log_sum
-from bitcert.theory.value import MAX_LOG, BoundValue, Ingredient, LayerValue
+from bitcert.theory.logs import finite, log, log_sum
+from bitcert.theory.value import MAX_LOG, BoundValue, Ingredient
 
 StabilitySum = Callable[[BoundInputs, Variant], BoundValue]
 
 _SMALLEST_EPSILON = 1e-5
 _SAME = 1e-9
+_SCALE = ("gamma", "largest_output")
 
 
 def theorem41(inputs: BoundInputs, variant: Variant) -> BoundValue:
@@ -45,7 +46,7 @@ def theorem41(inputs: BoundInputs, variant: Variant) -> BoundValue:
     inputs.require_dense("Theorem 4.1")
     found = stability_of(inputs, variant)
     factor = _factor(inputs, found)
-    return _row(inputs, variant, found, [factor + layer.inverse for layer in found.layers], _scale(inputs))
+    return _row(inputs, variant, found, [factor + layer.inverse for layer in found.layers], inputs.facts(*_SCALE))
 
 
 def theorem51(inputs: BoundInputs, variant: Variant) -> BoundValue:
@@ -53,7 +54,7 @@ def theorem51(inputs: BoundInputs, variant: Variant) -> BoundValue:
     found = stability_of(inputs, variant)
     factor = _factor(inputs, found)
     logs = [factor + 2 * layer.beta + layer.window + layer.inverse for layer in found.layers]
-    return _row(inputs, variant, found, logs, {**_scale(inputs), **_spread(inputs, found)}, spread=True)
+    return _row(inputs, variant, found, logs, {**inputs.facts(*_SCALE), **_spread(inputs, found)}, spread=True)
 
 
 def table1(inputs: BoundInputs, variant: Variant) -> BoundValue:
@@ -74,7 +75,7 @@ def table1(inputs: BoundInputs, variant: Variant) -> BoundValue:
     same = math.isclose(log_sum(after), value.log or 0.0, abs_tol=_SAME)
     return replace(
         value,
-        ingredients={**value.ingredients, "log_layers_with_contraction_after": _finite(after)},
+        ingredients={**value.ingredients, "log_layers_with_contraction_after": tuple(map(finite, after))},
         notes=value.notes if same else (*value.notes, note),
     )
 
@@ -90,12 +91,10 @@ def lemma3(inputs: BoundInputs, variant: Variant) -> BoundValue:
     log_inverse_eta = 2 * (math.log(inputs.m * inputs.depth * inputs.width) - math.log(inputs.delta))
     epsilon, epsilons = log_layer_epsilons(inputs, found)
     content: dict[str, Ingredient] = {
-        **_scale(inputs),
-        "h": inputs.width,
-        "delta": inputs.delta,
+        **inputs.facts(*_SCALE, "h", "delta"),
         "epsilon": math.exp(epsilon),
         "log_inverse_eta": log_inverse_eta,
-        "log_layer_epsilons": _finite(epsilons),
+        "log_layer_epsilons": tuple(map(finite, epsilons)),
     }
     value = _row(inputs, variant, found, [_log_projections(own, log_inverse_eta) for own in epsilons], content)
     return replace(value, log_printed=log_sum([math.log(log_inverse_eta) - 2 * own for own in epsilons]))
@@ -113,20 +112,9 @@ def _log_projections(log_epsilon: float, log_inverse_eta: float) -> float:
     return math.log(math.log(2) + log_inverse_eta) + constant - 2 * log_epsilon
 
 
-def _finite(logs: Sequence[float]) -> tuple[float | None, ...]:
-    return tuple(value if math.isfinite(value) else None for value in logs)
-
-
 def _factor(inputs: BoundInputs, found: Stability) -> float:
     """``ln(c^2 d^2 max ||f||^2 / gamma^2)``."""
     return 2 * (found.contraction + math.log(inputs.depth) + log_output(inputs) - math.log(inputs.gamma))
-
-
-def _scale(inputs: BoundInputs) -> dict[str, Ingredient]:
-    return {
-        "gamma": inputs.gamma,
-        "largest_output": inputs.sample.largest_output,
-    }
 
 
 def _spread(inputs: BoundInputs, found: Stability) -> dict[str, Ingredient]:
@@ -154,11 +142,10 @@ def _row(
         gap = log_sum([(value - math.log(inputs.m)) / 2, log(inputs.zeta)])
         ingredients |= {**outliers, "log_gap_with_zeta": gap}
         notes = (outlier_note(outliers), *notes)
-    rows = zip(inputs.layers, logs, strict=True)
     return BoundValue(
         log=value,
         conditions=(*(() if spread else (inputs.fully_connected,)), *stability_conditions(inputs, variant)),
         ingredients=ingredients,
-        layers=tuple(LayerValue(layer.name, own, layer.num_weights) for layer, own in rows),
+        layers=inputs.parts(logs),
         notes=notes,
     )

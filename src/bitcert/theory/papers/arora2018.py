@@ -30,21 +30,13 @@ from bitcert.theory.formulas.low_rank_network import (
     threshold_ranks,
 )
 from bitcert.theory.formulas.noise_stability import Variant
-from bitcert.theory.formulas.products import (
-    frobenius,
-    log_of_product,
-    log_ratios,
-    network_conditions,
-    norm_conditions,
-    operator,
-    values,
-)
+from bitcert.theory.formulas.products import FROBENIUS, OPERATOR, log_ratios, norm_conditions
 from bitcert.theory.formulas.stability_sums import StabilitySum, lemma3, table1, theorem41, theorem51
 from bitcert.theory.inputs import BoundInputs, MessageFacts
-from bitcert.theory.logs import log, log_sum
+from bitcert.theory.logs import finite, log, log_sum
 from bitcert.theory.papers.guarantees import HELPER_FIXED, INDEPENDENT, citable, helpers_fixed, speaks_of
-from bitcert.theory.registry import Bound, bound
-from bitcert.theory.value import BoundValue, Condition, Kind, LayerValue, Unit, need, needs, outside
+from bitcert.theory.registry import Bound, bound, guarantee
+from bitcert.theory.value import BoundValue, Condition, need, needs, outside
 
 _PAPER = "Arora et al. 2018"
 _DROPPED = "constants, logarithms, training margin loss"
@@ -61,13 +53,11 @@ def _hoeffding_log(loss: float, bits: int, delta: float, m: int) -> float:
     return log_sum([log(loss), gap]) + _OUTWARD
 
 
-@bound(
+@guarantee(
     "arora2018-thm2.1",
     f"{_PAPER}, Theorem 2.1, with constants (docs/theory.md 2)",
     "Occam bound of the network itself, 32 bits a weight",
-    kind=Kind.GUARANTEE,
-    unit=Unit.ERROR,
-    sentence="What the training data alone prove about the network's error when it is described weight by weight.",
+    "What the training data alone prove about the network's error when it is described weight by weight.",
 )
 def thm21(inputs: BoundInputs) -> BoundValue:
     """``L_0(f) <= hat L_0(f) + sqrt(((32 q + 64 k) ln 2 + ln(1/delta)) / (2 m))``: ``q`` parameters, ``k`` constants.
@@ -118,13 +108,11 @@ def _float32(inputs: BoundInputs) -> Condition:
     return Condition(name, not others, f"not {others[0]}" if others else f"{inputs.num_parameters} of them")
 
 
-@bound(
+@guarantee(
     "arora2018-thm2.1-message",
     f"{_PAPER}, Theorem 2.1, with constants (docs/theory.md 2)",
     "Occam bound of a message, by the margins it leaves",
-    kind=Kind.GUARANTEE,
-    unit=Unit.ERROR,
-    sentence="What the paper's main theorem says of the compressed network in the message: its length, and how many "
+    "What the paper's main theorem says of the compressed network in the message: its length, and how many "
     "training examples the network classifies with more margin than compression moved its outputs.",
 )
 def thm21_message(inputs: BoundInputs) -> BoundValue:
@@ -145,18 +133,17 @@ def thm21_message(inputs: BoundInputs) -> BoundValue:
         log_printed=_hoeffding_log(printed, chosen.bits, share, inputs.m),
         conditions=(helpers_fixed(messages), INDEPENDENT),
         ingredients={
-            "m": inputs.m,
-            "delta": inputs.delta,
+            **inputs.facts("m", "delta"),
             "delta_of_each": share,
             "message": chosen.name,
             "bits": chosen.bits,
             "errors_of_message": chosen.errors,
-            "deviation": _finite(chosen.deviation),
-            "deviation_l2": _finite(chosen.deviation_l2),
-            "threshold": _finite(_threshold(chosen)),
+            "deviation": finite(chosen.deviation),
+            "deviation_l2": finite(chosen.deviation_l2),
+            "threshold": finite(_threshold(chosen)),
             "margin_loss": losses[best],
             "all_bits": tuple(float(message.bits) for message in messages),
-            "all_deviations": tuple(_finite(message.deviation) for message in messages),
+            "all_deviations": tuple(finite(message.deviation) for message in messages),
             "all_margin_losses": tuple(losses),
             "all_logs": tuple(logs),
         },
@@ -177,63 +164,47 @@ def _message_loss(inputs: BoundInputs, message: MessageFacts, threshold: float) 
     return max(inputs.sample.margin_loss(threshold), message.errors / inputs.m)
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 @bound(
     "arora2018-thm2.2",
     f"{_PAPER}, Theorem 2.2 (Neyshabur et al. 2017)",
     "product of spectral norms, sum of stable ranks",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="How many examples would be needed if errors made in a layer grew as much as its weights allow at all.",
-    dropped=_DROPPED,
+    "How many examples would be needed if errors made in a layer grew as much as its weights allow at all.",
+    _DROPPED,
 )
 def thm22(inputs: BoundInputs) -> BoundValue:
     """``h d^2 max ||x||^2 prod ||A^i||_2^2 sum ||A^i||_F^2 / ||A^i||_2^2 / gamma^2``; printed with ``max ||x||``.
 
     ``||A^i||_2`` is the norm of the map at the real input size, which is the matrix norm of a dense layer.
     """
-    ratios = [2 * ratio for ratio in log_ratios(inputs, values(inputs, frobenius), values(inputs, operator))]
+    frobenius, operators = FROBENIUS.values(inputs), OPERATOR.values(inputs)
+    ratios = [2 * ratio for ratio in log_ratios(inputs, frobenius, operators)]
     largest = inputs.sample.largest_input
     if largest == 0:
         raise outside("does not apply: every input is 0")
-    product = log_of_product(inputs, operator)
+    product = OPERATOR.log_product(inputs)
     factor = math.log(inputs.width) + 2 * (math.log(inputs.depth * largest) + product - math.log(inputs.gamma))
     size = factor + log_sum(ratios)
     names = ("ReLU activations only", "bias-free", "chain of layers", "every weight layer measured")
     return BoundValue(
         log=size,
         log_printed=size - math.log(largest),
-        conditions=(inputs.fully_connected, *network_conditions(inputs, *names), *norm_conditions(inputs)),
+        conditions=(inputs.fully_connected, *inputs.hypotheses(*names), *norm_conditions(inputs)),
         ingredients={
-            "m": inputs.m,
-            "d": inputs.depth,
-            "h": inputs.width,
-            "gamma": inputs.gamma,
-            "largest_input": largest,
-            "operator_norms": values(inputs, operator),
-            "frobenius_norms": values(inputs, frobenius),
+            **inputs.facts("m", "d", "h", "gamma", "largest_input"),
+            "operator_norms": operators,
+            "frobenius_norms": frobenius,
             "log_product_of_operator_norms": product,
         },
-        layers=_parts(inputs, [factor + ratio for ratio in ratios]),
+        layers=inputs.parts(factor + ratio for ratio in ratios),
         notes=("printed with max ||x||; units and proof need max ||x||^2 (erratum 3)",),
     )
 
 
-def _parts(inputs: BoundInputs, logs: list[float]) -> tuple[LayerValue, ...]:
-    rows = zip(inputs.layers, logs, strict=True)
-    return tuple(LayerValue(layer.name, value, layer.num_weights) for layer, value in rows)
-
-
-@bound(
+@guarantee(
     "arora2018-thm2.2-constants",
     f"{_PAPER}, proof of Theorem 2.2, with constants and a real code",
     "cut and rounded layers, worst-case growth",
-    kind=Kind.GUARANTEE,
-    unit=Unit.ERROR,
-    sentence="What the training data prove about a network whose layers are cut to low rank and rounded so finely that "
+    "What the training data prove about a network whose layers are cut to low rank and rounded so finely that "
     "no training example can lose its margin, whatever the layers do to the rounding errors.",
 )
 def thm22_constants(inputs: BoundInputs) -> BoundValue:
@@ -245,13 +216,11 @@ def thm22_constants(inputs: BoundInputs) -> BoundValue:
     return _with_constants(inputs, found)
 
 
-@bound(
+@guarantee(
     "arora2018-thm2.2-original",
     f"{_PAPER}, Theorem 2.2 and remark (1) below Theorem 2.1, with constants and a real code",
     "the same for the network itself",
-    kind=Kind.GUARANTEE,
-    unit=Unit.ERROR,
-    sentence="What the training data prove about the network itself, as its cut and rounded form stays close to it on "
+    "What the training data prove about the network itself, as its cut and rounded form stays close to it on "
     "every possible input; needs a limit on the size of inputs that is known without the data.",
 )
 def thm22_original(inputs: BoundInputs) -> BoundValue:
@@ -293,11 +262,7 @@ def _low_rank(
         log=_hoeffding_log(loss, bits, inputs.delta, inputs.m),
         conditions=(*class_conditions(inputs), *conditions, rounded, HELPER_FIXED, INDEPENDENT),
         ingredients={
-            "m": inputs.m,
-            "d": inputs.depth,
-            "delta": inputs.delta,
-            "gamma": inputs.gamma,
-            "margin_loss": loss,
+            **inputs.facts("m", "d", "delta", "gamma", "margin_loss"),
             "radius": radius,
             "log_lipschitz": need(inputs.lipschitz).log_total,
             "reserve": reserve,
@@ -311,7 +276,7 @@ def _low_rank(
             "numbers_sent_exactly": message.exact_numbers,
             "bits": bits,
         },
-        layers=_parts(inputs, [log(form.numbers) for form in message.forms]),
+        layers=inputs.parts(log(form.numbers) for form in message.forms),
         notes=(
             "of the decoded network in exact arithmetic; what rounding can do to logits is taken off the margin",
             "a rank of null: the layer is sent whole, which is shorter than its factors",
@@ -341,21 +306,9 @@ def _variants(
 
     def row(variant: Variant) -> Bound:
         remark, ending, more = _IN_WORDS[variant]
-        make = bound(
-            f"arora2018-{name}{variant.suffix}",
-            f"{_PAPER}, {place}{remark}",
-            title + ending,
-            kind=Kind.MEASURE,
-            unit=Unit.SAMPLES,
-            sentence=sentence + more,
-            dropped=dropped,
-        )
-
-        def computed(inputs: BoundInputs) -> BoundValue:
-            return function(inputs, variant)
-
-        computed.__doc__ = function.__doc__
-        return make(computed)
+        full, source = f"arora2018-{name}{variant.suffix}", f"{_PAPER}, {place}{remark}"
+        make = bound(full, source, title + ending, sentence + more, dropped)
+        return make(lambda inputs: function(inputs, variant), function.__doc__)
 
     return row(Variant.WORST), row(Variant.ZETA), row(Variant.INIT)
 

@@ -11,31 +11,25 @@ The collection of measures of Neyshabur et al. 2019 (a public repository, "gener
 
 from __future__ import annotations
 
-import math
-
-from bitcert.theory.formulas.products import log_golowich, log_of_product, network_conditions, norm_1inf, values
+from bitcert.theory.formulas.products import NORM_1INF, chain_conditions, collection_row, log_capacity
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, Kind, Unit
-
-_CONDITIONS = ("chain of layers", "bias-free", "activations 1-Lipschitz", "every weight layer measured")
+from bitcert.theory.value import BoundValue, Unit
 
 
 @bound(
     "bartlett2002-l1inf",
     "Bartlett & Mendelson 2002; Neyshabur, Tomioka & Srebro 2015, Thm 1 with p = 1, q = infinity",
     "l1,infinity norms",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed if every unit could add up its largest inputs at once, layer after layer.",
-    dropped="the factor 4^d, max ||x||_inf^2, ln(input size), and the price of choosing gamma from the data",
+    "Examples needed if every unit could add up its largest inputs at once, layer after layer.",
+    "the factor 4^d, max ||x||_inf^2, ln(input size), and the price of choosing gamma from the data",
 )
 def l1inf(inputs: BoundInputs) -> BoundValue:
     """``(1/gamma^2) prod_i ||A^i||_{1,inf}^2``."""
     return BoundValue(
-        2 * log_of_product(inputs, norm_1inf) - 2 * math.log(inputs.gamma),
-        conditions=network_conditions(inputs, *_CONDITIONS),
-        ingredients={"norm_1inf": values(inputs, norm_1inf), "gamma": inputs.gamma, "m": inputs.m, "d": inputs.depth},
+        log_capacity(inputs, NORM_1INF),
+        conditions=chain_conditions(inputs, "activations 1-Lipschitz"),
+        ingredients={"norm_1inf": NORM_1INF.values(inputs), **inputs.facts("gamma", "m", "d")},
     )
 
 
@@ -43,23 +37,10 @@ def l1inf(inputs: BoundInputs) -> BoundValue:
     "bartlett2002-l1inf-collection",
     "Neyshabur et al. 2019, collection of measures, L1_max bound",
     "l1,infinity norms, as the collection prints them",
-    kind=Kind.MEASURE,
+    "How much worse the network would be on new data if units could add up their largest inputs at once.",
+    "constants and additive logarithms, by the collection's own account",
     unit=Unit.GAP,
-    sentence="How much worse the network would be on new data if units could add up their largest inputs at once.",
-    dropped="constants and additive logarithms, by the collection's own account",
 )
 def l1inf_collection(inputs: BoundInputs) -> BoundValue:
     """``sqrt(d + ln(input size)) prod_i ||A^i||_{1,inf} / (gamma sqrt(m))``."""
-    product = log_of_product(inputs, norm_1inf) - math.log(inputs.gamma)
-    return BoundValue(
-        log_golowich(inputs) + product - math.log(inputs.m) / 2,
-        conditions=network_conditions(inputs, *_CONDITIONS),
-        ingredients={
-            "norm_1inf": values(inputs, norm_1inf),
-            "alpha": math.exp(log_golowich(inputs)),
-            "input_size": inputs.sample.input_size,
-            "gamma": inputs.gamma,
-            "m": inputs.m,
-            "d": inputs.depth,
-        },
-    )
+    return collection_row(inputs, NORM_1INF, 1 / 2, chain_conditions(inputs, "activations 1-Lipschitz"))

@@ -19,92 +19,78 @@ from __future__ import annotations
 import math
 
 from bitcert.theory.formulas.products import (
-    distances,
-    log_of_product,
+    NORM_21,
+    OPERATOR,
+    SPECTRAL,
+    chain_conditions,
     log_power_sum,
     log_ratios,
-    network_conditions,
-    norm_21,
     norm_conditions,
-    operator,
-    spectral,
-    values,
 )
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log
 from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, Condition, Kind, Unit
+from bitcert.theory.value import BoundValue, Condition, Unit
 
+_PAPER = "Bartlett, Foster & Telgarsky 2017, Thm 1.1"
 _DROPPED = "constants, ||X||_F^2 / m, ln h, logarithms of m, and the price of choosing gamma from the data"
 
 
 def _conditions(inputs: BoundInputs) -> tuple[Condition, ...]:
-    names = ("chain of layers", "bias-free", "activations 1-Lipschitz", "every weight layer measured")
-    return (*network_conditions(inputs, *names), inputs.fully_connected, *norm_conditions(inputs))
+    chain = chain_conditions(inputs, "activations 1-Lipschitz")
+    return (*chain, inputs.fully_connected, *norm_conditions(inputs))
 
 
-def _capacity(inputs: BoundInputs, above: tuple[float, ...], name: str) -> BoundValue:
-    below = values(inputs, operator)
+def _capacity(inputs: BoundInputs, init: bool) -> BoundValue:
+    (name, above), below = NORM_21.read(inputs, init), OPERATOR.values(inputs)
     ratios = log_ratios(inputs, above, below)
-    product = log_of_product(inputs, operator)
     return BoundValue(
-        2 * product + 3 * log_power_sum(ratios, 2 / 3) - 2 * math.log(inputs.gamma),
+        2 * OPERATOR.log_product(inputs) + 3 * log_power_sum(ratios, 2 / 3) - 2 * math.log(inputs.gamma),
         conditions=_conditions(inputs),
-        ingredients={name: above, "operator_norm": below, "gamma": inputs.gamma, "m": inputs.m, "d": inputs.depth},
+        ingredients={name: above, "operator_norm": below, **inputs.facts("gamma", "m", "d")},
     )
 
 
 @bound(
     "bartlett2017-spec-l12",
-    "Bartlett, Foster & Telgarsky 2017, Thm 1.1",
+    _PAPER,
     "spectral and l2,1 norms",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed if every layer stretched its input as much as it can, and more for layers of many units.",
-    dropped=_DROPPED,
+    "Examples needed if every layer stretched its input as much as it can, and more for layers of many units.",
+    _DROPPED,
 )
 def spec_l12(inputs: BoundInputs) -> BoundValue:
     """``(1/gamma^2) prod_i ||A^i||_2^2 (sum_i (||A^i||_{2,1} / ||A^i||_2)^(2/3))^3``."""
-    return _capacity(inputs, values(inputs, norm_21), "norm_21")
+    return _capacity(inputs, init=False)
 
 
 @bound(
     "bartlett2017-spec-l12-init",
-    "Bartlett, Foster & Telgarsky 2017, Thm 1.1 with the initial weights as reference",
+    f"{_PAPER} with the initial weights as reference",
     "spectral and l2,1 norms, from initialisation",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed if every layer stretched fully, where it pays only for how far training has moved it.",
-    dropped=_DROPPED,
+    "Examples needed if every layer stretched fully, where it pays only for how far training has moved it.",
+    _DROPPED,
 )
 def spec_l12_init(inputs: BoundInputs) -> BoundValue:
     """``(1/gamma^2) prod_i ||A^i||_2^2 (sum_i (||A^i - A^i_init||_{2,1} / ||A^i||_2)^(2/3))^3``."""
-    return _capacity(inputs, distances(inputs, norm_21), "distance_21")
+    return _capacity(inputs, init=True)
 
 
 @bound(
     "bartlett2017-spec-l12-collection",
     "Neyshabur et al. 2019, collection of measures, Spec_L_{2,1} bound",
     "spectral and l2,1 norms, as the collection prints them",
-    kind=Kind.MEASURE,
+    "How much worse the network would be on new data if every layer stretched fully what training changed.",
+    "constants and additive logarithms, by the collection's own account",
     unit=Unit.GAP,
-    sentence="How much worse the network would be on new data if every layer stretched fully what training changed.",
-    dropped="constants and additive logarithms, by the collection's own account",
 )
 def spec_l12_collection(inputs: BoundInputs) -> BoundValue:
     """``ln(m) ln(W) prod ||A||_2 / gamma (sum (||A - A_init||_{2,1} / ||A||_2)^(2/3))^(3/2) / sqrt(m)``."""
-    above, below = distances(inputs, norm_21), values(inputs, spectral)
+    above, below = NORM_21.distances(inputs), SPECTRAL.values(inputs)
     ratios = log_ratios(inputs, above, below)
     logarithms = log(math.log(inputs.m)) + log(math.log(max(inputs.num_parameters, 1)))
-    product = log_of_product(inputs, spectral) - math.log(inputs.gamma)
+    product = SPECTRAL.log_product(inputs) - math.log(inputs.gamma)
     return BoundValue(
         logarithms + product + 1.5 * log_power_sum(ratios, 2 / 3) - math.log(inputs.m) / 2,
         conditions=_conditions(inputs),
-        ingredients={
-            "distance_21": above,
-            "spectral": below,
-            "W": inputs.num_parameters,
-            "gamma": inputs.gamma,
-            "m": inputs.m,
-        },
+        ingredients={"distance_21": above, "spectral": below, **inputs.facts("W", "gamma", "m")},
     )

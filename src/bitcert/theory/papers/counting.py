@@ -13,7 +13,7 @@ import math
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log
 from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, Kind, LayerValue, Unit, outside
+from bitcert.theory.value import BoundValue, outside
 
 
 def _parameters(inputs: BoundInputs) -> int:
@@ -26,26 +26,22 @@ def _parameters(inputs: BoundInputs) -> int:
     "parameters",
     "folklore; Arora et al. 2018, Section 6 (naive parameter count)",
     "number of parameters",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="As many examples as the network has numbers: the count every other capacity is compared with.",
-    dropped="all constants, the depth, and the logarithms of a proof by counting",
+    "As many examples as the network has numbers: the count every other capacity is compared with.",
+    "all constants, the depth, and the logarithms of a proof by counting",
 )
 def parameters(inputs: BoundInputs) -> BoundValue:
     """``W``; the part of a layer is the number of its weights."""
     count = _parameters(inputs)
-    layers = tuple(LayerValue(own.name, log(own.num_weights), own.num_weights) for own in inputs.layers)
-    return BoundValue(math.log(count), ingredients={"W": count, "d": inputs.depth, "m": inputs.m}, layers=layers)
+    layers = inputs.parts(log(own.num_weights) for own in inputs.layers)
+    return BoundValue(math.log(count), ingredients=inputs.facts("W", "d", "m"), layers=layers)
 
 
 @bound(
     "vc-dimension",
     "Bartlett, Harvey, Liaw & Mehrabian 2019, upper bound for piecewise linear activations",
     "order of the VC dimension",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed if nothing but the shape of the network were known: it also fits random labels.",
-    dropped="the constant, the step from two classes to more, and the logarithms of uniform convergence",
+    "Examples needed if nothing but the shape of the network were known: it also fits random labels.",
+    "the constant, the step from two classes to more, and the logarithms of uniform convergence",
 )
 def vc_dimension(inputs: BoundInputs) -> BoundValue:
     """``d W ln W``."""
@@ -53,6 +49,6 @@ def vc_dimension(inputs: BoundInputs) -> BoundValue:
     return BoundValue(
         math.log(inputs.depth) + math.log(count) + log(math.log(count)),
         conditions=(inputs.hypothesis("ReLU activations only"),),
-        ingredients={"W": count, "d": inputs.depth, "m": inputs.m},
+        ingredients=inputs.facts("W", "d", "m"),
         notes=("The theorem holds for other piecewise linear activations too; only ReLU is checked.",),
     )

@@ -59,13 +59,12 @@ import torch
 from torch import Tensor
 
 from bitcert.theory.formulas.low_rank_network import ROUNDING, log_rounding, rounding_condition
-from bitcert.theory.formulas.products import network_conditions
 from bitcert.theory.ingredients.conditions import PLAIN
 from bitcert.theory.inputs import BoundInputs, LayerInputs
-from bitcert.theory.logs import log, log_product, log_sum
+from bitcert.theory.logs import finite, log, log_product, log_sum
 from bitcert.theory.papers.guarantees import INDEPENDENT
-from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, Condition, Ingredient, Kind, Unit, needs, outside
+from bitcert.theory.registry import guarantee
+from bitcert.theory.value import BoundValue, Condition, needs, outside
 
 _SOURCE = "Galanti, Xu, Galanti & Poggio 2023, the margin bound for sparse networks (docs/theory.md section 3.3)"
 _ROUNDING = 1e-9
@@ -214,23 +213,20 @@ def _value(inputs: BoundInputs, terms: Terms, conditions: tuple[Condition, ...],
     if not gamma > 0:
         rounded, gamma = Condition(ROUNDING, False, f"up to {rounding:.3g}, gamma = {inputs.gamma:.3g}"), inputs.gamma
     log_ratio = log_product(terms.norms) - math.log(gamma)
-    ingredients: dict[str, Ingredient] = {
-        "norms": terms.norms,
-        "degrees": tuple(float(degree) for degree in terms.degrees),
-        "pixel_sum": terms.pixel_sum,
-        "log_r": log_ratio if math.isfinite(log_ratio) else None,
-        "margin_loss": inputs.sample.margin_loss(inputs.gamma),
-        "gamma": inputs.gamma,
-        "rounding_of_margins": rounding if math.isfinite(rounding) else None,
-        "m": inputs.m,
-        "d": inputs.depth,
-        "C": inputs.sample.num_classes,
-        "delta": inputs.delta,
-    }
     return BoundValue(
         log_bound(inputs, terms, log_ratio, 0.0, 4.0) + _ROUNDING,
         conditions=(*conditions, rounded),
-        ingredients=ingredients,
+        ingredients={
+            "norms": terms.norms,
+            "degrees": tuple(float(degree) for degree in terms.degrees),
+            "pixel_sum": terms.pixel_sum,
+            "log_r": finite(log_ratio),
+            **inputs.facts("margin_loss", "gamma"),
+            "rounding_of_margins": finite(rounding),
+            **inputs.facts("m", "d"),
+            "C": inputs.sample.num_classes,
+            "delta": inputs.delta,
+        },
         log_printed=printed,
         notes=("norms: Frobenius, of the last layer l2,1.",),
     )
@@ -239,21 +235,18 @@ def _value(inputs: BoundInputs, terms: Terms, conditions: tuple[Condition, ...],
 _STRUCTURE = ("chain of layers", "ReLU activations only", PLAIN, "every weight layer measured")
 
 
-@bound(
+@guarantee(
     "galanti2023",
     _SOURCE,
     "norm bound with all constants",
-    kind=Kind.GUARANTEE,
-    unit=Unit.ERROR,
-    sentence="With probability 1 - delta this network is wrong on at most this share of new data; 1 or more says "
-    "nothing.",
+    "With probability 1 - delta this network is wrong on at most this share of new data; 1 or more says nothing.",
 )
 def norm_bound(inputs: BoundInputs) -> BoundValue:
     """The bound of the module's docstring, for networks without biases; biases that are there are left out."""
     _check_layers(inputs)
     terms = _terms(inputs)
     conditions = (
-        *network_conditions(inputs, "bias-free", *_STRUCTURE),
+        *inputs.hypotheses("bias-free", *_STRUCTURE),
         _sizes(inputs),
         _GAMMA,
         _FIXED,
@@ -264,18 +257,16 @@ def norm_bound(inputs: BoundInputs) -> BoundValue:
     return _value(inputs, terms, conditions, printed)
 
 
-@bound(
+@guarantee(
     "galanti2023-biases",
     f"{_SOURCE}, extended to biases here",
     "norm bound with all constants, with biases",
-    kind=Kind.GUARANTEE,
-    unit=Unit.ERROR,
-    sentence="With probability 1 - delta this network, biases included, is wrong on at most this share of new data; "
+    "With probability 1 - delta this network, biases included, is wrong on at most this share of new data; "
     "1 or more says nothing.",
 )
 def norm_bound_with_biases(inputs: BoundInputs) -> BoundValue:
     """The bound for networks whose weight layers may have biases."""
     _check_layers(inputs)
     terms = _terms_with_biases(inputs)
-    conditions = (*network_conditions(inputs, *_STRUCTURE), _sizes(inputs), _GAMMA, _FIXED, INDEPENDENT)
+    conditions = (*inputs.hypotheses(*_STRUCTURE), _sizes(inputs), _GAMMA, _FIXED, INDEPENDENT)
     return _value(inputs, terms, conditions, None)

@@ -27,8 +27,8 @@ from dataclasses import replace
 
 from bitcert.proof import CITATION_HOLDOUT, CITATION_OCCAM, complexity_nats, holdout_bound, occam_bound
 from bitcert.theory.inputs import BoundInputs, MessageFacts
-from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, Condition, Kind, Unit, need
+from bitcert.theory.registry import guarantee
+from bitcert.theory.value import BoundValue, Condition, need
 
 INDEPENDENT = Condition(
     "examples drawn independently from one distribution", True, "taken on trust: no program can check it"
@@ -105,13 +105,11 @@ def log_up(value: float) -> float:
     return found
 
 
-@bound(
+@guarantee(
     "holdout",
     CITATION_HOLDOUT,
     "held-out labels",
-    kind=Kind.GUARANTEE,
-    unit=Unit.ERROR,
-    sentence="With probability 1 - delta this network is wrong on at most this share of new data; it costs labels.",
+    "With probability 1 - delta this network is wrong on at most this share of new data; it costs labels.",
 )
 def holdout(inputs: BoundInputs) -> BoundValue:
     """``p_bar(E_n, n, delta)``."""
@@ -150,27 +148,22 @@ def _best(inputs: BoundInputs, form: Form) -> BoundValue:
     )
 
 
-@bound(
+@guarantee(
     "occam-binomial",
     CITATION_OCCAM,
     "Occam certificate, exact binomial tail",
-    kind=Kind.GUARANTEE,
-    unit=Unit.ERROR,
-    sentence="With probability 1 - delta the network compressed into the message is wrong on at most this share of new "
-    "data.",
+    "With probability 1 - delta the network compressed into the message is wrong on at most this share of new data.",
 )
 def occam_binomial(inputs: BoundInputs) -> BoundValue:
     """``p_bar(E, m, delta' 2^-|c|)``."""
     return _best(inputs, lambda message, m, delta: occam_bound(message.errors, m, message.bits, delta).binomial)
 
 
-@bound(
+@guarantee(
     "occam-kl",
     CITATION_OCCAM,
     "Occam certificate, KL-Chernoff",
-    kind=Kind.GUARANTEE,
-    unit=Unit.ERROR,
-    sentence="A little more than the exact certificate: by an inequality that also holds for losses other than errors.",
+    "A little more than the exact certificate: by an inequality that also holds for losses other than errors.",
 )
 def occam_kl(inputs: BoundInputs) -> BoundValue:
     """The largest ``L`` with ``kl(E/m || L) <= (|c| ln 2 + ln(1/delta')) / m``."""
@@ -183,13 +176,11 @@ def _hoeffding(message: MessageFacts, m: int, delta: float) -> float:
     return max(total, occam_bound(message.errors, m, message.bits, delta).hoeffding)
 
 
-@bound(
+@guarantee(
     "occam-hoeffding",
     CITATION_OCCAM,
     "Occam certificate, Hoeffding (the papers' form)",
-    kind=Kind.GUARANTEE,
-    unit=Unit.ERROR,
-    sentence="The certificate in the form the papers print: always the loosest of the three, and it may exceed 1.",
+    "The certificate in the form the papers print: always the loosest of the three, and it may exceed 1.",
 )
 def occam_hoeffding(inputs: BoundInputs) -> BoundValue:
     """``E/m + sqrt((|c| ln 2 + ln(1/delta')) / (2m))``, not cut at 1."""

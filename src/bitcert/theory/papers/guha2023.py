@@ -55,7 +55,7 @@ from bitcert.theory.formulas.pruning_theory import keep_probability, naive_bits
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log, log_sum
 from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, Condition, Kind, LayerValue, Unit, outside
+from bitcert.theory.value import BoundValue, Condition, LayerValue, Unit, outside
 
 _DROPPED = "the constant of O(.), Latala's constant C (1 taken), the alphabet of the sketch's sums"
 _SPREAD_DROPPED = ", the constants of Condition C.1 (those of the sphere taken)"
@@ -66,15 +66,7 @@ _SKETCH_WORDS = (
 )
 
 
-@bound(
-    "guha2023-thm5.2",
-    "Guha 2023, Theorem 5.2",
-    "pruned at d = 1, sketched",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence=_SKETCH_WORDS,
-    dropped=_DROPPED,
-)
+@bound("guha2023-thm5.2", "Guha 2023, Theorem 5.2", "pruned at d = 1, sketched", _SKETCH_WORDS, _DROPPED)
 def sketch_at_stated_strength(inputs: BoundInputs) -> BoundValue:
     """Theorem 5.2 with the layers pruned at ``d = 1``; convolutions by their kernels as matrices."""
     return _sketch(inputs, stated(inputs))
@@ -84,10 +76,8 @@ def sketch_at_stated_strength(inputs: BoundInputs) -> BoundValue:
     "guha2023-thm5.2-at-gamma",
     "Guha 2023, Theorem 5.2",
     "pruned as far as gamma allows, sketched",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence=_SKETCH_WORDS + " Here the pruning is as weak as the theorem's own condition on the margin demands.",
-    dropped=_DROPPED,
+    _SKETCH_WORDS + " Here the pruning is as weak as the theorem's own condition on the margin demands.",
+    _DROPPED,
 )
 def sketch_at_gamma(inputs: BoundInputs) -> BoundValue:
     """Theorem 5.2 with the strongest pruning that its condition on gamma allows."""
@@ -99,10 +89,8 @@ def sketch_at_gamma(inputs: BoundInputs) -> BoundValue:
     "guha2023-appendixC",
     "Guha 2023, Theorem 5.2 with Lemma C.4",
     "pruned as far as gamma allows if inputs are spread, sketched",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence=_SKETCH_WORDS + _SPREAD_WORDS,
-    dropped=_DROPPED + _SPREAD_DROPPED,
+    _SKETCH_WORDS + _SPREAD_WORDS,
+    _DROPPED + _SPREAD_DROPPED,
 )
 def sketch_with_kappa(inputs: BoundInputs) -> BoundValue:
     """Theorem 5.2 with the sub-Gaussian factors ``kappa_l`` of Appendix C in the condition on gamma."""
@@ -161,10 +149,9 @@ _CHANGE_WORDS = (
     "guha2023-lemma4.4",
     "Guha 2023, Lemma 4.4",
     "change of outputs over gamma, pruned at d = 1",
-    kind=Kind.MEASURE,
+    _CHANGE_WORDS,
+    "Latala's constant C (1 taken)",
     unit=Unit.PLAIN,
-    sentence=_CHANGE_WORDS,
-    dropped="Latala's constant C (1 taken)",
 )
 def output_change(inputs: BoundInputs) -> BoundValue:
     """``e max||x|| Prod ||A^l|| Sum (epsilon Gamma + rho J) / ||A^l|| / gamma`` at ``d = 1``; printed with ``d_0``."""
@@ -177,10 +164,9 @@ def output_change(inputs: BoundInputs) -> BoundValue:
     "guha2023-lemmaC.4",
     "Guha 2023, Lemma C.4",
     "change of outputs over gamma if inputs are spread, pruned at d = 1",
-    kind=Kind.MEASURE,
+    _CHANGE_WORDS + _SPREAD_WORDS,
+    "Latala's constant C (1 taken)" + _SPREAD_DROPPED,
     unit=Unit.PLAIN,
-    sentence=_CHANGE_WORDS + _SPREAD_WORDS,
-    dropped="Latala's constant C (1 taken)" + _SPREAD_DROPPED,
 )
 def output_change_if_spread(inputs: BoundInputs) -> BoundValue:
     """Lemma 4.4 with the sub-Gaussian factors ``kappa_l``; printed with ``d_0`` and the smaller union."""
@@ -222,10 +208,8 @@ _COUNT_WORDS = "Bits that write down which weights survive pruning and their rou
     "guha2023-lemmaD.1",
     "Guha 2023, Lemma D.1",
     "pruned at d = 1, counted",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence=_COUNT_WORDS,
-    dropped="the constant of O(.), the bits that name J_l, rho_l and the range",
+    _COUNT_WORDS,
+    "the constant of O(.), the bits that name J_l, rho_l and the range",
 )
 def count_at_stated_strength(inputs: BoundInputs) -> BoundValue:
     """``sum_l log2 C(d1 d2, J_l) + J_l log2 r_l`` of the layers pruned at ``d = 1``; printed with ``alpha`` pruned."""
@@ -237,10 +221,8 @@ def count_at_stated_strength(inputs: BoundInputs) -> BoundValue:
     "guha2023-lemmaD.1-predicted",
     "Guha 2023, Lemma D.1 with Lemmas D.2 and D.3",
     "pruned at d = 1, counted before pruning",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence=_COUNT_WORDS + " Here the number of survivors is predicted for normal weights, not counted.",
-    dropped="the constant of O(.), the bits that name rho_l and the range",
+    _COUNT_WORDS + " Here the number of survivors is predicted for normal weights, not counted.",
+    "the constant of O(.), the bits that name rho_l and the range",
 )
 def count_as_predicted(inputs: BoundInputs) -> BoundValue:
     """Lemma D.1 with the number kept that Lemmas D.2 and D.3 promise with probability ``1 - delta``."""
@@ -294,10 +276,9 @@ def _counted(inputs: BoundInputs, found: Setting, kept: Sequence[int]) -> BoundV
     "guha2023-thmD.1",
     "Guha 2023, Theorem D.1 with Lemma D.1",
     "union over the pruned networks, as far as gamma allows",
-    kind=Kind.MEASURE,
+    "The error rate of the pruned network that the count of all pruned networks would promise.",
+    "the bits that name J_l, rho_l and the range, Latala's constant C (1 taken)",
     unit=Unit.ERROR,
-    sentence="The error rate of the pruned network that the count of all pruned networks would promise.",
-    dropped="the bits that name J_l, rho_l and the range, Latala's constant C (1 taken)",
 )
 def union_error(inputs: BoundInputs) -> BoundValue:
     """``L_hat_gamma + sqrt(ln(J / delta) / (2 m))``, ``J`` the matrices of Lemma D.1 pruned as far as gamma allows.
@@ -326,10 +307,8 @@ def union_error(inputs: BoundInputs) -> BoundValue:
     "guha2023-thm6.2",
     "Guha 2023, Theorem 6.2",
     "winning ticket that imitates the network",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Numbers that would describe a subnetwork of a much larger random network which computes nearly the same.",
-    dropped="the constant of O(.) and the polynomial D_G (degree 1 taken: a degree k multiplies by about k^2)",
+    "Numbers that would describe a subnetwork of a much larger random network which computes nearly the same.",
+    "the constant of O(.) and the polynomial D_G (degree 1 taken: a degree k multiplies by about k^2)",
 )
 def winning_ticket(inputs: BoundInputs) -> BoundValue:
     """``(n d_0 + L n^2) ln^2(D_G) ln(1/rho)`` with this network as the target of Malach et al. 2020.

@@ -21,362 +21,241 @@ from __future__ import annotations
 import math
 
 from bitcert.theory.formulas.products import (
+    FROBENIUS,
+    SPECTRAL,
     Norm,
-    distances,
-    frobenius,
-    log_of_product,
+    log_capacity,
     log_power_sum,
     log_ratios,
-    spectral,
-    values,
 )
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log
-from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, Ingredient, Kind, Unit, need, outside
+from bitcert.theory.registry import Bound, Function, bound
+from bitcert.theory.value import BoundValue, Unit, need, outside
 
-_JIANG = "Jiang et al. 2020"
-_DROPPED = "everything: a measure for comparing networks, not a bound"
 _SQUARED = "Spectral norms are squared, as in Jiang et al.; the public collection leaves them unsquared."
 
 
-def _log_squares(logs: tuple[float, ...]) -> float:
-    """``ln sum_i exp(2 logs_i)``."""
-    return log_power_sum(logs, 2.0)
+def _notes(norm: Norm) -> tuple[str, ...]:
+    return (_SQUARED,) if norm is SPECTRAL else ()
 
 
-def _logs(norms: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(log(norm) for norm in norms)
+def _size(inputs: BoundInputs, norm: Norm, *, init: bool = False, root: bool = False) -> BoundValue:
+    """``sum_i norm(A^i)^2``, or its root."""
+    name, norms = norm.read(inputs, init)
+    value = log_power_sum([log(own) for own in norms], 2.0)
+    return BoundValue(value / 2 if root else value, ingredients={name: norms, "d": inputs.depth}, notes=_notes(norm))
+
+
+def _count(inputs: BoundInputs) -> BoundValue:
+    if inputs.num_parameters < 1:
+        raise outside("does not apply: the network has no parameters")
+    return BoundValue(math.log(inputs.num_parameters), ingredients=inputs.facts("W"))
 
 
 def _log_product(inputs: BoundInputs, norm: Norm, margin: bool) -> float:
-    return 2 * log_of_product(inputs, norm) - (2 * math.log(inputs.gamma) if margin else 0.0)
+    return log_capacity(inputs, norm) if margin else 2 * norm.log_product(inputs)
 
 
-def _product(inputs: BoundInputs, norm: Norm, name: str, *notes: str, margin: bool = False) -> BoundValue:
+def _of_product(inputs: BoundInputs, norm: Norm, value: float) -> BoundValue:
+    ingredients = {norm.name: norm.values(inputs), **inputs.facts("gamma", "d")}
+    return BoundValue(value, ingredients=ingredients, notes=_notes(norm))
+
+
+def _product(inputs: BoundInputs, norm: Norm, *, margin: bool = False) -> BoundValue:
     """``prod_i norm(A^i)^2``, over ``gamma^2`` if asked."""
-    ingredients: dict[str, Ingredient] = {name: values(inputs, norm), "gamma": inputs.gamma, "d": inputs.depth}
-    return BoundValue(_log_product(inputs, norm, margin), ingredients=ingredients, notes=notes)
+    return _of_product(inputs, norm, _log_product(inputs, norm, margin))
 
 
-def _mean(inputs: BoundInputs, norm: Norm, name: str, *notes: str, margin: bool = False) -> BoundValue:
+def _mean(inputs: BoundInputs, norm: Norm, *, margin: bool = False) -> BoundValue:
     """``d (prod_i norm(A^i)^2)^(1/d)``, the product over ``gamma^2`` if asked."""
     value = math.log(inputs.depth) + _log_product(inputs, norm, margin) / inputs.depth
-    ingredients: dict[str, Ingredient] = {name: values(inputs, norm), "gamma": inputs.gamma, "d": inputs.depth}
-    return BoundValue(value, ingredients=ingredients, notes=notes)
+    return _of_product(inputs, norm, value)
 
 
-def _sum(norms: tuple[float, ...], name: str, inputs: BoundInputs, *notes: str) -> BoundValue:
-    """``sum_i norms_i^2``."""
-    return BoundValue(_log_squares(_logs(norms)), ingredients={name: norms, "d": inputs.depth}, notes=notes)
+def _ratios(inputs: BoundInputs, init: bool) -> tuple[float, dict[str, tuple[float, ...]]]:
+    """``ln sum_i above_i^2 / ||A^i||_2^2``, and the norms by name."""
+    (name, above), below = FROBENIUS.read(inputs, init), SPECTRAL.values(inputs)
+    return log_power_sum(log_ratios(inputs, above, below), 2.0), {name: above, "spectral": below}
 
 
-def _main(inputs: BoundInputs, above: tuple[float, ...], name: str) -> BoundValue:
+def _main(inputs: BoundInputs, *, init: bool = False) -> BoundValue:
     """``prod_i ||A^i||_2^2 sum_i above_i^2 / ||A^i||_2^2 / gamma^2``."""
-    below = values(inputs, spectral)
-    ratios = _log_squares(log_ratios(inputs, above, below))
-    return BoundValue(
-        2 * log_of_product(inputs, spectral) + ratios - 2 * math.log(inputs.gamma),
-        ingredients={name: above, "spectral": below, "gamma": inputs.gamma, "d": inputs.depth},
-        notes=(_SQUARED,),
-    )
+    ratios, norms = _ratios(inputs, init)
+    value = 2 * SPECTRAL.log_product(inputs) + ratios - 2 * math.log(inputs.gamma)
+    return BoundValue(value, ingredients={**norms, **inputs.facts("gamma", "d")}, notes=(_SQUARED,))
 
 
-def _path(inputs: BoundInputs) -> float:
+def _stable_ranks(inputs: BoundInputs) -> BoundValue:
+    ratios, norms = _ratios(inputs, init=False)
+    return BoundValue(ratios, ingredients={**norms, "d": inputs.depth}, notes=(_SQUARED,))
+
+
+def _path(inputs: BoundInputs, *, margin: bool = False) -> BoundValue:
     logs = need(inputs.path_norms_with_biases)
     if 2.0 not in logs:
         raise outside("does not apply: no path norm with p = 2 was computed")
-    return logs[2.0]
-
-
-@bound(
-    "jiang2020-l2",
-    f"{_JIANG}, L2 of the collection of Dziugaite et al. 2020",
-    "l2 norm of the weights",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="How large all weights are together.",
-    dropped=_DROPPED,
-)
-def l2(inputs: BoundInputs) -> BoundValue:
-    """``||w||_2``."""
-    norms = values(inputs, frobenius)
-    return BoundValue(_log_squares(_logs(norms)) / 2, ingredients={"frobenius": norms, "d": inputs.depth})
-
-
-@bound(
-    "jiang2020-l2-dist",
-    f"{_JIANG}, L2_DIST of the collection of Dziugaite et al. 2020",
-    "l2 distance from initialisation",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="How far training has moved all weights together.",
-    dropped=_DROPPED,
-)
-def l2_dist(inputs: BoundInputs) -> BoundValue:
-    """``||w - w_init||_2``."""
-    norms = distances(inputs, frobenius)
-    return BoundValue(_log_squares(_logs(norms)) / 2, ingredients={"distance_frobenius": norms, "d": inputs.depth})
-
-
-@bound(
-    "jiang2020-params",
-    f"{_JIANG}, PARAMS of the collection of Dziugaite et al. 2020",
-    "number of parameters",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="How many numbers the network has.",
-    dropped=_DROPPED,
-)
-def params(inputs: BoundInputs) -> BoundValue:
-    """``W``, biases included."""
-    if inputs.num_parameters < 1:
-        raise outside("does not apply: the network has no parameters")
-    return BoundValue(math.log(inputs.num_parameters), ingredients={"W": inputs.num_parameters})
-
-
-@bound(
-    "jiang2020-inverse-margin",
-    f"{_JIANG}, INVERSE_MARGIN of the collection of Dziugaite et al. 2020",
-    "inverse squared margin",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="The smaller the margin on the training data, the larger.",
-    dropped=_DROPPED,
-)
-def inverse_margin(inputs: BoundInputs) -> BoundValue:
-    """``1 / gamma^2``."""
-    return BoundValue(-2 * math.log(inputs.gamma), ingredients={"gamma": inputs.gamma})
-
-
-@bound(
-    "jiang2020-log-prod-of-fro",
-    f"{_JIANG}, LOG_PROD_OF_FRO of the collection of Dziugaite et al. 2020",
-    "product of squared Frobenius norms",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="The size of all layers, squared and multiplied.",
-    dropped=_DROPPED,
-)
-def log_prod_of_fro(inputs: BoundInputs) -> BoundValue:
-    """``prod_i ||A^i||_F^2``."""
-    return _product(inputs, frobenius, "frobenius")
-
-
-@bound(
-    "jiang2020-log-prod-of-fro-over-margin",
-    f"{_JIANG}, LOG_PROD_OF_FRO_OVER_MARGIN of the collection of Dziugaite et al. 2020",
-    "product of squared Frobenius norms over gamma^2",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="The size of all layers, squared and multiplied, in units of the squared margin.",
-    dropped=_DROPPED,
-)
-def log_prod_of_fro_over_margin(inputs: BoundInputs) -> BoundValue:
-    """``prod_i ||A^i||_F^2 / gamma^2``."""
-    return _product(inputs, frobenius, "frobenius", margin=True)
-
-
-@bound(
-    "jiang2020-log-sum-of-fro",
-    f"{_JIANG}, LOG_SUM_OF_FRO of the collection of Dziugaite et al. 2020",
-    "geometric mean of squared Frobenius norms, times d",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="The size of a typical layer, times the depth.",
-    dropped=_DROPPED,
-)
-def log_sum_of_fro(inputs: BoundInputs) -> BoundValue:
-    """``d (prod_i ||A^i||_F^2)^(1/d)``."""
-    return _mean(inputs, frobenius, "frobenius")
-
-
-@bound(
-    "jiang2020-log-sum-of-fro-over-margin",
-    f"{_JIANG}, LOG_SUM_OF_FRO_OVER_MARGIN of the collection of Dziugaite et al. 2020",
-    "the same, the product over gamma^2",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="The size of a typical layer in units of the margin, times the depth.",
-    dropped=_DROPPED,
-)
-def log_sum_of_fro_over_margin(inputs: BoundInputs) -> BoundValue:
-    """``d (prod_i ||A^i||_F^2 / gamma^2)^(1/d)``."""
-    return _mean(inputs, frobenius, "frobenius", margin=True)
-
-
-@bound(
-    "jiang2020-log-prod-of-spec",
-    f"{_JIANG}, LOG_PROD_OF_SPEC of the collection of Dziugaite et al. 2020",
-    "product of squared spectral norms",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="How far a change of the input could be blown up, squared.",
-    dropped=_DROPPED,
-)
-def log_prod_of_spec(inputs: BoundInputs) -> BoundValue:
-    """``prod_i ||A^i||_2^2``."""
-    return _product(inputs, spectral, "spectral", _SQUARED)
-
-
-@bound(
-    "jiang2020-log-prod-of-spec-over-margin",
-    f"{_JIANG}, LOG_PROD_OF_SPEC_OVER_MARGIN of the collection of Dziugaite et al. 2020",
-    "product of squared spectral norms over gamma^2",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="How far a change of the input could be blown up, in units of the margin, squared.",
-    dropped=_DROPPED,
-)
-def log_prod_of_spec_over_margin(inputs: BoundInputs) -> BoundValue:
-    """``prod_i ||A^i||_2^2 / gamma^2``."""
-    return _product(inputs, spectral, "spectral", _SQUARED, margin=True)
-
-
-@bound(
-    "jiang2020-log-sum-of-spec",
-    f"{_JIANG}, LOG_SUM_OF_SPEC of the collection of Dziugaite et al. 2020",
-    "geometric mean of squared spectral norms, times d",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="How far a typical layer can stretch its input, times the depth.",
-    dropped=_DROPPED,
-)
-def log_sum_of_spec(inputs: BoundInputs) -> BoundValue:
-    """``d (prod_i ||A^i||_2^2)^(1/d)``."""
-    return _mean(inputs, spectral, "spectral", _SQUARED)
-
-
-@bound(
-    "jiang2020-log-sum-of-spec-over-margin",
-    f"{_JIANG}, LOG_SUM_OF_SPEC_OVER_MARGIN of the collection of Dziugaite et al. 2020",
-    "the same, the product over gamma^2",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="How far a typical layer can stretch its input in units of the margin, times the depth.",
-    dropped=_DROPPED,
-)
-def log_sum_of_spec_over_margin(inputs: BoundInputs) -> BoundValue:
-    """``d (prod_i ||A^i||_2^2 / gamma^2)^(1/d)``."""
-    return _mean(inputs, spectral, "spectral", _SQUARED, margin=True)
-
-
-@bound(
-    "jiang2020-log-spec-orig-main",
-    f"{_JIANG}, LOG_SPEC_ORIG_MAIN of the collection of Dziugaite et al. 2020",
-    "spectral product times stable ranks over gamma^2",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="The main part of the bounds with spectral norms.",
-    dropped=_DROPPED,
-)
-def log_spec_orig_main(inputs: BoundInputs) -> BoundValue:
-    """``prod_i ||A^i||_2^2 sum_i ||A^i||_F^2 / ||A^i||_2^2 / gamma^2``."""
-    return _main(inputs, values(inputs, frobenius), "frobenius")
-
-
-@bound(
-    "jiang2020-log-spec-init-main",
-    f"{_JIANG}, LOG_SPEC_INIT_MAIN of the collection of Dziugaite et al. 2020",
-    "the same, from initialisation",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="The main part of the bounds with spectral norms, where only what training has moved counts.",
-    dropped=_DROPPED,
-)
-def log_spec_init_main(inputs: BoundInputs) -> BoundValue:
-    """``prod_i ||A^i||_2^2 sum_i ||A^i - A^i_init||_F^2 / ||A^i||_2^2 / gamma^2``."""
-    return _main(inputs, distances(inputs, frobenius), "distance_frobenius")
-
-
-@bound(
-    "jiang2020-fro-over-spec",
-    f"{_JIANG}, FRO_OVER_SPEC of the collection of Dziugaite et al. 2020",
-    "sum of stable ranks",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="How many directions the layers really use, added up.",
-    dropped=_DROPPED,
-)
-def fro_over_spec(inputs: BoundInputs) -> BoundValue:
-    """``sum_i ||A^i||_F^2 / ||A^i||_2^2``."""
-    above, below = values(inputs, frobenius), values(inputs, spectral)
+    if not margin:
+        return BoundValue(logs[2.0], ingredients={"p": 2.0})
+    note = "Jiang et al. divide the sum, not its root, by gamma^2; the collection's convention is kept."
     return BoundValue(
-        _log_squares(log_ratios(inputs, above, below)),
-        ingredients={"frobenius": above, "spectral": below, "d": inputs.depth},
-        notes=(_SQUARED,),
+        logs[2.0] - 2 * math.log(inputs.gamma), ingredients={"p": 2.0, "gamma": inputs.gamma}, notes=(note,)
     )
 
 
-@bound(
-    "jiang2020-param-norm",
-    f"{_JIANG}, PARAM_NORM of the collection of Dziugaite et al. 2020",
-    "sum of squared Frobenius norms",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="How large all weights are together, squared.",
-    dropped=_DROPPED,
-)
-def param_norm(inputs: BoundInputs) -> BoundValue:
-    """``sum_i ||A^i||_F^2``."""
-    return _sum(values(inputs, frobenius), "frobenius", inputs)
-
-
-@bound(
-    "jiang2020-fro-dist",
-    f"{_JIANG}, FRO_DIST of the collection of Dziugaite et al. 2020",
-    "squared Frobenius distance from initialisation",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="How far training has moved all weights together, squared.",
-    dropped=_DROPPED,
-)
-def fro_dist(inputs: BoundInputs) -> BoundValue:
-    """``sum_i ||A^i - A^i_init||_F^2``."""
-    return _sum(distances(inputs, frobenius), "distance_frobenius", inputs)
-
-
-@bound(
-    "jiang2020-dist-spec-init",
-    f"{_JIANG}, DIST_SPEC_INIT of the collection of Dziugaite et al. 2020",
-    "squared spectral distance from initialisation",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="How far training has moved the strongest direction of every layer.",
-    dropped=_DROPPED,
-)
-def dist_spec_init(inputs: BoundInputs) -> BoundValue:
-    """``sum_i ||A^i - A^i_init||_2^2``."""
-    return _sum(distances(inputs, spectral), "distance_spectral", inputs, _SQUARED)
-
-
-@bound(
-    "jiang2020-path-norm",
-    f"{_JIANG}, PATH_NORM of the collection of Dziugaite et al. 2020",
-    "l2 path norm",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="All ways through the network, each with the square of its weights, added up; then the root.",
-    dropped=_DROPPED,
-)
-def path_norm(inputs: BoundInputs) -> BoundValue:
-    """``sqrt(sum over paths of prod w^2)``, biases as weights from an input of 1."""
-    return BoundValue(_path(inputs), ingredients={"p": 2.0})
-
-
-@bound(
-    "jiang2020-path-norm-over-margin",
-    f"{_JIANG}, PATH_NORM_OVER_MARGIN of the collection of Dziugaite et al. 2020",
-    "l2 path norm over gamma^2",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="All ways through the network, each squared and added up, then the root, in units of the squared margin.",
-    dropped=_DROPPED,
-)
-def path_norm_over_margin(inputs: BoundInputs) -> BoundValue:
-    """``path-norm / gamma^2``."""
-    return BoundValue(
-        _path(inputs) - 2 * math.log(inputs.gamma),
-        ingredients={"p": 2.0, "gamma": inputs.gamma},
-        notes=("Jiang et al. divide the sum, not its root, by gamma^2; the collection's convention is kept.",),
+def _row(name: str, title: str, sentence: str, formula: str, function: Function) -> Bound:
+    """A measure under its name in the collection, which is in capitals there."""
+    make = bound(
+        f"jiang2020-{name}",
+        f"Jiang et al. 2020, {name.replace('-', '_').upper()} of the collection of Dziugaite et al. 2020",
+        title,
+        sentence,
+        "everything: a measure for comparing networks, not a bound",
+        unit=Unit.PLAIN,
     )
+    return make(function, formula)
+
+
+ROWS = (
+    _row(
+        "l2",
+        "l2 norm of the weights",
+        "How large all weights are together.",
+        "||w||_2.",
+        lambda inputs: _size(inputs, FROBENIUS, root=True),
+    ),
+    _row(
+        "l2-dist",
+        "l2 distance from initialisation",
+        "How far training has moved all weights together.",
+        "||w - w_init||_2.",
+        lambda inputs: _size(inputs, FROBENIUS, init=True, root=True),
+    ),
+    _row(
+        "params",
+        "number of parameters",
+        "How many numbers the network has.",
+        "W, biases included.",
+        lambda inputs: _count(inputs),
+    ),
+    _row(
+        "inverse-margin",
+        "inverse squared margin",
+        "The smaller the margin on the training data, the larger.",
+        "1 / gamma^2.",
+        lambda inputs: BoundValue(-2 * math.log(inputs.gamma), ingredients=inputs.facts("gamma")),
+    ),
+    _row(
+        "log-prod-of-fro",
+        "product of squared Frobenius norms",
+        "The size of all layers, squared and multiplied.",
+        "prod_i ||A^i||_F^2.",
+        lambda inputs: _product(inputs, FROBENIUS),
+    ),
+    _row(
+        "log-prod-of-fro-over-margin",
+        "product of squared Frobenius norms over gamma^2",
+        "The size of all layers, squared and multiplied, in units of the squared margin.",
+        "prod_i ||A^i||_F^2 / gamma^2.",
+        lambda inputs: _product(inputs, FROBENIUS, margin=True),
+    ),
+    _row(
+        "log-sum-of-fro",
+        "geometric mean of squared Frobenius norms, times d",
+        "The size of a typical layer, times the depth.",
+        "d (prod_i ||A^i||_F^2)^(1/d).",
+        lambda inputs: _mean(inputs, FROBENIUS),
+    ),
+    _row(
+        "log-sum-of-fro-over-margin",
+        "the same, the product over gamma^2",
+        "The size of a typical layer in units of the margin, times the depth.",
+        "d (prod_i ||A^i||_F^2 / gamma^2)^(1/d).",
+        lambda inputs: _mean(inputs, FROBENIUS, margin=True),
+    ),
+    _row(
+        "log-prod-of-spec",
+        "product of squared spectral norms",
+        "How far a change of the input could be blown up, squared.",
+        "prod_i ||A^i||_2^2.",
+        lambda inputs: _product(inputs, SPECTRAL),
+    ),
+    _row(
+        "log-prod-of-spec-over-margin",
+        "product of squared spectral norms over gamma^2",
+        "How far a change of the input could be blown up, in units of the margin, squared.",
+        "prod_i ||A^i||_2^2 / gamma^2.",
+        lambda inputs: _product(inputs, SPECTRAL, margin=True),
+    ),
+    _row(
+        "log-sum-of-spec",
+        "geometric mean of squared spectral norms, times d",
+        "How far a typical layer can stretch its input, times the depth.",
+        "d (prod_i ||A^i||_2^2)^(1/d).",
+        lambda inputs: _mean(inputs, SPECTRAL),
+    ),
+    _row(
+        "log-sum-of-spec-over-margin",
+        "the same, the product over gamma^2",
+        "How far a typical layer can stretch its input in units of the margin, times the depth.",
+        "d (prod_i ||A^i||_2^2 / gamma^2)^(1/d).",
+        lambda inputs: _mean(inputs, SPECTRAL, margin=True),
+    ),
+    _row(
+        "log-spec-orig-main",
+        "spectral product times stable ranks over gamma^2",
+        "The main part of the bounds with spectral norms.",
+        "prod_i ||A^i||_2^2 sum_i ||A^i||_F^2 / ||A^i||_2^2 / gamma^2.",
+        lambda inputs: _main(inputs),
+    ),
+    _row(
+        "log-spec-init-main",
+        "the same, from initialisation",
+        "The main part of the bounds with spectral norms, where only what training has moved counts.",
+        "prod_i ||A^i||_2^2 sum_i ||A^i - A^i_init||_F^2 / ||A^i||_2^2 / gamma^2.",
+        lambda inputs: _main(inputs, init=True),
+    ),
+    _row(
+        "fro-over-spec",
+        "sum of stable ranks",
+        "How many directions the layers really use, added up.",
+        "sum_i ||A^i||_F^2 / ||A^i||_2^2.",
+        lambda inputs: _stable_ranks(inputs),
+    ),
+    _row(
+        "param-norm",
+        "sum of squared Frobenius norms",
+        "How large all weights are together, squared.",
+        "sum_i ||A^i||_F^2.",
+        lambda inputs: _size(inputs, FROBENIUS),
+    ),
+    _row(
+        "fro-dist",
+        "squared Frobenius distance from initialisation",
+        "How far training has moved all weights together, squared.",
+        "sum_i ||A^i - A^i_init||_F^2.",
+        lambda inputs: _size(inputs, FROBENIUS, init=True),
+    ),
+    _row(
+        "dist-spec-init",
+        "squared spectral distance from initialisation",
+        "How far training has moved the strongest direction of every layer.",
+        "sum_i ||A^i - A^i_init||_2^2.",
+        lambda inputs: _size(inputs, SPECTRAL, init=True),
+    ),
+    _row(
+        "path-norm",
+        "l2 path norm",
+        "All ways through the network, each with the square of its weights, added up; then the root.",
+        "sqrt(sum over paths of prod w^2), biases as weights from an input of 1.",
+        lambda inputs: _path(inputs),
+    ),
+    _row(
+        "path-norm-over-margin",
+        "l2 path norm over gamma^2",
+        "All ways through the network, each squared and added up, then the root, in units of the squared margin.",
+        "path-norm / gamma^2.",
+        lambda inputs: _path(inputs, margin=True),
+    ),
+)
+"""The measures in the order of the collection."""

@@ -25,11 +25,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.theory.formulas.products import distances, frobenius, values
+from bitcert.theory.formulas.products import FROBENIUS
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log, log_sum
 from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, Ingredient, Kind, Unit, need, outside
+from bitcert.theory.value import BoundValue, Ingredient, Unit, need, outside
 
 _SOURCE = "Jiang et al. 2020"
 _DROPPED = "the price of fitting sigma to the data; it speaks of the network with noise on its weights"
@@ -69,8 +69,9 @@ def _positive(inputs: BoundInputs, value: float, ingredients: dict[str, Ingredie
     return BoundValue(math.log(value), ingredients=ingredients, notes=_notes(inputs))
 
 
-def _plain(inputs: BoundInputs, norms: tuple[float, ...], name: str) -> BoundValue:
+def _plain(inputs: BoundInputs, *, init: bool) -> BoundValue:
     """``sum_i norms_i^2 / (4 sigma^2) + ln(m / sigma) + 10``, in logarithms because the norms may be large."""
+    name, norms = FROBENIUS.read(inputs, init)
     sigma = _sigma(inputs, magnitude=False)
     rest = math.log(inputs.m / sigma) + _ADDED
     ingredients = {**_facts(inputs, sigma=sigma), name: norms}
@@ -89,7 +90,8 @@ def _differences(inputs: BoundInputs) -> Iterator[NDArray[np.float64]]:
         yield layer.matrix().ravel() - before
 
 
-def _magnitude(inputs: BoundInputs, norms: tuple[float, ...], name: str) -> BoundValue:
+def _magnitude(inputs: BoundInputs, *, init: bool) -> BoundValue:
+    name, norms = FROBENIUS.read(inputs, init)
     sigma, epsilon = _sigma(inputs, magnitude=True), need(inputs.flatness).epsilon
     omega = inputs.num_parameters
     if omega < 1 or epsilon <= 0:
@@ -107,10 +109,9 @@ def _magnitude(inputs: BoundInputs, norms: tuple[float, ...], name: str) -> Boun
     "jiang2020-pacbayes-flatness",
     f"{_SOURCE}, PACBAYES_FLATNESS",
     "flatness",
-    kind=Kind.MEASURE,
+    "Small if the network still works after noise is added to all its weights.",
+    "everything: a measure for comparing networks, not a bound",
     unit=Unit.PLAIN,
-    sentence="Small if the network still works after noise is added to all its weights.",
-    dropped="everything: a measure for comparing networks, not a bound",
 )
 def pacbayes_flatness(inputs: BoundInputs) -> BoundValue:
     """``1 / sigma^2``."""
@@ -122,38 +123,33 @@ def pacbayes_flatness(inputs: BoundInputs) -> BoundValue:
     "jiang2020-pacbayes-orig",
     f"{_SOURCE}, PACBAYES_ORIG",
     "flatness and size of the weights",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed if the weights must be known only as exactly as the noise that the network tolerates.",
-    dropped=_DROPPED,
+    "Examples needed if the weights must be known only as exactly as the noise that the network tolerates.",
+    _DROPPED,
 )
 def pacbayes_orig(inputs: BoundInputs) -> BoundValue:
     """``||w||^2 / (4 sigma^2) + ln(m / sigma) + 10``."""
-    return _plain(inputs, values(inputs, frobenius), "frobenius")
+    return _plain(inputs, init=False)
 
 
 @bound(
     "jiang2020-pacbayes-init",
     f"{_SOURCE}, PACBAYES_INIT",
     "flatness and distance from initialisation",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed if only the way from the initial weights must be known, up to the noise tolerated.",
-    dropped=_DROPPED,
+    "Examples needed if only the way from the initial weights must be known, up to the noise tolerated.",
+    _DROPPED,
 )
 def pacbayes_init(inputs: BoundInputs) -> BoundValue:
     """``||w - w_init||^2 / (4 sigma^2) + ln(m / sigma) + 10``."""
-    return _plain(inputs, distances(inputs, frobenius), "distance_frobenius")
+    return _plain(inputs, init=True)
 
 
 @bound(
     "jiang2020-pacbayes-mag-flatness",
     f"{_SOURCE}, PACBAYES_MAG_FLATNESS",
     "magnitude-aware flatness",
-    kind=Kind.MEASURE,
+    "Small if the network still works after every weight is changed by a part of its own size.",
+    "everything: a measure for comparing networks, not a bound",
     unit=Unit.PLAIN,
-    sentence="Small if the network still works after every weight is changed by a part of its own size.",
-    dropped="everything: a measure for comparing networks, not a bound",
 )
 def pacbayes_mag_flatness(inputs: BoundInputs) -> BoundValue:
     """``1 / sigma'^2``."""
@@ -166,25 +162,21 @@ def pacbayes_mag_flatness(inputs: BoundInputs) -> BoundValue:
     "jiang2020-pacbayes-mag-orig",
     f"{_SOURCE}, PACBAYES_MAG_ORIG",
     "magnitude-aware flatness and size of the weights",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed if every weight must be known only to a part of its own size.",
-    dropped=_DROPPED,
+    "Examples needed if every weight must be known only to a part of its own size.",
+    _DROPPED,
 )
 def pacbayes_mag_orig(inputs: BoundInputs) -> BoundValue:
     """The formula at the top with ``W = ||w||^2``; needs the initial weights all the same."""
-    return _magnitude(inputs, values(inputs, frobenius), "frobenius")
+    return _magnitude(inputs, init=False)
 
 
 @bound(
     "jiang2020-pacbayes-mag-init",
     f"{_SOURCE}, PACBAYES_MAG_INIT",
     "magnitude-aware flatness and distance from initialisation",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed if only the way from the initial weights must be known, to a part of each weight.",
-    dropped=_DROPPED,
+    "Examples needed if only the way from the initial weights must be known, to a part of each weight.",
+    _DROPPED,
 )
 def pacbayes_mag_init(inputs: BoundInputs) -> BoundValue:
     """The formula at the top with ``W = ||w - w_init||^2``."""
-    return _magnitude(inputs, distances(inputs, frobenius), "distance_frobenius")
+    return _magnitude(inputs, init=True)

@@ -16,177 +16,124 @@ collection.
 
 from __future__ import annotations
 
+import functools
 import math
 
 from bitcert.theory.formulas.products import (
+    FROBENIUS,
+    NORM_1INF,
+    NORM_3_15,
     Norm,
-    frobenius,
-    log_golowich,
-    log_of_product,
-    network_conditions,
-    norm_1inf,
-    norm_3_15,
-    values,
+    chain_conditions,
+    collection_row,
+    log_capacity,
+    product_row,
 )
 from bitcert.theory.inputs import BoundInputs
+from bitcert.theory.logs import finite
 from bitcert.theory.registry import bound
-from bitcert.theory.value import Absent, BoundValue, Condition, Ingredient, Kind, Unit, need, outside
+from bitcert.theory.value import Absent, BoundValue, Condition, Ingredient, Unit, need, outside
 
 _SOURCE = "Neyshabur, Tomioka & Srebro 2015"
 _COLLECTION = "Neyshabur et al. 2019, collection of measures"
 _DROPPED = "constants, max ||x||, logarithms, and the price of choosing gamma from the data"
-_MEASURE_DROPPED = "everything: it is a measure of size, not a bound"
+
+_gap = functools.partial(
+    bound, dropped="constants and additive logarithms, by the collection's own account", unit=Unit.GAP
+)
+_measure = functools.partial(bound, dropped="everything: it is a measure of size, not a bound", unit=Unit.PLAIN)
 
 
 def _conditions(inputs: BoundInputs) -> tuple[Condition, ...]:
-    names = ("chain of layers", "bias-free", "ReLU activations only", "every weight layer measured")
-    return (*network_conditions(inputs, *names), inputs.fully_connected)
+    return (*chain_conditions(inputs, "ReLU activations only"), inputs.fully_connected)
 
 
-def _ingredients(inputs: BoundInputs, **norms: Ingredient) -> dict[str, Ingredient]:
-    return {**norms, "gamma": inputs.gamma, "m": inputs.m, "d": inputs.depth}
+def _capacity(inputs: BoundInputs, norm: Norm, value: float, *notes: str, **more: Ingredient) -> BoundValue:
+    ingredients = {norm.name: norm.values(inputs), **more, **inputs.facts("gamma", "m", "d")}
+    return BoundValue(value, conditions=_conditions(inputs), ingredients=ingredients, notes=notes)
 
 
 @bound(
     "neyshabur2015-frobenius",
     f"{_SOURCE}, Thm 1 with p = q = 2",
     "Frobenius norms",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed if every layer could act with all its weights at full strength at once.",
-    dropped=f"the factor 4^(d-1), {_DROPPED}",
+    "Examples needed if every layer could act with all its weights at full strength at once.",
+    f"the factor 4^(d-1), {_DROPPED}",
 )
 def frobenius_capacity(inputs: BoundInputs) -> BoundValue:
     """``(1/gamma^2) prod_i ||A^i||_F^2``."""
-    return BoundValue(
-        2 * log_of_product(inputs, frobenius) - 2 * math.log(inputs.gamma),
-        conditions=_conditions(inputs),
-        ingredients=_ingredients(inputs, frobenius=values(inputs, frobenius)),
-    )
+    return _capacity(inputs, FROBENIUS, log_capacity(inputs, FROBENIUS))
 
 
 @bound(
     "neyshabur2015-frobenius-2d",
     f"{_SOURCE}, Thm 1 with p = q = 2, with 2^d in the gap",
     "Frobenius norms with the factor for depth",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed by the Frobenius norms, with the factor of two that the proof pays for every layer.",
-    dropped=_DROPPED,
+    "Examples needed by the Frobenius norms, with the factor of two that the proof pays for every layer.",
+    _DROPPED,
 )
 def frobenius_capacity_with_depth(inputs: BoundInputs) -> BoundValue:
     """``(4^d / gamma^2) prod_i ||A^i||_F^2``: the gap ``sqrt(value / m)`` has the factor ``2^d``."""
-    return BoundValue(
-        2 * inputs.depth * math.log(2) + 2 * log_of_product(inputs, frobenius) - 2 * math.log(inputs.gamma),
-        conditions=_conditions(inputs),
-        ingredients=_ingredients(inputs, frobenius=values(inputs, frobenius), factor_in_the_gap="2^d"),
-        notes=("The theorem's factor is 2^(d-1); 2^d is what tables print.",),
-    )
+    value = 2 * inputs.depth * math.log(2) + 2 * FROBENIUS.log_product(inputs) - 2 * math.log(inputs.gamma)
+    note = "The theorem's factor is 2^(d-1); 2^d is what tables print."
+    return _capacity(inputs, FROBENIUS, value, note, factor_in_the_gap="2^d")
 
 
 @bound(
     "neyshabur2015-l3-1.5",
     f"{_SOURCE}, Thm 1 with p = 3, q = 1.5",
     "l3,1.5 norms",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="As with the Frobenius norms, in a norm that pays less for many units and learns slower from data.",
-    dropped=f"the factor 4^(d-1), {_DROPPED}",
+    "As with the Frobenius norms, in a norm that pays less for many units and learns slower from data.",
+    f"the factor 4^(d-1), {_DROPPED}",
 )
 def l3_15_capacity(inputs: BoundInputs) -> BoundValue:
     """``(1/gamma^2) prod_i ||A^i||_{3,1.5}^2 m^(1/3)``."""
-    return BoundValue(
-        2 * log_of_product(inputs, norm_3_15) - 2 * math.log(inputs.gamma) + math.log(inputs.m) / 3,
-        conditions=_conditions(inputs),
-        ingredients=_ingredients(inputs, norm_3_15=values(inputs, norm_3_15)),
-        notes=("The gap is prod ||A||_{3,1.5} / (gamma m^(1/3)): a rate of m^(-1/3), not m^(-1/2).",),
-    )
+    note = "The gap is prod ||A||_{3,1.5} / (gamma m^(1/3)): a rate of m^(-1/3), not m^(-1/2)."
+    return _capacity(inputs, NORM_3_15, log_capacity(inputs, NORM_3_15) + math.log(inputs.m) / 3, note)
 
 
-def _gap(inputs: BoundInputs, norm: Norm, name: str, rate: float) -> BoundValue:
-    """``sqrt(d + ln(input size)) prod_i norm(A^i) / (gamma m^rate)``."""
-    product = log_of_product(inputs, norm) - math.log(inputs.gamma)
-    size: dict[str, Ingredient] = {"alpha": math.exp(log_golowich(inputs)), "input_size": inputs.sample.input_size}
-    return BoundValue(
-        log_golowich(inputs) + product - rate * math.log(inputs.m),
-        conditions=_conditions(inputs),
-        ingredients=_ingredients(inputs, **{name: values(inputs, norm)}, **size),
-    )
-
-
-@bound(
+@_gap(
     "neyshabur2015-frobenius-collection",
     f"{_COLLECTION}, Frobenius bound",
     "Frobenius norms, as the collection prints them",
-    kind=Kind.MEASURE,
-    unit=Unit.GAP,
-    sentence="The Frobenius norms as an estimate of how much worse the network is on new data.",
-    dropped="constants and additive logarithms, by the collection's own account",
+    "The Frobenius norms as an estimate of how much worse the network is on new data.",
 )
 def frobenius_collection(inputs: BoundInputs) -> BoundValue:
     """``sqrt(d + ln(input size)) prod_i ||A^i||_F / (gamma sqrt(m))``."""
-    return _gap(inputs, frobenius, "frobenius", 1 / 2)
+    return collection_row(inputs, FROBENIUS, 1 / 2, _conditions(inputs))
 
 
-@bound(
+@_gap(
     "neyshabur2015-l3-1.5-collection",
     f"{_COLLECTION}, L_{{3,1.5}} bound",
     "l3,1.5 norms, as the collection prints them",
-    kind=Kind.MEASURE,
-    unit=Unit.GAP,
-    sentence="The l3,1.5 norms as an estimate of how much worse the network is on new data.",
-    dropped="constants and additive logarithms, by the collection's own account",
+    "The l3,1.5 norms as an estimate of how much worse the network is on new data.",
 )
 def l3_15_collection(inputs: BoundInputs) -> BoundValue:
     """``sqrt(d + ln(input size)) prod_i ||A^i||_{3,1.5} / (gamma m^(1/3))``."""
-    return _gap(inputs, norm_3_15, "norm_3_15", 1 / 3)
+    return collection_row(inputs, NORM_3_15, 1 / 3, _conditions(inputs))
 
 
-def _product(inputs: BoundInputs, norm: Norm, name: str) -> BoundValue:
-    log = log_of_product(inputs, norm) - math.log(inputs.gamma)
-    return BoundValue(log, ingredients=_ingredients(inputs, **{name: values(inputs, norm)}))
-
-
-@bound(
+product_l1inf = _measure(
     "product-l1inf",
     f"{_COLLECTION}, L_{{1,inf}} norm",
     "product of l1,infinity norms over gamma",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="How far a change of the input could be blown up, measured by the largest sums of weights.",
-    dropped=_MEASURE_DROPPED,
-)
-def product_l1inf(inputs: BoundInputs) -> BoundValue:
-    """``prod_i ||A^i||_{1,inf} / gamma``."""
-    return _product(inputs, norm_1inf, "norm_1inf")
+    "How far a change of the input could be blown up, measured by the largest sums of weights.",
+)(lambda inputs: product_row(inputs, NORM_1INF, "gamma", "m", "d"), "prod_i ||A^i||_{1,inf} / gamma.")
 
-
-@bound(
+product_frobenius = _measure(
     "product-frobenius",
     f"{_COLLECTION}, Frobenius norm",
     "product of Frobenius norms over gamma",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="The size of all layers, multiplied, in units of the margin.",
-    dropped=_MEASURE_DROPPED,
-)
-def product_frobenius(inputs: BoundInputs) -> BoundValue:
-    """``prod_i ||A^i||_F / gamma``."""
-    return _product(inputs, frobenius, "frobenius")
+    "The size of all layers, multiplied, in units of the margin.",
+)(lambda inputs: product_row(inputs, FROBENIUS, "gamma", "m", "d"), "prod_i ||A^i||_F / gamma.")
 
-
-@bound(
+product_l3_15 = _measure(
     "product-l3-1.5",
     f"{_COLLECTION}, L_{{3,1.5}} norm",
     "product of l3,1.5 norms over gamma",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="The size of all layers, multiplied, in a norm between the other two.",
-    dropped=_MEASURE_DROPPED,
-)
-def product_l3_15(inputs: BoundInputs) -> BoundValue:
-    """``prod_i ||A^i||_{3,1.5} / gamma``."""
-    return _product(inputs, norm_3_15, "norm_3_15")
+    "The size of all layers, multiplied, in a norm between the other two.",
+)(lambda inputs: product_row(inputs, NORM_3_15, "gamma", "m", "d"), "prod_i ||A^i||_{3,1.5} / gamma.")
 
 
 def _path(inputs: BoundInputs, p: float) -> BoundValue:
@@ -200,55 +147,31 @@ def _path(inputs: BoundInputs, p: float) -> BoundValue:
         logs[p] - math.log(inputs.gamma),
         ingredients={
             "p": p,
-            "log_path_norm": _finite(logs[p]),
-            "log_path_norm_without_biases": _finite(without),
+            "log_path_norm": finite(logs[p]),
+            "log_path_norm_without_biases": finite(without),
             "gamma": inputs.gamma,
         },
         notes=("Run on an input of ones with every weight and bias |w|^p; max pooling as in the network.",),
     )
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-@bound(
+path_l1 = _measure(
     "path-l1",
     f"{_COLLECTION}, L1_path norm; {_SOURCE}, Section 5",
     "l1 path norm over gamma",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="All ways through the network, each with the product of its weights, added up in units of the margin.",
-    dropped=_MEASURE_DROPPED,
-)
-def path_l1(inputs: BoundInputs) -> BoundValue:
-    """``sum over paths of prod |w|``, over gamma."""
-    return _path(inputs, 1.0)
+    "All ways through the network, each with the product of its weights, added up in units of the margin.",
+)(lambda inputs: _path(inputs, 1.0), "sum over paths of prod |w|, over gamma.")
 
-
-@bound(
+path_l15 = _measure(
     "path-l1.5",
     f"{_COLLECTION}, L1.5_path norm",
     "l1.5 path norm over gamma",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="All ways through the network added up, with strong ways counting for more, in units of the margin.",
-    dropped=_MEASURE_DROPPED,
-)
-def path_l15(inputs: BoundInputs) -> BoundValue:
-    """``(sum over paths of prod |w|^1.5)^(1/1.5)``, over gamma."""
-    return _path(inputs, 1.5)
+    "All ways through the network added up, with strong ways counting for more, in units of the margin.",
+)(lambda inputs: _path(inputs, 1.5), "(sum over paths of prod |w|^1.5)^(1/1.5), over gamma.")
 
-
-@bound(
+path_l2 = _measure(
     "path-l2",
     f"{_COLLECTION}, L2_path norm; {_SOURCE}, Section 5",
     "l2 path norm over gamma",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="All ways through the network by the squares of their weights, in units of the margin.",
-    dropped=_MEASURE_DROPPED,
-)
-def path_l2(inputs: BoundInputs) -> BoundValue:
-    """``sqrt(sum over paths of prod w^2)``, over gamma."""
-    return _path(inputs, 2.0)
+    "All ways through the network by the squares of their weights, in units of the margin.",
+)(lambda inputs: _path(inputs, 2.0), "sqrt(sum over paths of prod w^2), over gamma.")

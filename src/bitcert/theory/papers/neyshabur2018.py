@@ -15,165 +15,117 @@ of Schatten norms (``p`` = infinity, 1.5 and 1) over gamma.
 
 from __future__ import annotations
 
+import functools
 import math
 
 from bitcert.theory.formulas.products import (
-    Norm,
-    distances,
-    frobenius,
-    log_of_product,
+    FROBENIUS,
+    OPERATOR,
+    SCHATTEN_15,
+    SPECTRAL,
+    TRACE,
+    chain_conditions,
     log_ratios,
-    network_conditions,
     norm_conditions,
-    operator,
-    schatten_15,
-    spectral,
-    trace,
-    values,
+    product_row,
 )
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log, log_sum
 from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, Condition, Kind, LayerValue, Unit
+from bitcert.theory.value import BoundValue, Condition, Unit
 
-_DROPPED = "constants, ln(d h), ln(d m / delta), and the price of choosing gamma from the data"
+_PAPER = "Neyshabur, Bhojanapalli & Srebro 2018, Thm 1"
 _COLLECTION = "Neyshabur et al. 2019, collection of measures"
-_MEASURE_DROPPED = "everything: it is a measure of size, not a bound"
+_DROPPED = "constants, ln(d h), ln(d m / delta), and the price of choosing gamma from the data"
+
+_measure = functools.partial(bound, dropped="everything: it is a measure of size, not a bound", unit=Unit.PLAIN)
 
 
 def _conditions(inputs: BoundInputs) -> tuple[Condition, ...]:
-    names = ("chain of layers", "bias-free", "ReLU activations only", "every weight layer measured")
-    return (*network_conditions(inputs, *names), inputs.fully_connected, *norm_conditions(inputs))
+    chain = chain_conditions(inputs, "ReLU activations only")
+    return (*chain, inputs.fully_connected, *norm_conditions(inputs))
 
 
-def _capacity(inputs: BoundInputs, above: tuple[float, ...], name: str) -> BoundValue:
-    below = values(inputs, operator)
+def _capacity(inputs: BoundInputs, init: bool) -> BoundValue:
+    (name, above), below = FROBENIUS.read(inputs, init), OPERATOR.values(inputs)
     ratios = log_ratios(inputs, above, below)
     common = (
         math.log(inputs.width)
         + 2 * (math.log(inputs.depth) + log(inputs.sample.largest_input) - math.log(inputs.gamma))
-        + 2 * log_of_product(inputs, operator)
+        + 2 * OPERATOR.log_product(inputs)
     )
-    layers = tuple(
-        LayerValue(own.name, common + 2 * ratio, own.num_weights)
-        for own, ratio in zip(inputs.layers, ratios, strict=True)
-    )
+    layers = inputs.parts(common + 2 * ratio for ratio in ratios)
     return BoundValue(
         log_sum(layer.log for layer in layers),
         conditions=_conditions(inputs),
-        ingredients={
-            name: above,
-            "operator_norm": below,
-            "max_input_norm": inputs.sample.largest_input,
-            "gamma": inputs.gamma,
-            "m": inputs.m,
-            "d": inputs.depth,
-            "h": inputs.width,
-        },
+        ingredients={name: above, "operator_norm": below, **inputs.facts("max_input_norm", "gamma", "m", "d", "h")},
         layers=layers,
     )
 
 
 @bound(
     "neyshabur2018-spec-fro",
-    "Neyshabur, Bhojanapalli & Srebro 2018, Thm 1",
+    _PAPER,
     "spectral and Frobenius norms",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed if noise on the weights were amplified by every layer as much as it can be.",
-    dropped=_DROPPED,
+    "Examples needed if noise on the weights were amplified by every layer as much as it can be.",
+    _DROPPED,
 )
 def spec_fro(inputs: BoundInputs) -> BoundValue:
     """``(1/gamma^2) h d^2 max||x||^2 prod ||A||_2^2 sum ||A||_F^2 / ||A||_2^2``."""
-    return _capacity(inputs, values(inputs, frobenius), "frobenius")
+    return _capacity(inputs, init=False)
 
 
 @bound(
     "neyshabur2018-spec-fro-init",
-    "Neyshabur, Bhojanapalli & Srebro 2018, Thm 1 with the prior at the initial weights",
+    f"{_PAPER} with the prior at the initial weights",
     "spectral and Frobenius norms, from initialisation",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed if noise on what training has moved were amplified as much as it can be.",
-    dropped=_DROPPED,
+    "Examples needed if noise on what training has moved were amplified as much as it can be.",
+    _DROPPED,
 )
 def spec_fro_init(inputs: BoundInputs) -> BoundValue:
     """``(1/gamma^2) h d^2 max||x||^2 prod ||A||_2^2 sum ||A - A_init||_F^2 / ||A||_2^2``."""
-    return _capacity(inputs, distances(inputs, frobenius), "distance_frobenius")
+    return _capacity(inputs, init=True)
 
 
 @bound(
     "neyshabur2018-spec-fro-collection",
     f"{_COLLECTION}, Spec_Fro bound",
     "spectral and Frobenius norms, as the collection prints them",
-    kind=Kind.MEASURE,
+    "How much worse the network would be on new data if noise on what was learnt grew as much as it can.",
+    "constants and additive logarithms, by the collection's own account",
     unit=Unit.GAP,
-    sentence="How much worse the network would be on new data if noise on what was learnt grew as much as it can.",
-    dropped="constants and additive logarithms, by the collection's own account",
 )
 def spec_fro_collection(inputs: BoundInputs) -> BoundValue:
     """``d prod ||A||_2 / gamma (sum h_i ||A - A_init||_F^2 / ||A||_2^2)^(1/2) / sqrt(m)``."""
-    above, below = distances(inputs, frobenius), values(inputs, spectral)
+    above, below = FROBENIUS.distances(inputs), SPECTRAL.values(inputs)
     units = tuple(float(layer.channels) for layer in inputs.layers)
     ratios = log_ratios(inputs, above, below)
     total = log_sum(log(h) + 2 * ratio for h, ratio in zip(units, ratios, strict=True))
-    product = log_of_product(inputs, spectral) - math.log(inputs.gamma)
+    product = SPECTRAL.log_product(inputs) - math.log(inputs.gamma)
     return BoundValue(
         math.log(inputs.depth) + product + total / 2 - math.log(inputs.m) / 2,
         conditions=_conditions(inputs),
-        ingredients={
-            "distance_frobenius": above,
-            "spectral": below,
-            "h": units,
-            "gamma": inputs.gamma,
-            "m": inputs.m,
-            "d": inputs.depth,
-        },
+        ingredients={"distance_frobenius": above, "spectral": below, "h": units, **inputs.facts("gamma", "m", "d")},
     )
 
 
-def _product(inputs: BoundInputs, norm: Norm, name: str) -> BoundValue:
-    found = log_of_product(inputs, norm) - math.log(inputs.gamma)
-    return BoundValue(found, ingredients={name: values(inputs, norm), "gamma": inputs.gamma, "d": inputs.depth})
-
-
-@bound(
+product_spectral = _measure(
     "product-spectral",
     f"{_COLLECTION}, Spectral norm",
     "product of spectral norms over gamma",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="How far a change of the input could be blown up at worst, in units of the margin.",
-    dropped=_MEASURE_DROPPED,
-)
-def product_spectral(inputs: BoundInputs) -> BoundValue:
-    """``prod_i ||A^i||_2 / gamma``, of the reshaped weights."""
-    return _product(inputs, spectral, "spectral")
+    "How far a change of the input could be blown up at worst, in units of the margin.",
+)(lambda inputs: product_row(inputs, SPECTRAL, "gamma", "d"), "prod_i ||A^i||_2 / gamma, of the reshaped weights.")
 
-
-@bound(
+product_schatten_15 = _measure(
     "product-l1.5-operator",
     f"{_COLLECTION}, L_1.5 operator norm",
     "product of Schatten 1.5 norms over gamma",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="The size of all layers, multiplied, in a norm that counts every direction a layer can act in.",
-    dropped=_MEASURE_DROPPED,
-)
-def product_schatten_15(inputs: BoundInputs) -> BoundValue:
-    """``prod_i (sum of sigma^1.5)^(1/1.5) / gamma``."""
-    return _product(inputs, schatten_15, "schatten_1.5")
+    "The size of all layers, multiplied, in a norm that counts every direction a layer can act in.",
+)(lambda inputs: product_row(inputs, SCHATTEN_15, "gamma", "d"), "prod_i (sum of sigma^1.5)^(1/1.5) / gamma.")
 
-
-@bound(
+product_trace = _measure(
     "product-trace",
     f"{_COLLECTION}, Trace norm",
     "product of trace norms over gamma",
-    kind=Kind.MEASURE,
-    unit=Unit.PLAIN,
-    sentence="The size of all layers, multiplied, with every direction a layer can act in counted in full.",
-    dropped=_MEASURE_DROPPED,
-)
-def product_trace(inputs: BoundInputs) -> BoundValue:
-    """``prod_i (sum of sigma) / gamma``."""
-    return _product(inputs, trace, "trace_norm")
+    "The size of all layers, multiplied, with every direction a layer can act in counted in full.",
+)(lambda inputs: product_row(inputs, TRACE, "gamma", "d"), "prod_i (sum of sigma) / gamma.")

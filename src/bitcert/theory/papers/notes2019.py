@@ -24,7 +24,7 @@ from bitcert.theory.formulas.noise_stability import (
 )
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, Kind, Unit
+from bitcert.theory.value import BoundValue
 
 _SOURCE = "Notes 2019, equation (2)"
 _TITLE = "depth, contraction and cushions"
@@ -53,9 +53,7 @@ def _capacity(inputs: BoundInputs, variant: Variant) -> BoundValue:
     )
 
 
-@bound(
-    "notes2019-capacity", _SOURCE, _TITLE, kind=Kind.MEASURE, unit=Unit.SAMPLES, sentence=_SENTENCE, dropped=_DROPPED
-)
+@bound("notes2019-capacity", _SOURCE, _TITLE, _SENTENCE, _DROPPED)
 def capacity(inputs: BoundInputs) -> BoundValue:
     """``(d c / (min_i mu_i * min_i mu_{i->}))^2``."""
     return _capacity(inputs, Variant.WORST)
@@ -65,10 +63,8 @@ def capacity(inputs: BoundInputs) -> BoundValue:
     "notes2019-capacity-zeta",
     _SOURCE,
     f"{_TITLE}, outliers left out",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence=f"{_SENTENCE} The worst examples of each quantity are left out; the share of them is added to the error.",
-    dropped=_DROPPED,
+    f"{_SENTENCE} The worst examples of each quantity are left out; the share of them is added to the error.",
+    _DROPPED,
 )
 def capacity_zeta(inputs: BoundInputs) -> BoundValue:
     """The same after zeta outliers."""

@@ -37,7 +37,7 @@ from bitcert.theory.formulas.replacement import Replaced, log_printed_tau, scale
 from bitcert.theory.inputs import BoundInputs, LayerInputs
 from bitcert.theory.logs import log, log_sum
 from bitcert.theory.registry import bound
-from bitcert.theory.value import Absent, BoundValue, Condition, Kind, LayerValue, NotComputed, Unit, outside
+from bitcert.theory.value import Absent, BoundValue, Condition, LayerValue, NotComputed, Unit, outside
 
 _ROUNDING = 1e-9
 _DROPPED = "all logarithms and the constant of O(.), and the bits that say where the kept entries are"
@@ -136,15 +136,7 @@ _WORDS = (
 )
 
 
-@bound(
-    "shin2021-thm2",
-    "Shin 2021, Theorem 2",
-    "large weights kept, at one standard deviation",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence=_WORDS,
-    dropped=_DROPPED,
-)
+@bound("shin2021-thm2", "Shin 2021, Theorem 2", "large weights kept, at one standard deviation", _WORDS, _DROPPED)
 def weights_kept(inputs: BoundInputs) -> BoundValue:
     """``sum_i k_i`` with ``tau_i`` one standard deviation of each layer; convolutions by their kernels."""
     found = [Replaced.of(layer) for layer in inputs.layers]
@@ -155,10 +147,8 @@ def weights_kept(inputs: BoundInputs) -> BoundValue:
     "shin2021-thm2-at-gamma",
     "Shin 2021, Theorem 2 with Proposition 1.1",
     "large weights kept, at the threshold that gamma allows",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence=_WORDS + " Here the noise is as small as the theorem's own proof demands.",
-    dropped=_DROPPED,
+    _WORDS + " Here the noise is as small as the theorem's own proof demands.",
+    _DROPPED,
 )
 def weights_kept_at_gamma(inputs: BoundInputs) -> BoundValue:
     """``sum_i k_i`` with ``||D_i||_2 + tau_i sqrt(2 ln(2/eta_i)) <= epsilon_i ||A^i||_F``: what holds of Prop. 1.1.
@@ -179,10 +169,8 @@ def _printed_count(layer: LayerInputs, log_allowed: float, eta: float) -> int:
     "shin2021-prop1.2",
     "Shin 2021, Proposition 1.2",
     "large weights that a fitted power law predicts",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Large weights that a power law fitted to each layer would rarely exceed, instead of counting them.",
-    dropped=_DROPPED,
+    "Large weights that a power law fitted to each layer would rarely exceed, instead of counting them.",
+    _DROPPED,
 )
 def predicted_weights(inputs: BoundInputs) -> BoundValue:
     """``sum_i k_i``: Prop. 1.2 exceeds ``k_i`` with probability ``delta / d`` at most, at ``tau_i`` = one std.
@@ -258,12 +246,9 @@ def _predict(layer: LayerInputs, eta: float) -> _Prediction:
     "shin2021-sec5.3",
     "Shin 2021, section 5.3",
     "stable ranks beside power-law exponents",
-    kind=Kind.MEASURE,
+    ("How many directions the layers really use, added up; heavier tails of the weights are said to go with fewer."),
+    "everything: a relation between layers, not a bound",
     unit=Unit.PLAIN,
-    sentence=(
-        "How many directions the layers really use, added up; heavier tails of the weights are said to go with fewer."
-    ),
-    dropped="everything: a relation between layers, not a bound",
 )
 def stable_ranks(inputs: BoundInputs) -> BoundValue:
     """``sum_i ||A^i||_F^2 / ||A^i||_2^2`` of the reshaped matrices: at most ``sum_i 1 / mu_i^2`` for dense layers.

@@ -40,20 +40,12 @@ from bitcert.theory.formulas.noise_stability import (
     stability_ingredients,
     stability_of,
 )
-from bitcert.theory.formulas.products import (
-    frobenius,
-    log_of_product,
-    log_ratios,
-    network_conditions,
-    norm_conditions,
-    operator,
-    values,
-)
+from bitcert.theory.formulas.products import FROBENIUS, OPERATOR, log_ratios, norm_conditions
 from bitcert.theory.inputs import BoundInputs, LayerInputs
 from bitcert.theory.logs import log, log_sum
 from bitcert.theory.papers import arora2018
-from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, Condition, Kind, LayerValue, Unit, need, outside
+from bitcert.theory.registry import bound, guarantee
+from bitcert.theory.value import BoundValue, Condition, Ingredient, Unit, need, outside
 
 _WHOLE_DROPPED = "constants (2 e^2) and logarithms (the bits of a number, ln h)"
 
@@ -70,13 +62,11 @@ def _printed_2_4(inputs: BoundInputs, loss: float, found: BoundValue) -> float:
     return log(loss + math.sqrt(math.log(1 / inputs.delta) * bits * math.log(2) / (2 * inputs.m)))
 
 
-@bound(
+@guarantee(
     "zhang2020-thm2.4",
     "Zhang 2020, Theorem 2.4, corrected",
     "the network itself at 32 bits a weight",
-    kind=Kind.GUARANTEE,
-    unit=Unit.ERROR,
-    sentence="An upper limit on the error that follows from writing down every weight; above 1 it says nothing.",
+    "An upper limit on the error that follows from writing down every weight; above 1 it says nothing.",
 )
 def theorem_2_4(inputs: BoundInputs) -> BoundValue:
     """``L_hat_0(f) + sqrt(((32 P + 64 k) ln 2 + ln(1/delta)) / (2 m))``, ``P`` parameters: Arora's Theorem 2.1."""
@@ -86,14 +76,11 @@ def theorem_2_4(inputs: BoundInputs) -> BoundValue:
     return replace(found, log_printed=_printed_2_4(inputs, loss, found), notes=notes)
 
 
-@bound(
+@guarantee(
     "zhang2020-thm2.4-message",
     "Zhang 2020, Theorem 2.4, corrected",
     "the best message found next to the model",
-    kind=Kind.GUARANTEE,
-    unit=Unit.ERROR,
-    sentence="An upper limit on the error of the compressed network, from the margins of the original; above 1 it says "
-    "nothing.",
+    "An upper limit on the error of the compressed network, from the margins of the original; above 1 it says nothing.",
 )
 def theorem_2_4_message(inputs: BoundInputs) -> BoundValue:
     """``L_hat_t(f) + sqrt((|c| ln 2 + ln(K/delta)) / (2 m))``, the best of ``K`` messages: Arora's Theorem 2.1."""
@@ -151,10 +138,9 @@ def _separator_value(inputs: BoundInputs, statement: str, power: float) -> Bound
     "zhang2020-thm3.2",
     "Zhang 2020, Theorem 3.2",
     "linear separator, compressed by coins",
-    kind=Kind.MEASURE,
+    "How often a linear separator that keeps only a few random coordinates would be wrong, up to constants.",
+    "constants and logarithms",
     unit=Unit.ERROR,
-    sentence="How often a linear separator that keeps only a few random coordinates would be wrong, up to constants.",
-    dropped="constants and logarithms",
 )
 def theorem_3_2(inputs: BoundInputs) -> BoundValue:
     """``L_hat_gamma + (gamma^2 m)^(-1/3)``, ``gamma`` normalised."""
@@ -165,10 +151,9 @@ def theorem_3_2(inputs: BoundInputs) -> BoundValue:
     "zhang2020-thm3.2-sqrt",
     "Zhang 2020, note after Theorem 3.2; Arora et al. 2018, appendix A.2",
     "linear separator, compressed by random projections",
-    kind=Kind.MEASURE,
+    "The same for a separator written as a few random projections fixed beforehand, up to constants.",
+    "constants and logarithms",
     unit=Unit.ERROR,
-    sentence="The same for a separator written as a few random projections fixed beforehand, up to constants.",
-    dropped="constants and logarithms",
 )
 def theorem_3_2_sqrt(inputs: BoundInputs) -> BoundValue:
     """``L_hat_gamma + (gamma^2 m)^(-1/2)``, ``gamma`` normalised."""
@@ -179,19 +164,17 @@ def theorem_3_2_sqrt(inputs: BoundInputs) -> BoundValue:
     "zhang2020-thm5.1",
     "Zhang 2020, Theorem 5.1 (= Arora et al. 2018, Theorem 2.2)",
     "spectral norms and stable ranks",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed if every layer were cut to the singular values that matter, and amplified errors as much "
+    "Examples needed if every layer were cut to the singular values that matter, and amplified errors as much "
     "as it can.",
-    dropped=_WHOLE_DROPPED,
+    _WHOLE_DROPPED,
 )
 def theorem_5_1(inputs: BoundInputs) -> BoundValue:
     """``(1/gamma^2) h d^2 max||x||^2 prod ||A||_2^2 sum ||A||_F^2 / ||A||_2^2``."""
-    ratios = log_ratios(inputs, values(inputs, frobenius), values(inputs, operator))
-    common = _common(inputs, inputs.depth, log_of_product(inputs, operator))
-    layers = _layers(inputs, [common + 2 * ratio for ratio in ratios])
-    conditions = network_conditions(
-        inputs, "ReLU activations only", "bias-free", "chain of layers", "every weight layer measured"
+    ratios = log_ratios(inputs, FROBENIUS.values(inputs), OPERATOR.values(inputs))
+    common = _common(inputs, inputs.depth, OPERATOR.log_product(inputs))
+    layers = inputs.parts(common + 2 * ratio for ratio in ratios)
+    conditions = inputs.hypotheses(
+        "ReLU activations only", "bias-free", "chain of layers", "every weight layer measured"
     )
     total = log_sum(layer.log for layer in layers)
     return BoundValue(
@@ -219,37 +202,24 @@ def _common(inputs: BoundInputs, depth: int, log_growth: float) -> float:
     return math.log(inputs.width) + 2 * (math.log(depth) + radius + log_growth - math.log(inputs.gamma))
 
 
-def _layers(inputs: BoundInputs, logs: list[float]) -> tuple[LayerValue, ...]:
-    found = zip(inputs.layers, logs, strict=True)
-    return tuple(LayerValue(layer.name, value, layer.num_weights) for layer, value in found)
-
-
-def _ingredients(inputs: BoundInputs) -> dict[str, float | int | tuple[float | None, ...]]:
-    return {
-        "frobenius": values(inputs, frobenius),
-        "operator_norm": values(inputs, operator),
-        "max_input_norm": inputs.sample.largest_input,
-        "gamma": inputs.gamma,
-        "m": inputs.m,
-        "h": inputs.width,
-    }
+def _ingredients(inputs: BoundInputs) -> dict[str, Ingredient]:
+    norms = {"frobenius": FROBENIUS.values(inputs), "operator_norm": OPERATOR.values(inputs)}
+    return {**norms, **inputs.facts("max_input_norm", "gamma", "m", "h")}
 
 
 @bound(
     "zhang2020-thm5.7",
     "Zhang 2020, Theorem 5.7 (= Arora et al. 2018, Theorem 4.1)",
     "noise stability",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed to learn a network in which errors of one layer are damped by the next ones as measured.",
-    dropped="constants and logarithms (72 ln(m d h / delta), the bits of a number)",
+    "Examples needed to learn a network in which errors of one layer are damped by the next ones as measured.",
+    "constants and logarithms (72 ln(m d h / delta), the bits of a number)",
 )
 def theorem_5_7(inputs: BoundInputs) -> BoundValue:
     """``(1/gamma^2) c^2 d^2 max||f(x)||^2 sum 1 / (mu_i^2 mu_{i->}^2)``."""
     inputs.require_dense("Theorem 5.7")
     found = stability_of(inputs, Variant.WORST)
     common = 2 * (math.log(inputs.depth) + log_output(inputs) - math.log(inputs.gamma))
-    layers = _layers(inputs, [common + 2 * found.contraction + layer.inverse for layer in found.layers])
+    layers = inputs.parts(common + 2 * found.contraction + layer.inverse for layer in found.layers)
     total = log_sum(layer.log for layer in layers)
     return BoundValue(
         total,
@@ -286,18 +256,16 @@ def _printed_5_7(inputs: BoundInputs, factor: float) -> float | None:
     "zhang2020-thm6.1",
     "Zhang 2020, Theorem 6.1, on the captured graph",
     "spectral norms and stable ranks through shortcuts",
-    kind=Kind.MEASURE,
-    unit=Unit.SAMPLES,
-    sentence="Examples needed if every layer were cut to the singular values that matter, with errors also passing "
+    "Examples needed if every layer were cut to the singular values that matter, with errors also passing "
     "through shortcuts, amplified as much as possible.",
-    dropped=_WHOLE_DROPPED,
+    _WHOLE_DROPPED,
 )
 def theorem_6_1(inputs: BoundInputs) -> BoundValue:
     """``(1/gamma^2) h d^2 max||x||^2 L^2 sum window ||A||_F^2 / ||A||_2^2`` with ``L`` of the recursion."""
     growth = need(inputs.lipschitz)
     depth = inputs.depth if growth.depth is None else growth.depth
     common = _common(inputs, max(depth, 1), growth.log_total)
-    layers = _layers(inputs, [common + _log_rank(layer) for layer in inputs.layers])
+    layers = inputs.parts(common + _log_rank(layer) for layer in inputs.layers)
     total = log_sum(layer.log for layer in layers)
     homogeneous = inputs.hypothesis("positively homogeneous apart from biases")
     return BoundValue(
@@ -305,7 +273,7 @@ def theorem_6_1(inputs: BoundInputs) -> BoundValue:
         conditions=(
             Condition("linear, 1-Lipschitz and addition nodes only", True, f"{depth} layers on the longest path"),
             Condition("nodes map 0 to 0 apart from biases", homogeneous.holds or None, homogeneous.detail),
-            *network_conditions(inputs, "bias-free", "every weight layer measured"),
+            *inputs.hypotheses("bias-free", "every weight layer measured"),
             *norm_conditions(inputs),
         ),
         ingredients={
