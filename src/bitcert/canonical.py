@@ -47,9 +47,9 @@ def encode(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written")
 
 
-def encode_text(value: Any, extra: Mapping[str, Any]) -> str:
-    """Canonical text of ``value`` with the keys of ``extra`` (a format, a checksum) beside its fields."""
-    content = {**encode(value), **extra}
+def encode_text(value: Any, extra: Mapping[str, Any] | None = None) -> str:
+    """Canonical text of ``value`` with the keys of ``extra`` (a format, a checksum) beside its fields, one line."""
+    content = {**encode(value), **(extra or {})}
     return json.dumps(content, ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":")) + "\n"
 
 
