@@ -23,11 +23,10 @@ from bitcert.certificates.certification import certify
 from bitcert.certificates.original import Original
 from bitcert.certificates.verification import Status, Verification, verify
 from bitcert.certificates.workload import WorkLimit
-from bitcert.comparison import CompareSettings, Comparison, compare
+from bitcert.comparison import CompareSettings, Comparison, OutputDeviation, compare, output_deviation
 from bitcert.counting import DecisionRule, ErrorCount, count_errors
 from bitcert.data import PriorSplit, Role, Sample, load_sample, to_sample
 from bitcert.decoder import Decoded, Helper, HelperWeights, Preprocessing, decode_message
-from bitcert.deviation import OutputDeviation, output_deviation
 from bitcert.errors import BitcertError
 from bitcert.network import Network, capture
 from bitcert.report import render_report

@@ -47,9 +47,33 @@ def encode(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written")
 
 
-def encode_text(value: Any, extra: Mapping[str, Any]) -> str:
-    """Canonical text of ``value`` with the keys of ``extra`` (a format, a checksum) beside its fields."""
-    content = {**encode(value), **extra}
+def finite(value: float | None) -> float | None:
+    """``None`` instead of a number that is not finite.
+
+    >>> finite(float("inf")), finite(2)
+    (None, 2.0)
+    """
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def plain(value: Any) -> Any:
+    """JSON values with ``None`` for numbers that are not finite.
+
+    >>> plain({"a": (1.0, float("inf"))})
+    {'a': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [plain(item) for item in value]
+    if hasattr(value, "item"):  # a number of numpy
+        value = value.item()
+    return finite(value) if isinstance(value, float) else value
+
+
+def encode_text(value: Any, extra: Mapping[str, Any] | None = None) -> str:
+    """Canonical text of ``value`` with the keys of ``extra`` (a format, a checksum) beside its fields, one line."""
+    content = {**encode(value), **(extra or {})}
     return json.dumps(content, ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":")) + "\n"
 
 

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcert import Helper, Preprocessing, Role, Sample, capture
-from bitcert.deviation import FRACTIONS, QUANTILES, OutputDeviation, original_classifier, output_deviation, quantile
+from bitcert.comparison.counting import (
+    FRACTIONS,
+    QUANTILES,
+    OutputDeviation,
+    original_classifier,
+    output_deviation,
+    quantile,
+)
 from bitcert.errors import InputError
 from tests.reference import deviation_naive as naive
 

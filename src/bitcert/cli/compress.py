@@ -21,9 +21,8 @@ from bitcert.cli.options import captured, load_helper_weights, parse_options
 from bitcert.codecs.base import Codec, Rest
 from bitcert.codecs.best import is_trained
 from bitcert.codecs.registry import codec_from, options_of
-from bitcert.comparison.compression import describe_compression
 from bitcert.comparison.counting import Counter
-from bitcert.comparison.records import Measured
+from bitcert.comparison.records import Measured, describe_compression, sizes
 from bitcert.data import Role, Sample, load_sample
 from bitcert.decoder import Helper
 from bitcert.decoder.weights import HELPER_FILE
@@ -149,7 +148,6 @@ def _files(request: _Request, compressed: Compressed, description: str) -> dict[
 
 
 def _print_summary(request: _Request, compressed: Compressed, measured: Measured, theory: Theory) -> None:
-    values = [request.network.parameters[spec.name] for spec in request.network.architecture.parameters]
-    counts = {"parameters": sum(v.numel() for v in values), "nonzero": sum(int((v != 0).sum()) for v in values)}
+    counts = sizes(request.network)
     summary = compression_summary(request.codec.label, compressed.ledger.sections, measured, counts, theory)
     Console(highlight=False).print(summary)

@@ -27,7 +27,7 @@ from bitcert.folder import MEASURE_FILES, check_output_folder, write_output
 from bitcert.network import Network
 from bitcert.report import stability_files, stability_summary
 from bitcert.stability import MeasureSettings, StabilityProfile, Structure, measure, plan_measure
-from bitcert.stability.subset import drawn
+from bitcert.stability.planning import drawn
 
 PROFILE_FILE = "profile.json"
 ARRAYS_FILE = "profile.npz"

@@ -10,18 +10,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
-from bitcert.canonical import FormatProblem, decode, encode_text, parse
+from bitcert.canonical import FormatProblem, decode, encode, encode_text, parse, plain
+from bitcert.certificates.certification import describe_helper, describe_sample, versions
+from bitcert.codecs.base import Codec
+from bitcert.codecs.registry import options_of
+from bitcert.data import Sample
 from bitcert.errors import DecodeError
+from bitcert.network import Network
+from bitcert.run import Compressed
+from bitcert.stability.measurement import network_hash
+from bitcert.theory.prediction import Condition, Theory
 
 FORMAT = "bitcert-comparison-1"
-T = TypeVar("T")
+COMPRESSION_FORMAT = "bitcert-compression-1"
 _EXPECTED = "a comparison.json written by bitcert compare"
 
 
+class _Counted:
+    """Errors among examples."""
+
+    errors: int
+    samples: int
+
+    @property
+    def rate(self) -> float:
+        """Fraction of errors."""
+        return self.errors / self.samples
+
+
 @dataclass(frozen=True)
-class HoldoutCount:
+class HoldoutCount(_Counted):
     """Errors on held-out labels.
 
     Attributes:
@@ -34,14 +54,9 @@ class HoldoutCount:
     samples: int
     bound: float | None = None
 
-    @property
-    def rate(self) -> float:
-        """Fraction of errors."""
-        return self.errors / self.samples
-
 
 @dataclass(frozen=True)
-class Original:
+class Original(_Counted):
     """The network before compression.
 
     Attributes:
@@ -58,11 +73,6 @@ class Original:
     samples: int
     holdout: HoldoutCount | None
     seconds: float
-
-    @property
-    def rate(self) -> float:
-        """Fraction of training errors."""
-        return self.errors / self.samples
 
 
 @dataclass(frozen=True)
@@ -96,15 +106,6 @@ class DeviationRow:
 
 
 @dataclass(frozen=True)
-class ConditionRow:
-    """A hypothesis of a paper and whether this network meets it (``None``: cannot be told)."""
-
-    name: str
-    holds: bool | None
-    detail: str
-
-
-@dataclass(frozen=True)
 class TheoryRow:
     """A paper's prediction; fields as in :class:`bitcert.theory.prediction.Theory`, without its layers.
 
@@ -117,13 +118,13 @@ class TheoryRow:
     error: float | None
     error_means: str
     probability: float | None
-    conditions: tuple[ConditionRow, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str = ""
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(_Counted):
     """What a message is and does.
 
     Attributes:
@@ -147,11 +148,6 @@ class Measured:
     holdout: HoldoutCount | None
     deviation: DeviationRow
     count_seconds: float
-
-    @property
-    def rate(self) -> float:
-        """Fraction of training errors."""
-        return self.errors / self.samples
 
 
 @dataclass(frozen=True)
@@ -238,7 +234,10 @@ class Comparison:
         content = parse(text, _EXPECTED)
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise DecodeError(_EXPECTED, "another format", "ask for the file again")
-        comparison = _decoded(cls, content)
+        try:
+            comparison = decode(cls, content)
+        except FormatProblem as problem:
+            raise DecodeError(_EXPECTED, str(problem), "ask for the file again") from None
         if not _is_possible(comparison):
             raise DecodeError(_EXPECTED, "impossible counts", "ask for the file again")
         return comparison
@@ -257,17 +256,39 @@ def _is_possible(comparison: Comparison) -> bool:
     return all(count is None or 0 <= count.errors <= count.samples > 0 for count in counts)
 
 
-def read_row(content: object) -> ComparisonRow:
-    """A row from parsed JSON.
+def sizes(network: Network) -> dict[str, int]:
+    """Entries of all tensors (``parameters``), and those that are not 0 (``nonzero``)."""
+    values = [network.parameters[spec.name] for spec in network.architecture.parameters]
+    return {
+        "parameters": sum(value.numel() for value in values),
+        "nonzero": sum(int((value != 0).sum()) for value in values),
+    }
 
-    Raises:
-        DecodeError: it is none.
+
+def describe_compression(
+    codec: Codec, network: Network, sample: Sample, compressed: Compressed, measured: Measured, theory: Theory
+) -> dict[str, Any]:
+    """What ``bitcert compress`` says of one message, as JSON values; what is not known, or not finite, is ``None``.
+
+    No bound is among them: that is for a certificate, which counts again and verifies.
     """
-    return _decoded(ComparisonRow, content)
-
-
-def _decoded(kind: type[T], content: object) -> T:
-    try:
-        return decode(kind, content)
-    except FormatProblem as problem:
-        raise DecodeError(_EXPECTED, str(problem), "ask for the file again") from None
+    return {
+        "format": COMPRESSION_FORMAT,
+        "codec": {"name": codec.name, "label": codec.label, "options": options_of(codec)},
+        "network": {
+            "content_hash": network_hash(network),
+            **sizes(network),
+        },
+        "sample": describe_sample(sample),
+        "helper": describe_helper(compressed.helper),
+        "message": {
+            "bits": measured.message_bits,
+            "sha256": measured.message_sha256,
+            "numbers": measured.parameters,
+            "sections": [[name, bits] for name, bits in compressed.ledger.sections],
+        },
+        "training": {"errors": measured.errors, "near_ties": measured.near_ties, "samples": measured.samples},
+        "deviation": encode(measured.deviation),
+        "theory": plain(theory.describe()),
+        "versions": versions(),
+    }

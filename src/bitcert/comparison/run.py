@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,25 +19,28 @@ import numpy as np
 import torch
 
 from bitcert import clock
+from bitcert.canonical import FormatProblem, decode, encode, finite, parse
 from bitcert.certificates.certification import check_holdout, versions
 from bitcert.codecs.base import Codec, network_helper
 from bitcert.codecs.best import is_trained
 from bitcert.codecs.registry import options_of
 from bitcert.comparison.conclusions import conclude
-from bitcert.comparison.counting import Counter, finite
+from bitcert.comparison.counting import Counter
 from bitcert.comparison.plan import CompareSettings, Entry, plan_comparison
-from bitcert.comparison.records import Comparison, ComparisonRow, ConditionRow, Measured, Original, TheoryRow
-from bitcert.comparison.store import RowStore
+from bitcert.comparison.records import Comparison, ComparisonRow, Measured, Original, TheoryRow, sizes
 from bitcert.counting import Progress
 from bitcert.data import Sample
 from bitcert.decoder import Helper
-from bitcert.errors import BitcertError, InputError
+from bitcert.errors import BitcertError, DecodeError, InputError
+from bitcert.locking import replacing
 from bitcert.network import Network
 from bitcert.proof import holdout_bound
 from bitcert.random import stream
 from bitcert.run import Checkpoint, Run
 from bitcert.stability.measurement import network_hash
+from bitcert.theory.prediction import Condition
 
+ROWS_FILE = "rows.jsonl"
 MAX_TEXT = 1000
 MOST_NOTES = 20
 
@@ -90,6 +94,60 @@ def compare(
             rows.append(_row(Entry(codec, entry.seconds), work, counter, store, rows))
     comparison = _comparison(work, counter, seconds, tuple(rows))
     return replace(comparison, conclusions=tuple(conclude(comparison)))
+
+
+class RowStore:
+    """Finished rows by key; without a folder they are only remembered.
+
+    One file of JSON lines, written under a temporary name and renamed: a killed run leaves it whole. A row is found
+    again by a key that holds everything it depends on; what cannot be read is as if it were not there.
+
+    Args:
+        folder: where to keep them, made if need be; also for the checkpoints of training.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._rows: dict[str, ComparisonRow] = {}
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._read(folder / ROWS_FILE)
+
+    def _read(self, path: Path) -> None:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return
+        for line in lines:
+            try:
+                content = parse(line, "a row of a comparison")
+                self._rows[content["key"]] = decode(ComparisonRow, content["row"])
+            except (DecodeError, FormatProblem, KeyError, TypeError):
+                continue
+
+    def get(self, key: str) -> ComparisonRow | None:
+        """The row of an earlier sitting."""
+        return self._rows.get(key)
+
+    def put(self, key: str, row: ComparisonRow) -> None:
+        """Keep a row.
+
+        Raises:
+            OSError: when the disk is full or fails; the rows before it are then still there.
+        """
+        self._rows[key] = row
+        if self.folder is None:
+            return
+        with replacing(self.folder / ROWS_FILE) as partial, open(partial, "w", encoding="utf-8") as file:
+            for name, kept in self._rows.items():
+                line = json.dumps({"key": name, "row": encode(kept)}, sort_keys=True, allow_nan=False)
+                file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def checkpoint(self, key: str) -> Path | None:
+        """Where the training of a row keeps its state."""
+        return None if self.folder is None else self.folder / f"{key}.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +255,7 @@ def _theory(codec: Codec, work: _Work) -> TheoryRow:
         theory = codec.theory(work.network, work.theory_sample())
     except BitcertError as error:
         return TheoryRow("", "", None, None, "", None, problem=str(error)[:MAX_TEXT])
-    conditions = tuple(ConditionRow(c.name[:MAX_TEXT], c.holds, c.detail[:MAX_TEXT]) for c in theory.conditions)
+    conditions = tuple(Condition(c.name[:MAX_TEXT], c.holds, c.detail[:MAX_TEXT]) for c in theory.conditions)
     return TheoryRow(
         source=theory.source[:MAX_TEXT],
         statement=theory.statement[:MAX_TEXT],
@@ -216,10 +274,9 @@ def _comparison(work: _Work, counter: Counter, seconds: float, rows: tuple[Compa
     if held is not None:
         held = replace(held, bound=holdout_bound(held.errors, held.samples, delta))
     count = counter.original_count
-    values = [network.parameters[spec.name] for spec in network.architecture.parameters]
-    parameters = sum(value.numel() for value in values)
+    counts = sizes(network)
     return Comparison(
-        network={"name": "network", "content_hash": network_hash(network), "num_parameters": parameters},
+        network={"name": "network", "content_hash": network_hash(network), "num_parameters": counts["parameters"]},
         sample={
             "name": sample.name,
             "content_hash": sample.content_hash,
@@ -231,8 +288,7 @@ def _comparison(work: _Work, counter: Counter, seconds: float, rows: tuple[Compa
         delta=delta,
         settings=asdict(work.settings),
         original=Original(
-            parameters=parameters,
-            nonzero=sum(int(torch.count_nonzero(value)) for value in values),
+            **counts,
             errors=count.errors,
             near_ties=count.near_ties,
             samples=count.samples,

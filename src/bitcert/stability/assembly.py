@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from bitcert.network import Architecture
 from bitcert.network.shapes import INPUT
 from bitcert.stability.hypotheses import check_hypotheses, is_relu_only, offsets
 from bitcert.stability.layers import Structure
+from bitcert.stability.producers import SamplePass
 from bitcert.stability.profile import PER_INJECTION, PER_LAYER, PER_PAIR, StabilityProfile
 from bitcert.stability.reduction import (
     AttenuationCurve,
@@ -52,7 +51,7 @@ class Finished:
     """A finished run: its store, and what was computed of the weights alone.
 
     Attributes:
-        architecture, parameters, structure, settings: of the run.
+        run: network, sample and settings.
         store: per-example arrays of the whole sample.
         weights: of every layer.
         distances: of every layer from its initial value, or ``None`` for each.
@@ -61,10 +60,7 @@ class Finished:
         notes: what was left out so far.
     """
 
-    architecture: Architecture
-    parameters: Mapping[str, Tensor]
-    structure: Structure
-    settings: MeasureSettings
+    run: SamplePass
     store: ShardStore
     weights: Sequence[LayerWeights]
     distances: Sequence[tuple[float, float] | None]
@@ -72,6 +68,16 @@ class Finished:
     network: Mapping[str, Any]
     sample: Mapping[str, Any]
     notes: tuple[str, ...]
+
+    @property
+    def structure(self) -> Structure:
+        """Layers and how they are connected."""
+        return self.run.structure
+
+    @property
+    def settings(self) -> MeasureSettings:
+        """What was measured and how."""
+        return self.run.settings
 
     @property
     def zeta(self) -> float:
@@ -251,13 +257,13 @@ def assemble(run: Finished) -> StabilityProfile:
     distributions = _distributions(run)
     smoothness = _smoothness(run)
     positive = _positive_margins(run)
-    architecture, structure = run.architecture, run.structure
+    architecture, structure, parameters = run.run.network.architecture, run.structure, run.run.network.parameters
     return StabilityProfile(
         network={
             **run.network,
             "num_parameters": architecture.num_parameters,
             "chain": structure.chain,
-            "bias_free": not offsets(architecture, run.parameters),
+            "bias_free": not offsets(architecture, parameters),
             "relu_only": is_relu_only(architecture),
         },
         sample=run.sample,
@@ -269,7 +275,7 @@ def assemble(run: Finished) -> StabilityProfile:
         spectra=tuple(w.spectrum for w in run.weights if w.spectrum is not None),
         smoothness=smoothness,
         hypotheses=check_hypotheses(
-            architecture, run.parameters, structure, distributions, smoothness, positive, _without_smoothness(run)
+            architecture, parameters, structure, distributions, smoothness, positive, _without_smoothness(run)
         ),
         notes=(*run.notes, *(w.note for w in run.weights if w.note), *_zeta_note(run), *_estimate_note(run)),
         arrays=_arrays(run),

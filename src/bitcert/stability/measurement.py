@@ -9,7 +9,6 @@ NOT a guarantee about other examples or for any compressor.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import tempfile
@@ -17,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,9 +30,8 @@ from bitcert.network import Network
 from bitcert.network.memory import is_out_of_memory
 from bitcert.stability.assembly import Finished, assemble
 from bitcert.stability.layers import Structure
-from bitcert.stability.linearisation import Linearisation
 from bitcert.stability.planning import MeasurePlan, affordable_smoothness, out_of_memory, plan_measure
-from bitcert.stability.producers import PRODUCERS, Preparation, as_array, derive
+from bitcert.stability.producers import PRODUCERS, SamplePass
 from bitcert.stability.profile import StabilityProfile
 from bitcert.stability.settings import BatchContext, MeasureSettings, check_available
 from bitcert.stability.smoothness import affordable_projections
@@ -48,71 +45,28 @@ _MAX_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
-class _Run:
-    """One network on one sample."""
+class _Run(SamplePass):
+    """One network on one sample, its sizes, and where shards and progress go."""
 
-    network: Network
-    sample: Sample
-    settings: MeasureSettings
-    preprocessing: Preprocessing
-    structure: Structure
     plan: MeasurePlan
     folder: Path
     progress: Progress | None
     task: str
 
-    @functools.cached_property
-    def parameters(self) -> dict[str, Tensor]:
-        """In the dtype and on the device of the run; integers stay integers."""
-        dtype, device = self.settings.torch_dtype, self.settings.device
-        values = self.network.parameters.items()
-        return {name: v.to(device, dtype) if v.is_floating_point() else v.to(device) for name, v in values}
-
-    @functools.cached_property
-    def wanted(self) -> tuple[str, ...]:
-        """Quantities with a producer that this network can be measured by."""
-        return tuple(
-            name for name in PRODUCERS if name in self.settings.wanted and not PRODUCERS[name].problem(self.structure)
-        )
-
-    @functools.cached_property
-    def prepared(self) -> dict[str, Any]:
-        """What each producer makes once; only when there is a shard to compute."""
-        preparation = Preparation(
-            self.structure, self.network.architecture, self.parameters, self.settings, self._pilot
-        )
-        return {name: PRODUCERS[name].prepare(preparation) for name in self.wanted}
-
-    def _pilot(self) -> BatchContext:
-        count = min(len(self.sample), _PILOT_SIZE)
-        return self.context(np.linspace(0, len(self.sample) - 1, count).astype(np.int64))
-
     def context(self, index: NDArray[np.int64]) -> BatchContext:
-        """The batch of these examples."""
-        device = self.settings.device
-        x = self.preprocessing(self.sample.inputs[index]).to(device, self.settings.torch_dtype)
-        # without labels there are no margins; producers still see one label for each example
-        labels = self.sample.labels[index] if self.sample.has_labels else np.zeros(len(index), np.int64)
-        linearisation = Linearisation(self.network.architecture, self.parameters, x)
-        finite = torch.isfinite(linearisation.values[self.network.architecture.output]).all(1)
+        """The batch of these examples; refused where the network's output is not finite."""
+        context = super().context(index)
+        finite = torch.isfinite(context.values[self.network.architecture.output]).all(1)
         if not bool(finite.all()):
             where = int(index[int(torch.nonzero(~finite)[0])])
             got = f"NaN or infinity for example {where} of {self.sample.name}"
             raise InputError("finite outputs", got, "check data and preprocessing, or use dtype float64")
-        return BatchContext(
-            structure=self.structure,
-            architecture=self.network.architecture,
-            parameters=self.parameters,
-            linearisation=linearisation,
-            labels=torch.from_numpy(np.array(labels)).to(device),
-            index=torch.from_numpy(np.array(index)),
-            num_samples=len(self.sample),
-        )
+        return context
 
-    def tell(self, fraction: float) -> None:
-        """Report progress."""
+    def tell(self, done: int) -> None:
+        """Report progress: examples measured, of which the reduction takes the last 5 %."""
         if self.progress is not None:
-            self.progress(self.task, fraction)
+            self.progress(self.task, 0.95 * done / len(self.sample))
 
 
 def measure(
@@ -163,7 +117,8 @@ def measure(
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bitcert-")))
-        run = _Run(network, sample, settings, preprocessing, structure, plan, folder, progress, "measuring")
+        measured = (network, sample, settings, preprocessing, structure, _PILOT_SIZE)
+        run = _Run(*measured, plan, folder, progress, "measuring")
         profile = _measure_one(run, initial)
         if twin is None:
             return profile
@@ -210,17 +165,14 @@ def _measure_one(run: _Run, initial: Mapping[str, Tensor] | None) -> StabilityPr
     with _explained_memory(run.plan.batch_size):
         for start, stop in store.ranges:
             if not store.finished(start, stop):
-                store.write(_compute_shard(run, start, stop))
-            run.tell(0.95 * stop / len(run.sample))
+                store.write(Shard(start, stop, run.arrays(start, stop, run.plan.batch_size, run.tell)))
+            run.tell(stop)
         structure = run.structure
         spectra = "spectra" in run.settings.wanted
         weights = measure_weights(run.network.architecture, structure, run.network.parameters, spectra)
         distances = (None,) * len(structure.layers) if initial is None else None
         finished = Finished(
-            architecture=run.network.architecture,
-            parameters=run.network.parameters,
-            structure=structure,
-            settings=run.settings,
+            run=run,
             store=store,
             weights=weights,
             distances=distances or distances_from(structure, run.network.parameters, initial or {}),
@@ -235,7 +187,8 @@ def _measure_one(run: _Run, initial: Mapping[str, Tensor] | None) -> StabilityPr
             notes=_notes(run),
         )
         profile = assemble(finished)
-    run.tell(1.0)
+    if run.progress is not None:
+        run.progress(run.task, 1.0)
     return profile
 
 
@@ -247,32 +200,6 @@ def _explained_memory(batch_size: int) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise out_of_memory(batch_size) from error
-
-
-def _compute_shard(run: _Run, start: int, stop: int) -> Shard:
-    batches = []
-    for first in range(start, stop, run.plan.batch_size):
-        index = np.arange(first, min(first + run.plan.batch_size, stop), dtype=np.int64)
-        batches.append(_compute_batch(run, index))
-        run.tell(0.95 * (int(index[-1]) + 1) / len(run.sample))
-    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    return Shard(start, stop, arrays)
-
-
-def _compute_batch(run: _Run, index: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    prepared = run.prepared
-    with torch.no_grad():
-        context = run.context(index)
-        arrays: dict[str, NDArray[Any]] = {}
-        for name in run.wanted:
-            found = PRODUCERS[name].compute(context, run.settings, prepared[name])
-            arrays |= {key: as_array(value, run.settings) for key, value in found.items()}
-    if not run.sample.has_labels:
-        arrays.pop("margin", None)
-    if "interlayer_cushion" in run.settings.wanted and not run.structure.pairs:
-        # a layer that feeds no other still has its own cushion 1/sqrt(h)
-        arrays["interlayer_cushion"] = np.empty((len(index), 0), run.settings.dtype)
-    return {**arrays, **derive(arrays, run.structure, run.settings)}
 
 
 def _projections(run: _Run) -> tuple[int, ...] | None:

@@ -1,4 +1,4 @@
-"""What a measurement will cost and the sizes of batches and shards, before anything is computed.
+"""What a measurement will cost, on which examples, and the sizes of batches and shards, before anything is computed.
 
 Seconds come from counted floating-point operations at the speed of modest CPU cores; memory from the sizes of the
 values a batch keeps, of the noise copies a producer makes of them, and of what the operations take meanwhile. Both are
@@ -12,12 +12,14 @@ import math
 import os
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from bitcert.data import Sample
+from bitcert.data import Role, Sample
 from bitcert.errors import InputError
 from bitcert.network import Architecture, Network
 from bitcert.network.shapes import INPUT
+from bitcert.random import stream
 from bitcert.stability.layers import Structure
 from bitcert.stability.settings import MeasureSettings
 
@@ -88,6 +90,21 @@ def plan_measure(network: Network, sample: Sample, settings: MeasureSettings | N
     seconds = START_SECONDS + flops / (FLOPS_PER_SECOND * torch.get_num_threads())
     shard_size = min(len(sample), max(1, per_shard // batch_size) * batch_size)
     return MeasurePlan(seconds, needed, batch_size, max(shard_size, batch_size), len(sample), flops)
+
+
+def drawn(sample: Sample, count: int, seed: int) -> Sample:
+    """``count`` examples to measure on, drawn without replacement, in the order of the data; all if it has no more.
+
+    >>> data = Sample(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]), 2, Role.TRAIN, "toy")
+    >>> len(drawn(data, 3, 0)), drawn(data, 9, 0) is data
+    (3, True)
+    """
+    if count >= len(sample):
+        return sample
+    chosen = np.sort(stream(seed, "measure/subset").choice(len(sample), count, replace=False))
+    name = f"{sample.name} (drawn from {len(sample):,} with seed {seed})"
+    # Nothing is proved from it, so it may be of one class only, which a training sample may not.
+    return sample.with_role(Role.UNLABELLED).take(chosen, name)
 
 
 def memory_limit(device: str) -> int | None:

@@ -19,31 +19,33 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from bitcert.canonical import FormatProblem, decode, encode_text, parse
 from bitcert.data import Sample
 from bitcert.decoder import Preprocessing
-from bitcert.errors import InputError, unknown_name
+from bitcert.errors import DecodeError, InputError, unknown_name
 from bitcert.linear.norms import frobenius_norm, norm_21, reshaped_spectral_norm
+from bitcert.locking import replacing
 from bitcert.network import Network
 from bitcert.network.recapture import Recapture
 from bitcert.random import stream
 from bitcert.stability.assembly import labels as places_of
 from bitcert.stability.layers import Structure
-from bitcert.stability.linearisation import Linearisation
 from bitcert.stability.planning import plan_measure
-from bitcert.stability.producers import PRODUCERS, Preparation, as_array, derive
+from bitcert.stability.producers import SamplePass, wanted_of
 from bitcert.stability.reduction import Distribution, reduce_values
-from bitcert.stability.settings import BatchContext, MeasureSettings
+from bitcert.stability.settings import MeasureSettings
 from bitcert.stability.table import LayerWeights, layer_rows
-from bitcert.stability.track_file import STATISTICS, Statistics, TrackedEpoch, TrackFile
 
 __all__ = ["TRACKABLE", "TrackedEpoch", "Tracker"]
 
@@ -62,8 +64,142 @@ _SHOWN = {
 }
 _STORED_AS = {"smoothness": "smoothness_quantile", "smoothness_gaussian": "smoothness_gaussian_quantile"}
 _EXAMPLE = 4
+_PILOT_SIZE = 32
 
+FORMAT = "bitcert-track-2"
+_FORMER = "bitcert-track-1"
+STATISTICS = ("worst", "median", "mean", "low", "high")
+"""Over the examples: the extreme that the theory uses, then the 50 % quantile, the mean, the 10 and 90 % quantiles."""
+
+_MAX_BYTES = 1 << 30
+
+Statistics = Mapping[str, tuple[float | None, ...]]
 Columns = Mapping[str, NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class TrackedEpoch:
+    """What was measured at one epoch.
+
+    Attributes:
+        epoch: its number.
+        values: by measure, by statistic (:data:`STATISTICS`; ``"value"`` for what is one number), one number for
+            every place of ``Tracker.labels``; ``None`` where nothing finite was measured.
+    """
+
+    epoch: int
+    values: Mapping[str, Statistics]
+
+
+@dataclass(frozen=True, eq=False)
+class TrackFile:
+    """The file of a :class:`Tracker`: a header line, then one JSON line an epoch.
+
+    A line is appended with one write and brought to the disk before the call returns; a line that a killed process left
+    half written is dropped when the file is next opened. Replacing lines writes a new file beside and renames it. It
+    does NOT lock the file: two runs that append to one file at a time spoil each other's record.
+
+    Args:
+        path: made when the first record is written.
+        identity: hash of everything that determines the numbers but the weights.
+        labels: the places of every measure.
+    """
+
+    path: Path
+    identity: str
+    labels: Mapping[str, Sequence[str]]
+
+    def read(self) -> list[TrackedEpoch]:
+        """The records in the order of their epochs; a damaged last line is left out.
+
+        Raises:
+            InputError: the file is of another run or damaged elsewhere.
+        """
+        return [_record(line, number, self.path) for number, line in enumerate(self._lines(), start=2)]
+
+    def append(self, record: TrackedEpoch) -> None:
+        """Write a record; records of this and of later epochs, and a damaged last line, are dropped first.
+
+        Raises:
+            InputError: as :meth:`read`.
+            OSError: when the disk is full or fails.
+        """
+        line = encode_text(record).encode()
+        lines = self._lines()
+        kept = [old for old, known in zip(lines, self.read(), strict=True) if known.epoch < record.epoch]
+        whole = b"".join([encode_text(self._header()).encode(), *kept])
+        if self.path.exists() and self.path.stat().st_size == len(whole):
+            self._add(line)
+        else:
+            self._replace(whole + line)
+
+    def _add(self, line: bytes) -> None:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            if os.write(descriptor, line) != len(line):
+                raise OSError(f"only part of a line could be written to {self.path}")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _replace(self, content: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path) as partial, open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _header(self) -> dict[str, Any]:
+        labels = {name: list(places) for name, places in self.labels.items()}
+        return {"format": FORMAT, "identity": self.identity, "labels": labels}
+
+    def _lines(self) -> list[bytes]:
+        """Complete lines after the header; none when there is no file yet."""
+        if not self.path.exists():
+            return []
+        if self.path.stat().st_size > _MAX_BYTES:
+            raise self._other(f"more than {_MAX_BYTES >> 20} MiB")
+        header, content = encode_text(self._header()).encode(), self.path.read_bytes()
+        if header.startswith(content):
+            return []  # killed before the header was whole, or just after
+        lines = content.splitlines(keepends=True)
+        if len(lines) > 1 and not _complete(lines[-1]):
+            lines.pop()
+        if lines[0] != header:
+            ours = _parsed(lines[0])
+            found = str(ours.get("format")) if isinstance(ours, dict) else ""
+            known = {
+                FORMAT: "that of another network, sample or setting",
+                _FORMER: "one of an earlier version, whose contractions leave out what pools between two layers",
+            }
+            raise self._other(known.get(found, "another kind of file"))
+        return lines[1:]
+
+    def _other(self, got: str) -> InputError:
+        return InputError(f"this run's record at {self.path}", got, "choose another path, or delete that file")
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return parse(line.decode(), "a line of JSON")
+    except (DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _complete(line: bytes) -> bool:
+    return line.endswith(b"\n") and _parsed(line) is not None
+
+
+def _record(line: bytes, number: int, path: Path) -> TrackedEpoch:
+    try:
+        record = decode(TrackedEpoch, _parsed(line))
+        numbers = (x for found in record.values.values() for series in found.values() for x in series if x is not None)
+        if not all(map(math.isfinite, numbers)):
+            raise FormatProblem("a number that is not finite")
+        return record
+    except FormatProblem:
+        got = f"line {number} that is none"
+        raise InputError(f"one record a line in {path}", got, "delete the file, or restore it") from None
 
 
 @dataclass(eq=False)
@@ -168,12 +304,8 @@ class Tracker:
         parts = [self._architecture.content_hash, self._part.content_hash, scaling, self._settings.identity()]
         return hashlib.sha256(json.dumps([*parts, sorted(self.quantities)]).encode()).hexdigest()
 
-    def _wanted(self) -> list[str]:
-        groups = (name for name in PRODUCERS if name in self.quantities)
-        return [name for name in groups if not PRODUCERS[name].problem(self._structure)]
-
     def _measures(self) -> list[str]:
-        names = [measure for name in self._wanted() for measure in _SHOWN[name]]
+        names = [measure for name in wanted_of(self.quantities, self._structure) for measure in _SHOWN[name]]
         return [name for name in names if name != "margin" or self._part.has_labels]
 
     def _measure(self, network: Network) -> dict[str, Statistics]:
@@ -201,39 +333,8 @@ class Tracker:
 
     def _columns(self, network: Network) -> Columns:
         """Every example's values, ``[n, ...]`` by name."""
-        settings, device = self._settings, self._settings.device
-        parameters = {
-            name: value.to(device, settings.torch_dtype) if value.is_floating_point() else value.to(device)
-            for name, value in network.parameters.items()
-        }
-        count = len(self._part)
-        context = functools.partial(self._context, parameters)
-        pilot = functools.partial(context, np.linspace(0, count - 1, min(count, 32)).astype(np.int64))
-        preparation = Preparation(self._structure, self._architecture, parameters, settings, pilot)
-        prepared = {name: PRODUCERS[name].prepare(preparation) for name in self._wanted()}
-        batches = []
-        for start in range(0, count, self._batch_size):
-            batch = context(np.arange(start, min(start + self._batch_size, count), dtype=np.int64))
-            arrays: dict[str, NDArray[np.floating]] = {}
-            for name in prepared:
-                made = PRODUCERS[name].compute(batch, settings, prepared[name])
-                arrays |= {key: as_array(value, settings) for key, value in made.items()}
-            batches.append({**arrays, **derive(arrays, self._structure, settings)})
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-
-    def _context(self, parameters: Mapping[str, Tensor], index: NDArray[np.int64]) -> BatchContext:
-        device = self._settings.device
-        x = self._preprocess(self._part.inputs[index]).to(device, self._settings.torch_dtype)
-        labels = self._part.labels[index] if self._part.has_labels else np.zeros(len(index), np.int64)
-        return BatchContext(
-            structure=self._structure,
-            architecture=self._architecture,
-            parameters=parameters,
-            linearisation=Linearisation(self._architecture, parameters, x),
-            labels=torch.from_numpy(np.array(labels)).to(device),
-            index=torch.from_numpy(index),
-            num_samples=len(self._part),
-        )
+        run = SamplePass(network, self._part, self._settings, self._preprocess, self._structure, _PILOT_SIZE)
+        return run.arrays(0, len(self._part), self._batch_size)
 
     def _weights(self, network: Network) -> list[LayerWeights]:
         found = []

@@ -230,25 +230,26 @@ def test_a_profile_that_is_not_there(refused):
 
 def test_an_interrupted_run_goes_on_from_its_shards(bitcert, network, unpictured, monkeypatch):
     from bitcert.stability import measurement
+    from bitcert.stability.producers import SamplePass
 
     arguments = ("measure", "nets:mlp", "--data", "toy.npz", "--quantities", "margin", "--batch-size", "100", "--json")
     whole = bitcert(*arguments, "--out", "whole").out
     assert bitcert(*arguments, "--samples", "10").code == 0
     previous = {path.name: path.read_bytes() for path in (network / "measured").iterdir()}
     computed = []
-    plan, compute = measurement.plan_measure, measurement._compute_shard
+    plan, compute = measurement.plan_measure, SamplePass.arrays
 
     def small(*given):
         return replace(plan(*given), shard_size=100)
 
-    def counted(run, start, stop):
+    def counted(run, start, *rest):
         computed.append(start)
         if start == 200 and computed.count(200) == 1:
             raise KeyboardInterrupt
-        return compute(run, start, stop)
+        return compute(run, start, *rest)
 
     monkeypatch.setattr(measurement, "plan_measure", small)
-    monkeypatch.setattr(measurement, "_compute_shard", counted)
+    monkeypatch.setattr(SamplePass, "arrays", counted)
     outcome = bitcert(*arguments)
     assert outcome.code == 130
     assert "go on" in outcome.err

@@ -5,7 +5,6 @@ from dataclasses import replace
 from bitcert.comparison.records import (
     Comparison,
     ComparisonRow,
-    ConditionRow,
     DeviationRow,
     HoldoutCount,
     Measured,
@@ -13,6 +12,7 @@ from bitcert.comparison.records import (
     Spread,
     TheoryRow,
 )
+from bitcert.theory.prediction import Condition
 
 SAMPLES = 1000
 
@@ -42,7 +42,7 @@ def make_theory(**changes) -> TheoryRow:
         error=0.125,
         error_means="relative error of the output",
         probability=0.95,
-        conditions=(ConditionRow("rho >= 3d", True, "rho = 9"), ConditionRow("k <= N", False, "k = 10")),
+        conditions=(Condition("rho >= 3d", True, "rho = 9"), Condition("k <= N", False, "k = 10")),
         notes=("erratum 2",),
     )
     return replace(theory, **changes)

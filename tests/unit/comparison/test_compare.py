@@ -16,11 +16,10 @@ from bitcert.codecs.quantise import Exact, Quantise, TunedQuantise
 from bitcert.codecs.quantiser import Uniform
 from bitcert.comparison import CompareSettings, Comparison, compare, plan_comparison
 from bitcert.comparison import counting as counting_module
-from bitcert.comparison.counting import Counter, numbers_in
-from bitcert.comparison.store import ROWS_FILE, RowStore
+from bitcert.comparison.counting import Counter, numbers_in, original_classifier, output_deviation
+from bitcert.comparison.run import ROWS_FILE, RowStore
 from bitcert.counting import DecisionRule
 from bitcert.decoder import Helper, decode_message
-from bitcert.deviation import original_classifier, output_deviation
 from bitcert.errors import DecodeError, InputError, SampleReuseError
 from bitcert.proof import holdout_bound
 from bitcert.theory.prediction import Theory

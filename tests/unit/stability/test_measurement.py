@@ -12,7 +12,7 @@ from torch import nn
 
 from bitcert import Preprocessing, Role, Sample, capture
 from bitcert.errors import InputError
-from bitcert.stability import MeasureSettings, Reduced, measure, measurement, plan_measure, planning
+from bitcert.stability import MeasureSettings, Reduced, measure, measurement, plan_measure, planning, producers
 from bitcert.stability.producers import PRODUCERS
 
 RNG = np.random.default_rng(0)
@@ -188,8 +188,8 @@ def counted(monkeypatch):
         seen.extend(context.index.tolist())
         return original.compute(context, settings, prepared)
 
-    producers = {**PRODUCERS, "margin": dataclasses.replace(original, compute=compute)}
-    monkeypatch.setattr(measurement, "PRODUCERS", producers)
+    table = {**PRODUCERS, "margin": dataclasses.replace(original, compute=compute)}
+    monkeypatch.setattr(producers, "PRODUCERS", table)
     monkeypatch.setattr(planning, "MAX_SHARD_SIZE", 5)
     return seen
 
@@ -401,7 +401,7 @@ def failing(error):
     ],
 )
 def test_running_out_of_memory_names_a_setting_that_would_fit(network, monkeypatch, error):
-    monkeypatch.setattr(measurement, "PRODUCERS", failing(error))
+    monkeypatch.setattr(producers, "PRODUCERS", failing(error))
     with pytest.raises(InputError, match=r"batch of 20; set batch_size to 5 \(--batch-size 5\)"):
         measure(network, toy(), dataclasses.replace(SMALL, batch_size=20))
     with pytest.raises(InputError, match="leave out exact"):
@@ -409,7 +409,7 @@ def test_running_out_of_memory_names_a_setting_that_would_fit(network, monkeypat
 
 
 def test_other_errors_are_not_taken_for_memory(network, monkeypatch):
-    monkeypatch.setattr(measurement, "PRODUCERS", failing(RuntimeError("a bug")))
+    monkeypatch.setattr(producers, "PRODUCERS", failing(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         measure(network, toy(), SMALL)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bitcert import Role, Sample
-from bitcert.stability.subset import drawn
+from bitcert.stability.planning import drawn
 
 
 def test_the_draw_follows_count_and_seed_and_keeps_the_order_of_the_data():

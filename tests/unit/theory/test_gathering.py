@@ -1,7 +1,5 @@
 """The verb ``bounds`` and what it gathers: against the parts it is made of, with and without what is optional."""
 
-import importlib
-import importlib.util
 import json
 import math
 
@@ -14,6 +12,7 @@ from bitcert import Compressed, Helper, Preprocessing, Role, Sample, capture, ce
 from bitcert.decoder import network as quantised
 from bitcert.errors import BitcertError, InputError, SampleReuseError
 from bitcert.stability import measure, network_hash
+from bitcert.stability.producers import SamplePass
 from bitcert.theory import gathering
 from bitcert.theory.formulas.low_rank_network import OFFSETS_IN_LAYERS
 from bitcert.theory.gathering import bounds, gather
@@ -111,8 +110,7 @@ def test_a_profile_of_some_examples_says_so(network, sample):
 def test_an_interrupted_measurement_goes_on_from_its_folder(network, sample, tmp_path, monkeypatch):
     first = gather(network, sample, QUICK, folder=tmp_path)
     assert any(tmp_path.rglob("*.npz"))
-    module = importlib.import_module("bitcert.stability.measurement")  # the package shows the verb of this name
-    monkeypatch.setattr(module, "_compute_shard", lambda *_: pytest.fail("a finished shard was computed again"))
+    monkeypatch.setattr(SamplePass, "arrays", lambda *_: pytest.fail("a finished shard was computed again"))
     again = gather(network, sample, QUICK, folder=tmp_path)
     assert [own.stability for own in again.layers] == [own.stability for own in first.layers]
 

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from bitcert.comparison.records import (
         Comparison,
         ComparisonRow,
-        ConditionRow,
         DeviationRow,
         HoldoutCount,
         Measured,
         Spread,
         TheoryRow,
     )
+    from bitcert.theory.prediction import Condition
 
 __all__ = ["compared_on", "headline", "message_rows", "refusals", "short", "theory_notes", "theory_rows"]
 
@@ -133,7 +133,7 @@ def _count(value: float | None) -> str:
     return number(round(value)) if abs(value) < 1e15 else short(value)
 
 
-def _conditions(conditions: Sequence[ConditionRow]) -> str:
+def _conditions(conditions: Sequence[Condition]) -> str:
     if not conditions:
         return UNKNOWN
     met = sum(condition.holds is True for condition in conditions)

@@ -20,7 +20,7 @@ from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.stability import LayerRow, StabilityProfile, Structure, measure, network_hash
 from bitcert.stability.hypotheses import smoothness_hypothesis
-from bitcert.stability.subset import drawn
+from bitcert.stability.planning import drawn
 from bitcert.theory.inputs import NO_PROFILE, LayerInputs, LayerStability, SampleFacts
 from bitcert.theory.settings import QUANTITIES, BoundSettings
 from bitcert.theory.value import Absent, Condition, Status
