@@ -55,7 +55,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "coding/layouts": ("tests/unit/coding/test_layouts.py", GOLDEN),
     "proof/binomial": ("tests/unit/proof/test_binomial.py",),
     "proof/chernoff": ("tests/unit/proof/test_chernoff_hoeffding.py",),
-    "proof/hoeffding": ("tests/unit/proof/test_chernoff_hoeffding.py",),
+    "proof/hoeffding_bound": ("tests/unit/proof/test_chernoff_hoeffding.py",),
     "proof/holdout": ("tests/unit/proof/test_binomial.py", *COUNTS),
     "proof/budget": COUNTS,
     "proof/claims": COUNTS,

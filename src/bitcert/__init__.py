@@ -18,6 +18,9 @@ reading: ``data``, ``coding`` (integers and bits), ``proof`` (counts -> bounds),
 papers' bounds), ``codecs`` (the papers' compressions), ``search``, ``comparison``, ``report``, ``cli``.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from bitcert.certificates.certificate import Certificate
 from bitcert.certificates.certification import certify
 from bitcert.certificates.original import Original
@@ -29,7 +32,6 @@ from bitcert.data import PriorSplit, Role, Sample, load_sample, to_sample
 from bitcert.decoder import Decoded, Helper, HelperWeights, Preprocessing, decode_message
 from bitcert.errors import BitcertError
 from bitcert.network import Network, capture
-from bitcert.report import render_report
 from bitcert.run import Candidate, Compressed, Run
 from bitcert.search.compression import compress
 from bitcert.search.request import BestCertificate, CertifyRequest, certify_best
@@ -38,6 +40,9 @@ from bitcert.stability.tracker import Tracker
 from bitcert.theory.gathering import bounds
 from bitcert.theory.settings import BoundSettings
 from bitcert.theory.table import BoundTable
+
+if TYPE_CHECKING:
+    from bitcert.report import render_report
 
 __version__ = "0.1.0"
 
@@ -86,3 +91,11 @@ __all__ = [
     "to_sample",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Displays load when they are asked for: drawing alone takes a quarter of the time of importing everything."""
+    if name not in ("report", "render_report"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    report = importlib.import_module("bitcert.report")
+    return report if name == "report" else report.render_report

@@ -6,7 +6,7 @@ Not guaranteed: that a sample is a set of independent draws; that is the user's 
 from bitcert.data.download import Progress, download_openml
 from bitcert.data.load import load_sample, to_sample
 from bitcert.data.names import NAMES, benchmark_name, is_original
-from bitcert.data.peek import peek, peek_shape
+from bitcert.data.peeking import peek, peek_shape
 from bitcert.data.sample import Role, Sample, check_apart, count_shared_examples
 from bitcert.data.split import PriorSplit, split_prior
 from bitcert.data.torch_data import sample_from_torch

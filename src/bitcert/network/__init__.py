@@ -5,7 +5,7 @@ completely or refuses it, naming every part it does not understand.
 """
 
 from bitcert.network.architecture import Architecture, Node, ParameterSpec, WeightLayer
-from bitcert.network.capture import capture
+from bitcert.network.capturing import capture
 from bitcert.network.load import LoadedModel, load_model, read_state_dict
 from bitcert.network.network import CaptureReport, Network
 from bitcert.network.opaque import OpaqueModel, capture_opaque

@@ -3,7 +3,7 @@
 Every ATen operator has one handler here. An operator without a handler, or used in a way its handler does not
 understand, is collected as a problem with the path of the module it stands in; nothing is guessed. Reshapes are
 rewritten from the shapes torch recorded, with -1 at the axis that depends on the batch.
-This module does NOT check that the result equals the original: :mod:`bitcert.network.capture` replays it.
+This module does NOT check that the result equals the original: :mod:`bitcert.network.capturing` replays it.
 """
 
 from __future__ import annotations

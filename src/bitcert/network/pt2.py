@@ -5,7 +5,7 @@ files; it hands size expressions to ``sympy.sympify`` (which evaluates Python), 
 look-up on torch, writes node names into Python source that it executes, and loads compiled libraries. So the archive
 is read here first, every string is checked against the grammar of its position, and torch is given a new archive that
 contains only what passed: the graph, raw tensors, no pickles, no guards, no metadata but module paths.
-It does NOT check what the network computes: :func:`bitcert.network.capture.capture` does.
+It does NOT check what the network computes: :func:`bitcert.network.capturing.capture` does.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bitcert.errors import CaptureError
-from bitcert.network.capture import Understood, understand
+from bitcert.network.capturing import Understood, understand
 from bitcert.network.checks import check_eager, check_example, check_finite, check_replay, evaluation_copy
 from bitcert.network.fold import fold_batch_norms
 from bitcert.network.network import CaptureReport, Network
@@ -26,7 +26,7 @@ class Recapture:
 
     Args:
         model: a module whose weights change between the calls.
-        example: inputs ``[batch, ...]`` as for :func:`~bitcert.network.capture.capture`.
+        example: inputs ``[batch, ...]`` as for :func:`~bitcert.network.capturing.capture`.
 
     >>> model = nn.Linear(3, 2)
     >>> recapture = Recapture(model, torch.eye(3))
@@ -44,7 +44,7 @@ class Recapture:
         """The network with the module's present values.
 
         Raises:
-            CaptureError: as :func:`~bitcert.network.capture.capture`.
+            CaptureError: as :func:`~bitcert.network.capturing.capture`.
         """
         if self._understood is not None:
             try:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from bitcert.proof.binomial import binomial_tail_inverse
 from bitcert.proof.budget import check_count, check_delta, check_number, complexity_nats
 from bitcert.proof.chernoff import kl_chernoff
-from bitcert.proof.hoeffding import hoeffding
+from bitcert.proof.hoeffding_bound import hoeffding
 
 __all__ = [
     "CITATION_BINOMIAL_TAIL",

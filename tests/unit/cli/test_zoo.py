@@ -19,7 +19,7 @@ from bitcert.errors import CaptureError
 
 from .zoo import CLASSES, ZOO
 
-capturing = importlib.import_module("bitcert.network.capture")
+capturing = importlib.import_module("bitcert.network.capturing")
 SHAPES = {"image": (1, 8, 8), "vector": (10,), "sequence": (20,), "tokens": (6,)}
 SHORT = ("--budget", "0.5", "--classes", str(CLASSES))
 VERBS = {

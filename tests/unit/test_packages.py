@@ -1,0 +1,41 @@
+"""The packages as a user reaches them, and what importing them loads."""
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import bitcert
+
+FOUND = pkgutil.walk_packages(bitcert.__path__, "bitcert.")
+MODULES = sorted(module.name for module in FOUND if not module.name.endswith("__main__"))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_name_hides_a_module(name):
+    """``import bitcert.X.y as z`` reads attributes: a function of the same name would stand in the way."""
+    module = importlib.import_module(name)
+    found = bitcert
+    for part in name.split(".")[1:]:
+        found = getattr(found, part)
+    assert found is module
+
+
+def test_every_public_name_is_there():
+    for name in bitcert.__all__:
+        assert getattr(bitcert, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'raport'"):
+        bitcert.raport  # noqa: B018
+
+
+def test_what_draws_is_loaded_only_when_it_is_asked_for():
+    program = (
+        "import sys, bitcert\n"
+        "assert not {'matplotlib', 'rich', 'jinja2', 'bitcert.report'} & set(sys.modules)\n"
+        "bitcert.report.plot_attenuation, bitcert.render_report\n"
+        "assert 'matplotlib' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
