@@ -2,8 +2,7 @@
 
 A command that an earlier file has printed too is not run again: each page may repeat what it builds on. Blocks fenced
 as ``console`` hold commands on lines beginning with ``$``; other lines are output and are not compared, except that a
-line ``... exit N`` states the exit code of the command before. Blocks fenced as ``python`` are run too. A block after
-``<!-- needs data: NAME, NAME -->`` is left out, saying so, where that data is not on the machine.
+line ``... exit N`` states the exit code of the command before. Blocks fenced as ``python`` are run too.
 ``make`` commands are left out: running them from a clean clone is what CI itself does. The processor time of every
 command is printed, because all of them together should take minutes.
 """
@@ -18,44 +17,31 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import bitcert
-
 ROOT = Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"^(?:<!-- needs data: ([^>]*) -->\n)?```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 @dataclass
 class Command:
-    """A command line as arguments, the exit code the text states, and the data it needs."""
+    """A command line as arguments, and the exit code the text states."""
 
     arguments: list[str]
-    needs: list[str]
     exit_code: int = 0
 
 
 def commands(text: str) -> list[Command]:
     """Every command of the text, in order."""
     found: list[Command] = []
-    for needed, language, body in BLOCK.findall(text):
-        needs = [name.strip() for name in needed.split(",") if name.strip()]
+    for language, body in BLOCK.findall(text):
         if language == "python":
-            found.append(Command([sys.executable, "-c", body], needs))
+            found.append(Command([sys.executable, "-c", body]))
             continue
         for line in body.splitlines():
             if line.startswith("$ "):
-                found.append(Command(["bash", "-euc", line[2:]], needs))
+                found.append(Command(["bash", "-euc", line[2:]]))
             elif line.startswith("... exit "):
                 found[-1].exit_code = int(line.split()[-1])
     return found
-
-
-def is_here(name: str) -> bool:
-    """Whether a built-in data set can be loaded on this machine."""
-    try:
-        bitcert.load_sample(name, bitcert.Role.TRAIN)
-    except bitcert.BitcertError:
-        return False
-    return True
 
 
 def cpu_seconds() -> float:
@@ -67,9 +53,8 @@ def cpu_seconds() -> float:
 def run(command: Command, folder: Path, environment: dict[str, str]) -> None:
     """Run one command; end the program if its exit code is not the stated one."""
     shown = command.arguments[-1]
-    missing = [name for name in command.needs if not is_here(name)]
-    if missing or shown.startswith("make "):
-        print("-", shown, f"(no {', '.join(missing)} here)" if missing else "(CI does)", flush=True)
+    if shown.startswith("make "):
+        print("-", shown, "(CI does)", flush=True)
         return
     print("+", shown, flush=True)
     before = cpu_seconds()
