@@ -202,7 +202,9 @@ class LayerCodec(Codec):
             return self.code_layer(layer)
         return code_rest(layer, self.selection.rest)
 
-    def compressed_layers(self, network: Network, helper: Helper | None = None) -> tuple[Layer, ...]:
+    def compressed_layers(
+        self, network: Network, helper: Helper | None = None, do: str = "ask for the theory of another base"
+    ) -> tuple[Layer, ...]:
         """The weight layers that are compressed, in order; a base other than a file needs no helper.
 
         Raises:
@@ -210,7 +212,6 @@ class LayerCodec(Codec):
         """
         if helper is None:
             if self.selection.base is Base.FILE:
-                do = "ask for the theory of another base"
                 raise InputError("a base without a file", "initial weights of a helper", do)
             helper = bare_helper(network)
         layers = network_layers(network, helper, self.selection)

@@ -164,6 +164,6 @@ def _train(problem: Problem, training: Trainer, model: TunedNetwork) -> None:
         if best is None or problem.estimate(quantisation) < WORTH_A_COUNT * best.candidate.bound:
             problem.keep(f"fine-tuned, {100 * fraction:.0f} %", quantisation)
 
-    outcome = training.train(problem.run.budget_seconds, Looks(LOOKS, look), lambda: {"settings": settings})
-    if outcome.status is not Status.DIVERGED and training.is_finite():
+    status = training.train(problem.run.budget_seconds, Looks(LOOKS, look), lambda: {"settings": settings})
+    if status is not Status.DIVERGED and training.is_finite():
         problem.keep("fine-tuned", model.quantisation())

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -26,7 +26,7 @@ from bitcert.coding import MAX_MAGNITUDE
 from bitcert.coding.steps import MAX_EXPONENT
 from bitcert.data import Sample
 from bitcert.decoder import Helper
-from bitcert.decoder.tensors import ComposedMessage
+from bitcert.decoder.tensors import ComposedMessage, expand
 from bitcert.decoder.transforms.base import Integers
 from bitcert.errors import InputError
 from bitcert.network import Network
@@ -222,6 +222,11 @@ class IntegerModel:
 class MessageModel(IntegerModel):
     """A model whose integers are a message."""
 
+    def fixed_values(self, names: Collection[str], search: Search) -> Tensors:
+        """The tensors of these names that the message of all zeros decodes to."""
+        values = expand(self.untrained(), search.helper) if names else {}
+        return {name: values[name].to(search.device) for name in names}
+
     @abstractmethod
     def message(self) -> ComposedMessage:
         """The message of the present integers."""
@@ -292,9 +297,9 @@ class IntegerCodec(Codec):
             if trainer.is_finite():
                 search.consider(name, model.message())
 
-        outcome = trainer.train(search.run.budget_seconds, Looks(LOOKS, lambda t: look(f"trained, {t:.0%}")))
+        status = trainer.train(search.run.budget_seconds, Looks(LOOKS, lambda t: look(f"trained, {t:.0%}")))
         model.finish()
-        if outcome.status is not Status.DIVERGED:
+        if status is not Status.DIVERGED:
             look("trained")
         if search.best is None:
             search.consider(self.untrained, model.untrained())

@@ -225,7 +225,7 @@ class _Rounds:
         if number or codec.start is not Start.TRAINED:
             # the trainer itself leaves room for a count, the plan has already left it for a message
             until = plan["until"] + COUNTS_KEPT_FREE * search.seconds_of_a_count
-            status = trainer.train(until, self._looks(number), lambda: plan).status
+            status = trainer.train(until, self._looks(number), lambda: plan)
         if not trainer.is_finite() or status is Status.DIVERGED:
             return False
         if plan["booked"] or status is Status.OUT_OF_TIME:

@@ -25,12 +25,13 @@ from bitcert.codecs.integer_training import IntegerCodec, LatentIntegers, Messag
 from bitcert.codecs.training import Search, Tensors
 from bitcert.coding.steps import MAX_EXPONENT, STEPS_PER_OCTAVE
 from bitcert.data import Sample
-from bitcert.decoder.tensors import Base, ComposedMessage, TensorCode, expand, targets
+from bitcert.decoder.tensors import Base, ComposedMessage, TensorCode, targets
 from bitcert.decoder.transforms.base import Coefficients
 from bitcert.decoder.transforms.mask import UNITS, Distribution, random_integers
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.random import torch_stream
+from bitcert.theory.formulas.pruning_theory import naive_bits
 from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 
@@ -92,7 +93,7 @@ class RandomNetworkMask(IntegerCodec):
         for target in targets(network.architecture):
             if target.kind == "weight" and target.size:
                 kept = max(1, round(self.density * target.size))
-                bits = log2_binomial(target.size, kept) + kept * self.signed
+                bits = naive_bits(target.size, kept, 2 if self.signed else 1)
                 details = {"kept": float(kept), "mask_bits": bits}
                 rows.append(LayerTheory(target.name, target.size, float(kept), None, details))
         total = sum(row.details["mask_bits"] for row in rows)
@@ -114,16 +115,6 @@ class RandomNetworkMask(IntegerCodec):
             layers=tuple(rows),
             notes=("The density is where training starts; the price of a bit decides where it ends.",),
         )
-
-
-def log2_binomial(total: int, chosen: int) -> float:
-    """``log2 C(total, chosen)``.
-
-    >>> round(log2_binomial(5, 2), 6) == round(math.log2(10), 6)
-    True
-    """
-    nats = math.lgamma(total + 1) - math.lgamma(chosen + 1) - math.lgamma(total - chosen + 1)
-    return nats / math.log(2)
 
 
 class _MaskedTensor:
@@ -167,8 +158,7 @@ class MaskModel(MessageModel):
             for layer in layers
             if not _is_masked(layer)
         }
-        values = expand(self.untrained(), search.helper)
-        self.fixed = {name: values[name].to(search.device) for name in self.rest}
+        self.fixed = self.fixed_values(self.rest, search)
 
     def weights(self) -> Tensors:
         """Every tensor of the architecture, differentiable in scores and scales."""

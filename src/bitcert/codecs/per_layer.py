@@ -125,16 +125,10 @@ class PerLayer(LayerCodec):
         self.check(network)
         return self
 
-    def code_tensor(self, layer: Layer) -> TensorCode:
-        """The code of the layer's rule; the rest's code where there is none."""
-        codec = self._codec(layer.target.name) if layer.index else None
-        if codec is None or not self.selection.includes(layer.target.name):
-            return code_rest(layer, self.selection.rest)
-        return codec.code_layer(layer)
-
     def code_layer(self, layer: Layer) -> TensorCode:
-        """As :meth:`code_tensor`."""
-        return self.code_tensor(layer)
+        """The code of the layer's rule; the rest's code where there is none."""
+        codec = self._codec(layer.target.name)
+        return code_rest(layer, self.selection.rest) if codec is None else codec.code_layer(layer)
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """The parts' predictions for their layers, side by side."""

@@ -13,7 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from bitcert.coding import MAX_MAGNITUDE
+from bitcert.coding import MAX_MAGNITUDE, BitWriter
+from bitcert.coding.coders import write_array
 from bitcert.coding.steps import MAX_EXPONENT, STEPS_PER_OCTAVE, nearest_exponent, step_size
 from bitcert.decoder.transforms.base import Coefficients, Values
 from bitcert.errors import InputError
@@ -46,6 +47,14 @@ def finer_exponent(step: float) -> int:
     """The largest exponent whose step is at most ``step > 0``."""
     exponent = max(-MAX_EXPONENT, min(MAX_EXPONENT, math.floor(STEPS_PER_OCTAVE * math.log2(step))))
     return exponent - 1 if step_size(exponent) > step and exponent > -MAX_EXPONENT else exponent
+
+
+def written_bits(*arrays: Coefficients) -> int:
+    """Length of the integers as the coders write them, without steps."""
+    bits = BitWriter()
+    for array in arrays:
+        write_array(bits, array.integers)
+    return len(bits)
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,7 @@ from bitcert.codecs.subspace_map import SubspaceMap
 from bitcert.codecs.training import Search, Tensors
 from bitcert.coding.steps import MAX_EXPONENT, STEPS_PER_OCTAVE
 from bitcert.data import Sample
-from bitcert.decoder import Helper
-from bitcert.decoder.tensors import Base, ComposedMessage, SubspaceCode, TensorCode, base_values, expand, targets
+from bitcert.decoder.tensors import Base, ComposedMessage, SubspaceCode, TensorCode, base_values, targets
 from bitcert.decoder.transforms.base import Coefficients, Draws, Target
 from bitcert.decoder.transforms.registry import MEMBER
 from bitcert.decoder.transforms.subspace import Allocation, Kind
@@ -42,10 +41,6 @@ from bitcert.theory.prediction import Condition, Theory
 FIRST_SPREAD = 0.6
 """Entries of ``scale * P w`` for coordinates of root mean square 1, in units of the layer's He deviation."""
 _SCALE_STEP = -12
-
-
-def _random_selection() -> Selection:
-    return Selection(base=Base.RANDOM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +72,7 @@ class RandomSubspace(IntegerCodec):
     rate: float = 0.06
     batch_size: int = 64
     num_steps: int | None = None
-    selection: Selection = field(default_factory=_random_selection)
+    selection: Selection = field(default_factory=lambda: Selection(base=Base.RANDOM))
 
     def __post_init__(self) -> None:
         if self.dimension < 1:
@@ -103,7 +98,7 @@ class RandomSubspace(IntegerCodec):
         Raises:
             InputError: more dimensions than the network has weights.
         """
-        return SubspaceModel(self, network, search.helper, len(search.sample), search.device)
+        return SubspaceModel(self, network, search)
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """What is known: a count of numbers, and the bits they would take at a few levels; no approximation claim."""
@@ -132,9 +127,9 @@ class RandomSubspace(IntegerCodec):
 class SubspaceModel(MessageModel):
     """What is trained: coordinates in steps, and the scale of each tensor in quarter octaves."""
 
-    def __init__(self, codec: RandomSubspace, network: Network, helper: Helper, num_samples: int, device: str) -> None:
+    def __init__(self, codec: RandomSubspace, network: Network, search: Search) -> None:
         super().__init__()
-        self.codec, self.helper, self.device = codec, helper, device
+        self.codec, helper, device = codec, search.helper, search.device
         layers = network_layers(network, helper, codec.selection)
         self.members = tuple(layer.target for layer in layers if layer.target.kind != "buffer" and layer.target.size)
         member_names = {target.name for target in self.members}
@@ -158,10 +153,12 @@ class SubspaceModel(MessageModel):
             for layer in layers
             if layer.target.name in member_names
         }
-        self.coordinates = LatentIntegers(torch.zeros(self.map.dimension, device=device), codec.price, num_samples)
+        self.coordinates = LatentIntegers(
+            torch.zeros(self.map.dimension, device=device), codec.price, len(search.sample)
+        )
         self.scale = torch.tensor(self._first_scales(), device=device, requires_grad=True)
         self.integers, self.scales = [self.coordinates], [self.scale]
-        self.fixed = self._fixed_tensors()
+        self.fixed = self.fixed_values([name for name in self.codes if name not in self.base], search)
 
     def _first_scales(self) -> list[float]:
         gains = self.map.gains()
@@ -171,13 +168,6 @@ class SubspaceModel(MessageModel):
             spread = he_deviation(target, spread)
             spreads.append(spread)
         return [STEPS_PER_OCTAVE * math.log2(FIRST_SPREAD * s / g) for s, g in zip(spreads, each, strict=True)]
-
-    def _fixed_tensors(self) -> Tensors:
-        rest = [name for name in self.codes if name not in self.base]
-        if not rest:
-            return {}
-        values = expand(self.untrained(), self.helper)
-        return {name: values[name].to(self.device) for name in rest}
 
     def weights(self) -> Tensors:
         """Every tensor of the architecture, differentiable in coordinates and scales."""

@@ -15,6 +15,7 @@ are many, dense and dependent: on every layer seen so far support by enumeration
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import asdict, dataclass
 from typing import ClassVar
@@ -23,8 +24,7 @@ import numpy as np
 
 from bitcert.codecs.base import Layer, LayerCodec
 from bitcert.codecs.magnitude_pruning import keep_largest
-from bitcert.coding import BitWriter
-from bitcert.coding.coders import write_array
+from bitcert.codecs.quantiser import written_bits
 from bitcert.data import Sample
 from bitcert.decoder.tensors import TensorCode
 from bitcert.decoder.transforms.base import Coefficients, Integers
@@ -113,7 +113,15 @@ class _Plan:
     @property
     def direct_bits(self) -> int:
         """The layer as our coders write it."""
-        return _written_bits(self.coefficients.integers)
+        return written_bits(self.coefficients)
+
+    @functools.cached_property
+    def sketch(self) -> Coefficients:
+        """``Y``: in float64 for speed, and exact, because every partial sum is an integer far below 2^53."""
+        assert self.ensembles is not None
+        left, right = self.ensembles.left.astype(np.float64), self.ensembles.right.T.astype(np.float64)
+        sketch = (left @ self.matrix.astype(np.float64) @ right).astype(np.int64)
+        return Coefficients(sketch, self.coefficients.exponent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +173,7 @@ class SparseSketch(LayerCodec):
         if self._refusal(plan) or plan.ensembles is None:
             return layer.code("identity", (), plan.coefficients)
         settings = (*plan.sizes, plan.delta, matrix_hash(plan.matrix))
-        sketch = plan.ensembles.sketch(plan.matrix)
-        return layer.code("sketch", settings, Coefficients(sketch, plan.coefficients.exponent))
+        return layer.code("sketch", settings, plan.sketch)
 
     def _sizes(self, shape: tuple[int, int], sparsity: DistributedSparsity) -> tuple[tuple[int, int], int]:
         rows, columns = shape
@@ -199,7 +206,7 @@ class SparseSketch(LayerCodec):
             return f"the sketch would not be smaller than the {rows} x {columns} matrix"
         if max(rows, columns) > MAX_SIDE or plan.ensembles is None:
             return f"{rows} x {columns} is too large to recover exactly; the sketch is counted, not used"
-        if self.only_if_shorter and _written_bits(plan.ensembles.sketch(plan.matrix)) >= plan.direct_bits:
+        if self.only_if_shorter and written_bits(plan.sketch) >= plan.direct_bits:
             return "the direct code is shorter"
         if not recovers_uniquely(plan.ensembles, plan.matrix, stream(0, f"uniqueness/{plan.layer}")):
             return "l1 minimisation does not give the matrix back"
@@ -257,22 +264,14 @@ _NOTES = (
 )
 
 
-def _written_bits(integers: Integers) -> int:
-    bits = BitWriter()
-    write_array(bits, integers)
-    return len(bits)
-
-
 def _count(plan: _Plan, refusal: str) -> SketchedLayer:
     if plan.ensembles is None:
         terms = min(plan.delta**2, plan.sparsity.nnz)
         alphabet, sketch_bits = 2 * terms * int(np.abs(plan.matrix).max(initial=0)) + 1, math.inf
     else:
-        # in float64 for speed, and exact: every partial sum is an integer far below 2^53
-        left, right = plan.ensembles.left.astype(np.float64), plan.ensembles.right.T.astype(np.float64)
-        sketch = (left @ plan.matrix.astype(np.float64) @ right).astype(np.int64)
+        sketch = plan.sketch.integers
         alphabet = int(sketch.max(initial=0)) - int(sketch.min(initial=0)) + 1
-        sketch_bits = float(_written_bits(sketch))
+        sketch_bits = float(written_bits(plan.sketch))
     return SketchedLayer(
         layer=plan.layer,
         used=not refusal,

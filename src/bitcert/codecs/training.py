@@ -14,8 +14,8 @@ How to use it::
     state = search.resume()                                                      # None without a checkpoint
     if state is not None:
         trainer.restore(state)                   # and what you put into ``extra`` is in state.values
-    outcome = trainer.train(until=0.5 * run.budget_seconds, looks=Looks((0.5, 0.9), look), extra=lambda: {"round": 0})
-    if outcome.status is Status.DIVERGED: ...
+    status = trainer.train(until=0.5 * run.budget_seconds, looks=Looks((0.5, 0.9), look), extra=lambda: {"round": 0})
+    if status is Status.DIVERGED: ...
     search.consider("trained", ComposedMessage(codes, seed, subspace))
     return search.result()
 
@@ -119,15 +119,6 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Attributes: ``status``, number of steps taken so far, last (smoothed) cross-entropy in nats."""
-
-    status: Status
-    num_steps: int
-    loss: float
-
-
-@dataclass(frozen=True)
 class Looks:
     """``look(fraction)`` is called once at each of these fractions (in rising order), e.g. to consider candidates.
 
@@ -226,7 +217,7 @@ class Trainer:
 
     def train(
         self, until: float, looks: Looks | None = None, extra: Callable[[], Mapping[str, object]] | None = None
-    ) -> Outcome:
+    ) -> Status:
         """Train to the schedule's last step, or (without one) up to a time; goes on where :meth:`restore` left it.
 
         Args:
@@ -247,13 +238,13 @@ class Trainer:
             if schedule.num_steps is not None:
                 fraction = self.num_steps / schedule.num_steps
             if late or fraction >= 1.0:
-                return Outcome(Status.DONE if fraction >= 1.0 else Status.OUT_OF_TIME, self.num_steps, self.loss)
+                return Status.DONE if fraction >= 1.0 else Status.OUT_OF_TIME
             passed = sum(fraction >= look for look in looks.fractions)
             if passed > self.looks_done:
                 self.looks_done = passed
                 looks.look(fraction)
             if not math.isfinite(self.step(fraction)):
-                return Outcome(Status.DIVERGED, self.num_steps, self.loss)
+                return Status.DIVERGED
             run.progress(self.task, fraction)
             seconds = run.seconds
             if seconds - last_save > schedule.checkpoint_seconds:

@@ -20,9 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcert.codecs.base import Layer, LayerCodec
-from bitcert.codecs.quantiser import Uniform
-from bitcert.coding import BitWriter
-from bitcert.coding.coders import write_array
+from bitcert.codecs.quantiser import Uniform, written_bits
 from bitcert.coding.layouts import UnitsInUse, tensor_code_bits
 from bitcert.data import Sample
 from bitcert.decoder import Helper
@@ -162,7 +160,7 @@ class TruncatedSVD(LayerCodec):
         dense = self.quantiser(full.reshape(layer.target.shape))
         factored_bits, dense_bits = (sum(map(_ideal_bits, arrays)) for arrays in ((left, right), (dense,)))
         if abs(factored_bits - dense_bits) < _NEAR * dense_bits:
-            factored_bits, dense_bits = _written_bits(left, right), _written_bits(dense)
+            factored_bits, dense_bits = written_bits(left, right), written_bits(dense)
         factored = factored_bits + _SETTING_BITS < dense_bits
         details = {"factored": float(factored), "factored_bits": factored_bits, "dense_bits": dense_bits}
         if factored:
@@ -180,7 +178,8 @@ class TruncatedSVD(LayerCodec):
 
     def theory_with(self, network: Network, helper: Helper | None = None) -> Theory:
         """The same, of differences from the helper's initial weights too."""
-        rows = tuple(self._layer_theory(layer) for layer in self.compressed_layers(network, helper))
+        layers = self.compressed_layers(network, helper, "call theory_with(network, helper)")
+        rows = tuple(self._layer_theory(layer) for layer in layers)
         factored = sum(int(row.details["factored"]) for row in rows)
         convolutions = [layer.op for layer in network.weight_layers if layer.op != "linear"]
         return Theory(
@@ -267,10 +266,3 @@ def _rank(values: Matrix, option: str, setting: float, longest_side: int) -> int
 def _ideal_bits(array: Coefficients) -> float:
     """Length under the adaptive code and its layouts; a codebook may be a few percent shorter."""
     return tensor_code_bits(array.integers, UnitsInUse())[0]
-
-
-def _written_bits(*arrays: Coefficients) -> float:
-    bits = BitWriter()
-    for array in arrays:
-        write_array(bits, array.integers)
-    return len(bits)

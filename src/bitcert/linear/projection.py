@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bitcert.errors import InputError
@@ -52,9 +51,19 @@ def matrix_project(weight: Tensor, num_projections: int, seed: int, purpose: str
     flat = weight.detach().cpu().flatten()
     total, size = torch.zeros_like(flat), flat.numel()
     rows = max(_SIGNS // size, min(_ROWS, _MOST_SIGNS // size), 1)
-    signs = _Signs(size, seed, purpose, flat.numpy().dtype)
+    bits = stream(seed, purpose).bit_generator
+    octets = np.arange(256, dtype=np.uint8)[:, None]
+    # eight signs at a time by table: fewer passes over memory than unpacking, converting and scaling
+    table = np.unpackbits(octets, axis=1, bitorder="little").astype(flat.numpy().dtype) * 2 - 1
+    words = -(-size // _WORD)
+    buffer = np.empty((8 * words * min(rows, num_projections), 8), table.dtype)
     for start in range(0, num_projections, rows):
-        chunk = signs.take(min(rows, num_projections - start))
+        count = min(rows, num_projections - start)
+        drawn = np.asarray(bits.random_raw(count * words), dtype="<u8").view(np.uint8)
+        signs = buffer[: len(drawn)]
+        # "clip" skips numpy's buffering; a byte never leaves the table
+        np.take(table, drawn, axis=0, out=signs, mode="clip")
+        chunk = torch.from_numpy(signs.reshape(count, -1)[:, :size])
         total.addmv_(chunk.T, chunk @ flat)
     return (total / num_projections).reshape(weight.shape).to(weight.device)
 
@@ -69,26 +78,3 @@ def error_variance(weight: Tensor, num_projections: int) -> Tensor:
         raise InputError("at least 1 projection", str(num_projections), "raise the number of projections")
     squares = weight.detach().to(torch.float64).square()
     return (squares.sum() - squares) / num_projections
-
-
-class _Signs:
-    """Consecutive sign arrays of one stream."""
-
-    def __init__(self, size: int, seed: int, purpose: str, dtype: np.dtype[np.floating]) -> None:
-        self._size, self._words = size, -(-size // _WORD)
-        self._bits = stream(seed, purpose).bit_generator
-        octets = np.arange(256, dtype=np.uint8)[:, None]
-        # eight signs at a time by table: fewer passes over memory than unpacking, converting and scaling
-        self._table: NDArray[np.floating] = np.unpackbits(octets, axis=1, bitorder="little").astype(dtype) * 2 - 1
-        self._buffer = np.empty((0, 8), dtype)
-
-    def take(self, count: int) -> Tensor:
-        """The next ``count`` arrays of ``+1.0`` and ``-1.0``, ``[count, size]``; overwritten by the next call."""
-        words = np.asarray(self._bits.random_raw(count * self._words), dtype="<u8")
-        octets = words.view(np.uint8)
-        if len(self._buffer) < len(octets):
-            self._buffer = np.empty((len(octets), 8), self._table.dtype)
-        signs = self._buffer[: len(octets)]
-        # "clip" skips numpy's buffering; a byte never leaves the table
-        np.take(self._table, octets, axis=0, out=signs, mode="clip")
-        return torch.from_numpy(signs.reshape(count, -1)[:, : self._size])

@@ -10,8 +10,9 @@ import torch
 
 from bitcert.codecs.convolution_project import location_error
 from bitcert.decoder.transforms.base import Coefficients, Draws, Target
-from bitcert.decoder.transforms.filter_projection import FilterProjection, shorten, unit_variance
+from bitcert.decoder.transforms.filter_projection import FilterProjection, shorten
 from bitcert.decoder.transforms.hadamard import Hadamard, hadamard_coefficients
+from bitcert.decoder.transforms.normal import variance
 from bitcert.decoder.transforms.signs import (
     AVERAGE,
     LEAST_SQUARES,
@@ -302,4 +303,4 @@ def test_shorten_keeps_what_fits():
 
 
 def test_variance_of_the_normal_numbers_is_one_in_their_units():
-    assert unit_variance() / 2**24 == pytest.approx(1, abs=1e-4)
+    assert variance() == pytest.approx(1, abs=1e-4)

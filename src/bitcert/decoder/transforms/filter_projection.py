@@ -26,7 +26,6 @@ promised: independence of the locations, or fewer bits than the filter itself: `
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import ClassVar
 
@@ -34,7 +33,7 @@ import numpy as np
 
 from bitcert.decoder.transforms.base import Arrays, Draws, Settings, Shape, Target, Transform, Values, malformed
 from bitcert.decoder.transforms.hadamard import diagonal, distinct_rows, padded_size, transform
-from bitcert.decoder.transforms.normal import UNIT_BITS, normal_integers
+from bitcert.decoder.transforms.normal import UNIT, UNIT_BITS, normal_integers, variance
 
 MAX_COORDINATES = 1 << 16
 MAX_LOCAL_ENTRIES = 1 << 25
@@ -85,7 +84,7 @@ class FilterProjection(Transform):
         dimension, size, positions = count * copies, padded_size(target.size), math.prod(target.positions)
         rows, signs = distinct_rows(draws, dimension, size), diagonal(draws, size)[: target.size]
         coordinates, shift = shorten(code.integers.astype(np.float64), _SHORT_BITS)
-        scale = code.step / (dimension * count * unit_variance())
+        scale = code.step / (dimension * count * (variance() / UNIT**2))
         filters = np.empty((positions, target.size))
         batch = max(1, _BATCH_ENTRIES // size)
         for start in range(0, positions, batch):
@@ -128,10 +127,3 @@ def shorten(values: Values, bits: int) -> tuple[Values, int]:
     largest = float(np.abs(values).max(initial=0.0))
     shift = max(0, math.frexp(largest)[1] - bits)
     return np.rint(np.ldexp(values, -shift)), shift
-
-
-@functools.cache
-def unit_variance() -> float:
-    """Variance of :func:`~bitcert.decoder.transforms.normal.normal_integers`, in its units squared, from integers."""
-    every = normal_integers(np.arange(1 << 16, dtype="<u2").view("<u8").astype(np.uint64))
-    return int(np.square(every).sum()) / (1 << 16)
