@@ -181,10 +181,6 @@ def _mean(graph: Graph, node: Node) -> float:
     return math.sqrt(graph.entries(node.name) / graph.entries(node.inputs[0]))
 
 
-def _sum(graph: Graph, node: Node) -> float:
-    return 1 / _mean(graph, node)
-
-
 def _times(graph: Graph, node: Node) -> float:
     (factor,) = graph.constant_inputs(node)
     return float(factor.abs().max()) * _spread(graph, node)
@@ -196,10 +192,6 @@ def _over(graph: Graph, node: Node) -> float:
     if node.inputs[0] not in graph.varying or smallest == 0:
         raise _Refused("a division by a value that varies or is 0")
     return _spread(graph, node) / smallest
-
-
-def _times_scalar(graph: Graph, node: Node) -> float:
-    return abs(number(node.attributes["value"]))
 
 
 def _over_scalar(graph: Graph, node: Node) -> float:
@@ -215,10 +207,6 @@ def _power(graph: Graph, node: Node) -> float:
     return 1.0
 
 
-def _channels(graph: Graph, node: Node) -> float:
-    return float(graph.constants[node.inputs[1]].abs().max())
-
-
 def _product(graph: Graph, node: Node) -> float:
     """A product with constant matrices ``[..., n, k]``: blocks that act on one value each, or all on copies of it."""
     (matrices,) = graph.constant_inputs(node)
@@ -230,23 +218,19 @@ def _product(graph: Graph, node: Node) -> float:
     return max(norms) if copies <= 1 else math.sqrt(math.fsum(norm**2 for norm in norms))
 
 
-def _pooling(graph: Graph, node: Node) -> float:
-    return pooling_growth(graph.architecture, node)
-
-
 _FACTORS: Mapping[str, Callable[[Graph, Node], float]] = {
-    "affine_channel": _channels,
+    "affine_channel": lambda graph, node: float(graph.constants[node.inputs[1]].abs().max()),
     "mean": _mean,
-    "sum": _sum,
+    "sum": lambda graph, node: 1 / _mean(graph, node),
     "mul": _times,
     "div": _over,
-    "mul_scalar": _times_scalar,
+    "mul_scalar": lambda graph, node: abs(number(node.attributes["value"])),
     "div_scalar": _over_scalar,
     "pow_scalar": _power,
     "matmul": _product,
     "expand": _spread,
     "repeat": _spread,
-    **dict.fromkeys(sorted(POOLING - {"mean", "amax"}), _pooling),
+    **dict.fromkeys(sorted(POOLING - {"mean", "amax"}), lambda graph, node: pooling_growth(graph.architecture, node)),
 }
 
 
