@@ -13,6 +13,7 @@ amount of arithmetic allows. An estimate, NOT a bound: ``reached_error`` is the 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -268,11 +269,10 @@ def _unreachable(right: float, drop: float) -> Absent:
 
 
 def _counter(progress: Progress | None) -> Callable[[], None]:
-    done = [0]
+    done = itertools.count(1)
 
     def tell() -> None:
-        done[0] += 1
         if progress is not None:
-            progress("adding noise to the weights", min(0.95, done[0] / (_EVALUATIONS + 2)))
+            progress("adding noise to the weights", min(0.95, next(done) / (_EVALUATIONS + 2)))
 
     return tell

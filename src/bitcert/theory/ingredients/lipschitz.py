@@ -234,59 +234,46 @@ _FACTORS: Mapping[str, Callable[[Graph, Node], float]] = {
 }
 
 
-class _OtherShape(Exception):
-    """A graph that is not the printed one."""
-
-
 class _Levels:
-    """Which ``x^k`` every value is, in the printed form; raises where the graph leaves it."""
+    """Which ``x^k`` every value is, in the printed form."""
 
     def __init__(self) -> None:
-        self.of, self.pending = {INPUT: 0}, dict[str, int]()
+        self.known, self.pending = {INPUT: 0}, dict[str, int]()
         self.newest, self.skips = 0, 0
 
-    def level(self, name: str) -> int:
-        """``k`` of a value; a layer that nothing is added to is the newest one on its own."""
+    def level(self, name: str) -> int | None:
+        """``k`` of a value, ``None`` if it is none; a layer that nothing is added to is the newest one on its own."""
         if name in self.pending:
-            self._next(name, [self.pending.pop(name)])
-        if name not in self.of:
-            raise _OtherShape
-        return self.of[name]
+            self._settle(name, [self.pending.pop(name)])
+        return self.known.get(name)
 
-    def add(self, node: Node, names: tuple[str, ...]) -> None:
-        """``A phi(x^{k-1}) + B phi(x^{k-2})``."""
-        if len(names) != 2 or not all(name in self.pending for name in names):
-            raise _OtherShape
-        self._next(node.name, sorted((self.pending.pop(name) for name in names), reverse=True))
-        self.skips += 1
+    def place(self, node: Node, step: _Step) -> bool:
+        """Take one more node; whether it is of the printed form."""
+        names = [name for name, _ in step.edges]
+        if node.op == "add" and len(names) == 2:  # A phi(x^{k-1}) + B phi(x^{k-2})
+            if len(self.pending.keys() & {*names}) < 2:
+                return False
+            self._settle(node.name, sorted((self.pending.pop(name) for name in names), reverse=True))
+            self.skips += 1
+            return node.name in self.known
+        level = self.level(names[0])
+        if level is None or len(names) > 1:
+            return False
+        if node.op in WEIGHT_OPERATIONS:
+            self.pending[node.name] = level
+        elif step.edges[0][1] == 0:
+            self.known[node.name] = level
+        return node.name in self.pending or node.name in self.known
 
-    def _next(self, name: str, sources: list[int]) -> None:
-        if sources != [self.newest, self.newest - 1][: len(sources)]:
-            raise _OtherShape
-        self.newest += 1
-        self.of[name] = self.newest
+    def _settle(self, name: str, sources: list[int]) -> None:
+        """Make a value the next ``x^k``, if its layers read the levels before."""
+        if sources == [self.newest, self.newest - 1][: len(sources)]:
+            self.newest += 1
+            self.known[name] = self.newest
 
 
 def _is_double_skip(graph: Graph, steps: Mapping[str, _Step]) -> bool:
     """Whether every ``x^i`` is ``A^i phi(x^{i-1})``, with ``B^i phi(x^{i-2})`` added at least once."""
     levels = _Levels()
-    try:
-        for node in graph.architecture.nodes:
-            if node.name in steps:
-                _place(levels, node, steps[node.name])
-        levels.level(graph.architecture.output)
-    except _OtherShape:
-        return False
-    return levels.skips > 0 and not levels.pending
-
-
-def _place(levels: _Levels, node: Node, step: _Step) -> None:
-    names = tuple(name for name, _ in step.edges)
-    if node.op in WEIGHT_OPERATIONS:
-        levels.pending[node.name] = levels.level(names[0])
-    elif node.op == "add" and len(names) == 2:
-        levels.add(node, names)
-    elif len(names) == 1 and step.edges[0][1] == 0:
-        levels.of[node.name] = levels.level(names[0])
-    else:
-        raise _OtherShape
+    printed = all(levels.place(node, steps[node.name]) for node in graph.architecture.nodes if node.name in steps)
+    return printed and levels.level(graph.architecture.output) is not None and levels.skips > 0 and not levels.pending

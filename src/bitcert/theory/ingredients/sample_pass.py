@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -84,13 +84,13 @@ def pass_over(
     Raises:
         InputError: logits of the network that are not finite.
     """
-    facts, found = _Facts(len(sample)), [_Message(message) for message in messages]
+    facts = _Facts(len(sample))
+    found = [MessageFacts(own.name, own.bits, 0, 0.0, 0.0, basis=own.basis) for own in messages]
     forward = _Forward(network, preprocessing, device, "margins of the training data", progress)
     for batch in forward.batches(sample, [message.batch_size for message in messages]):
-        for message in found:
-            message.add(batch)
+        found = [_compared(own, message, batch) for own, message in zip(found, messages, strict=True)]
         facts.add(batch)
-    return facts.result(sample, _norm_limit(sample, preprocessing)), tuple(message.result() for message in found)
+    return facts.result(sample, _norm_limit(sample, preprocessing)), tuple(found)
 
 
 def count_holdout(
@@ -216,38 +216,21 @@ class _Facts:
         )
 
 
-class _Message:
-    """Running values of one decoded message."""
-
-    def __init__(self, message: OpenedMessage) -> None:
-        self.message = message
-        self.errors, self.disagreements = 0, 0
-        self.deviation, self.deviation_l2 = 0.0, 0.0
-
-    def add(self, batch: _Batch) -> None:
-        """One more batch."""
-        f = batch.logits
-        with torch.no_grad():
-            g = self.message.classifier(batch.inputs).cpu()
-        if g.shape != f.shape:
-            got = f"shape {list(g.shape)} from {self.message.name}"
-            raise InputError(f"logits of shape {list(f.shape)}", got, "name certificates of the same problem")
-        self.errors += batch.errors(g)
-        self.disagreements += int((f.argmax(1) != g.argmax(1)).sum())
-        difference = f.double() - g.double()
-        # a decoded network may overflow: its distance is then infinite, and never NaN
-        difference = torch.where(torch.isfinite(difference), difference.abs(), torch.full_like(difference, math.inf))
-        self.deviation = max(self.deviation, float(difference.max()))
-        self.deviation_l2 = max(self.deviation_l2, float(difference.norm(dim=1).max()))
-
-    def result(self) -> MessageFacts:
-        """The frozen result."""
-        return MessageFacts(
-            name=self.message.name,
-            bits=self.message.bits,
-            errors=self.errors,
-            deviation=self.deviation,
-            deviation_l2=self.deviation_l2,
-            disagreements=self.disagreements,
-            basis=self.message.basis,
-        )
+def _compared(so_far: MessageFacts, message: OpenedMessage, batch: _Batch) -> MessageFacts:
+    """The facts of a message with one more batch."""
+    f = batch.logits
+    with torch.no_grad():
+        g = message.classifier(batch.inputs).cpu()
+    if g.shape != f.shape:
+        got = f"shape {list(g.shape)} from {message.name}"
+        raise InputError(f"logits of shape {list(f.shape)}", got, "name certificates of the same problem")
+    difference = f.double() - g.double()
+    # a decoded network may overflow: its distance is then infinite, and never NaN
+    difference = torch.where(torch.isfinite(difference), difference.abs(), torch.full_like(difference, math.inf))
+    return replace(
+        so_far,
+        errors=so_far.errors + batch.errors(g),
+        disagreements=so_far.disagreements + int((f.argmax(1) != g.argmax(1)).sum()),
+        deviation=max(so_far.deviation, float(difference.max())),
+        deviation_l2=max(so_far.deviation_l2, float(difference.norm(dim=1).max())),
+    )
