@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from bitcert.errors import InputError, SampleReuseError
 from bitcert.network import Network
 from bitcert.stability import StabilityProfile, Structure, initial_network, network_hash
 from bitcert.stability.settings import check_available
-from bitcert.theory.ingredients.conditions import graph_conditions, listed
+from bitcert.theory.ingredients.conditions import graph_conditions
 from bitcert.theory.ingredients.flatness import flatness
 from bitcert.theory.ingredients.lipschitz import lipschitz
 from bitcert.theory.ingredients.margin import choose_gamma
@@ -47,46 +47,30 @@ from bitcert.theory.inputs import NO_HOLDOUT, NO_INIT, BoundInputs, Flatness, Ho
 from bitcert.theory.registry import all_bounds
 from bitcert.theory.settings import BoundSettings
 from bitcert.theory.table import BoundRow, BoundTable
-from bitcert.theory.value import Absent, Condition, Status
+from bitcert.theory.value import Absent, Condition, Status, listed
 
 NO_FLATNESS = Absent(Status.NEEDS, "needs flatness: it was switched off with --no-flatness")
 
 
 @dataclass(frozen=True, eq=False)
-class Extras:
-    """What is known beside the network and its training data; everything is optional.
+class _Run:
+    """One network on one sample; fields as the arguments of :func:`bounds`."""
 
-    Attributes:
-        preprocessing: from stored examples to the network's inputs; by default the usual one of the sample.
-        init: initial weights, captured the same way, or their parameters by name.
-        profile: of this network on this sample, or on examples drawn from it; measured without one.
-        holdout: labelled data that were never used.
-        messages: files or folders of certificates of this sample.
-        folder: where finished parts of the measurement are kept, so that an interrupted run goes on from them.
-    """
-
-    preprocessing: Preprocessing | None = None
+    network: Network
+    sample: Sample
+    settings: BoundSettings
+    given: Preprocessing | None = None
     init: Mapping[str, Tensor] | Network | None = None
     profile: StabilityProfile | None = None
     holdout: Sample | None = None
     messages: Sequence[Path | str] = ()
     folder: Path | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """One network on one sample."""
-
-    network: Network
-    sample: Sample
-    settings: BoundSettings
-    extras: Extras
-    progress: Progress | None
+    progress: Progress | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def preprocessing(self) -> Preprocessing:
-        return self.extras.preprocessing or Preprocessing.usual(self.sample)
+        return self.given or Preprocessing.usual(self.sample)
 
     @functools.cached_property
     def structure(self) -> Structure:
@@ -119,7 +103,12 @@ def bounds(
         network: captured.
         sample: the labelled data it was trained on, as they are stored.
         settings: margin, failure probability, what is measured.
-        preprocessing, init, profile, holdout, messages, folder: as in :class:`Extras`.
+        preprocessing: from stored examples to the network's inputs; by default the usual one of the sample.
+        init: initial weights, captured the same way, or their parameters by name.
+        profile: of this network on this sample, or on examples drawn from it; measured without one.
+        holdout: labelled data that were never used.
+        messages: files or folders of certificates of this sample.
+        folder: where finished parts of the measurement are kept, so that an interrupted run goes on from them.
         progress: called with the task and the fraction done.
 
     Raises:
@@ -128,17 +117,16 @@ def bounds(
         DecodeError: files of a certificate that contradict each other.
         SampleReuseError: held-out data of another role, or that share an example with the training data.
     """
-    extras = Extras(preprocessing, init, profile, holdout, messages, folder)
-    run = _Run(network, sample, settings or BoundSettings(), extras, progress)
+    settings = settings or BoundSettings()
+    run = _Run(network, sample, settings, preprocessing, init, profile, holdout, messages, folder, progress)
     inputs = _gather(run)
-    start = time.perf_counter()
     every = all_bounds()
     rows = []
-    for k, bound in enumerate(every, start=1):
-        rows.append(BoundRow.of(bound, bound(inputs), inputs.m))
-        if progress is not None:
-            progress("bounds", k / len(every))
-    run.seconds["bounds"] = time.perf_counter() - start
+    with run.stage("bounds"):
+        for k, bound in enumerate(every, start=1):
+            rows.append(BoundRow.of(bound, bound(inputs), inputs.m))
+            if progress is not None:
+                progress("bounds", k / len(every))
     return _table(run, inputs, rows)
 
 
@@ -146,36 +134,25 @@ def gather(
     network: Network,
     sample: Sample,
     settings: BoundSettings | None = None,
-    *,
     preprocessing: Preprocessing | None = None,
-    init: Mapping[str, Tensor] | Network | None = None,
-    profile: StabilityProfile | None = None,
-    holdout: Sample | None = None,
-    messages: Sequence[Path | str] = (),
-    folder: Path | None = None,
-    progress: Progress | None = None,
+    **given: Any,
 ) -> BoundInputs:
     """Everything the bounds are computed from; arguments and errors as in :func:`bounds`."""
-    extras = Extras(preprocessing, init, profile, holdout, messages, folder)
-    return _gather(_Run(network, sample, settings or BoundSettings(), extras, progress))
+    return _gather(_Run(network, sample, settings or BoundSettings(), preprocessing, **given))
 
 
 def _gather(run: _Run) -> BoundInputs:
     network, sample = run.network, run.sample
     initial = _check(run)
     with run.stage("messages"):
-        opened, note = open_messages(run.extras.messages, sample, run.network)
+        opened, note = open_messages(run.messages, sample, run.network)
     with run.stage("sample"):
+        device, progress = run.settings.device, run.progress
         facts, messages = pass_over(
-            network,
-            sample,
-            run.preprocessing,
-            messages=opened,
-            device=run.settings.device,
-            progress=run.progress,
+            network, sample, run.preprocessing, messages=opened, device=device, progress=progress
         )
-    if run.extras.profile is not None:
-        check_norms(run.extras.profile, facts)
+    if run.profile is not None:
+        check_norms(run.profile, facts)
     # before anything that takes minutes
     gamma, rule = choose_gamma(facts.margins, run.settings, sample.name)
     with run.stage("weights"):
@@ -197,8 +174,6 @@ def _gather(run: _Run) -> BoundInputs:
         messages=messages,
         messages_note=note,
         holdout=_holdout(run),
-        parameter_norm=_norm(network.parameters, None),
-        parameter_distance=NO_INIT if initial is None else _norm(network.parameters, initial),
         parameters=dict(network.parameters),
         initial=NO_INIT if initial is None else initial,
         seed=run.settings.seed,
@@ -208,7 +183,7 @@ def _gather(run: _Run) -> BoundInputs:
 
 def _check(run: _Run) -> Mapping[str, Tensor] | None:
     """Refuse what cannot be used before any work; the initial parameters, if there are any."""
-    network, sample, extras = run.network, run.sample, run.extras
+    network, sample = run.network, run.sample
     check_available(run.settings.device)
     check_sample(network, sample)
     bad = [name for name, value in network.parameters.items() if not bool(torch.isfinite(value).all())]
@@ -218,14 +193,14 @@ def _check(run: _Run) -> Mapping[str, Tensor] | None:
     if not run.structure.layers:
         got = run.structure.skipped[0] if run.structure.skipped else "none"
         raise InputError("a network with a linear or convolution layer", got, "bound another network")
-    if extras.profile is not None:
-        check_profile(extras.profile, network, sample)
-    if extras.holdout is not None:
-        if not extras.holdout.has_labels:
-            raise InputError("held-out data with labels", f"none in {extras.holdout.name}", "pass labelled data")
-        _check_role(sample, extras.holdout)
-        check_holdout(sample.with_role(Role.TRAIN), extras.holdout)
-    return None if extras.init is None else initial_network(network, extras.init).parameters
+    if run.profile is not None:
+        check_profile(run.profile, network, sample)
+    if run.holdout is not None:
+        if not run.holdout.has_labels:
+            raise InputError("held-out data with labels", f"none in {run.holdout.name}", "pass labelled data")
+        _check_role(sample, run.holdout)
+        check_holdout(sample.with_role(Role.TRAIN), run.holdout)
+    return None if run.init is None else initial_network(network, run.init).parameters
 
 
 def _check_role(sample: Sample, holdout: Sample) -> None:
@@ -248,14 +223,12 @@ def _constants(run: _Run) -> int:
 
 
 def _stability(run: _Run) -> StabilityFacts:
-    if run.extras.profile is not None:
-        return stability_facts(run.extras.profile)
+    if run.profile is not None:
+        return stability_facts(run.profile)
     if not run.settings.profile:
         return StabilityFacts.none(len(run.structure.layers))
     with run.stage("profile"):
-        profile = measured_profile(
-            run.network, run.sample, run.settings, run.preprocessing, run.extras.folder, run.progress
-        )
+        profile = measured_profile(run.network, run.sample, run.settings, run.preprocessing, run.folder, run.progress)
     return stability_facts(profile)
 
 
@@ -275,10 +248,10 @@ def _flatness(run: _Run) -> Flatness | Absent:
 
 
 def _holdout(run: _Run) -> HoldoutFacts | Absent:
-    if run.extras.holdout is None:
+    if run.holdout is None:
         return NO_HOLDOUT
     with run.stage("holdout"):
-        return count_holdout(run.network, run.extras.holdout, run.preprocessing, run.settings.device, run.progress)
+        return count_holdout(run.network, run.holdout, run.preprocessing, run.settings.device, run.progress)
 
 
 def _with_graph(run: _Run, inputs: BoundInputs) -> BoundInputs:
@@ -292,15 +265,6 @@ def _with_graph(run: _Run, inputs: BoundInputs) -> BoundInputs:
             path_norms=path_norms(architecture, parameters, with_biases=False),
             path_norms_with_biases=path_norms(architecture, parameters, with_biases=True),
         )
-
-
-def _norm(parameters: Mapping[str, Tensor], initial: Mapping[str, Tensor] | None) -> float:
-    """``||theta||_2``, or ``||theta - theta_init||_2``, over all parameters in float64."""
-    total = 0.0
-    for name, value in parameters.items():
-        difference = value.double() if initial is None else value.double() - initial[name].double()
-        total += float(difference.square().sum())
-    return math.sqrt(total)
 
 
 def _table(run: _Run, inputs: BoundInputs, rows: Sequence[BoundRow]) -> BoundTable:
@@ -339,8 +303,8 @@ def _describe(run: _Run, inputs: BoundInputs) -> dict[str, object]:
     """The settings of the run, and what was given beside network and sample."""
     return {
         **run.settings.describe(),
-        "init_given": run.extras.init is not None,
-        "profile_given": run.extras.profile is not None,
+        "init_given": run.init is not None,
+        "profile_given": run.profile is not None,
         "profile_zeta": inputs.zeta if inputs.measured_samples is not None else None,
         "measured_samples": inputs.measured_samples,
         "messages": inputs.messages_note,

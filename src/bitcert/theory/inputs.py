@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bitcert.stability import Reduced
 from bitcert.stability.profile import TailSummary
-from bitcert.theory.value import Absent, Condition, Ingredient, LayerValue, Status, needs, outside
+from bitcert.theory.value import Absent, Condition, Ingredient, LayerValue, Status, outside
 
 NO_INIT = Absent(Status.NEEDS, "needs --init: the initial weights of the network")
 NO_PROFILE = Absent(Status.NEEDS, "needs a profile: leave out --no-profile or pass --profile FILE")
@@ -89,14 +89,12 @@ class LayerInputs:
         op: ``"linear"``, ``"conv1d"`` or ``"conv2d"``.
         weight: the tensor ``[out, in, *kernel]`` as stored; ``matrix()`` gives it in float64.
         has_bias: whether a bias that is not all zero follows.
-        bias_entries: entries of the bias.
         channels: ``h_i``: output units, or channels of a convolution.
         positions: ``n1 n2`` of the output map; 1 for a dense layer.
         num_inputs: entries of the layer's input at the real input size.
-        kernel_size, stride, window: largest kernel side, largest stride, product of ``ceil(kappa/s)`` over the axes.
+        window: product of ``ceil(kappa/s)``, kernel side over stride, over the axes.
         norms: of the weight.
         distance: of ``A - A_init``.
-        nonzero: entries of the weight that are not 0.
         tail: power law of ``|w|``, or why there is none.
         stability: from a profile.
         bias: entries of the bias, ``[out]``, where one follows.
@@ -107,16 +105,12 @@ class LayerInputs:
     op: str
     weight: Tensor
     has_bias: bool
-    bias_entries: int
     channels: int
     positions: int
     num_inputs: int
-    kernel_size: int
-    stride: int
     window: int
     norms: WeightNorms
     distance: WeightNorms | Absent = NO_INIT
-    nonzero: int = 0
     tail: TailSummary | Absent = _NO_TAIL
     stability: LayerStability | Absent = NO_PROFILE
     bias: Tensor | None = None
@@ -298,8 +292,6 @@ class BoundInputs:
         flatness: see :class:`Flatness`.
         messages: found next to the model; ``messages_note`` says where it was looked.
         holdout: held-out labels.
-        parameter_distance: ``||theta - theta_init||_2`` over all parameters.
-        parameter_norm: ``||theta||_2`` over all parameters.
         parameters, initial: weights by name, for measures over single entries; ``initial`` needs ``--init``.
         seed: of the named random streams.
     """
@@ -322,8 +314,6 @@ class BoundInputs:
     messages: tuple[MessageFacts, ...] = ()
     messages_note: str = ""
     holdout: HoldoutFacts | Absent = NO_HOLDOUT
-    parameter_norm: float = 0.0
-    parameter_distance: float | Absent = NO_INIT
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     initial: Mapping[str, Tensor] | Absent = NO_INIT
     seed: int = 0
@@ -400,14 +390,3 @@ class BoundInputs:
         """
         if not self.dense:
             raise outside(f"does not apply: {theorem} is for fully connected layers; {self.fully_connected.detail}")
-
-    def require_message(self) -> tuple[MessageFacts, ...]:
-        """The messages.
-
-        Raises:
-            NotComputed: there is none.
-        """
-        if not self.messages:
-            where = f" ({self.messages_note})" if self.messages_note else ""
-            raise needs(f"needs --certificates: a message of bitcert certify{where}")
-        return self.messages

@@ -9,14 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from bitcert.theory.value import Condition
 
-@dataclass(frozen=True)
-class Condition:
-    """A hypothesis of the paper; ``holds`` is ``None`` where this program cannot tell."""
-
-    name: str
-    holds: bool | None
-    detail: str
+__all__ = ["Condition", "LayerTheory", "Theory"]
 
 
 @dataclass(frozen=True)

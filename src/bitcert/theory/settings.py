@@ -7,7 +7,7 @@ are: every bound gets its row, and what was switched off is named there.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from bitcert.errors import InputError
@@ -65,23 +65,20 @@ class BoundSettings:
     def __post_init__(self) -> None:
         if self.gamma is not None and self.margin_quantile is not None:
             raise InputError("a margin or its quantile", "both", "leave out one of gamma and margin_quantile")
-        if self.gamma is not None and not 0 < _number(self.gamma) < math.inf:
-            got = repr(self.gamma)[:100]
-            raise InputError("gamma as a positive number", got, "pass a margin above 0, or leave it out")
-        if self.margin_quantile is not None and not 0 < _number(self.margin_quantile) < 1:
-            got = repr(self.margin_quantile)[:100]
-            raise InputError("margin_quantile as a number in (0, 1)", got, "pass e.g. 0.05")
-        if not 0 < _number(self.delta) < 1:
-            raise InputError("delta as a number in (0, 1)", repr(self.delta)[:100], "pass e.g. 0.05")
+        if self.gamma is not None:
+            fine = 0 < _number(self.gamma) < math.inf
+            _check(fine, self.gamma, "gamma as a positive number", "pass a margin above 0, or leave it out")
+        shares = {"margin_quantile": MARGIN_QUANTILE if self.margin_quantile is None else self.margin_quantile}
+        for name, value in {**shares, "delta": self.delta}.items():
+            _check(0 < _number(value) < 1, value, f"{name} as a number in (0, 1)", "pass e.g. 0.05")
         for name in ("profile", "flatness"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} as True or False", repr(getattr(self, name))[:100], "pass one of the two")
-        if self.profile_samples is not None and not _is_count(self.profile_samples, 1):
-            got = repr(self.profile_samples)[:100]
-            raise InputError("profile_samples as a whole number of at least 1", got, "leave it out for all examples")
-        if not _is_count(self.seed, 0):
-            got = repr(self.seed)[:100]
-            raise InputError(f"seed as a whole number from 0 to {_MOST}", got, "pass one in this range")
+            value = getattr(self, name)
+            _check(isinstance(value, bool), value, f"{name} as True or False", "pass one of the two")
+        if self.profile_samples is not None:
+            expected, do = "profile_samples as a whole number of at least 1", "leave it out for all examples"
+            _check(_is_count(self.profile_samples, 1), self.profile_samples, expected, do)
+        expected = f"seed as a whole number from 0 to {_MOST}"
+        _check(_is_count(self.seed, 0), self.seed, expected, "pass one in this range")
         if not isinstance(self.measure, MeasureSettings):
             got = type(self.measure).__name__
             raise InputError("measure as MeasureSettings", got, "pass MeasureSettings(...), or leave it out")
@@ -100,19 +97,15 @@ class BoundSettings:
 
     def describe(self) -> dict[str, Any]:
         """The settings as JSON values; those of the measurement under ``measure.<name>``."""
-        own = {
-            "gamma": self.gamma,
-            "margin_quantile": self.quantile,
-            "delta": self.delta,
-            "zeta": self.zeta,
-            "seed": self.seed,
-            "profile": self.profile,
-            "profile_samples": self.profile_samples,
-            "flatness": self.flatness,
-            "device": self.device,
-        }
+        own = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "measure"}
+        own["margin_quantile"] = self.quantile
         inner = {f"measure.{key}": value for key, value in self.measure.describe().items() if key not in _SHARED}
         return {**own, **inner}
+
+
+def _check(fine: bool, value: object, expected: str, do: str) -> None:
+    if not fine:
+        raise InputError(expected, repr(value)[:100], do)
 
 
 def _number(value: object) -> float:

@@ -79,9 +79,8 @@ class BoundRow:
         proves = bound.kind is Kind.GUARANTEE and found.status is Status.HOLDS
         printed = found.log_printed
         return cls(
-            name=bound.name,
-            source=bound.source,
-            title=bound.title,
+            **{name: getattr(bound, name) for name in ("name", "source", "title", "sentence", "dropped", "formula")},
+            **{name: getattr(found, name) for name in ("probability", "conditions", "layers", "notes")},
             kind=str(Kind.GUARANTEE if proves else Kind.MEASURE),
             theorem_kind=str(bound.kind),
             unit=str(bound.unit),
@@ -94,14 +93,7 @@ class BoundRow:
             why=f"exactly 0; {found.why}" if found.log == -math.inf else found.why,
             vacuous=limited and size.log is not None and size.log >= 0,
             printed_log10=None if printed is None or math.isinf(printed) else printed / math.log(10),
-            probability=found.probability,
-            conditions=found.conditions,
             ingredients={name: _storable(value) for name, value in found.ingredients.items()},
-            layers=found.layers,
-            notes=found.notes,
-            sentence=bound.sentence,
-            dropped=bound.dropped,
-            formula=bound.formula,
         )
 
 

@@ -67,6 +67,15 @@ class Condition:
     detail: str
 
 
+def in_every_layer(name: str, failing: Sequence[str], otherwise: str = "in every layer") -> Condition:
+    """A condition on each layer, which some are ``failing``.
+
+    >>> in_every_layer("small", ["conv1"]).detail
+    'not in conv1'
+    """
+    return Condition(name, not failing, f"not in {listed(failing)}" if failing else otherwise)
+
+
 @dataclass(frozen=True)
 class Absent:
     """Stands for an ingredient that is not there: ``status`` is ``NEEDS`` or ``OUTSIDE``, ``why`` one sentence."""

@@ -69,15 +69,11 @@ def layer(matrix: Any, name: str = "layer", init: Any = None, **changes: Any) ->
         "op": "linear",
         "weight": torch.from_numpy(rows),
         "has_bias": False,
-        "bias_entries": 0,
         "channels": rows.shape[0],
         "positions": 1,
         "num_inputs": rows.shape[1],
-        "kernel_size": 1,
-        "stride": 1,
         "window": 1,
         "norms": norms(rows),
-        "nonzero": int(np.count_nonzero(rows)),
         **changes,
     }
     if init is not None:
@@ -127,15 +123,11 @@ def inputs(
         "structure": {name: Condition(name, True, "by hand") for name in HYPOTHESES},
         "num_parameters": sum(own.num_weights for own in layers),
         "lipschitz": growth,
-        "parameter_norm": math.sqrt(sum(own.norms.frobenius**2 for own in layers)),
         "parameters": weights,
         **changes,
     }
     if init is not None:
         settings["initial"] = {f"layer{k}": torch.tensor(np.asarray(v)) for k, v in enumerate(init, start=1)}
-        settings["parameter_distance"] = math.sqrt(
-            sum(own.distance.frobenius**2 for own in layers if isinstance(own.distance, WeightNorms))
-        )
     return BoundInputs(**settings)
 
 

@@ -256,7 +256,7 @@ def test_the_constants_are_no_guarantee_where_a_hypothesis_fails():
             assert status(structure=structure) is expected
     assert status(lipschitz=Absent(Status.OUTSIDE, "does not apply: a softmax")) is Status.OUTSIDE
     assert status(layers=(hand.layer([[4.0]], op="conv2d"),)) is Status.FAILS
-    biased = hand.layer([[4.0]], has_bias=True, bias_entries=1, bias_norm=1.0)
+    biased = hand.layer([[4.0]], has_bias=True, bias_norm=1.0)
     assert status(layers=(biased,)) is Status.UNKNOWN
 
 

@@ -62,10 +62,6 @@ def test_everything_is_gathered(everything, network, start, sample):
     assert inputs.gamma == margins[math.ceil(0.3 * 40) - 1]
     assert inputs.gamma_rule == "30 % quantile of the training margins"
     assert inputs.num_parameters == 5 * 8 + 8 * 6 + 6 * 3
-    flat = torch.cat([value.flatten().double() for value in network.parameters.values()])
-    before = torch.cat([start.parameters[name].flatten().double() for name in network.parameters])
-    assert inputs.parameter_norm == pytest.approx(float(flat.norm()))
-    assert inputs.parameter_distance == pytest.approx(float((flat - before).norm()))
     assert set(inputs.initial) == set(inputs.parameters) == set(network.parameters)
     assert all(condition.holds for name, condition in inputs.structure.items() if name != "margins positive")
     assert inputs.structure["margins positive"].holds is False
@@ -93,7 +89,6 @@ def test_what_is_not_given_says_what_it_needs(network, sample):
         (inputs.smoothness, "--profile"),
         (inputs.layers[0].distance, "--init"),
         (inputs.initial, "--init"),
-        (inputs.parameter_distance, "--init"),
         (inputs.holdout, "--holdout"),
         (inputs.flatness, "flatness"),
     ):

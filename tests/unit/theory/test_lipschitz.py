@@ -112,6 +112,23 @@ def test_an_identity_shortcut_adds_one():
     assert found.double_skips is False
 
 
+def test_a_layer_added_to_itself_counts_twice():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(4, 3, bias=False)
+
+        def forward(self, x):
+            once = self.inner(x)
+            return once + once
+
+    network = graphs.captured(Twice(), 4)
+    found = growth(network.architecture, network.parameters)
+    (norm,) = operators(network.architecture, network.parameters).values()
+    assert math.exp(found.log_total) == pytest.approx(2 * norm, rel=1e-12)
+    assert found.double_skips is False
+
+
 @pytest.mark.parametrize("name", INSIDE)
 def test_no_change_of_a_network_grows_more(name):
     net = nets.build(name)

@@ -114,7 +114,7 @@ def chain(values, biases=None, **changes):
     inputs = hand.inputs([[[v]] for v in values], **changes)
     if biases is not None:
         layers = [
-            hand.layer([[v]], f"layer{k}", has_bias=b != 0, bias_entries=1, bias_norm=abs(b))
+            hand.layer([[v]], f"layer{k}", has_bias=b != 0, bias_norm=abs(b))
             for k, (v, b) in enumerate(zip(values, biases, strict=True), start=1)
         ]
         inputs = hand.inputs([[[v]] for v in values], layers=tuple(layers), **changes)
@@ -153,8 +153,8 @@ def test_biases_of_size_zero_change_nothing():
 
 
 def test_a_convolution_gets_its_taps_and_its_bias_at_every_place():
-    one = hand.layer([[2.0]], "layer1", has_bias=True, bias_entries=1, bias_norm=0.5)
-    four = hand.layer([[2.0]], "layer1", has_bias=True, bias_entries=1, bias_norm=0.25, positions=4)
+    one = hand.layer([[2.0]], "layer1", has_bias=True, bias_norm=0.5)
+    four = hand.layer([[2.0]], "layer1", has_bias=True, bias_norm=0.25, positions=4)
     other = hand.layer([[3.0]], "layer2", op="conv2d")
     single, many = (hand.inputs([[[2.0]], [[3.0]]], layers=(first, other)) for first in (one, four))
     assert log_relative_error(single, 0.0, -1.0) == log_relative_error(many, 0.0, -1.0)
@@ -199,7 +199,7 @@ def reason(*arguments):
 def test_reasons():
     assert "layer2 is 0" in reason(chain([1.0, 0.0]), 0.0, 0.0)
     assert "every input is 0" in reason(chain([1.0, 2.0]), -math.inf, 0.0)
-    unknown = hand.layer([[1.0]], "layer1", has_bias=True, bias_entries=1)
+    unknown = hand.layer([[1.0]], "layer1", has_bias=True)
     assert "bias beside layer1" in reason(hand.inputs([[[1.0]]], layers=(unknown,)), 0.0, 0.0)
     branches = {**chain([1.0]).structure, "chain of layers": Condition("chain of layers", False, "branches meet")}
     assert "not a chain" in reason(chain([1.0], [1.0], structure=branches), 0.0, 0.0)
@@ -235,7 +235,7 @@ def test_a_decoded_network_stays_within_the_error(biased):
     weights = [rng.normal(size=shape) for shape in ((6, 4), (5, 6), (3, 5))]
     biases = [rng.normal(size=len(w)) * biased for w in weights]
     layers = tuple(
-        hand.layer(w, f"layer{k}", has_bias=biased, bias_entries=len(b), bias_norm=float(np.linalg.norm(b)))
+        hand.layer(w, f"layer{k}", has_bias=biased, bias_norm=float(np.linalg.norm(b)))
         for k, (w, b) in enumerate(zip(weights, biases, strict=True))
     )
     inputs = hand.inputs(weights, layers=layers)
@@ -287,7 +287,7 @@ def test_captured_networks_from_end_to_end(name):
     forms = network_message(inputs, found.ingredients["log_relative_error"]).forms
     weights = [layer.matrix() for layer in inputs.layers]
     bits = naive.message(weights, forms)
-    exact = sum(layer.bias_entries for layer in inputs.layers)
+    exact = sum(layer.bias.numel() for layer in inputs.layers if layer.bias is not None)
     assert len(bits) + 32 * exact == found.ingredients["bits"]
     read, _ = naive.decoded(bits, [weight.shape for weight in weights])
     parameters = {key: value.double() for key, value in network.parameters.items()}

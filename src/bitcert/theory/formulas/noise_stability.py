@@ -15,7 +15,6 @@ part of the activation ``phi`` and of its contraction; the proof covers it where
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,14 +45,11 @@ class LayerTerms:
     """One layer, natural logarithms; with ``init``, ``cushion`` is infinite for a layer that did not move.
 
     Attributes:
-        name, actual: of the weight, and its entries.
         cushion, minimal, contraction, beta, window: ``mu_i``, ``mu_{i->}``, ``c_i`` before the layer, ``beta_i``,
             ``ceil(kappa/s)^2``.
         contraction_after: ``c_i`` after the layer, where the profile has it.
     """
 
-    name: str
-    actual: int
     cushion: float
     minimal: float
     contraction: float
@@ -101,8 +97,6 @@ def _terms(layer: LayerInputs, variant: Variant) -> LayerTerms:
             raise outside(f"does not apply: the weights of {layer.name} are all zero")
         cushion += log(layer.norms.frobenius) - log(need(layer.distance).frobenius)
     return LayerTerms(
-        name=layer.name,
-        actual=layer.num_weights,
         cushion=cushion,
         minimal=value(found.minimal_cushion, "minimal interlayer cushion"),
         contraction=value(found.contraction, "activation contraction"),
@@ -159,11 +153,7 @@ def stability_conditions(inputs: BoundInputs, variant: Variant) -> tuple[Conditi
         "chain of layers",
         "every weight layer measured",
     )
-    return (
-        *(inputs.hypothesis(name) for name in names),
-        _smoothness(inputs, variant),
-        _whole_sample(inputs),
-    )
+    return (*inputs.hypotheses(*names), _smoothness(inputs, variant), _whole_sample(inputs))
 
 
 def _smoothness(inputs: BoundInputs, variant: Variant) -> Condition:
@@ -192,8 +182,7 @@ def stability_ingredients(inputs: BoundInputs, variant: Variant, found: Stabilit
     pick = "zeta" if variant is Variant.ZETA else "worst"
     profiles = [need(layer.stability) for layer in inputs.layers]
     content: dict[str, Ingredient] = {
-        "m": inputs.m,
-        "d": inputs.depth,
+        **inputs.facts("m", "d"),
         "contraction": math.exp(found.contraction),
         "contractions": tuple(getattr(p.contraction, pick) for p in profiles),
         "contractions_after": tuple(getattr(p.contraction_after, pick) for p in profiles),
@@ -206,21 +195,19 @@ def stability_ingredients(inputs: BoundInputs, variant: Variant, found: Stabilit
     return content
 
 
-def outlier_ingredients(inputs: BoundInputs, spread: bool) -> dict[str, Ingredient]:
-    """``zeta``, and the largest fraction of the sample that all extremes can leave out together.
+def outliers(inputs: BoundInputs, variant: Variant, spread: bool) -> tuple[dict[str, Ingredient], tuple[str, ...]]:
+    """``zeta``, the largest fraction of the sample that all extremes can leave out together, and notes on what is lost.
 
     Extremes: two cushions and a contraction of each layer, and the ``spread`` of each pair of layers where it is used.
     """
+    if variant is not Variant.ZETA:
+        return {}, dead_notes(inputs)
     measured, depth = inputs.measured_samples or inputs.m, inputs.depth
     extremes = 3 * depth + (depth * (depth - 1) // 2 if spread else 0)
     together = min(1.0, extremes * math.floor(inputs.zeta * measured) / measured)
-    return {"zeta": inputs.zeta, "extremes": extremes, "outliers_together_at_most": together}
-
-
-def outlier_note(content: Mapping[str, Ingredient]) -> str:
-    """One sentence: what the zeta of a row costs."""
-    return (
-        f"the bound on the error adds zeta = {content['zeta']:g}; the {content['extremes']} extremes leave out "
-        f"examples of their own, together at most {content['outliers_together_at_most']:.3g} of the sample, "
-        "which is what a proof would add"
+    note = (
+        f"the bound on the error adds zeta = {inputs.zeta:g}; the {extremes} extremes leave out "
+        f"examples of their own, together at most {together:.3g} of the sample, which is what a proof would add"
     )
+    content: dict[str, Ingredient] = {"zeta": inputs.zeta, "extremes": extremes, "outliers_together_at_most": together}
+    return content, (note, *dead_notes(inputs))

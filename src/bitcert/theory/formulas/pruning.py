@@ -27,7 +27,7 @@ from bitcert.random import stream
 from bitcert.theory.formulas.pruning_theory import at_least, prunable_probability
 from bitcert.theory.inputs import BoundInputs, LayerInputs
 from bitcert.theory.logs import log, log_sum
-from bitcert.theory.value import Condition, outside
+from bitcert.theory.value import Condition, listed, outside
 
 Matrix = NDArray[np.float64]
 
@@ -275,6 +275,5 @@ def _most(trials: int, chance: float, failure: float) -> int:
 def gaussian(layers: Sequence[Weights]) -> Condition:
     """Assumption 3.1, as far as the kurtosis can refuse it."""
     far = [f"{w.layer.name} {w.kurtosis:.1f}" for w in layers if abs(w.kurtosis - _KURTOSIS) > 0.5]
-    shown = ", ".join(far[:3]) + (f" and {len(far) - 3} more" if len(far) > 3 else "")
-    detail = f"a normal law has kurtosis 3; {shown}" if far else "every kurtosis is within 0.5 of 3"
+    detail = f"a normal law has kurtosis 3; {listed(far)}" if far else "every kurtosis is within 0.5 of 3"
     return Condition("entries are N(0, Psi)", False if far else None, detail)

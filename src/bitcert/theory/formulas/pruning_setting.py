@@ -28,7 +28,7 @@ from bitcert.theory.formulas.pruning import (
 )
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log
-from bitcert.theory.value import Condition, Ingredient
+from bitcert.theory.value import Condition, Ingredient, in_every_layer, listed
 
 STRENGTH = 1.0
 """``d`` of the rows at a stated strength: a Gaussian layer keeps ``1 - sqrt(1/3)``, 42 %, of its entries."""
@@ -148,11 +148,7 @@ def pruning_conditions(inputs: BoundInputs, found: Setting) -> tuple[Condition, 
     return (
         *structure(inputs),
         _change_condition(inputs, found),
-        Condition(
-            "epsilon_l Gamma_l is at most half of the change a layer may make",
-            not wide,
-            f"not in {_few(wide)}" if wide else "in every layer",
-        ),
+        in_every_layer("epsilon_l Gamma_l is at most half of the change a layer may make", wide),
         gaussian(found.weights),
         Condition("Lemma 4.2 with C = 1", None, "Latala's constant is unknown; 1 held in simulated Gaussian layers"),
     )
@@ -169,11 +165,10 @@ def _change_condition(inputs: BoundInputs, found: Setting) -> Condition:
 def sketch_conditions(inputs: BoundInputs, found: Setting) -> tuple[Condition, ...]:
     """What Theorems 5.1 and 5.2 need beyond :func:`pruning_conditions`."""
     holes = [own.name for own in found.layers if not own.full_diagonal]
+    detail = f"zeros in {listed(holes)}" if holes else "none"
     probability = claim(inputs, found.weights)
     return (
-        Condition(
-            "no zero on the diagonal (Definition 5.1)", not holes, f"zeros in {_few(holes)}" if holes else "none"
-        ),
+        Condition("no zero on the diagonal (Definition 5.1)", not holes, detail),
         Condition("the claim has a positive probability", probability > 0, f"{probability:.4g}"),
     )
 
@@ -187,16 +182,11 @@ SPREAD = (
 """What Appendix C supposes."""
 
 
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
 def facts(inputs: BoundInputs, found: Setting) -> dict[str, Ingredient]:
     """The numbers that every row of a pruned network is made of."""
     layers = found.layers
     return {
-        "gamma": inputs.gamma,
-        "m": inputs.m,
+        **inputs.facts("gamma", "m"),
         "L": inputs.depth,
         "d": found.d,
         "log_q": found.log_q,

@@ -20,11 +20,9 @@ from dataclasses import replace
 from bitcert.theory.formulas.noise_stability import (
     Stability,
     Variant,
-    dead_notes,
     log_layer_epsilons,
     log_output,
-    outlier_ingredients,
-    outlier_note,
+    outliers,
     stability_conditions,
     stability_ingredients,
     stability_of,
@@ -135,13 +133,10 @@ def _row(
 ) -> BoundValue:
     """The sum of these terms of the layers; ``spread`` for the rows with ``beta`` and any kind of layers."""
     value = log_sum(logs)
-    ingredients = {**content, **stability_ingredients(inputs, variant, found)}
-    notes = dead_notes(inputs)
+    left_out, notes = outliers(inputs, variant, spread)
+    ingredients = {**content, **stability_ingredients(inputs, variant, found), **left_out}
     if variant is Variant.ZETA:
-        outliers = outlier_ingredients(inputs, spread)
-        gap = log_sum([(value - math.log(inputs.m)) / 2, log(inputs.zeta)])
-        ingredients |= {**outliers, "log_gap_with_zeta": gap}
-        notes = (outlier_note(outliers), *notes)
+        ingredients["log_gap_with_zeta"] = log_sum([(value - math.log(inputs.m)) / 2, log(inputs.zeta)])
     return BoundValue(
         log=value,
         conditions=(*(() if spread else (inputs.fully_connected,)), *stability_conditions(inputs, variant)),

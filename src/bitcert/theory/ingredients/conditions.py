@@ -7,19 +7,18 @@ ReLU and flattening. They do NOT say that a theorem's remaining hypotheses hold;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
 from bitcert.network import Architecture, Node
 from bitcert.stability import Structure
 from bitcert.stability.hypotheses import offsets, structural_hypotheses
-from bitcert.theory.value import Condition
+from bitcert.theory.value import Condition, listed
 
 EVERY_LAYER = "every weight layer measured"
 OFFSETS_IN_LAYERS = "every offset is a bias of a weight layer"
 PLAIN = "only weight layers, ReLU and flattening"
-_MAX_NAMED = 3
 
 _NO_FACTORS = frozenset(["add", "sub", "prelu"])
 """Operations whose parameters are offsets or slopes of an activation."""
@@ -38,12 +37,6 @@ def graph_conditions(
     found += [_every_layer(architecture, structure), _offsets(architecture, parameters, structure)]
     found.append(plain_chain(architecture))
     return {condition.name: condition for condition in found}
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    rest = len(names) - _MAX_NAMED
-    return ", ".join(names[:_MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _every_layer(architecture: Architecture, structure: Structure) -> Condition:
@@ -96,6 +89,5 @@ def plain_chain(architecture: Architecture) -> Condition:
         flat = node.op == "reshape" and len(architecture.propagation.values[node.name].shape) == 2
         if node.name not in layers and node.op != "relu" and not flat:
             strange.append(f"{node.name} ({node.op})")
-    more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
-    detail = f"also {', '.join(strange[:3])}{more}" if strange else f"{len(architecture.nodes)} nodes"
+    detail = f"also {listed(strange)}" if strange else f"{len(architecture.nodes)} nodes"
     return Condition(PLAIN, not strange, detail)

@@ -13,6 +13,7 @@ amount of arithmetic allows. An estimate, NOT a bound: ``reached_error`` is the 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitcert.counting import Progress
+from bitcert.counting import Labels, Progress, margins
 from bitcert.data import Sample
 from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
@@ -71,7 +72,7 @@ class Found:
     error: float
 
 
-Part = tuple[Tensor, Tensor]
+Part = tuple[Tensor, Labels]
 """Inputs as the network sees them, and their labels."""
 
 
@@ -123,10 +124,8 @@ def accuracy(network: Network, parameters: Mapping[str, Tensor], part: Part) -> 
     correct = 0
     with torch.no_grad():
         for start in range(0, len(labels), rows):
-            y = labels[start : start + rows]
             logits = network.architecture.forward(inputs[start : start + rows], parameters)
-            own = logits.gather(1, y[:, None])[:, 0]
-            correct += int((own > logits.scatter(1, y[:, None], -torch.inf).amax(1)).sum())
+            correct += int((margins(logits, labels[start : start + rows])[0] > 0).sum())
     return correct / len(labels)
 
 
@@ -218,10 +217,7 @@ def spread(num_samples: int, count: int, draw: int, draws: int) -> NDArray[np.in
 
 def _parts(sample: Sample, preprocessing: Preprocessing, where: list[NDArray[np.int64]]) -> tuple[Part, ...]:
     whole = len(where[0]) == len(sample)  # every draw sees everything: once in memory
-    parts = [
-        (preprocessing(sample.inputs[k]), torch.from_numpy(np.array(sample.labels[k])))
-        for k in (where[:1] if whole else where)
-    ]
+    parts = [(preprocessing(sample.inputs[k]), sample.labels[k]) for k in (where[:1] if whole else where)]
     return tuple(parts * len(where) if whole else parts)
 
 
@@ -246,26 +242,17 @@ def _search(probe: Probe, start: float, target: float, floor: bool = False) -> F
         none = probe.drop(0.0)
         if none[0] > target:
             return Found(0.0, *none)
-    low = high = start
-    measured = probe.drop(start)
-    if measured[0] <= target:
-        for _ in range(_MOST_GROWTH):
-            high = low * _FACTOR
-            beyond = probe.drop(high)
-            if beyond[0] > target:
-                break
-            low, measured = high, beyond
-        else:
-            return None
+    near, measured = start, probe.drop(start)
+    fits = measured[0] <= target
+    for _ in range(_MOST_GROWTH if fits else _MOST_SHRINKING):
+        far = near * _FACTOR if fits else near / _FACTOR
+        beyond = probe.drop(far)
+        if (beyond[0] <= target) is not fits:
+            break
+        near, measured = far, beyond
     else:
-        for _ in range(_MOST_SHRINKING):
-            low = high / _FACTOR
-            measured = probe.drop(low)
-            if measured[0] <= target:
-                break
-            high = low
-        else:
-            return None
+        return None
+    low, high, measured = (near, far, measured) if fits else (far, near, beyond)
     while high > PRECISION * low:
         middle = math.sqrt(low * high)
         halfway = probe.drop(middle)
@@ -282,11 +269,10 @@ def _unreachable(right: float, drop: float) -> Absent:
 
 
 def _counter(progress: Progress | None) -> Callable[[], None]:
-    done = [0]
+    done = itertools.count(1)
 
     def tell() -> None:
-        done[0] += 1
         if progress is not None:
-            progress("adding noise to the weights", min(0.95, done[0] / (_EVALUATIONS + 2)))
+            progress("adding noise to the weights", min(0.95, next(done) / (_EVALUATIONS + 2)))
 
     return tell

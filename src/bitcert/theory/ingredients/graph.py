@@ -18,9 +18,7 @@ from bitcert.network import Architecture, Node
 from bitcert.network.attributes import Attribute
 from bitcert.network.operations import OPERATIONS
 from bitcert.network.shapes import INPUT
-from bitcert.theory.value import Absent, Status
-
-_NAMED = 3
+from bitcert.theory.value import Absent, Status, listed
 
 _SLOPE_ONE = frozenset(["relu", "tanh", "sigmoid", "hardsigmoid", "softplus", "clamp", "abs"])
 
@@ -95,7 +93,7 @@ def number(value: Attribute) -> float:
 
 
 def refusal(statement: str, problems: Sequence[str]) -> Absent:
-    """What stands in the place of a quantity that the graph has not.
+    """Placeholder for a quantity that this graph does not define.
 
     Args:
         statement: what the quantity is for.
@@ -104,8 +102,7 @@ def refusal(statement: str, problems: Sequence[str]) -> Absent:
     >>> refusal("a path norm is for sums over paths", ["s (softmax)"]).why
     'does not apply: a path norm is for sums over paths, which this network is not: s (softmax)'
     """
-    rest = len(problems) - _NAMED
-    named = "; ".join(problems[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    named = listed(problems, "; ")
     return Absent(Status.OUTSIDE, f"does not apply: {statement}, which this network is not: {named}")
 
 

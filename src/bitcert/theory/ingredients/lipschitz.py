@@ -181,10 +181,6 @@ def _mean(graph: Graph, node: Node) -> float:
     return math.sqrt(graph.entries(node.name) / graph.entries(node.inputs[0]))
 
 
-def _sum(graph: Graph, node: Node) -> float:
-    return 1 / _mean(graph, node)
-
-
 def _times(graph: Graph, node: Node) -> float:
     (factor,) = graph.constant_inputs(node)
     return float(factor.abs().max()) * _spread(graph, node)
@@ -196,10 +192,6 @@ def _over(graph: Graph, node: Node) -> float:
     if node.inputs[0] not in graph.varying or smallest == 0:
         raise _Refused("a division by a value that varies or is 0")
     return _spread(graph, node) / smallest
-
-
-def _times_scalar(graph: Graph, node: Node) -> float:
-    return abs(number(node.attributes["value"]))
 
 
 def _over_scalar(graph: Graph, node: Node) -> float:
@@ -215,10 +207,6 @@ def _power(graph: Graph, node: Node) -> float:
     return 1.0
 
 
-def _channels(graph: Graph, node: Node) -> float:
-    return float(graph.constants[node.inputs[1]].abs().max())
-
-
 def _product(graph: Graph, node: Node) -> float:
     """A product with constant matrices ``[..., n, k]``: blocks that act on one value each, or all on copies of it."""
     (matrices,) = graph.constant_inputs(node)
@@ -230,79 +218,62 @@ def _product(graph: Graph, node: Node) -> float:
     return max(norms) if copies <= 1 else math.sqrt(math.fsum(norm**2 for norm in norms))
 
 
-def _pooling(graph: Graph, node: Node) -> float:
-    return pooling_growth(graph.architecture, node)
-
-
 _FACTORS: Mapping[str, Callable[[Graph, Node], float]] = {
-    "affine_channel": _channels,
+    "affine_channel": lambda graph, node: float(graph.constants[node.inputs[1]].abs().max()),
     "mean": _mean,
-    "sum": _sum,
+    "sum": lambda graph, node: 1 / _mean(graph, node),
     "mul": _times,
     "div": _over,
-    "mul_scalar": _times_scalar,
+    "mul_scalar": lambda graph, node: abs(number(node.attributes["value"])),
     "div_scalar": _over_scalar,
     "pow_scalar": _power,
     "matmul": _product,
     "expand": _spread,
     "repeat": _spread,
-    **dict.fromkeys(sorted(POOLING - {"mean", "amax"}), _pooling),
+    **dict.fromkeys(sorted(POOLING - {"mean", "amax"}), lambda graph, node: pooling_growth(graph.architecture, node)),
 }
 
 
-class _OtherShape(Exception):
-    """A graph that is not the printed one."""
-
-
 class _Levels:
-    """Which ``x^k`` every value is, in the printed form; raises where the graph leaves it."""
+    """Which ``x^k`` every value is, in the printed form."""
 
     def __init__(self) -> None:
-        self.of, self.pending = {INPUT: 0}, dict[str, int]()
+        self.known, self.pending = {INPUT: 0}, dict[str, int]()
         self.newest, self.skips = 0, 0
 
-    def level(self, name: str) -> int:
-        """``k`` of a value; a layer that nothing is added to is the newest one on its own."""
+    def level(self, name: str) -> int | None:
+        """``k`` of a value, ``None`` if it is none; a layer that nothing is added to is the newest one on its own."""
         if name in self.pending:
-            self._next(name, [self.pending.pop(name)])
-        if name not in self.of:
-            raise _OtherShape
-        return self.of[name]
+            self._settle(name, [self.pending.pop(name)])
+        return self.known.get(name)
 
-    def add(self, node: Node, names: tuple[str, ...]) -> None:
-        """``A phi(x^{k-1}) + B phi(x^{k-2})``."""
-        if len(names) != 2 or not all(name in self.pending for name in names):
-            raise _OtherShape
-        self._next(node.name, sorted((self.pending.pop(name) for name in names), reverse=True))
-        self.skips += 1
+    def place(self, node: Node, step: _Step) -> bool:
+        """Take one more node; whether it is of the printed form."""
+        names = [name for name, _ in step.edges]
+        if node.op == "add" and len(names) == 2:  # A phi(x^{k-1}) + B phi(x^{k-2})
+            if len(self.pending.keys() & {*names}) < 2:
+                return False
+            self._settle(node.name, sorted((self.pending.pop(name) for name in names), reverse=True))
+            self.skips += 1
+            return node.name in self.known
+        level = self.level(names[0])
+        if level is None or len(names) > 1:
+            return False
+        if node.op in WEIGHT_OPERATIONS:
+            self.pending[node.name] = level
+        elif step.edges[0][1] == 0:
+            self.known[node.name] = level
+        return node.name in self.pending or node.name in self.known
 
-    def _next(self, name: str, sources: list[int]) -> None:
-        if sources != [self.newest, self.newest - 1][: len(sources)]:
-            raise _OtherShape
-        self.newest += 1
-        self.of[name] = self.newest
+    def _settle(self, name: str, sources: list[int]) -> None:
+        """Make a value the next ``x^k``, if its layers read the levels before."""
+        if sources == [self.newest, self.newest - 1][: len(sources)]:
+            self.newest += 1
+            self.known[name] = self.newest
 
 
 def _is_double_skip(graph: Graph, steps: Mapping[str, _Step]) -> bool:
     """Whether every ``x^i`` is ``A^i phi(x^{i-1})``, with ``B^i phi(x^{i-2})`` added at least once."""
     levels = _Levels()
-    try:
-        for node in graph.architecture.nodes:
-            if node.name in steps:
-                _place(levels, node, steps[node.name])
-        levels.level(graph.architecture.output)
-    except _OtherShape:
-        return False
-    return levels.skips > 0 and not levels.pending
-
-
-def _place(levels: _Levels, node: Node, step: _Step) -> None:
-    names = tuple(name for name, _ in step.edges)
-    if node.op in WEIGHT_OPERATIONS:
-        levels.pending[node.name] = levels.level(names[0])
-    elif node.op == "add" and len(names) == 2:
-        levels.add(node, names)
-    elif len(names) == 1 and step.edges[0][1] == 0:
-        levels.of[node.name] = levels.level(names[0])
-    else:
-        raise _OtherShape
+    printed = all(levels.place(node, steps[node.name]) for node in graph.architecture.nodes if node.name in steps)
+    return printed and levels.level(graph.architecture.output) is not None and levels.skips > 0 and not levels.pending

@@ -13,7 +13,8 @@ for other examples, and a maximum over a sample is a fact about that sample only
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -83,21 +84,13 @@ def pass_over(
     Raises:
         InputError: logits of the network that are not finite.
     """
-    facts, found = _Facts(len(sample)), [_Message(message) for message in messages]
-    rule = DecisionRule()
-    batch_size = min([_batch_size(network), *(message.batch_size for message in messages)])
-    parameters = {name: value.to(device) for name, value in network.parameters.items()}
-    for inputs, labels in sample.batches(batch_size):
-        x = preprocessing(inputs)
-        with torch.no_grad():
-            logits = network.architecture.forward(x.to(device), parameters).cpu()
-            _check_finite(logits, facts.filled, sample)
-            for message in found:
-                message.add(logits, inputs, labels, rule.tolerance)
-        facts.add(x, logits, labels, rule.tolerance)
-        if progress is not None:
-            progress("margins of the training data", facts.filled / len(sample))
-    return facts.result(sample, _norm_limit(sample, preprocessing)), tuple(message.result() for message in found)
+    facts = _Facts(len(sample))
+    found = [MessageFacts(own.name, own.bits, 0, 0.0, 0.0, basis=own.basis) for own in messages]
+    forward = _Forward(network, preprocessing, device, "margins of the training data", progress)
+    for batch in forward.batches(sample, [message.batch_size for message in messages]):
+        found = [_compared(own, message, batch) for own, message in zip(found, messages, strict=True)]
+        facts.add(batch)
+    return facts.result(sample, _norm_limit(sample, preprocessing)), tuple(found)
 
 
 def count_holdout(
@@ -112,17 +105,47 @@ def count_holdout(
     Raises:
         InputError: logits that are not finite.
     """
-    parameters = {name: value.to(device) for name, value in network.parameters.items()}
-    errors, done = 0, 0
-    for inputs, labels in holdout.batches(_batch_size(network)):
-        with torch.no_grad():
-            logits = network.architecture.forward(preprocessing(inputs).to(device), parameters).cpu()
-        _check_finite(logits, done, holdout)
-        errors += count_batch(logits, labels, DecisionRule().tolerance).errors
-        done += len(labels)
-        if progress is not None:
-            progress("held-out data", done / len(holdout))
-    return HoldoutFacts(holdout.name[:200], errors, len(holdout))
+    batches = _Forward(network, preprocessing, device, "held-out data", progress).batches(holdout)
+    return HoldoutFacts(holdout.name[:200], sum(batch.errors(batch.logits) for batch in batches), len(holdout))
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Stored inputs, what the network sees of them ``[batch, ...]``, logits ``[batch, classes]`` and labels."""
+
+    inputs: NDArray[np.generic]
+    x: Tensor
+    logits: Tensor
+    labels: NDArray[np.int64]
+
+    def errors(self, logits: Tensor) -> int:
+        """Errors of these logits, by the rule of certificates."""
+        return count_batch(logits, self.labels, DecisionRule().tolerance).errors
+
+
+@dataclass(frozen=True, eq=False)
+class _Forward:
+    """A network that is run over a sample, with the name of the task."""
+
+    network: Network
+    preprocessing: Preprocessing
+    device: str
+    task: str
+    progress: Progress | None
+
+    def batches(self, sample: Sample, limits: Sequence[int] = ()) -> Iterator[_Batch]:
+        """The whole sample in batches of at most the ``limits``; refuses logits that are not finite."""
+        parameters = {name: value.to(self.device) for name, value in self.network.parameters.items()}
+        done = 0
+        for inputs, labels in sample.batches(min([_batch_size(self.network), *limits])):
+            x = self.preprocessing(inputs)
+            with torch.no_grad():
+                logits = self.network.architecture.forward(x.to(self.device), parameters).cpu()
+            _check_finite(logits, done, sample)
+            yield _Batch(inputs, x, logits, labels)
+            done += len(labels)
+            if self.progress is not None:
+                self.progress(self.task, done / len(sample))
 
 
 def _batch_size(network: Network) -> int:
@@ -161,16 +184,16 @@ class _Facts:
         self.total_square = 0.0
         self.pixels: Tensor | None = None
 
-    def add(self, x: Tensor, logits: Tensor, labels: NDArray[np.int64], tolerance: float) -> None:
-        """A batch: inputs ``[batch, ...]`` as the network sees them, and logits ``[batch, classes]``."""
-        self.errors += count_batch(logits, labels, tolerance).errors
-        self.margins[self.filled : self.filled + len(labels)] = batch_margins(logits, labels)[0].numpy()
-        self.filled += len(labels)
-        squares = x.double().square_()
+    def add(self, batch: _Batch) -> None:
+        """One more batch."""
+        self.errors += batch.errors(batch.logits)
+        first, self.filled = self.filled, self.filled + len(batch.labels)
+        self.margins[first : self.filled] = batch_margins(batch.logits, batch.labels)[0].numpy()
+        squares = batch.x.double().square_()
         norms = squares.flatten(1).sum(1)
         self.largest_input = max(self.largest_input, math.sqrt(float(norms.max())))
         self.total_square += float(norms.sum())
-        self.largest_output = max(self.largest_output, float(logits.double().norm(dim=1).max()))
+        self.largest_output = max(self.largest_output, float(batch.logits.double().norm(dim=1).max()))
         sums = squares.sum(0)
         # an image's channels are one place; the entries of a vector are places of their own
         places = sums.sum(0) if sums.dim() > 1 else sums
@@ -193,36 +216,21 @@ class _Facts:
         )
 
 
-class _Message:
-    """Running values of one decoded message."""
-
-    def __init__(self, message: OpenedMessage) -> None:
-        self.message = message
-        self.errors, self.disagreements = 0, 0
-        self.deviation, self.deviation_l2 = 0.0, 0.0
-
-    def add(self, f: Tensor, inputs: NDArray[np.generic], labels: NDArray[np.int64], tolerance: float) -> None:
-        """A batch: logits ``[batch, classes]`` of the network, and raw inputs."""
-        g = self.message.classifier(inputs).detach().cpu()
-        if g.shape != f.shape:
-            got = f"shape {list(g.shape)} from {self.message.name}"
-            raise InputError(f"logits of shape {list(f.shape)}", got, "name certificates of the same problem")
-        self.errors += count_batch(g, labels, tolerance).errors
-        self.disagreements += int((f.argmax(1) != g.argmax(1)).sum())
-        difference = f.double() - g.double()
-        # a decoded network may overflow: its distance is then infinite, and never NaN
-        difference = torch.where(torch.isfinite(difference), difference.abs(), torch.full_like(difference, math.inf))
-        self.deviation = max(self.deviation, float(difference.max()))
-        self.deviation_l2 = max(self.deviation_l2, float(difference.norm(dim=1).max()))
-
-    def result(self) -> MessageFacts:
-        """The frozen result."""
-        return MessageFacts(
-            name=self.message.name,
-            bits=self.message.bits,
-            errors=self.errors,
-            deviation=self.deviation,
-            deviation_l2=self.deviation_l2,
-            disagreements=self.disagreements,
-            basis=self.message.basis,
-        )
+def _compared(so_far: MessageFacts, message: OpenedMessage, batch: _Batch) -> MessageFacts:
+    """The facts of a message with one more batch."""
+    f = batch.logits
+    with torch.no_grad():
+        g = message.classifier(batch.inputs).cpu()
+    if g.shape != f.shape:
+        got = f"shape {list(g.shape)} from {message.name}"
+        raise InputError(f"logits of shape {list(f.shape)}", got, "name certificates of the same problem")
+    difference = f.double() - g.double()
+    # a decoded network may overflow: its distance is then infinite, and never NaN
+    difference = torch.where(torch.isfinite(difference), difference.abs(), torch.full_like(difference, math.inf))
+    return replace(
+        so_far,
+        errors=so_far.errors + batch.errors(g),
+        disagreements=so_far.disagreements + int((f.argmax(1) != g.argmax(1)).sum()),
+        deviation=max(so_far.deviation, float(difference.max())),
+        deviation_l2=max(so_far.deviation_l2, float(difference.norm(dim=1).max())),
+    )

@@ -9,7 +9,8 @@ largest singular value). Everything in float64. A norm describes a weight; it bo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,8 +78,13 @@ def weigh_layers(
     if initial is not None:
         starts = [initial[layer.weight].detach().cpu().double() for layer in structure.layers]
         every.append([weight.double() - start for weight, start in zip(weights, starts, strict=True)])
-    steps = _Steps(progress, len(weights) * len(every))
-    found = [_norms(architecture, structure, own, steps) for own in every]
+    done, total = itertools.count(1), len(weights) * len(every)
+
+    def tell() -> None:
+        if progress is not None:
+            progress("norms of the weights", next(done) / total)
+
+    found = [_norms(architecture, structure, own, tell) for own in every]
     norms = [norm for norm, _ in found[0]]
     distances: Sequence[WeightNorms | Absent] = (
         [d for d, _ in found[1]] if initial is not None else [NO_INIT] * len(norms)
@@ -102,16 +108,12 @@ def _layer(
         op=layer.op,
         weight=weight,
         has_bias=bias is not None and bool(torch.count_nonzero(bias)),
-        bias_entries=0 if bias is None else bias.numel(),
         channels=layer.channels,
         positions=layer.positions,
         num_inputs=_map(architecture, layer, weight).num_inputs,
-        kernel_size=layer.kernel_size,
-        stride=layer.stride,
         window=layer.window,
         norms=norms,
         distance=distance,
-        nonzero=int(torch.count_nonzero(weight)),
         tail=_tail(weight),
         bias=None if bias is None else bias.detach().cpu(),
         bias_norm=0.0 if bias is None else float(bias.double().norm()),
@@ -124,7 +126,7 @@ def _map(architecture: Architecture, layer: MeasuredLayer, weight: Tensor) -> La
 
 
 def _norms(
-    architecture: Architecture, structure: Structure, weights: Sequence[Tensor], steps: _Steps
+    architecture: Architecture, structure: Structure, weights: Sequence[Tensor], tell: Callable[[], None]
 ) -> list[tuple[WeightNorms, str]]:
     """Norms of every layer, and a note where the operator norm did not converge (else ``""``)."""
     # all at once: matrices of one size are decomposed together
@@ -142,7 +144,7 @@ def _norms(
             singular_values=spectrum.values,
         )
         rows.append((norms, _rough(layer, found)))
-        steps.tell()
+        tell()
     return rows
 
 
@@ -162,16 +164,3 @@ def _tail(weight: Tensor) -> TailSummary | Absent:
     result = weight_tail(weight)
     summary = tail_summary(result)
     return summary or Absent(Status.OUTSIDE, f"no power law was fitted: {result.reason}")
-
-
-class _Steps:
-    """Counts layers for the progress bar."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
-
-    def tell(self) -> None:
-        """One more is done."""
-        self.done += 1
-        if self.progress is not None:
-            self.progress("norms of the weights", self.done / self.total)

@@ -16,7 +16,6 @@ margin; an l2 error of ``gamma / sqrt 2`` costs ``gamma``). Constant of Lemma 3:
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from bitcert.counting import DecisionRule
 from bitcert.proof import complexity_nats
@@ -93,12 +92,6 @@ def _constant_notes(inputs: BoundInputs) -> tuple[str, ...]:
         f"{inputs.constants:,} unusual numbers in graph and preprocessing count {_CONSTANT_BITS} bits each: no program "
         "can tell whether they were learnt",
     )
-
-
-def _with_constants(inputs: BoundInputs, found: BoundValue) -> BoundValue:
-    """A row whose bits hold the constants, saying so."""
-    ingredients = {**found.ingredients, "constants": inputs.constants}
-    return replace(found, ingredients=ingredients, notes=(*found.notes, *_constant_notes(inputs)))
 
 
 def _float32(inputs: BoundInputs) -> Condition:
@@ -212,8 +205,7 @@ def thm22_constants(inputs: BoundInputs) -> BoundValue:
 
     The largest ``||x||`` of the sample suffices, and gamma may be chosen on it: both steer the encoder only.
     """
-    found = _low_rank(inputs, inputs.sample.largest_input, inputs.gamma, _constant_bits(inputs), ())
-    return _with_constants(inputs, found)
+    return _low_rank(inputs, inputs.sample.largest_input, inputs.gamma, 0, ())
 
 
 @guarantee(
@@ -234,8 +226,7 @@ def thm22_original(inputs: BoundInputs) -> BoundValue:
         raise needs("needs inputs of 8-bit pixels: no limit on ||x|| is known without the data")
     largest = inputs.sample.largest_input
     inside = Condition("inputs within the limit", largest <= limit, f"max ||x|| = {largest:.6g}, limit {limit:.6g}")
-    found = _low_rank(inputs, limit, inputs.gamma / 2, _THRESHOLD_BITS + _constant_bits(inputs), (inside,))
-    return _with_constants(inputs, found)
+    return _low_rank(inputs, limit, inputs.gamma / 2, _THRESHOLD_BITS, (inside,))
 
 
 def _low_rank(
@@ -256,7 +247,7 @@ def _low_rank(
     allowed = (margin - reserve) / math.sqrt(2)
     log_delta = log_relative_error(inputs, log(radius), math.log(allowed))
     message = network_message(inputs, log_delta)
-    bits = message.bits + extra_bits
+    bits = message.bits + extra_bits + _constant_bits(inputs)
     loss = inputs.sample.margin_loss(inputs.gamma)
     return BoundValue(
         log=_hoeffding_log(loss, bits, inputs.delta, inputs.m),
@@ -275,11 +266,13 @@ def _low_rank(
             "layer_bits": tuple(float(form.bits) for form in message.forms),
             "numbers_sent_exactly": message.exact_numbers,
             "bits": bits,
+            "constants": inputs.constants,
         },
         layers=inputs.parts(log(form.numbers) for form in message.forms),
         notes=(
             "of the decoded network in exact arithmetic; what rounding can do to logits is taken off the margin",
             "a rank of null: the layer is sent whole, which is shorter than its factors",
+            *_constant_notes(inputs),
         ),
     )
 

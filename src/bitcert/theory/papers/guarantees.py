@@ -28,7 +28,7 @@ from dataclasses import replace
 from bitcert.proof import CITATION_HOLDOUT, CITATION_OCCAM, complexity_nats, holdout_bound, occam_bound
 from bitcert.theory.inputs import BoundInputs, MessageFacts
 from bitcert.theory.registry import guarantee
-from bitcert.theory.value import BoundValue, Condition, need
+from bitcert.theory.value import BoundValue, Condition, need, needs
 
 INDEPENDENT = Condition(
     "examples drawn independently from one distribution", True, "taken on trust: no program can check it"
@@ -59,7 +59,10 @@ def citable(inputs: BoundInputs) -> tuple[tuple[MessageFacts, ...], float, tuple
     Raises:
         NotComputed: there is no message.
     """
-    messages = inputs.require_message()
+    messages = inputs.messages
+    if not messages:
+        where = f" ({inputs.messages_note})" if inputs.messages_note else ""
+        raise needs(f"needs --certificates: a message of bitcert certify{where}")
     bare = tuple(message for message in messages if not message.basis)
     count, notes = len(messages), []
     if count > 1:

@@ -55,7 +55,7 @@ from bitcert.theory.formulas.pruning_theory import keep_probability, naive_bits
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log, log_sum
 from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, Condition, LayerValue, Unit, outside
+from bitcert.theory.value import BoundValue, Condition, Unit, in_every_layer, listed, outside
 
 _DROPPED = "the constant of O(.), Latala's constant C (1 taken), the alphabet of the sketch's sums"
 _SPREAD_DROPPED = ", the constants of Condition C.1 (those of the sphere taken)"
@@ -99,15 +99,12 @@ def sketch_with_kappa(inputs: BoundInputs) -> BoundValue:
 
 
 def _sketch(inputs: BoundInputs, found: Setting) -> BoundValue:
-    parts = tuple(
-        LayerValue(own.name, _log_sketch(own.densest * own.side, own.side, own.log_values), own.values.size)
-        for own in found.layers
-    )
+    logs = [_log_sketch(own.densest * own.side, own.side, own.log_values) for own in found.layers]
     chi, slack = keep_probability(found.d) if found.d > 0 else 1.0, epsilon(inputs)
     printed = [_log_sketch(3 * slack * chi * own.values.size, own.side, -own.log_rho) for own in found.layers]
     honest = printed_claim(inputs, found.weights)
     return BoundValue(
-        log=log_sum(part.log for part in parts),
+        log=log_sum(logs),
         conditions=pruning_conditions(inputs, found) + sketch_conditions(inputs, found),
         ingredients=facts(inputs, found)
         | {
@@ -118,7 +115,7 @@ def _sketch(inputs: BoundInputs, found: Setting) -> BoundValue:
             "j_of_lemma_5.1": tuple(3 * slack * chi * own.side for own in found.layers),
             "printed_probability": honest,
         },
-        layers=parts,
+        layers=inputs.parts(logs),
         log_printed=None if any(own.log_rho >= 0 for own in found.layers) else log_sum(printed),
         probability=claim(inputs, found.weights),
         notes=(
@@ -180,13 +177,12 @@ def _change(inputs: BoundInputs, found: Setting, printed: Setting) -> BoundValue
     slack, in_gammas = math.log(epsilon(inputs)), math.log(inputs.gamma)
     removed = tuple(_log_removed(own) for own in found.layers)
     beyond = [own.name for own, size in zip(found.layers, removed, strict=True) if size > slack + own.log_gamma]
-    detail = f"not in {', '.join(beyond)}" if beyond else "in every layer"
     input_size = inputs.layers[0].num_inputs
     return BoundValue(
         log=log_change_of_outputs(inputs, found, log(inputs.sample.largest_input)) - in_gammas,
         conditions=(
             *pruning_conditions(inputs, found),
-            Condition("||A - A_hat||_2 <= epsilon Gamma in this draw", not beyond, detail),
+            in_every_layer("||A - A_hat||_2 <= epsilon Gamma in this draw", beyond),
         ),
         ingredients=facts(inputs, found) | {"input_size": input_size, "log_removed_norm": removed},
         log_printed=log_change_of_outputs(inputs, printed, math.log(input_size)) - in_gammas,
@@ -230,7 +226,7 @@ def count_as_predicted(inputs: BoundInputs) -> BoundValue:
     claims = [claim_kept(own.weights.shape, found.d, inputs.delta / (2 * inputs.depth)) for own in found.layers]
     value = _counted(inputs, found, [own.kept for own in claims])
     exceeded = [own.name for own, said in zip(found.layers, claims, strict=True) if own.kept > said.kept]
-    detail = f"more were kept in {', '.join(exceeded[:3])}" if exceeded else "in every layer"
+    detail = f"more were kept in {listed(exceeded)}" if exceeded else "in every layer"
     return replace(
         value,
         conditions=(*value.conditions, Condition("no more kept in this draw than predicted", not exceeded, detail)),
@@ -261,12 +257,11 @@ def _counted(inputs: BoundInputs, found: Setting, kept: Sequence[int]) -> BoundV
     alphabets = _alphabets(found, kept)
     bits = _bits(found, kept, alphabets)
     compressed = [own.values.size - number for own, number in zip(found.layers, kept, strict=True)]
-    layers = tuple(LayerValue(own.name, log(b), own.values.size) for own, b in zip(found.layers, bits, strict=True))
     return BoundValue(
         log=log(math.fsum(bits)),
         conditions=pruning_conditions(inputs, found),
         ingredients=facts(inputs, found) | {"alpha": tuple(kept), "log_r": tuple(alphabets), "bits": tuple(bits)},
-        layers=layers,
+        layers=inputs.parts(map(log, bits)),
         log_printed=log(math.fsum(_bits(found, compressed, alphabets))),
         notes=("a value in bits; printed: alpha read as the number pruned, as Lemma D.3 has it (erratum 10)",),
     )
@@ -348,12 +343,11 @@ def winning_ticket(inputs: BoundInputs) -> BoundValue:
         log=value + 2 * math.log(log_side) + math.log(-log_rho),
         conditions=conditions,
         ingredients={
-            "gamma": inputs.gamma,
-            "delta": inputs.delta,
+            **inputs.facts("gamma", "delta"),
             "n": width,
             "d_0": incoming,
             "L": depth,
-            "max_input_norm": inputs.sample.largest_input,
+            **inputs.facts("max_input_norm"),
             "log_c": scales,
             "log_epsilon": log_epsilon,
             "log_rho": log_rho,

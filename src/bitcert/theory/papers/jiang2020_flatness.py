@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from bitcert.theory.formulas.products import FROBENIUS
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log, log_sum
-from bitcert.theory.registry import bound
+from bitcert.theory.registry import Bound, Function, bound
 from bitcert.theory.value import BoundValue, Ingredient, Unit, need, outside
 
-_SOURCE = "Jiang et al. 2020"
 _DROPPED = "the price of fitting sigma to the data; it speaks of the network with noise on its weights"
+_ALL_DROPPED = "everything: a measure for comparing networks, not a bound"
 _ADDED = 10.0
 """Stands for the constants of the proof in both papers."""
 
@@ -105,78 +105,63 @@ def _magnitude(inputs: BoundInputs, *, init: bool) -> BoundValue:
     return _positive(inputs, value, {**_facts(inputs, sigma=sigma, epsilon=epsilon, omega=omega), name: norms})
 
 
-@bound(
-    "jiang2020-pacbayes-flatness",
-    f"{_SOURCE}, PACBAYES_FLATNESS",
-    "flatness",
-    "Small if the network still works after noise is added to all its weights.",
-    "everything: a measure for comparing networks, not a bound",
-    unit=Unit.PLAIN,
-)
-def pacbayes_flatness(inputs: BoundInputs) -> BoundValue:
+def _inverse_square(inputs: BoundInputs, *, magnitude: bool) -> BoundValue:
     """``1 / sigma^2``."""
-    sigma = _sigma(inputs, magnitude=False)
-    return BoundValue(-2 * math.log(sigma), ingredients=_facts(inputs, sigma=sigma), notes=_notes(inputs))
+    sigma = _sigma(inputs, magnitude)
+    floor = {"epsilon": need(inputs.flatness).epsilon} if magnitude else {}
+    return BoundValue(-2 * math.log(sigma), ingredients=_facts(inputs, sigma=sigma, **floor), notes=_notes(inputs))
 
 
-@bound(
-    "jiang2020-pacbayes-orig",
-    f"{_SOURCE}, PACBAYES_ORIG",
-    "flatness and size of the weights",
-    "Examples needed if the weights must be known only as exactly as the noise that the network tolerates.",
-    _DROPPED,
+def _row(name: str, title: str, sentence: str, formula: str, function: Function) -> Bound:
+    """A capacity, or a flatness, which only compares networks."""
+    full, source = f"jiang2020-{name}", f"Jiang et al. 2020, {name.replace('-', '_').upper()}"
+    if name.endswith("flatness"):
+        return bound(full, source, title, sentence, _ALL_DROPPED, unit=Unit.PLAIN)(function, formula)
+    return bound(full, source, title, sentence, _DROPPED)(function, formula)
+
+
+ROWS = (
+    _row(
+        "pacbayes-flatness",
+        "flatness",
+        "Small if the network still works after noise is added to all its weights.",
+        "1 / sigma^2.",
+        lambda inputs: _inverse_square(inputs, magnitude=False),
+    ),
+    _row(
+        "pacbayes-orig",
+        "flatness and size of the weights",
+        "Examples needed if the weights must be known only as exactly as the noise that the network tolerates.",
+        "||w||^2 / (4 sigma^2) + ln(m / sigma) + 10.",
+        lambda inputs: _plain(inputs, init=False),
+    ),
+    _row(
+        "pacbayes-init",
+        "flatness and distance from initialisation",
+        "Examples needed if only the way from the initial weights must be known, up to the noise tolerated.",
+        "||w - w_init||^2 / (4 sigma^2) + ln(m / sigma) + 10.",
+        lambda inputs: _plain(inputs, init=True),
+    ),
+    _row(
+        "pacbayes-mag-flatness",
+        "magnitude-aware flatness",
+        "Small if the network still works after every weight is changed by a part of its own size.",
+        "1 / sigma'^2.",
+        lambda inputs: _inverse_square(inputs, magnitude=True),
+    ),
+    _row(
+        "pacbayes-mag-orig",
+        "magnitude-aware flatness and size of the weights",
+        "Examples needed if every weight must be known only to a part of its own size.",
+        "The formula at the top with W = ||w||^2; needs the initial weights all the same.",
+        lambda inputs: _magnitude(inputs, init=False),
+    ),
+    _row(
+        "pacbayes-mag-init",
+        "magnitude-aware flatness and distance from initialisation",
+        "Examples needed if only the way from the initial weights must be known, to a part of each weight.",
+        "The formula at the top with W = ||w - w_init||^2.",
+        lambda inputs: _magnitude(inputs, init=True),
+    ),
 )
-def pacbayes_orig(inputs: BoundInputs) -> BoundValue:
-    """``||w||^2 / (4 sigma^2) + ln(m / sigma) + 10``."""
-    return _plain(inputs, init=False)
-
-
-@bound(
-    "jiang2020-pacbayes-init",
-    f"{_SOURCE}, PACBAYES_INIT",
-    "flatness and distance from initialisation",
-    "Examples needed if only the way from the initial weights must be known, up to the noise tolerated.",
-    _DROPPED,
-)
-def pacbayes_init(inputs: BoundInputs) -> BoundValue:
-    """``||w - w_init||^2 / (4 sigma^2) + ln(m / sigma) + 10``."""
-    return _plain(inputs, init=True)
-
-
-@bound(
-    "jiang2020-pacbayes-mag-flatness",
-    f"{_SOURCE}, PACBAYES_MAG_FLATNESS",
-    "magnitude-aware flatness",
-    "Small if the network still works after every weight is changed by a part of its own size.",
-    "everything: a measure for comparing networks, not a bound",
-    unit=Unit.PLAIN,
-)
-def pacbayes_mag_flatness(inputs: BoundInputs) -> BoundValue:
-    """``1 / sigma'^2``."""
-    sigma = _sigma(inputs, magnitude=True)
-    facts = _facts(inputs, sigma=sigma, epsilon=need(inputs.flatness).epsilon)
-    return BoundValue(-2 * math.log(sigma), ingredients=facts, notes=_notes(inputs))
-
-
-@bound(
-    "jiang2020-pacbayes-mag-orig",
-    f"{_SOURCE}, PACBAYES_MAG_ORIG",
-    "magnitude-aware flatness and size of the weights",
-    "Examples needed if every weight must be known only to a part of its own size.",
-    _DROPPED,
-)
-def pacbayes_mag_orig(inputs: BoundInputs) -> BoundValue:
-    """The formula at the top with ``W = ||w||^2``; needs the initial weights all the same."""
-    return _magnitude(inputs, init=False)
-
-
-@bound(
-    "jiang2020-pacbayes-mag-init",
-    f"{_SOURCE}, PACBAYES_MAG_INIT",
-    "magnitude-aware flatness and distance from initialisation",
-    "Examples needed if only the way from the initial weights must be known, to a part of each weight.",
-    _DROPPED,
-)
-def pacbayes_mag_init(inputs: BoundInputs) -> BoundValue:
-    """The formula at the top with ``W = ||w - w_init||^2``."""
-    return _magnitude(inputs, init=True)
+"""The measures in the order of the collection."""

@@ -15,9 +15,7 @@ import math
 
 from bitcert.theory.formulas.noise_stability import (
     Variant,
-    dead_notes,
-    outlier_ingredients,
-    outlier_note,
+    outliers,
     stability_conditions,
     stability_ingredients,
     stability_of,
@@ -39,16 +37,11 @@ def _capacity(inputs: BoundInputs, variant: Variant) -> BoundValue:
     found = stability_of(inputs, variant)
     cushion = min(layer.cushion for layer in found.layers)
     minimal = min(layer.minimal for layer in found.layers)
-    content = stability_ingredients(inputs, variant, found)
-    notes = dead_notes(inputs)
-    if variant is Variant.ZETA:
-        outliers = outlier_ingredients(inputs, spread=False)
-        content |= outliers
-        notes = (outlier_note(outliers), *notes)
+    left_out, notes = outliers(inputs, variant, spread=False)
     return BoundValue(
         log=2 * (math.log(inputs.depth) + found.contraction - cushion - minimal),
         conditions=stability_conditions(inputs, variant),
-        ingredients=content,
+        ingredients={**stability_ingredients(inputs, variant, found), **left_out},
         notes=(*notes, "every quantity is the worst over the layers; the notes do not say which"),
     )
 

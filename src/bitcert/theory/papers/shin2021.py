@@ -37,9 +37,10 @@ from bitcert.theory.formulas.replacement import Replaced, log_printed_tau, scale
 from bitcert.theory.inputs import BoundInputs, LayerInputs
 from bitcert.theory.logs import log, log_sum
 from bitcert.theory.registry import bound
-from bitcert.theory.value import Absent, BoundValue, Condition, LayerValue, NotComputed, Unit, outside
+from bitcert.theory.value import Absent, BoundValue, Condition, NotComputed, Unit, in_every_layer, listed, outside
 
 _ROUNDING = 1e-9
+_INDEPENDENT = Condition("weights are independent", None, "cannot be shown of one trained layer (Remark 3)")
 _DROPPED = "all logarithms and the constant of O(.), and the bits that say where the kept entries are"
 
 
@@ -58,19 +59,16 @@ def _log_allowed(inputs: BoundInputs) -> list[float]:
 
 
 def _conditions(inputs: BoundInputs, layers: Sequence[Replaced]) -> tuple[Condition, ...]:
-    if isinstance(inputs.smoothness, Absent):
-        smooth = Condition("interlayer smoothness rho_delta >= 3 d", None, inputs.smoothness.why)
-    else:
-        smooth = inputs.smoothness
+    smooth = inputs.smoothness
+    if isinstance(smooth, Absent):
+        smooth = Condition("interlayer smoothness rho_delta >= 3 d", None, smooth.why)
     return (
         inputs.fully_connected,
-        inputs.hypothesis("chain of layers"),
-        inputs.hypothesis("bias-free"),
-        inputs.hypothesis("activations 1-Lipschitz"),
+        *inputs.hypotheses("chain of layers", "bias-free", "activations 1-Lipschitz"),
         smooth,
         _error_condition(inputs, layers),
         _power_law(inputs),
-        Condition("weights are independent", None, "cannot be shown of one trained layer (Remark 3)"),
+        _INDEPENDENT,
     )
 
 
@@ -95,8 +93,7 @@ def _power_law(inputs: BoundInputs) -> Condition:
         elif any(ratio < 0 and p <= SIGNIFICANT for ratio, p in layer.tail.compared.values()):
             against.append(layer.name)
     if against:
-        shown = ", ".join(against[:3]) + (f" and {len(against) - 3} more" if len(against) > 3 else "")
-        return Condition(name, False, f"a lognormal or an exponential tail fits better in {shown}")
+        return Condition(name, False, f"a lognormal or an exponential tail fits better in {listed(against)}")
     return Condition(name, None, f"{silent} layers without a fit" if silent else "no rival fits better")
 
 
@@ -107,9 +104,7 @@ def _theorem(inputs: BoundInputs, layers: Sequence[Replaced], printed: int) -> B
         log=log(sum(own.kept for own in layers)),
         conditions=_conditions(inputs, layers),
         ingredients={
-            "m": inputs.m,
-            "d": inputs.depth,
-            "delta": inputs.delta,
+            **inputs.facts("m", "d", "delta"),
             "eta": eta,
             "k": tuple(own.kept for own in layers),
             "k_signed": tuple(own.kept_signed for own in layers),
@@ -120,7 +115,7 @@ def _theorem(inputs: BoundInputs, layers: Sequence[Replaced], printed: int) -> B
             "log_error": tuple(own.log_error(eta) for own in layers),
             "log_printed_error": tuple(own.log_printed_error(eta) for own in layers),
         },
-        layers=tuple(LayerValue(own.layer.name, log(own.kept), own.layer.num_weights) for own in layers),
+        layers=inputs.parts(log(own.kept) for own in layers),
         log_printed=log(printed),
         notes=(
             "errors are relative to ||A||_F and for fixed vectors; biases are not counted",
@@ -186,16 +181,16 @@ def predicted_weights(inputs: BoundInputs) -> BoundValue:
         log=log(sum(own.k for own in predictions)),
         conditions=(
             _power_law(inputs),
-            Condition("weights are independent", None, "cannot be shown of one trained layer (Remark 3)"),
+            _INDEPENDENT,
             Condition(
                 "the law speaks of tau in every layer: tau > w_m",
                 not silent,
-                f"not in {', '.join(silent[:3])}: counted there" if silent else "in every layer",
+                f"not in {listed(silent)}: counted there" if silent else "in every layer",
             ),
             Condition(
                 "fewer entries above tau than predicted",
                 not beyond if spoken else None,
-                f"more in {', '.join(beyond[:3])}" if beyond else f"in {spoken} layers",
+                f"more in {listed(beyond)}" if beyond else f"in {spoken} layers",
             ),
         ),
         ingredients={
@@ -208,7 +203,7 @@ def predicted_weights(inputs: BoundInputs) -> BoundValue:
             "k": tuple(own.k for own in predictions),
             "above_tau": tuple(own.above for own in predictions),
         },
-        layers=tuple(LayerValue(own.layer.name, log(own.k), own.layer.num_weights) for own in predictions),
+        layers=inputs.parts(log(own.k) for own in predictions),
         probability=1 - inputs.delta,
     )
 
@@ -298,7 +293,7 @@ def _cushion_limit(inputs: BoundInputs) -> Condition:
         for layer, inverse in known
         if log(layer.norms.frobenius) - log(layer.norms.operator) > log(inverse) + 1e-3
     ]
-    return Condition(name, not broken, f"not in {', '.join(broken[:3])}" if broken else f"in {len(known)} layers")
+    return in_every_layer(name, broken, f"in {len(known)} layers")
 
 
 def _line(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | None]:
