@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from bitcert.network.shapes import INPUT
-from bitcert.stability.layers import MeasuredLayer
-from bitcert.stability.replay import needed_nodes, norms, samples_first
+from bitcert.stability.layers import MeasuredLayer, needed_nodes
+from bitcert.stability.replay import norms, samples_first
 
 if TYPE_CHECKING:
     from bitcert.stability.settings import BatchContext, MeasureSettings

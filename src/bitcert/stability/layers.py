@@ -9,7 +9,7 @@ shortcuts) is ``φ``. Layers whose batch is not the first axis are named and lef
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from bitcert.network import Architecture, Node, WeightLayer
@@ -18,20 +18,8 @@ from bitcert.network.shapes import INPUT
 
 ACTIVATIONS = frozenset(
     [
-        "relu",
-        "leaky_relu",
-        "prelu",
-        "silu",
-        "tanh",
-        "sigmoid",
-        "hardswish",
-        "hardsigmoid",
-        "mish",
-        "selu",
-        "elu",
-        "gelu",
-        "softplus",
-        "clamp",
+        *("relu", "leaky_relu", "prelu", "silu", "tanh", "sigmoid", "hardswish", "hardsigmoid", "mish", "selu", "elu"),
+        *("gelu", "softplus", "clamp"),
     ]
 )
 """Elementwise nonlinear operations; everything else between weight layers belongs to ``M^{i,j}`` without a name."""
@@ -128,6 +116,21 @@ class Structure:
         depth, known = len(self.layers), set(self.pairs)
         every = ((i, j) for j in range(1, depth + 1) for i in range(1, j))
         return tuple(pair for pair in every if pair not in known)
+
+
+def needed_nodes(architecture: Architecture, sources: Collection[str], targets: Collection[str]) -> tuple[Node, ...]:
+    """Nodes on a path from one of ``sources`` to one of ``targets``, in order of computation."""
+    below = set(sources)
+    for node in architecture.nodes:
+        if below.intersection(node.inputs):
+            below.add(node.name)
+    above: set[str] = set(targets)
+    found: list[Node] = []
+    for node in reversed(architecture.nodes):
+        if node.name in above and node.name in below and node.name not in sources:
+            found.append(node)
+            above.update(node.inputs)
+    return tuple(reversed(found))
 
 
 def _problem(architecture: Architecture, layer: WeightLayer) -> str:

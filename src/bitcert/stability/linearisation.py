@@ -15,6 +15,7 @@ from torch import Tensor
 from bitcert.network import Architecture
 from bitcert.network.layouts import Layout
 from bitcert.network.shapes import INPUT
+from bitcert.stability.layers import needed_nodes
 from bitcert.stability.rules import FRESH, NodeMap, node_map
 
 
@@ -25,15 +26,19 @@ class Linearisation:
         architecture: the network's graph.
         parameters: its tensors, of the dtype in which everything is computed.
         x: ``[B, *input_shape]``.
+        innermost: keep images and filters with the channels innermost in memory; it matters for speed and rounding.
 
     Attributes:
         values: value of the input and of every node by name, ``[B, ...]``.
     """
 
-    def __init__(self, architecture: Architecture, parameters: Mapping[str, Tensor], x: Tensor) -> None:
-        self.architecture = architecture
-        self.parameters = {name: _friendly(value) for name, value in parameters.items()}
-        x = _friendly(x)
+    def __init__(
+        self, architecture: Architecture, parameters: Mapping[str, Tensor], x: Tensor, innermost: bool = True
+    ) -> None:
+        if innermost:
+            parameters = {name: channels_innermost(value) for name, value in parameters.items()}
+            x = channels_innermost(x)
+        self.architecture, self.parameters = architecture, parameters
         with torch.no_grad():
             results = architecture.activations(x, self.parameters)
         self.values: dict[str, Tensor] = {INPUT: x, **results}
@@ -56,9 +61,7 @@ class Linearisation:
         found = self._maps.get(name)
         if found is None:
             node = self.architecture.nodes[self._order[name]]
-            known = {**{n: self.parameters[n] for n in node.inputs if n in self.parameters}}
-            known |= {n: self.values[n] for n in (*node.inputs, name) if n in self.values}
-            found = self._maps[name] = node_map(node, known, self._layouts, len(self))
+            found = self._maps[name] = node_map(node, {**self.parameters, **self.values}, self._layouts, len(self))
         return found
 
     def push(self, source: str, tangents: Tensor, targets: Collection[str]) -> dict[str, Tensor]:
@@ -76,13 +79,12 @@ class Linearisation:
             return dict(self._forwards(source, tangents, set(targets)))
 
     def _forwards(self, source: str, tangents: Tensor, targets: set[str]) -> Iterator[tuple[str, Tensor]]:
-        needed = self._between(source, targets)
-        last = {n: k for k in needed for n in self.architecture.nodes[k].inputs}
+        needed = needed_nodes(self.architecture, {source}, targets)
+        last = {name: node.name for node in needed for name in node.inputs}
         moved = {source: self._expanded(source, tangents)}
         if source in targets:
             yield source, tangents
-        for k in needed:
-            node = self.architecture.nodes[k]
+        for node in needed:
             m = self.map(node.name)
             arriving = [moved.get(n) if v else None for n, v in zip(node.inputs, m.varies, strict=True)]
             if any(t is not None for t in arriving):
@@ -90,7 +92,7 @@ class Linearisation:
                 if node.name in targets:
                     yield node.name, moved[node.name]
             for name in set(node.inputs):
-                if last[name] == k:
+                if last[name] == node.name:
                     moved.pop(name, None)
 
     def pull(self, target: str, cotangents: Tensor, sources: Collection[str]) -> dict[str, Tensor]:
@@ -143,22 +145,6 @@ class Linearisation:
     def _expanded(self, name: str, moved: Tensor) -> Tensor:
         return moved if self._shareable else moved.expand(len(moved), *self.values[name].shape)
 
-    def _between(self, source: str, targets: set[str]) -> list[int]:
-        """Positions of the nodes on a path from ``source`` to a target, in order of computation."""
-        downstream = {source}
-        for node in self.architecture.nodes:
-            if downstream.intersection(node.inputs):
-                downstream.add(node.name)
-        needed: set[str] = set()
-        positions: list[int] = []
-        for k in range(len(self.architecture.nodes) - 1, -1, -1):
-            node = self.architecture.nodes[k]
-            is_needed = node.name in needed or node.name in targets
-            if node.name != source and node.name in downstream and is_needed:
-                positions.append(k)
-                needed.update(node.inputs)
-        return positions[::-1]
-
     def _ancestors_needed(self, target: str, sources: set[str]) -> set[str]:
         """Nodes up to ``target`` from which a source can still be reached backwards, sources themselves apart."""
         below: set[str] = set()
@@ -168,7 +154,7 @@ class Linearisation:
         return below
 
 
-def _friendly(value: Tensor) -> Tensor:
+def channels_innermost(value: Tensor) -> Tensor:
     """Images and filters with the channels innermost in memory: convolutions with few channels run faster so."""
     if value.dim() == 4 and value.is_floating_point():
         return value.contiguous(memory_format=torch.channels_last)

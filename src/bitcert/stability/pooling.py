@@ -15,7 +15,7 @@ import torch
 
 from bitcert.network import Architecture, Node
 from bitcert.network.operations import OPERATIONS
-from bitcert.stability.replay import needed_nodes
+from bitcert.stability.layers import needed_nodes
 
 _MAXIMA = frozenset(["max_pool1d", "max_pool2d"])
 _AVERAGES = frozenset(["avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"])

@@ -9,51 +9,20 @@ It does NOT promise equal bits with one pass per perturbation: rounding may depe
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from bitcert.errors import InputError
-from bitcert.network import Architecture, Node
+from bitcert.network import Node
 from bitcert.network.layouts import Layout
 from bitcert.network.operations import OPERATIONS
 from bitcert.network.shapes import INPUT
+from bitcert.stability.layers import needed_nodes
+from bitcert.stability.linearisation import Linearisation, channels_innermost
 
 
-class Evaluated(Protocol):
-    """A network at a batch: :class:`bitcert.stability.linearisation.Linearisation` is one."""
-
-    @property
-    def architecture(self) -> Architecture:
-        """The network's graph."""
-
-    @property
-    def parameters(self) -> Mapping[str, Tensor]:
-        """Its tensors by name."""
-
-    @property
-    def values(self) -> Mapping[str, Tensor]:
-        """Clean value of ``"input"`` and of every node."""
-
-
-@dataclass(frozen=True, eq=False)
-class CleanPass:
-    """The values of a network at a batch, for those who need no derivatives."""
-
-    architecture: Architecture
-    parameters: Mapping[str, Tensor]
-    values: Mapping[str, Tensor]
-
-    @classmethod
-    def of(cls, architecture: Architecture, parameters: Mapping[str, Tensor], x: Tensor) -> CleanPass:
-        """Evaluates ``architecture`` at ``x`` ``[B, *input_shape]``."""
-        with torch.no_grad():
-            return cls(architecture, parameters, {INPUT: x, **architecture.activations(x, parameters)})
-
-
-def replay(clean: Evaluated, source: str, perturbed: Tensor, targets: Collection[str]) -> dict[str, Tensor]:
+def replay(clean: Linearisation, source: str, perturbed: Tensor, targets: Collection[str]) -> dict[str, Tensor]:
     """Values of ``targets`` when the value of ``source`` is replaced.
 
     Args:
@@ -72,7 +41,7 @@ def replay(clean: Evaluated, source: str, perturbed: Tensor, targets: Collection
 
 
 def replayed(
-    clean: Evaluated, source: str, perturbed: Tensor, targets: Collection[str]
+    clean: Linearisation, source: str, perturbed: Tensor, targets: Collection[str]
 ) -> Iterator[tuple[str, Tensor]]:
     """As :func:`replay`, one target at a time in order of computation, so that none need be kept."""
     if perturbed.dim() == 0 or perturbed.shape[1:] != clean.values[source].shape:
@@ -88,7 +57,7 @@ def replayed(
 
 
 def substituted(
-    clean: Evaluated, parameters: Mapping[str, Tensor], targets: Collection[str]
+    clean: Linearisation, parameters: Mapping[str, Tensor], targets: Collection[str]
 ) -> Iterator[tuple[str, Tensor]]:
     """Values of ``targets`` at the clean input with other parameters, one at a time in order of computation.
 
@@ -103,25 +72,10 @@ def substituted(
         yield name, value[0]
 
 
-def needed_nodes(architecture: Architecture, sources: Collection[str], targets: Collection[str]) -> tuple[Node, ...]:
-    """Nodes on a path from one of ``sources`` to one of ``targets``, in order of computation."""
-    below = set(sources)
-    for node in architecture.nodes:
-        if below.intersection(node.inputs):
-            below.add(node.name)
-    above: set[str] = set(targets)
-    found: list[Node] = []
-    for node in reversed(architecture.nodes):
-        if node.name in above and node.name in below and node.name not in sources:
-            found.append(node)
-            above.update(node.inputs)
-    return tuple(reversed(found))
-
-
 class _Sweep:
     """One forward pass over some nodes with ``copies`` perturbations folded into the batch."""
 
-    def __init__(self, clean: Evaluated, copies: int, parameters: Mapping[str, Tensor]) -> None:
+    def __init__(self, clean: Linearisation, copies: int, parameters: Mapping[str, Tensor]) -> None:
         self.clean, self.copies, self.parameters = clean, copies, parameters
         self.batch = len(clean.values[INPUT])
         self.layouts = {name: value.layout for name, value in clean.architecture.propagation.values.items()}
@@ -143,7 +97,7 @@ class _Sweep:
     def _compute(self, node: Node, folded: dict[str, Tensor]) -> Tensor:
         tensors = [self._operand(name, folded) for name in node.inputs]
         if node.op == "conv2d":
-            tensors[0] = _innermost_channels(tensors[0])
+            tensors[0] = channels_innermost(tensors[0])
         with torch.no_grad(), torch.device(self.clean.values[INPUT].device):
             return OPERATIONS[node.op].run(tensors, node.attributes, self.copies * self.batch)
 
@@ -179,13 +133,6 @@ class _Sweep:
         axis = layout.axis
         split = torch.unflatten(folded, axis, (layout.outer, self.copies, self.batch, layout.inner))
         return split.movedim(axis + 1, 0).flatten(axis + 1, axis + 3)
-
-
-def _innermost_channels(value: Tensor) -> Tensor:
-    """Images with the channels innermost in memory, in which form convolutions with few channels run faster."""
-    if value.dim() == 4 and value.is_floating_point():
-        return value.contiguous(memory_format=torch.channels_last)
-    return value
 
 
 _ROWS = 256

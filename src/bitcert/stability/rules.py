@@ -20,35 +20,18 @@ from torch import Tensor
 from bitcert.network import Node
 from bitcert.network.layouts import Layout
 from bitcert.network.operations import OPERATIONS
-from bitcert.stability.layers import WITHOUT_DERIVATIVE
+from bitcert.stability.layers import ACTIVATIONS, WITHOUT_DERIVATIVE
 
 Moved = list[Tensor | None]
 """One tangent or cotangent for every input of a node that varies; None elsewhere."""
 
-POINTWISE = frozenset(
-    [
-        *("relu", "leaky_relu", "prelu", "silu", "tanh", "sigmoid", "hardswish", "hardsigmoid", "mish", "selu", "elu"),
-        *("gelu", "softplus", "clamp", "exp", "log", "abs", "sqrt", "rsqrt", "reciprocal", "pow_scalar"),
-    ]
-)
+POINTWISE = ACTIVATIONS | {"exp", "log", "abs", "sqrt", "rsqrt", "reciprocal", "pow_scalar"}
 """Operations with one varying input that act entry by entry."""
 
 _LINEAR = frozenset(
     [
-        "reshape",
-        "permute",
-        "select",
-        "slice",
-        "repeat",
-        "mean",
-        "sum",
-        "avg_pool1d",
-        "avg_pool2d",
-        "adaptive_avg_pool1d",
-        "adaptive_avg_pool2d",
-        "mul_scalar",
-        "div_scalar",
-        "neg",
+        *("reshape", "permute", "select", "slice", "repeat", "mean", "sum", "mul_scalar", "div_scalar", "neg", "pad"),
+        *("avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
     ]
 )
 _PASSING = frozenset({"add_scalar", "to_float"})
@@ -129,7 +112,7 @@ def _settings(m: NodeMap) -> dict[str, Any]:
 
 
 def _push_linear(m: NodeMap, tangents: Moved) -> Tensor:
-    (t,) = _only_first(tangents)
+    t = _only_first(tangents)
     return t @ m.inputs[1].T
 
 
@@ -138,7 +121,7 @@ def _pull_linear(m: NodeMap, g: Tensor) -> Moved:
 
 
 def _push_conv(m: NodeMap, tangents: Moved) -> Tensor:
-    (t,) = _only_first(tangents)
+    t = _only_first(tangents)
     return unfold(_CONVOLUTIONS[m.node.op][0](fold(t), m.inputs[1], **_settings(m)), len(t))
 
 
@@ -159,11 +142,11 @@ def _pull_conv(m: NodeMap, g: Tensor) -> Moved:
     return [unfold(moved, len(g)), *[None] * (len(m.inputs) - 1)]
 
 
-def _only_first(tangents: Moved) -> tuple[Tensor]:
+def _only_first(tangents: Moved) -> Tensor:
     t = tangents[0]
     if t is None or any(other is not None for other in tangents[1:]):
         raise ValueError("a weight that varies with the input")
-    return (t,)
+    return t
 
 
 # Pointwise operations with one varying input.
@@ -186,7 +169,7 @@ def slope(m: NodeMap) -> Tensor:
 
 
 def _push_scaling(m: NodeMap, tangents: Moved) -> Tensor:
-    (t,) = _only_first(tangents)
+    t = _only_first(tangents)
     return t * slope(m)
 
 
@@ -199,7 +182,7 @@ def _pull_affine(m: NodeMap, g: Tensor) -> Moved:
 
 
 def _push_affine(m: NodeMap, tangents: Moved) -> Tensor:
-    pulled = _pull_affine(m, _only_first(tangents)[0])[0]
+    pulled = _pull_affine(m, _only_first(tangents))[0]
     assert pulled is not None
     return pulled
 
@@ -215,7 +198,7 @@ def _run_linear(m: NodeMap, folded: Tensor) -> Tensor:
 
 
 def _push_shape(m: NodeMap, tangents: Moved) -> Tensor:
-    (t,) = _only_first(tangents)
+    t = _only_first(tangents)
     return unfold(_run_linear(m, fold(t)), len(t))
 
 
@@ -230,7 +213,7 @@ def _pull_shape(m: NodeMap, g: Tensor) -> Moved:
 
 
 def _push_same(m: NodeMap, tangents: Moved) -> Tensor:
-    return _only_first(tangents)[0]
+    return _only_first(tangents)
 
 
 def _pull_same(m: NodeMap, g: Tensor) -> Moved:
@@ -295,7 +278,7 @@ def _positions(m: NodeMap) -> Tensor:
 
 
 def _push_max_pool(m: NodeMap, tangents: Moved) -> Tensor:
-    (t,) = _only_first(tangents)
+    t = _only_first(tangents)
     index = _positions(m).expand(len(t), -1, -1, -1)
     flat = t.flatten(3).expand(-1, len(m.inputs[0]), -1, -1)
     return flat.gather(3, index).reshape(len(t), *m.output.shape)
@@ -396,7 +379,7 @@ _RULES: tuple[tuple[frozenset[str], _Push, _Pull], ...] = (
     (frozenset({"cat"}), _push_cat, _pull_cat),
     (frozenset({"max_pool1d", "max_pool2d"}), _push_max_pool, _pull_max_pool),
     (POINTWISE, _push_scaling, _pull_scaling),
-    (_LINEAR | {"pad"}, _push_shape, _pull_shape),
+    (_LINEAR, _push_shape, _pull_shape),
     (_PASSING, _push_same, _pull_same),
 )
 _PUSH: Mapping[str, _Push] = {name: push for names, push, _ in _RULES for name in names}

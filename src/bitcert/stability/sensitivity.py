@@ -19,8 +19,9 @@ from torch import Tensor
 
 from bitcert.errors import InputError
 from bitcert.network.shapes import INPUT
+from bitcert.stability.linearisation import Linearisation
 from bitcert.stability.noise import noise_like
-from bitcert.stability.replay import CleanPass, Evaluated, norms, portions, replay
+from bitcert.stability.replay import norms, portions, replay
 
 if TYPE_CHECKING:
     from bitcert.stability.settings import BatchContext, MeasureSettings
@@ -85,8 +86,7 @@ def noise_sensitivity(context: BatchContext, settings: MeasureSettings) -> dict[
     value, error = (context.values[output].new_full(shape, torch.nan) for _ in range(2))
     rows = torch.nonzero(context.among(settings.sensitivity_samples))[:, 0]
     if len(rows):
-        clean, index = _chosen(context, rows), context.index[rows]
-        rows = rows.to(value.device)
+        clean, index, rows = _chosen(context, rows), context.index[rows], rows.to(value.device)
         for column, source in enumerate(sources):
             x = clean.values[source]
             if not x.is_floating_point() or (source != output and output not in context.structure.reaches[source]):
@@ -98,14 +98,14 @@ def noise_sensitivity(context: BatchContext, settings: MeasureSettings) -> dict[
     return {"noise_sensitivity": value, "noise_sensitivity_error": error}
 
 
-def _map_from(clean: Evaluated, source: str) -> Callable[[Tensor], Tensor]:
+def _map_from(clean: Linearisation, source: str) -> Callable[[Tensor], Tensor]:
     output = clean.architecture.output
     return lambda perturbed: replay(clean, source, perturbed, (output,))[output]
 
 
-def _chosen(context: BatchContext, rows: Tensor) -> Evaluated:
+def _chosen(context: BatchContext, rows: Tensor) -> Linearisation:
     """The clean pass of some examples of the batch."""
     if len(rows) == len(context.index):
         return context.linearisation
     x = context.values[INPUT]
-    return CleanPass.of(context.architecture, context.parameters, x[rows.to(x.device)])
+    return Linearisation(context.architecture, context.parameters, x[rows.to(x.device)], innermost=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,7 +44,20 @@ REDUCTION_ONLY = frozenset({"zeta", "keep", "memory_bytes"})
 """Settings that change no stored number: finished shards of a run that differs only in them are used again."""
 
 _MAX_LEVELS = 64
-_MAX_COUNT = 1 << 20
+
+_COUNTS = {
+    "seed": (0, (1 << 63) - 1),
+    "draws": (1, 1 << 20),
+    "smoothness_samples": (0, 1 << 40),
+    "sensitivity_samples": (0, 1 << 40),
+    "sensitivity_draws": (2, 1 << 20),
+    "memory_bytes": (1 << 20, 1 << 50),
+    "projections": (1, 1 << 32),
+    "batch_size": (1, 1 << 32),
+}
+"""Least and largest value of every whole number."""
+
+_FRACTIONS = {"tolerance": "in (0, 1)", "delta": "in (0, 1)", "zeta": "in [0, 1)"}
 
 
 @dataclass(frozen=True)
@@ -99,27 +112,27 @@ class MeasureSettings:
     memory_bytes: int = 1 << 28
 
     def __post_init__(self) -> None:
-        _check_count("seed", self.seed, 0, (1 << 63) - 1)
-        _check_count("draws", self.draws, 1)
-        if self.smoothness_samples is not None:
-            _check_count("smoothness_samples", self.smoothness_samples, 0, 1 << 40)
-        _check_count("sensitivity_samples", self.sensitivity_samples, 0, 1 << 40)
-        _check_count("sensitivity_draws", self.sensitivity_draws, 2)
-        _check_count("memory_bytes", self.memory_bytes, 1 << 20, 1 << 50)
-        for name in ("projections", "batch_size"):
-            if getattr(self, name) is not None:
-                _check_count(name, getattr(self, name), 1, 1 << 32)
+        optional = {f.name for f in fields(self) if f.default is None}
+        for name, (least, most) in _COUNTS.items():
+            value = getattr(self, name)
+            fits = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+            if not fits and not (value is None and name in optional):
+                self._refuse(name, f"as a whole number from {least} to {most}")
         for name in ("exact", "keep"):
             if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} as True or False", repr(getattr(self, name))[:100], "pass one of the two")
-        _check_fraction("tolerance", self.tolerance, "in (0, 1)", 0 < _number(self.tolerance) < 1)
-        _check_fraction("delta", self.delta, "in (0, 1)", 0 < _number(self.delta) < 1)
-        _check_fraction("zeta", self.zeta, "in [0, 1)", 0 <= _number(self.zeta) < 1)
+                self._refuse(name, "as True or False", "pass one of the two")
+        for name, allowed in _FRACTIONS.items():
+            value = _number(getattr(self, name))
+            if not (0 < value < 1 or ("[" in allowed and value == 0)):
+                self._refuse(name, f"as a number {allowed}")
         self._check_levels()
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", str(self.dtype), DTYPES)
         _check_device(self.device)
         self._check_quantities()
+
+    def _refuse(self, name: str, allowed: str, do: str = "pass one in this range") -> None:
+        raise InputError(f"{name} {allowed}", repr(getattr(self, name))[:100], do)
 
     def _check_levels(self) -> None:
         levels = self.noise_levels
@@ -227,17 +240,6 @@ def _number(value: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     return math.nan
-
-
-def _check_count(name: str, value: object, least: int, most: int = _MAX_COUNT) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        got, limits = repr(value)[:100], f"from {least} to {most}"
-        raise InputError(f"{name} as a whole number {limits}", got, "pass one in this range")
-
-
-def _check_fraction(name: str, value: object, allowed: str, fits: bool) -> None:
-    if not fits:
-        raise InputError(f"{name} as a number {allowed}", repr(value)[:100], "pass one in this range")
 
 
 def _check_device(device: object) -> None:

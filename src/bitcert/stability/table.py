@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from torch import Tensor
 
@@ -93,15 +93,9 @@ def _norms(architecture: Architecture, layer: MeasuredLayer, weight: Tensor) -> 
     if not operator.converged:
         relative = operator.residual / operator.value if operator.value else math.inf
         note = f"operator norm of layer {layer.index} known to {relative:.1g} only: the iteration did not converge"
-    return LayerWeights(
-        frobenius=norms.frobenius,
-        spectral_reshaped=norms.spectral_reshaped,
-        spectral_operator=operator.value,
-        norm_21=norms.norm_21,
-        norm_1inf=norms.norm_1inf,
-        stable_rank=None if math.isnan(norms.stable_rank) else norms.stable_rank,
-        note=note,
-    )
+    rank = None if math.isnan(norms.stable_rank) else norms.stable_rank
+    known = (norms.frobenius, norms.spectral_reshaped, operator.value, norms.norm_21, norms.norm_1inf, rank)
+    return LayerWeights(*known, note=note)
 
 
 def tail_summary(result: TailResult) -> TailSummary | None:
@@ -226,24 +220,13 @@ def _row(
         for own in (before, after)
     )
     percent = [None if e is None else 100 * e / weight.num_entries for e in (effective.worst, effective.zeta)]
+    names = {field.name for field in fields(LayerRow)}
+    # what the row says in the words of the layer and of its weight, under the same names
+    known = {name: value for part in (layer, weights) for name, value in vars(part).items() if name in names}
     return LayerRow(
-        index=layer.index,
-        node=layer.node,
-        op=layer.op,
+        **known,
         shape=weight.shape,
-        channels=layer.channels,
-        positions=layer.positions,
-        kernel_size=layer.kernel_size,
-        stride=layer.stride,
         parameters=weight.num_entries + bias,
-        frobenius=weights.frobenius,
-        spectral_reshaped=weights.spectral_reshaped,
-        spectral_operator=weights.spectral_operator,
-        norm_21=weights.norm_21,
-        norm_1inf=weights.norm_1inf,
-        stable_rank=weights.stable_rank,
-        weight_tail=weights.weight_tail,
-        eigen_tail=weights.eigen_tail,
         layer_cushion=cushion,
         minimal_cushion=minimal,
         minimal_cushion_unclipped=_at(distributions, "minimal_interlayer_cushion_unclipped", layer),

@@ -6,13 +6,15 @@ import torch
 from bitcert.errors import InputError
 from bitcert.network import Architecture, Node, ParameterSpec
 from bitcert.network.layouts import Layout
-from bitcert.stability.replay import CleanPass, needed_nodes, portions, replay, replayed, samples_first, substituted
+from bitcert.stability.layers import needed_nodes
+from bitcert.stability.linearisation import Linearisation
+from bitcert.stability.replay import portions, replay, replayed, samples_first, substituted
 from tests.reference import measure_naive as naive
 from tests.unit.stability import nets
 
 
 def clean_pass(net):
-    return CleanPass.of(net.architecture, net.parameters, net.x)
+    return Linearisation(net.architecture, net.parameters, net.x)
 
 
 def noisy(clean, source, copies=3):
@@ -68,7 +70,7 @@ def test_batch_in_the_middle_of_an_axis():
     assert architecture.propagation.values["flat"].layout == Layout(0, 2, 1)
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(4, 2, 3, dtype=torch.float64, generator=generator)
-    clean = CleanPass.of(architecture, {"w": torch.randn(3, 3, dtype=torch.float64, generator=generator)}, x)
+    clean = Linearisation(architecture, {"w": torch.randn(3, 3, dtype=torch.float64, generator=generator)}, x)
     for source in ("input", "turned", "flat", "layer", "back"):
         perturbed = noisy(clean, source)
         together = replay(clean, source, perturbed, ("out", "layer", "sum"))
@@ -126,7 +128,7 @@ def test_substituted_weights(name):
 
 def test_images_keep_their_channels_innermost():
     net = nets.build("lenet")
-    clean = CleanPass.of(net.architecture, net.network.parameters, net.x.float())
+    clean = Linearisation(net.architecture, net.network.parameters, net.x.float())
     name = net.network.weight_layers[1].node
     moved = replay(clean, "input", noisy(clean, "input"), (name,))[name]
     assert moved.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
@@ -140,7 +142,7 @@ def test_wrong_shape_and_constant_source_are_refused():
     node = Node("places", "arange", (), {"start": 0, "end": 3, "step": 1})
     nodes = (Node("layer", "linear", ("input", "w")), node, Node("out", "add", ("layer", "places")))
     architecture = Architecture((2,), 3, nodes, (ParameterSpec("w", (3, 2), "weight"),))
-    clean = CleanPass.of(architecture, {"w": torch.ones(3, 2)}, torch.ones(4, 2))
+    clean = Linearisation(architecture, {"w": torch.ones(3, 2)}, torch.ones(4, 2))
     assert replay(clean, "layer", torch.ones(2, 4, 3), ("out",))["out"][1, 3].tolist() == [1, 2, 3]
     with pytest.raises(InputError, match="constant"):
         replay(clean, "places", torch.zeros(2, 3), ("out",))

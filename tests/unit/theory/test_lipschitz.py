@@ -8,7 +8,8 @@ from torch import nn
 
 from bitcert.linear import LayerMap, operator_norm
 from bitcert.stability.layers import Structure
-from bitcert.stability.replay import CleanPass, replay
+from bitcert.stability.linearisation import Linearisation
+from bitcert.stability.replay import replay
 from bitcert.theory.ingredients.lipschitz import lipschitz
 from bitcert.theory.inputs import Lipschitz
 from bitcert.theory.value import Absent, Status
@@ -135,7 +136,7 @@ def test_no_change_of_a_network_grows_more(name):
     found = growth(net.architecture, net.parameters)
     assert isinstance(found, Lipschitz)
     generator = torch.Generator().manual_seed(1)
-    clean = CleanPass.of(net.architecture, net.parameters, net.x)
+    clean = Linearisation(net.architecture, net.parameters, net.x)
     structure = Structure.of(net.architecture)
     for size in (1e-3, 1.0, 30.0):
         other = net.x + size * torch.randn(net.x.shape, generator=generator, dtype=torch.float64)
