@@ -7,14 +7,15 @@ import sys
 
 import typer
 
-from bitcert.cli.bounds import bounds_command
-from bitcert.cli.certify import certify_command
-from bitcert.cli.check import check_command
-from bitcert.cli.compare import compare_command
-from bitcert.cli.compress import compress_command
-from bitcert.cli.helper import helper_command
-from bitcert.cli.measure import measure_command
-from bitcert.cli.verify import verify_command
+from bitcert.cli.bounds import compute_bounds
+from bitcert.cli.certify import certify_network
+from bitcert.cli.check import check
+from bitcert.cli.compare import compare_codecs
+from bitcert.cli.compress import compress_network
+from bitcert.cli.helper import print_commitment
+from bitcert.cli.measure import measure_network
+from bitcert.cli.options import as_command
+from bitcert.cli.verify import verify_certificate
 from bitcert.errors import BitcertError
 from bitcert.network.memory import is_out_of_memory
 
@@ -29,14 +30,18 @@ _UsageError = typer.BadParameter.__mro__[2]
 _NO_MEMORY = "expected enough memory, ran out of it; see `bitcert check`, or give fewer samples"
 INTERRUPTED = 130
 
-app.command("certify")(certify_command)
-app.command("verify")(verify_command)
-app.command("helper")(helper_command)
-app.command("check")(check_command)
-app.command("measure")(measure_command)
-app.command("compress")(compress_command)
-app.command("compare")(compare_command)
-app.command("bounds")(bounds_command)
+VERBS = {
+    "certify": certify_network,
+    "verify": verify_certificate,
+    "helper": print_commitment,
+    "check": check,
+    "measure": measure_network,
+    "compress": compress_network,
+    "compare": compare_codecs,
+    "bounds": compute_bounds,
+}
+for name, run in VERBS.items():
+    app.command(name)(as_command(run))
 
 
 def main(arguments: list[str] | None = None) -> None:

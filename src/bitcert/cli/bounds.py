@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.console import Console
+from rich.text import Text
+from typer import Argument, Option
 
 from bitcert.certificates.certificate import Certificate
-from bitcert.cli.common import (
-    Device,
-    check_device,
-    intermediate_folder,
-    load_holdout,
-    load_initial,
-    load_network,
-    parse_numbers,
-    preprocessing_for,
-    progress_bar,
-    read_bounds,
-    read_profile,
-    visible_network,
-)
-from bitcert.counting import Progress
-from bitcert.data import Role, Sample, load_sample
-from bitcert.decoder import Preprocessing
+from bitcert.cli.common import intermediate_folder, load_holdout, load_initial, note, progress_bar, read_results
+from bitcert.cli.options import Device, RunOptions, parse_numbers, refuse_both, split_commas
+from bitcert.data import Sample
 from bitcert.errors import BitcertError, InputError
 from bitcert.folder import BOUNDS_FILES, SERIES_FILES, check_output_folder, write_output
 from bitcert.network import Network
@@ -40,147 +27,111 @@ from bitcert.theory.table import BoundTable
 
 BOUNDS_FILE = "bounds.json"
 SERIES_FILE = "series.json"
-REPORT_FILE = "report.html"
 CERTIFICATE_FILE = "certificate.json"
-OUT, SERIES_OUT = "bounds-out", "series-out"
+OUT, SERIES_OUT = Path("bounds-out"), Path("series-out")
 WIDTH_OF_FILES = 120
 MOST_CERTIFICATES = 20
 MOST_CERTIFICATE_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class _Request:
-    """Whose bounds are to be computed, and from what."""
+@dataclass(frozen=True, kw_only=True)
+class BoundsOptions(RunOptions):
+    """The options of the verb."""
 
-    network: Network
-    init: Network | None
-    sample: Sample
-    holdout: Sample | None
-    preprocessing: Preprocessing
-    profile: StabilityProfile | None
-    certificates: tuple[Path, ...]
-    settings: BoundSettings
-
-
-def bounds_command(
-    model: Annotated[str | None, typer.Argument(help="FILE.pt2 or package.module:factory; none with --series.")] = None,
-    data: Annotated[str, typer.Option(help="Training data: a built-in name or a path.")] = "digits",
-    weights: Annotated[str | None, typer.Option(help="Weights of the factory: .safetensors or state dict.")] = None,
-    init: Annotated[str | None, typer.Option(help="Initial weights (of a .pt2: another .pt2), for distances.")] = None,
-    holdout: Annotated[str | None, typer.Option(help="Held-out labels, for the real gap: name or path.")] = None,
-    gamma: Annotated[float | None, typer.Option(help="The margin.")] = None,
+    model: Annotated[str | None, Argument(help="FILE.pt2 or package.module:factory; none with --series.")] = None
+    init: Annotated[str | None, Option(help="Initial weights (of a .pt2: another .pt2), for distances.")] = None
+    holdout: Annotated[str | None, Option(help="Held-out labels, for the real gap: name or path.")] = None
+    gamma: Annotated[float | None, Option(help="The margin.")] = None
     margin_quantile: Annotated[
-        float | None, typer.Option(help="The margin as a quantile of the training margins [0.05].")
-    ] = None,
-    delta: Annotated[float, typer.Option(help="Probability with which a guarantee may fail.")] = 0.05,
-    zeta: Annotated[float, typer.Option(help="Fraction of examples that may be left out as outliers.")] = 0.01,
-    profile: Annotated[Path | None, typer.Option(help="profile.json of bitcert measure; else it is measured.")] = None,
-    no_profile: Annotated[bool, typer.Option("--no-profile", help="Measure no noise stability.")] = False,
-    profile_samples: Annotated[int | None, typer.Option(help="Examples that noise stability is measured on.")] = None,
-    no_flatness: Annotated[bool, typer.Option("--no-flatness", help="Search no flatness (noise on weights).")] = False,
-    certificates: Annotated[str, typer.Option(help="Folders of bitcert certify, with commas; else next to it.")] = "",
-    no_certificates: Annotated[bool, typer.Option("--no-certificates", help="Look for no certificates.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the named random streams.")] = 0,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.cpu,
-    scale: Annotated[float | None, typer.Option(help="Divide inputs by this (8-bit pixels: 255).")] = None,
-    mean: Annotated[str, typer.Option(help="Per-channel means subtracted after scaling.")] = "",
-    std: Annotated[str, typer.Option(help="Per-channel deviations divided by.")] = "",
-    classes: Annotated[int | None, typer.Option(help="Number of classes.")] = None,
-    download: Annotated[bool, typer.Option(help="Download built-in data that are not found.")] = False,
-    series: Annotated[str, typer.Option(help="Draw these bounds.json together, with commas.")] = "",
-    over: Annotated[str, typer.Option(help="Series: width, depth, parameters, samples, or a word for --at.")] = "width",
-    at: Annotated[str, typer.Option(help="Series: a number for each file, e.g. its epoch: 1,5,20.")] = "",
-    out: Annotated[Path | None, typer.Option(help=f"Folder for results [{OUT} or {SERIES_OUT}].")] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the rows as a JSON list only.")] = False,
-) -> None:
+        float | None, Option(help="The margin as a quantile of the training margins; default 0.05.")
+    ] = None
+    delta: Annotated[float, Option(help="Probability with which a guarantee may fail.")] = 0.05
+    zeta: Annotated[float, Option(help="Fraction of examples that may be left out as outliers.")] = 0.01
+    profile: Annotated[Path | None, Option(help="profile.json of bitcert measure; else it is measured.")] = None
+    no_profile: Annotated[bool, Option("--no-profile", help="Measure no noise stability.")] = False
+    profile_samples: Annotated[int | None, Option(help="Examples that noise stability is measured on.")] = None
+    no_flatness: Annotated[bool, Option("--no-flatness", help="Search no flatness (noise on weights).")] = False
+    certificates: Annotated[str, Option(help="Folders of bitcert certify, with commas; else next to it.")] = ""
+    no_certificates: Annotated[bool, Option("--no-certificates", help="Look for no certificates.")] = False
+    device: Annotated[Device, Option(help="Where to compute.")] = Device.cpu
+    series: Annotated[str, Option(help="Draw these bounds.json together, with commas.")] = ""
+    over: Annotated[str, Option(help="Series: width, depth, parameters, samples, or a word for --at.")] = "width"
+    at: Annotated[str, Option(help="Series: a number for each file, e.g. its epoch: 1,5,20.")] = ""
+    out: Annotated[Path | None, Option(help=f"Folder for results: {OUT} or {SERIES_OUT} without it.")] = None
+    json_output: Annotated[bool, Option("--json", help="Print the rows as a JSON list only.")] = False
+
+    def settings(self) -> BoundSettings:
+        """What is computed, and how.
+
+        Raises:
+            InputError: options that cannot be, or exclude each other.
+        """
+        refuse_both(self.gamma is not None and self.margin_quantile is not None, "--gamma", "--margin-quantile")
+        refuse_both(self.profile is not None and self.no_profile, "--profile", "--no-profile")
+        refuse_both(bool(self.certificates) and self.no_certificates, "--certificates", "--no-certificates")
+        return self.settings_of(BoundSettings, profile=not self.no_profile, flatness=not self.no_flatness)
+
+
+def compute_bounds(options: BoundsOptions) -> None:
     """Every bound of the papers on one network, side by side: what is proved, what is only measured."""
-    if series:
-        if model is not None:
+    if options.series:
+        if options.model is not None:
             raise InputError("a model or --series", "both", "leave out one of them")
-        _series(series, over, at, Path(SERIES_OUT) if out is None else out, json_output)
+        _series(replace(options, out=options.out or SERIES_OUT))
         return
-    if model is None:
+    if options.model is None:
         raise InputError("a model", "none", "name it as FILE.pt2 or package.module:factory, or give --series")
-    _refuse_pairs(gamma is not None and margin_quantile is not None, "--gamma", "--margin-quantile")
-    _refuse_pairs(profile is not None and no_profile, "--profile", "--no-profile")
-    _refuse_pairs(bool(certificates) and no_certificates, "--certificates", "--no-certificates")
-    settings = BoundSettings(
-        gamma=gamma,
-        margin_quantile=margin_quantile,
-        delta=delta,
-        zeta=zeta,
-        seed=seed,
-        profile=not no_profile,
-        profile_samples=profile_samples,
-        flatness=not no_flatness,
-        device=device.value,
-    )
-    folder = Path(OUT) if out is None else out
-    check_output_folder(folder, BOUNDS_FILES)
-    check_device(device)
-    stability = read_profile(profile)
-    with progress_bar(Console(stderr=True)) as progress:
-        sample = load_sample(data, Role.TRAIN, num_classes=classes, download=download, progress=progress)
-        held = load_holdout(holdout, sample, download, progress)
-        preprocessing = preprocessing_for(sample, scale, mean, std)
-        network = visible_network(load_network(model, weights, sample, preprocessing))
-        initial = None if init is None else load_initial(model, init, sample, preprocessing)
-        found = () if no_certificates else _certificates(certificates, model, weights, sample)
-        _note_weights(model, weights)
-        request = _Request(network, initial, sample, held, preprocessing, stability, found, settings)
-        _print_plan(request)
-        with intermediate_folder(folder, "shards") as shards:
-            table = _compute(request, shards, progress).named(model)
+    options = replace(options, out=options.out or OUT)
+    settings = options.settings()
+    options.check_output(BOUNDS_FILES)
+    profile = read_results(StabilityProfile, options.profile, "--profile")
+    with progress_bar() as progress:
+        sample = options.load_sample(progress)
+        held = load_holdout(options.holdout, sample, options.download, progress)
+        preprocessing = options.preprocessing(sample)
+        network = options.load_network(sample).visible()
+        initial = load_initial(options.model, options.init, sample, preprocessing)
+        found = () if options.no_certificates else _certificates(options, sample)
+        options.note_weights("the bounds are of the weights that the factory itself sets")
+        _print_plan(options, settings, network, sample, found)
+        with intermediate_folder(options.out, "shards") as shards:
+            table = bounds(
+                network,
+                sample,
+                settings,
+                preprocessing=preprocessing,
+                init=initial,
+                profile=profile,
+                holdout=held,
+                messages=found,
+                folder=shards,
+                progress=progress,
+            ).named(options.model)
             progress("drawing", 0.0)
             files = {BOUNDS_FILE: table.to_json().encode(), **bounds_files(table)}
-            write_output(folder, files, BOUNDS_FILES)
-    if json_output:
-        print(table.rows_json(), end="")
-        return
+            write_output(options.out, files, BOUNDS_FILES)
     console = Console(highlight=False)
     if not console.is_terminal:
         # in a file or a pipe names of rows are looked for: none is folded
         console = Console(highlight=False, width=WIDTH_OF_FILES)
-    console.print(bounds_summary(table))
-    console.print(f"Results: {folder / REPORT_FILE}, {folder / BOUNDS_FILE}", markup=False)
+    options.show(table.rows_json(), bounds_summary(table), BOUNDS_FILE, console)
 
 
-def _refuse_pairs(both: bool, one: str, other: str) -> None:
-    if both:
-        raise InputError(f"{one} or {other}", "both", "leave out one of them")
-
-
-def _compute(request: _Request, shards: Path, progress: Progress) -> BoundTable:
-    return bounds(
-        request.network,
-        request.sample,
-        request.settings,
-        preprocessing=request.preprocessing,
-        init=request.init,
-        profile=request.profile,
-        holdout=request.holdout,
-        messages=request.certificates,
-        folder=shards,
-        progress=progress,
-    )
-
-
-def _certificates(named: str, model: str, weights: str | None, sample: Sample) -> tuple[Path, ...]:
+def _certificates(options: BoundsOptions, sample: Sample) -> tuple[Path, ...]:
     """Certificates named by the user; else those of this sample in the model's folder and right below it."""
-    if named:
-        return tuple(Path(part.strip()) for part in named.split(",") if part.strip())
-    beside = weights if weights is not None else (model if model.endswith(".pt2") else None)
-    if beside is None:
+    if options.certificates:
+        return tuple(map(Path, split_commas(options.certificates)))
+    beside = options.weights if options.weights is not None else options.model
+    if beside is None or (options.weights is None and not beside.endswith(".pt2")):
         return ()
     home = Path(beside).parent
     candidates = [home / CERTIFICATE_FILE, *sorted(home.glob(f"*/{CERTIFICATE_FILE}"))]
     found = tuple(path for path in candidates if _is_of(path, sample) and _opens(path, sample))
     if len(found) > MOST_CERTIFICATES:
-        note = (
+        note(
             f"Note: {len(found)} certificates of this sample beside the weights; the first {MOST_CERTIFICATES} by name "
             f"are taken, {len(found) - MOST_CERTIFICATES} left out. Name others with --certificates."
         )
-        Console(stderr=True, highlight=False).print(note, markup=False, soft_wrap=True)
     return found[:MOST_CERTIFICATES]
 
 
@@ -199,49 +150,38 @@ def _opens(path: Path, sample: Sample) -> bool:
     try:
         open_messages((path,), sample)
     except BitcertError as error:
-        note = f"Note: left out {path}, which lies beside the weights: {error.got[:200]}."
-        Console(stderr=True, highlight=False).print(note, markup=False, soft_wrap=True)
+        note(f"Note: left out {path}, which lies beside the weights: {error.got[:200]}.")
         return False
     return True
 
 
-def _note_weights(model: str, weights: str | None) -> None:
-    if weights is None and not model.endswith(".pt2"):
-        note = "Note: no --weights given; the bounds are of the weights that the factory itself sets."
-        Console(stderr=True, highlight=False).print(note, soft_wrap=True)
-
-
-def _print_plan(request: _Request) -> None:
+def _print_plan(
+    options: BoundsOptions, settings: BoundSettings, network: Network, sample: Sample, found: tuple[Path, ...]
+) -> None:
     """Say before a long run what it will take."""
-    settings, count = request.settings, len(request.sample)
-    if request.profile is not None:
+    count = len(sample)
+    if options.profile is not None:
         stability = "taken from --profile"
     elif not settings.profile:
         stability = "left out"
     else:
         measured = min(settings.profile_samples or count, count)
-        seconds = plan_measure(request.network, request.sample, settings.measure).seconds * measured / count
+        seconds = plan_measure(network, sample, settings.measure).seconds * measured / count
         stability = f"measured on {measured:,} of them in about {max(seconds, 1):,.0f} s on two cores"
-    found = ", ".join(str(path) for path in request.certificates) or "none"
     flatness = "searched, 3 to 60 s, anew after an interruption" if settings.flatness else "left out"
-    text = (
+    note(
         f"Plan: {count:,} samples; noise stability {stability}; flatness {flatness}; "
-        f"initial weights {'given' if request.init is not None else 'not given'}; certificates: {found}."
+        f"initial weights {'given' if options.init is not None else 'not given'}; "
+        f"certificates: {', '.join(map(str, found)) or 'none'}."
     )
-    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
 
 
-def _series(named: str, over: str, at: str, out: Path, json_output: bool) -> None:
+def _series(options: BoundsOptions) -> None:
     """Several tables as one figure, page and file."""
-    paths = [Path(part.strip()) for part in named.split(",") if part.strip()]
-    check_output_folder(out, SERIES_FILES)
-    tables = [table for path in paths if (table := read_bounds(path, "--series")) is not None]
-    places = parse_numbers(at, "--at") or None
-    files = series_files(tables, over, places)
-    write_output(out, files, SERIES_FILES)
-    if json_output:
-        print(files[SERIES_FILE].decode(), end="")
-        return
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{len(tables)} networks against {over}. {differences(tables)}".strip(), markup=False)
-    console.print(f"Results: {out / REPORT_FILE}, {out / SERIES_FILE}", markup=False)
+    check_output_folder(options.out, SERIES_FILES)
+    named = (read_results(BoundTable, Path(name), "--series") for name in split_commas(options.series))
+    tables = [table for table in named if table is not None]
+    files = series_files(tables, options.over, parse_numbers(options.at, "--at") or None)
+    write_output(options.out, files, SERIES_FILES)
+    summary = f"{len(tables)} networks against {options.over}. {differences(tables)}".strip()
+    options.show(files[SERIES_FILE].decode(), Text(summary), SERIES_FILE, Console(highlight=False, soft_wrap=True))

@@ -1,100 +1,233 @@
-"""``bitcert certify``: the options. What is done with them is in :mod:`bitcert.cli.certifying`."""
+"""What ``bitcert certify`` does: check the options, load, compress or search, certify, verify from the files, write."""
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from rich.console import Console
 
-from bitcert.cli.certify_options import Family, Options
-from bitcert.cli.certifying import certify_options
-from bitcert.cli.common import Device
-from bitcert.codecs.base import Rest
-from bitcert.search import Effort
+from bitcert.certificates.certification import CERTIFICATE_FILE
+from bitcert.certificates.looks import LookBook
+from bitcert.certificates.verification import Status, Verification, verify
+from bitcert.certificates.workload import WorkLimit, counting_operations
+from bitcert.cli.certify_options import CertifyOptions, Family
+from bitcert.cli.codec_options import (
+    chosen_codecs,
+    load_helper_network,
+    load_helper_weights,
+    parse_options,
+    prior_model,
+)
+from bitcert.cli.common import (
+    LoadedNetwork,
+    Results,
+    checkpoint_beside,
+    load_holdout,
+    load_network,
+    load_unlabelled_for,
+    message_files,
+    note,
+    progress_bar,
+    read_results,
+    told_name,
+)
+from bitcert.cli.live import live_board, stopped_by_interrupt
+from bitcert.cli.options import REPORT_FILE
+from bitcert.codecs.best import encode_best
+from bitcert.codecs.tuned import compress_values
+from bitcert.counting import Progress
+from bitcert.decoder import Helper
+from bitcert.errors import InputError
+from bitcert.folder import OUTPUT_FILES, write_output
+from bitcert.losses import is_users, parse_losses
+from bitcert.network import Network, OpaqueModel, operations_in_words
+from bitcert.report import render_report, terminal_summary
+from bitcert.search import Checkpoint, Compressed, Run
+from bitcert.search.compression import FAMILIES, plan_memory_bytes
+from bitcert.search.request import BestCertificate, CertifyRequest, certified, certify_best, search_checkpoint
+from bitcert.stability import StabilityProfile, network_hash
+from bitcert.theory.table import BoundTable
 
 
-def certify_command(
-    model: Annotated[
-        str | None, typer.Argument(help="FILE.pt2 or package.module:factory; without it a network is trained.")
-    ] = None,
-    data: Annotated[str, typer.Option(help="Training data: a built-in name or a path.")] = "digits",
-    weights: Annotated[str | None, typer.Option(help="Weights of the factory: .safetensors or state dict.")] = None,
-    holdout: Annotated[str | None, typer.Option(help="Held-out labels, for comparison only: name or path.")] = None,
-    delta: Annotated[float, typer.Option(help="Probability with which the bound may fail.")] = 0.05,
-    effort: Annotated[
-        Effort | None, typer.Option(help="Search for the best certificate: 2, 15 or 60 minutes on two cores.")
-    ] = None,
-    unlabelled: Annotated[
-        str | None,
-        typer.Option(help="Unlabelled data (test part of a name, or a path): certify the original network itself."),
-    ] = None,
-    prior_split: Annotated[
-        float | None, typer.Option(help="Fraction of the data that trains a helper network; the rest is counted.")
-    ] = None,
-    prior_seed: Annotated[int | None, typer.Option(help="Seed of --prior-split, chosen beforehand; default 0.")] = None,
-    loss: Annotated[
-        list[str] | None,
-        typer.Option(help="Certify this too: top-K, brier, margin:G, package.module:function; commas, may repeat."),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for message, certificate and report.")] = Path("out"),
-    seed: Annotated[int, typer.Option(help="Seed of the named random streams.")] = 0,
-    budget: Annotated[float | None, typer.Option(help="Seconds of training, at most; instead of --effort's.")] = None,
-    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.cpu,
-    family: Annotated[Family | None, typer.Option(help="Built-in network to train.")] = None,
-    fine_tune: Annotated[bool | None, typer.Option(help="Fine-tune while quantising (default: yes).")] = None,
-    codec: Annotated[str | None, typer.Option(help="Compress a given network with this codec, or auto: all.")] = None,
-    option: Annotated[list[str] | None, typer.Option(help="Option of the codec, as NAME=VALUE; may repeat.")] = None,
-    layers: Annotated[str, typer.Option(help="Weights that the codec compresses, with commas; else all.")] = "",
-    rest: Annotated[Rest | None, typer.Option(help="What becomes of all other weights.")] = None,
-    helper: Annotated[
-        str | None, typer.Option(help="Public weights fixed before the data: FILE.pt2, or as --weights for the model.")
-    ] = None,
-    scale: Annotated[float | None, typer.Option(help="Divide inputs by this (8-bit pixels: 255).")] = None,
-    mean: Annotated[str, typer.Option(help="Per-channel means subtracted after scaling.")] = "",
-    std: Annotated[str, typer.Option(help="Per-channel deviations divided by.")] = "",
-    classes: Annotated[int | None, typer.Option(help="Number of classes; read off the labels, it costs bits.")] = None,
-    download: Annotated[bool, typer.Option(help="Download built-in data that are not found.")] = False,
-    profile: Annotated[Path | None, typer.Option(help="profile.json of bitcert measure, shown in the report.")] = None,
-    bounds: Annotated[Path | None, typer.Option(help="bounds.json of bitcert bounds, shown in the report.")] = None,
-    look: Annotated[
-        int | None,
-        typer.Option(help="This is at least the K-th certificate on the unlabelled data, counted elsewhere too."),
-    ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON only.")] = False,
-) -> None:
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """What the options name: the library's request, the given network with its helper, and what the report shows."""
+
+    request: CertifyRequest
+    network: LoadedNetwork | None
+    helper: Helper
+    profile: StabilityProfile | None
+    bounds: BoundTable | None
+
+
+def certify_network(options: CertifyOptions) -> None:
     """Compress a network and certify how often it, or the original one, will be wrong on new data."""
-    certify_options(
-        Options(
-            model=model,
-            data=data,
-            weights=weights,
-            holdout=holdout,
-            delta=delta,
-            effort=effort,
-            unlabelled=unlabelled,
-            prior_split=prior_split,
-            prior_seed=prior_seed,
-            losses=tuple(name.strip() for text in loss or () for name in text.split(",")),
-            out=out,
-            seed=seed,
-            budget=budget,
-            device=device,
-            family=family,
-            fine_tune=fine_tune,
-            codec=codec,
-            option=tuple(option or ()),
-            layers=layers,
-            rest=rest,
-            helper=helper,
-            scale=scale,
-            mean=mean,
-            std=std,
-            classes=classes,
-            download=download,
-            profile=profile,
-            bounds=bounds,
-            look=look,
-            json_output=json_output,
-        )
+    options.check()
+    options.check_output(OUTPUT_FILES)
+    errors = Console(stderr=True, highlight=False)
+    with progress_bar() as progress:
+        loaded = _load(options, progress)
+    _print_notes(options, loaded)
+    run = Run(options.seed, options.seconds, loaded.request.search_delta, options.device.value)
+    run.checkpoint = _checkpoint(options, loaded)
+    with stopped_by_interrupt(run, errors):
+        found = _search(loaded, run, errors) if options.searches else _compress(options, loaded, run)
+    files = {**message_files(found.compressed), CERTIFICATE_FILE: found.certificate.to_json().encode()}
+    with progress_bar() as progress:
+        verification = _verify_files(files, loaded.request, found, progress)
+    if verification.status is not Status.VALID:
+        expected = "the files just made to verify"
+        raise InputError(expected, verification.reason, "report this as a bug with the command you ran")
+    lines = [f"{line.name}: {line.detail}" for line in verification.lines]
+    # before the pictures: nothing in a profile from elsewhere may cost the certificate
+    write_output(options.out, files)
+    candidates = found.compressed.candidates
+    report = render_report(found.certificate, candidates, lines, loaded.profile, loaded.bounds)
+    write_output(options.out, {**files, REPORT_FILE: report.encode()})
+    if run.checkpoint is not None and not options.searches and not run.stopped:
+        run.checkpoint.remove()
+    _print_results(options, loaded, found, run)
+
+
+def _load(options: CertifyOptions, progress: Progress) -> _Loaded:
+    """Data and networks, in the order in which their refusals are most helpful."""
+    chosen = parse_options(options.option or [], options.layers, options.rest)
+    codecs = () if options.codec is None else chosen_codecs(options.codec, chosen)
+    stability = read_results(StabilityProfile, options.profile, "--profile")
+    table = read_results(BoundTable, options.bounds, "--bounds")
+    sample = options.load_sample(progress)
+    parse_losses(options.losses, sample.num_classes)
+    held = load_holdout(options.holdout, sample, options.download, progress)
+    preprocessing = options.preprocessing(sample)
+    model, network, public, prior, unlabelled = options.model, None, None, None, None
+    if model is not None and not options.trains_prior_model and not options.names_helper_only:
+        network = options.load_network(sample)
+    helper = Helper.for_sample(sample, None if network is None else network.described, preprocessing)
+    if options.helper is not None and options.searches:
+        public = load_helper_network(model, options.helper, sample, preprocessing)
+    elif network is not None and options.helper is not None:
+        weights = load_helper_weights(model, options.helper, network.captured(), sample, preprocessing)
+        helper = replace(helper, weights=weights)
+    if options.unlabelled is not None:
+        unlabelled = load_unlabelled_for(options.unlabelled, sample, options.download, progress, held)
+    if options.prior_split is not None and model is not None:
+        prior = prior_model(model, lambda: network or load_network(model, None, sample, preprocessing))
+    request = CertifyRequest(
+        sample,
+        None if network is None else network.predictor,
+        {} if network is None else network.values,
+        preprocessing,
+        helper_network=public,
+        unlabelled=unlabelled,
+        prior_fraction=options.prior_split,
+        prior_seed=options.prior_seed or 0,
+        prior_model=prior,
+        losses=options.losses,
+        holdout=held,
+        delta=options.delta,
+        codecs=codecs,
+        families=() if options.family is None else (options.family.value,),
+        fine_tune=options.fine_tune is not False,
+        name="original network" if model is None else told_name(model),
+        looks=LookBook.for_output(options.out, options.look or 1),
     )
+    shown = _of_this_network(stability, request, "--profile"), _of_this_network(table, request, "--bounds")
+    return _Loaded(request, network, helper, *shown)
+
+
+def _search(loaded: _Loaded, run: Run, console: Console) -> BestCertificate:
+    with live_board(console) as board:
+        run.progress = board.progress
+        return certify_best(loaded.request, run, watch=board.watch)
+
+
+def _compress(options: CertifyOptions, loaded: _Loaded, run: Run) -> BestCertificate:
+    with progress_bar() as progress:
+        run.progress = progress
+        compressed = _compress_one_way(options, loaded, run)
+        return certified(loaded.request, compressed, None, run, declared=(loaded.helper,))
+
+
+def _compress_one_way(options: CertifyOptions, loaded: _Loaded, run: Run) -> Compressed:
+    request, network, helper = loaded.request, loaded.network, loaded.helper
+    if network is not None and request.codecs:
+        return encode_best(request.codecs, network.captured(), request.sample, helper, run)
+    if network is not None:
+        return compress_values(network.values, request.sample, helper, run, fine_tune=request.fine_tune)
+    return FAMILIES[(options.family or Family.head).value](request.sample, helper, run)
+
+
+def _checkpoint(options: CertifyOptions, loaded: _Loaded) -> Checkpoint:
+    if options.searches:
+        return search_checkpoint(options.out, loaded.request, options.seed)
+    return checkpoint_beside(options.out, [loaded.request.identity(options.seed), loaded.helper.content_hash])
+
+
+def _verify_files(
+    files: dict[str, bytes], request: CertifyRequest, found: BestCertificate, progress: Progress
+) -> Verification:
+    """Verify as a stranger would: decode afresh from the files alone."""
+    predictor, original = found.compressed.helper.predictor, found.original
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
+        return verify(
+            Path(folder, CERTIFICATE_FILE),
+            request.sample,
+            model=predictor if isinstance(predictor, OpaqueModel) else None,
+            original=original,
+            unlabelled=None if original is None else original.unlabelled,
+            losses=[name for name in request.losses if is_users(name)],
+            counts=found.counts,
+            progress=progress,
+            limit=WorkLimit(None),
+        )
+
+
+def _of_this_network(shown: Results | None, request: CertifyRequest, option: str) -> Results | None:
+    """A profile or table of bounds; one of another network is shown too, but named so."""
+    if shown is None:
+        return None
+    seen = request.network
+    if isinstance(seen, Network) and network_hash(seen) == shown.network["content_hash"]:
+        return shown
+    note(f"Note: {option} is of another network than this one; the report says so.")
+    return shown.named(f"{shown.network['name']} (ANOTHER network than the one certified here)")
+
+
+def _print_notes(options: CertifyOptions, loaded: _Loaded) -> None:
+    """Say before a long run what it will take."""
+    seen, sample = loaded.request.network, loaded.request.sample
+    memory = None if isinstance(seen, OpaqueModel) else plan_memory_bytes(sample, seen)
+    size = "" if memory is None else f", about {memory / 2**20:,.0f} MiB beside the program"
+    kind = "search" if options.searches else "training"
+    note(f"Plan: {len(sample):,} samples, at most {options.seconds:g} s of {kind}{size}.")
+    if isinstance(seen, Network):
+        words = operations_in_words(counting_operations(seen.architecture, len(sample)))
+        note(f"Counting a message once takes {words}.")
+    if seen is not None:
+        options.note_weights("the weights that the factory itself sets are compressed")
+
+
+def _print_results(options: CertifyOptions, loaded: _Loaded, found: BestCertificate, run: Run) -> None:
+    if options.helper is not None and found.compressed.helper.weights is None:
+        how = "" if options.searches else " (see --option base=file)"
+        note(f"Note: the message does not refer to the weights of --helper{how}.")
+    if found.interrupted:
+        note(
+            f"Interrupted after {run.seconds:.0f} s: the certificate is valid, a longer search may find a better one. "
+            "The same command goes on."
+        )
+    if options.json_output:
+        print(found.certificate.to_json(), end="")
+        return
+    console = Console(highlight=False)
+    console.print(terminal_summary(found.certificate))
+    if loaded.network is not None and loaded.network.refusal:
+        console.print(f"Certified as an opaque module, because capture failed: {loaded.network.refusal}", markup=False)
+    if options.searches:
+        console.print(f"Candidates tried: {len(found.compressed.candidates):,} (listed in the report).")
+    out = options.out
+    console.print(f"Verified from the files. Results: {out / REPORT_FILE}, {out / CERTIFICATE_FILE}", markup=False)

@@ -1,12 +1,15 @@
-"""The options of ``bitcert certify`` as one value, what follows from them, and which combinations make no sense."""
+"""The options of ``bitcert certify``, what follows from them, and which combinations make no sense."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from bitcert.cli.common import Device
+from typer import Argument, Option
+
+from bitcert.cli.options import RunOptions
 from bitcert.codecs.base import Rest
 from bitcert.errors import InputError
 from bitcert.proof.budget import check_delta
@@ -23,39 +26,53 @@ class Family(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options of the command, by their names."""
+class CertifyOptions(RunOptions):
+    """The options of the verb."""
 
-    model: str | None
-    data: str
-    weights: str | None
-    holdout: str | None
-    delta: float
-    effort: Effort | None
-    unlabelled: str | None
-    prior_split: float | None
-    prior_seed: int | None
-    losses: tuple[str, ...]
-    out: Path
-    seed: int
-    budget: float | None
-    device: Device
-    family: Family | None
-    fine_tune: bool | None
-    codec: str | None
-    option: tuple[str, ...]
-    layers: str
-    rest: Rest | None
-    helper: str | None
-    scale: float | None
-    mean: str
-    std: str
-    classes: int | None
-    download: bool
-    profile: Path | None
-    bounds: Path | None
-    look: int | None
-    json_output: bool
+    model: Annotated[
+        str | None, Argument(help="FILE.pt2 or package.module:factory; without it a network is trained.")
+    ] = None
+    holdout: Annotated[str | None, Option(help="Held-out labels, for comparison only: name or path.")] = None
+    delta: Annotated[float, Option(help="Probability with which the bound may fail.")] = 0.05
+    effort: Annotated[
+        Effort | None, Option(help="Search for the best certificate: 2, 15 or 60 minutes on two cores.")
+    ] = None
+    unlabelled: Annotated[
+        str | None,
+        Option(help="Unlabelled data (test part of a name, or a path): certify the original network itself."),
+    ] = None
+    prior_split: Annotated[
+        float | None, Option(help="Fraction of the data that trains a helper network; the rest is counted.")
+    ] = None
+    prior_seed: Annotated[int | None, Option(help="Seed of --prior-split, chosen beforehand; default 0.")] = None
+    loss: Annotated[
+        list[str] | None,
+        Option(help="Certify this too: top-K, brier, margin:G, package.module:function; commas, may repeat."),
+    ] = None
+    out: Annotated[Path, Option(help="Folder for message, certificate and report.")] = Path("out")
+    budget: Annotated[float | None, Option(help="Seconds of training, at most; instead of --effort's.")] = None
+    family: Annotated[Family | None, Option(help="Built-in network to train.")] = None
+    fine_tune: Annotated[bool | None, Option(help="Fine-tune while quantising (default: yes).")] = None
+    codec: Annotated[str | None, Option(help="Compress a given network with this codec, or auto: all.")] = None
+    option: Annotated[list[str] | None, Option(help="Option of the codec, as NAME=VALUE; may repeat.")] = None
+    layers: Annotated[str, Option(help="Weights that the codec compresses, with commas; else all.")] = ""
+    rest: Annotated[Rest | None, Option(help="What becomes of all other weights.")] = None
+    helper: Annotated[
+        str | None, Option(help="Public weights fixed before the data: FILE.pt2, or as --weights for the model.")
+    ] = None
+    classes: Annotated[int | None, Option(help="Number of classes; read off the labels, it costs bits.")] = None
+    profile: Annotated[Path | None, Option(help="profile.json of bitcert measure, shown in the report.")] = None
+    bounds: Annotated[Path | None, Option(help="bounds.json of bitcert bounds, shown in the report.")] = None
+    look: Annotated[
+        int | None,
+        Option(help="This is at least the K-th certificate on the unlabelled data, counted elsewhere too."),
+    ] = None
+    json_output: Annotated[bool, Option("--json", help="Print the certificate as JSON only.")] = False
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Names of the further losses."""
+        return tuple(name.strip() for text in self.loss or () for name in text.split(","))
 
     @property
     def searches(self) -> bool:
@@ -84,53 +101,71 @@ class Options:
         bare = self.helper is not None and not self.helper.endswith(".pt2")
         return factory and bare and self.codec is None and self.weights is None and self.unlabelled is None
 
+    def check(self) -> None:
+        """Refuse combinations that make no sense, each in one sentence.
 
-def check_options(options: Options) -> None:
-    """Refuse combinations that make no sense, each in one sentence.
+        Raises:
+            InputError: the first that is found.
+        """
+        check_delta(self.delta, "--delta")
+        if self.budget is not None and not 0 < self.budget < float("inf"):
+            raise InputError("a positive number of seconds for --budget", str(self.budget), "give e.g. 60")
+        for wrong, expected, got, do in (*self._lonely(), *self._wrong_priors()):
+            if wrong:
+                raise InputError(expected, got, do)
 
-    Raises:
-        InputError: the first that is found.
-    """
-    check_delta(options.delta, "--delta")
-    if options.budget is not None and not 0 < options.budget < float("inf"):
-        raise InputError("a positive number of seconds for --budget", str(options.budget), "give e.g. 60")
-    model, codec = options.model, options.codec
-    helper_alone = options.helper is not None and options.helper.endswith(".pt2") and codec is None
-    name_first = "name it first, as FILE.pt2 or package.module:factory"
-    if options.weights is not None and model is None:
-        raise InputError("a model for --weights", "weights alone", "name it first, as package.module:factory")
-    if codec is None and (options.option or options.layers or options.rest):
-        raise InputError("a --codec for --option, --layers and --rest", "none", "name one, or auto")
-    if codec is not None and model is None:
-        raise InputError("a model for --codec", "none", name_first)
-    if options.helper is not None and model is None and not helper_alone:
-        raise InputError("a model for --helper, or a .pt2 file", options.helper, name_first)
-    if codec is not None and options.fine_tune is not None:
-        raise InputError("no --fine-tune or --no-fine-tune with --codec", "both", "use --codec tuned to fine-tune")
-    if model is not None and options.family is not None and not options.trains_prior_model:
-        got = f"--family {options.family.value}"
-        raise InputError("no --family for a given network", got, "leave out one of the two")
-    if options.look is not None and options.unlabelled is None:
-        raise InputError("--unlabelled for --look", "none", "name the unlabelled examples that were looked at before")
-    if options.unlabelled is not None and model is None:
-        raise InputError("a model for --unlabelled: the original network that is certified", "none", name_first)
-    _check_prior(options)
+    def _lonely(self) -> list[_Refusal]:
+        """Options that need another one, or exclude it."""
+        no_model, no_codec = self.model is None, self.codec is None
+        helper_alone = self.helper is not None and self.helper.endswith(".pt2") and no_codec
+        tuned, name_first = self.fine_tune is not None, "name it first, as FILE.pt2 or package.module:factory"
+        detailed = bool(self.option or self.layers or self.rest)
+        given, original = not no_model and not self.trains_prior_model, "the original network that is certified"
+        factory_first = "name it first, as package.module:factory"
+        look_first = "name the unlabelled examples that were looked at before"
+        return [
+            (no_model and self.weights is not None, "a model for --weights", "weights alone", factory_first),
+            (no_codec and detailed, "a --codec for --option, --layers and --rest", "none", "name one, or auto"),
+            (no_model and not no_codec, "a model for --codec", "none", name_first),
+            (
+                no_model and self.helper is not None and not helper_alone,
+                "a model for --helper, or a .pt2 file",
+                str(self.helper),
+                name_first,
+            ),
+            (
+                not no_codec and tuned,
+                "no --fine-tune or --no-fine-tune with --codec",
+                "both",
+                "use --codec tuned to fine-tune",
+            ),
+            (
+                given and self.family is not None,
+                "no --family for a given network",
+                f"--family {self.family}",
+                "leave out one of the two",
+            ),
+            (self.look is not None and self.unlabelled is None, "--unlabelled for --look", "none", look_first),
+            (no_model and self.unlabelled is not None, f"a model for --unlabelled: {original}", "none", name_first),
+        ]
+
+    def _wrong_priors(self) -> list[_Refusal]:
+        """What does not go with a prior part."""
+        split, no_codec = self.prior_split, self.codec is None
+        if split is None:
+            lonely = self.prior_seed is not None
+            return [(lonely, "--prior-split for --prior-seed", "none", "give e.g. --prior-split 0.5")]
+        only = "leave them out: of the model only the architecture is trained, on the prior part; or add --unlabelled"
+        one_helper = "leave out one: a message has one helper network"
+        given = "leave one out: codecs compress a network that is given"
+        weights, trains = self.weights is not None, self.trains_prior_model
+        return [
+            (not 0 < split < 1, "a --prior-split strictly between 0 and 1", f"{split:g}", "give e.g. 0.5"),
+            (self.helper is not None, "--helper or --prior-split", "both", one_helper),
+            (trains and weights, "no --weights with --prior-split", "some", only),
+            (trains and not no_codec, "no --codec with --prior-split", f"--codec {self.codec}", given),
+        ]
 
 
-def _check_prior(options: Options) -> None:
-    if options.prior_split is None:
-        if options.prior_seed is not None:
-            raise InputError("--prior-split for --prior-seed", "none", "give e.g. --prior-split 0.5")
-        return
-    if not 0 < options.prior_split < 1:
-        got, do = f"{options.prior_split:g}", "give e.g. 0.5"
-        raise InputError("a --prior-split strictly between 0 and 1", got, do)
-    if options.helper is not None:
-        got, do = "both", "leave out one: a message has one helper network"
-        raise InputError("--helper or --prior-split", got, do)
-    if options.trains_prior_model and options.weights is not None:
-        do = "leave them out: of the model only the architecture is trained, on the prior part; or add --unlabelled"
-        raise InputError("no --weights with --prior-split", "some", do)
-    if options.trains_prior_model and options.codec is not None:
-        got, do = f"--codec {options.codec}", "leave one out: codecs compress a network that is given"
-        raise InputError("no --codec with --prior-split", got, do)
+_Refusal = tuple[bool, str, str, str]
+"""Whether it applies; what was expected, what came, what to do."""

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
 from rich.console import Console
 from rich.table import Table
 
-from bitcert.cli.common import load_network, preprocessing_for, progress_bar
-from bitcert.data import Role, load_sample
+from bitcert.cli.common import progress_bar
+from bitcert.cli.options import NetworkOptions
 from bitcert.decoder.helper import examples_at_a_time
 from bitcert.network import Network, estimate_plan, operations_in_words
 
 
-def check_command(
-    model: Annotated[str, typer.Argument(help="FILE.pt2 or package.module:factory.")],
-    data: Annotated[str, typer.Option(help="Data the network is for: name or path.")] = "digits",
-    weights: Annotated[str | None, typer.Option(help="Weights of the factory.")] = None,
-    scale: Annotated[float | None, typer.Option(help="Divide inputs by this.")] = None,
-    mean: Annotated[str, typer.Option(help="Per-channel means.")] = "",
-    std: Annotated[str, typer.Option(help="Per-channel deviations.")] = "",
-) -> None:
+def check(options: NetworkOptions) -> None:
     """Say what of a network is understood, and plan memory and time."""
     console = Console(highlight=False)
-    with progress_bar(Console(stderr=True)) as progress:
-        sample = load_sample(data, Role.TRAIN, progress=progress)
-        loaded = load_network(model, weights, sample, preprocessing_for(sample, scale, mean, std))
+    with progress_bar() as progress:
+        sample = options.load_sample(progress)
+        loaded = options.load_network(sample)
     for note in loaded.notes:
         console.print(f"note: {note}", markup=False)
     if not isinstance(loaded.predictor, Network):

@@ -1,68 +1,54 @@
-"""What the verbs share: loading a model for some data, reading profiles and tables, and a progress bar."""
+"""What the verbs share: loading networks and data, reading profiles and tables, files of a message, and a bar."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
 
-from bitcert.certificates.certification import check_holdout
+from bitcert.certificates.certificate import MESSAGE_FILE
+from bitcert.certificates.certification import ARCHITECTURE_FILE, check_holdout
 from bitcert.certificates.original import Original, check_unlabelled, unlabelled_sample
 from bitcert.counting import Progress as Report
 from bitcert.data import Role, Sample, load_sample
 from bitcert.decoder import Preprocessing
+from bitcert.decoder.weights import HELPER_FILE
 from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.locking import claimed
-from bitcert.network import Network, OpaqueModel, capture, capture_opaque, load_model
+from bitcert.network import Architecture, Network, OpaqueModel, capture, capture_opaque, load_model
+from bitcert.run import Checkpoint, Compressed
 from bitcert.stability import StabilityProfile
 from bitcert.theory.table import BoundTable
 
 MAX_FILE_BYTES = 1 << 25
 MAX_REASON = 300
+NAMES = {StabilityProfile: "profile.json", BoundTable: "bounds.json"}
+Results = TypeVar("Results", StabilityProfile, BoundTable)
 
 
-class Device(StrEnum):
-    """Where a verb computes."""
-
-    cpu = "cpu"
-    cuda = "cuda"
+def note(text: str) -> None:
+    """Say something beside the results: one line on stderr."""
+    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
 
 
-def check_device(device: Device) -> None:
-    """Refuse a device that this torch cannot use.
-
-    Raises:
-        InputError: there is no CUDA device.
-    """
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise InputError("a CUDA device", "none that this torch can use", "leave out --device cuda")
-
-
-def read_profile(path: Path | None) -> StabilityProfile | None:
-    """The profile in a file that ``bitcert measure`` wrote; ``None`` for no path.
+def read_results(kind: type[Results], path: Path | None, option: str) -> Results | None:
+    """The profile or table of bounds in a file that another verb wrote; ``None`` for no path.
 
     Raises:
         InputError: a file that cannot be read.
         DecodeError: another kind of file.
     """
-    return None if path is None else StabilityProfile.from_json(_read_text(path, "--profile", "profile.json"))
-
-
-def read_bounds(path: Path | None, option: str = "--bounds") -> BoundTable | None:
-    """The table in a file that ``bitcert bounds`` wrote; ``None`` for no path.
-
-    Raises:
-        InputError: a file that cannot be read.
-        DecodeError: another kind of file.
-    """
-    return None if path is None else BoundTable.from_json(_read_text(path, option, "bounds.json"))
+    return None if path is None else kind.from_json(_read_text(path, option, NAMES[kind]))
 
 
 def _read_text(path: Path, option: str, name: str) -> str:
@@ -87,32 +73,32 @@ class LoadedNetwork:
     notes: tuple[str, ...]
     refusal: str = ""
 
+    @property
+    def described(self) -> Architecture | OpaqueModel:
+        """What a helper says of it: the structure, not the weights."""
+        return self.predictor.architecture if isinstance(self.predictor, Network) else self.predictor
 
-def parse_numbers(text: str, option: str) -> tuple[float, ...]:
-    """``"0.485,0.456"`` -> ``(0.485, 0.456)``."""
-    try:
-        return tuple(float(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise InputError(f"numbers separated by commas for {option}", repr(text), "write e.g. 0.5,0.5,0.5") from None
+    def visible(self) -> Network:
+        """The network, if its layers were captured: for measuring.
 
+        Raises:
+            InputError: it is opaque.
+        """
+        got = f"one that cannot be captured ({self.refusal[:MAX_REASON]})"
+        return self._captured("seen", got, "change that part; as it is it can only be certified")
 
-def parse_sizes(text: str, option: str) -> tuple[int, ...]:
-    """``"3,32,32"`` -> ``(3, 32, 32)``.
+    def captured(self) -> Network:
+        """The network, if it was captured: codecs work on its layers.
 
-    Raises:
-        InputError: anything else.
-    """
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"sizes separated by commas for {option}", repr(text), "write e.g. 3,32,32") from None
+        Raises:
+            InputError: it is opaque.
+        """
+        return self._captured("captured", self.refusal, "leave out --codec to certify it as an opaque module")
 
-
-def preprocessing_for(sample: Sample, scale: float | None, mean: str, std: str) -> Preprocessing:
-    """The usual preprocessing of the sample, with what the user states instead."""
-    usual = Preprocessing.usual(sample)
-    means, stds = parse_numbers(mean, "--mean"), parse_numbers(std, "--std")
-    return Preprocessing(usual.scale if scale is None else scale, means, stds)
+    def _captured(self, how: str, got: str, do: str) -> Network:
+        if isinstance(self.predictor, Network):
+            return self.predictor
+        raise InputError(f"a network whose layers can be {how}", got, do)
 
 
 def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: Preprocessing) -> LoadedNetwork:
@@ -120,10 +106,13 @@ def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: 
 
     Raises:
         CaptureError: when neither works; the reason of the second is told.
+        InputError: it has not one output for each class.
     """
     network = load_for_inputs(spec, weights, sample, preprocessing)
-    seen = network.predictor
-    _check_width(seen.architecture.num_outputs if isinstance(seen, Network) else seen.num_outputs, sample)
+    if network.described.num_outputs != sample.num_classes:
+        got = f"{network.described.num_outputs} outputs"
+        do = "use the data this network was trained for, or a network with one output per class"
+        raise InputError(f"a network with {sample.num_classes} outputs, one per class of {sample.name}", got, do)
     return network
 
 
@@ -138,7 +127,7 @@ def load_for_inputs(spec: str, weights: str | None, sample: Sample, preprocessin
     try:
         network = capture(loaded.model, example)
     except CaptureError as refusal:
-        if not isinstance(loaded.model, torch.nn.Module):
+        if not isinstance(loaded.model, nn.Module):
             raise
         # where this too is refused, its reason is the user's to mend; what export says is often about export
         opaque, values = capture_opaque(loaded.model, spec, example)
@@ -153,35 +142,25 @@ def load_opaque(spec: str, sample: Sample) -> OpaqueModel:
         InputError: when it cannot be loaded or run.
     """
     loaded = load_model(spec)
-    if not isinstance(loaded.model, torch.nn.Module):
+    if not isinstance(loaded.model, nn.Module):
         raise InputError("package.module:factory for --model", repr(spec), "leave it out for a .pt2 network")
     opaque, _ = capture_opaque(loaded.model, spec, Preprocessing.usual(sample)(sample.inputs[:2]))
     return opaque
 
 
-def visible_network(loaded: LoadedNetwork) -> Network:
-    """The network, if its layers were captured.
-
-    Raises:
-        InputError: it is opaque.
-    """
-    if isinstance(loaded.predictor, Network):
-        return loaded.predictor
-    got = f"one that cannot be captured ({loaded.refusal[:MAX_REASON]})"
-    raise InputError("a network whose layers can be seen", got, "change that part; as it is it can only be certified")
-
-
-def load_initial(model: str, init: str, sample: Sample, preprocessing: Preprocessing) -> Network:
+def load_initial(model: str, init: str | None, sample: Sample, preprocessing: Preprocessing) -> Network | None:
     """The same network with its initial weights: of a .pt2 another .pt2, else weights for the factory.
 
     Raises:
         InputError: they cannot be read, or do not fit.
     """
+    if init is None:
+        return None
     if not model.endswith(".pt2"):
-        return visible_network(load_network(model, init, sample, preprocessing))
+        return load_network(model, init, sample, preprocessing).visible()
     if not init.endswith(".pt2"):
         raise InputError("the initial network as a .pt2 file for --init", repr(init), "export it before training")
-    return visible_network(load_network(init, None, sample, preprocessing))
+    return load_network(init, None, sample, preprocessing).visible()
 
 
 def load_holdout(name: str | None, sample: Sample, download: bool, progress: Report) -> Sample | None:
@@ -193,8 +172,7 @@ def load_holdout(name: str | None, sample: Sample, download: bool, progress: Rep
     """
     if name is None:
         return None
-    classes = sample.num_classes
-    held = load_sample(name, Role.HOLDOUT, split="test", num_classes=classes, download=download, progress=progress)
+    held = _load_test_part(name, Role.HOLDOUT, sample, download, progress)
     check_holdout(sample, held)
     return held
 
@@ -215,18 +193,14 @@ def load_unlabelled_for(
         InputError: they cannot be read or do not fit.
         SampleReuseError: they share examples with another sample, with their number.
     """
-    classes = sample.num_classes
-    found = load_sample(name, Role.UNLABELLED, split="test", num_classes=classes, download=download, progress=progress)
-    unlabelled = unlabelled_sample(found)
+    unlabelled = unlabelled_sample(_load_test_part(name, Role.UNLABELLED, sample, download, progress))
     check_unlabelled(unlabelled, sample, *([] if holdout is None else [holdout]))
     return unlabelled
 
 
-def original_of(network: LoadedNetwork, preprocessing: Preprocessing, unlabelled: Sample, spec: str) -> Original:
-    """The original network of a certificate from what the user named; of a path only the last part is told."""
-    predictor = network.predictor.architecture if isinstance(network.predictor, Network) else network.predictor
-    name = spec if ":" in spec else Path(spec).name
-    return Original(predictor, network.values, preprocessing, unlabelled, name)
+def _load_test_part(name: str, role: Role, sample: Sample, download: bool, progress: Report) -> Sample:
+    classes = sample.num_classes
+    return load_sample(name, role, split="test", num_classes=classes, download=download, progress=progress)
 
 
 def load_original(spec: str, weights: str | None, unlabelled: Sample, preprocessing: Preprocessing) -> Original:
@@ -235,14 +209,31 @@ def load_original(spec: str, weights: str | None, unlabelled: Sample, preprocess
     Raises:
         InputError: it cannot be read, or does not fit the sample.
     """
-    return original_of(load_network(spec, weights, unlabelled, preprocessing), preprocessing, unlabelled, spec)
+    network = load_network(spec, weights, unlabelled, preprocessing)
+    return Original(network.described, network.values, preprocessing, unlabelled, told_name(spec))
 
 
-def _check_width(num_outputs: int, sample: Sample) -> None:
-    if num_outputs != sample.num_classes:
-        got = f"{num_outputs} outputs"
-        do = "use the data this network was trained for, or a network with one output per class"
-        raise InputError(f"a network with {sample.num_classes} outputs, one per class of {sample.name}", got, do)
+def told_name(spec: str) -> str:
+    """A model as a certificate names it: of a path only the last part is told."""
+    return spec if ":" in spec else Path(spec).name
+
+
+def message_files(compressed: Compressed) -> dict[str, bytes]:
+    """The files from which a message is decoded, by name: itself, the structure and the weights that it refers to."""
+    files = {MESSAGE_FILE: compressed.message}
+    helper = compressed.helper
+    if isinstance(helper.predictor, Architecture):
+        files[ARCHITECTURE_FILE] = helper.predictor.to_json().encode()
+    if helper.weights is not None:
+        files[HELPER_FILE] = helper.weights.to_bytes()
+    return files
+
+
+def checkpoint_beside(out: Path, parts: Sequence[object]) -> Checkpoint:
+    """Where the training for an output folder keeps its state: a hidden file beside it, for these parts alone."""
+    identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    out = Path(os.path.abspath(out))
+    return Checkpoint(out.with_name(f".{out.name}.checkpoint.safetensors"), identity)
 
 
 @contextmanager
@@ -257,9 +248,10 @@ def intermediate_folder(out: Path, kind: str) -> Iterator[Path]:
 
 
 @contextmanager
-def progress_bar(console: Console) -> Iterator[Report]:
-    """A bar with elapsed and remaining time, one line per kind of work."""
+def progress_bar() -> Iterator[Report]:
+    """A bar on stderr with elapsed and remaining time, one line per kind of work."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
     # In a file or a pipe a bar is only noise between the sentences.
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, object] = {}

@@ -3,68 +3,89 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Annotated
 
-import typer
 from rich.console import Console
-from torch import nn
+from typer import Argument, Option
 
-from bitcert.cli.common import load_for_inputs, parse_sizes, preprocessing_for
-from bitcert.cli.options import load_helper_network
-from bitcert.data import peek, peek_shape
+from bitcert.cli.codec_options import load_helper_network, prior_model
+from bitcert.cli.common import load_for_inputs
+from bitcert.cli.options import InputOptions
+from bitcert.data import Sample, peek, peek_shape
 from bitcert.decoder.description import helper_contents, helper_ledger
 from bitcert.errors import InputError
-from bitcert.network import Network, OpaqueModel, load_model
 from bitcert.search.request import CertifyRequest, commitment_of, declared_helpers
 
 
-def helper_command(
+@dataclass(frozen=True, kw_only=True)
+class HelperOptions(InputOptions):
+    """The options of the verb."""
+
     model: Annotated[
         str | None,
-        typer.Argument(help="FILE.pt2 or package.module:factory, as for certify; its weights do not matter."),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="The data: a built-in name, or an .npz whose labels are not read.")
-    ] = None,
-    shape: Annotated[str, typer.Option(help="Instead of --data: sizes of one input, e.g. 3,32,32.")] = "",
-    floats: Annotated[bool, typer.Option(help="With --shape: inputs are float32, not bytes.")] = False,
-    helper: Annotated[str | None, typer.Option(help="Public weights, as for certify.")] = None,
-    prior_split: Annotated[float | None, typer.Option(help="As for certify.")] = None,
-    prior_seed: Annotated[int, typer.Option(help="As for certify.")] = 0,
-    scale: Annotated[float | None, typer.Option(help="Divide inputs by this (8-bit pixels: 255).")] = None,
-    mean: Annotated[str, typer.Option(help="Per-channel means subtracted after scaling.")] = "",
-    std: Annotated[str, typer.Option(help="Per-channel deviations divided by.")] = "",
-    classes: Annotated[int | None, typer.Option(help="Number of classes, if you will state it for certify.")] = None,
-    only_hash: Annotated[bool, typer.Option("--hash", help="Print the hash alone.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print what is committed to as JSON.")] = False,
-) -> None:
+        Argument(help="FILE.pt2 or package.module:factory, as for certify; its weights do not matter."),
+    ] = None
+    data: Annotated[str | None, Option(help="The data: a built-in name, or an .npz whose labels are not read.")] = None
+    shape: Annotated[str, Option(help="Instead of --data: sizes of one input, e.g. 3,32,32.")] = ""
+    floats: Annotated[bool, Option(help="With --shape: inputs are float32, not bytes.")] = False
+    helper: Annotated[str | None, Option(help="Public weights, as for certify.")] = None
+    prior_split: Annotated[float | None, Option(help="As for certify.")] = None
+    prior_seed: Annotated[int, Option(help="As for certify.")] = 0
+    classes: Annotated[int | None, Option(help="Number of classes, if you will state it for certify.")] = None
+    only_hash: Annotated[bool, Option("--hash", help="Print the hash alone.")] = False
+    json_output: Annotated[bool, Option("--json", help="Print what is committed to as JSON.")] = False
+
+    def peek(self) -> Sample:
+        """The data without their labels, or only the shape of an input.
+
+        Raises:
+            InputError: neither of the two, or both.
+        """
+        if (self.data is None) == (not self.shape):
+            raise InputError("--data or --shape", "both" if self.shape else "neither", "give one of them")
+        if self.data is not None:
+            return peek(self.data, self.classes)
+        try:
+            sizes = tuple(int(part) for part in self.shape.split(","))
+        except ValueError:
+            got = repr(self.shape)
+            raise InputError("sizes separated by commas for --shape", got, "write e.g. 3,32,32") from None
+        return peek_shape(sizes, self.floats, self.classes)
+
+    def request(self) -> CertifyRequest:
+        """What ``certify`` will be asked for with the same options, as far as it is fixed beforehand."""
+        sample, model, fraction = self.peek(), self.model, self.prior_split
+        preprocessing = self.preprocessing(sample)
+        if fraction is not None and model is None and sample.classes_inferred:
+            expected = "a built-in network for the prior part, whose width is the number of classes"
+            do = "state the number of classes with --classes, and for certify too"
+            raise InputError(expected, "no number", do)
+        public = None if self.helper is None else load_helper_network(model, self.helper, sample, preprocessing)
+        loaded = None if model is None else load_for_inputs(model, None, sample, preprocessing)
+        trains = model is not None and fraction is not None
+        return CertifyRequest(
+            sample,
+            None if loaded is None else loaded.predictor,
+            preprocessing=preprocessing,
+            helper_network=public,
+            prior_fraction=fraction,
+            prior_seed=self.prior_seed,
+            prior_model=prior_model(model, lambda: loaded) if trains else None,
+        )
+
+
+def print_commitment(options: HelperOptions) -> None:
     """Print the hash that commits to a helper; publish it before the data are opened. No label is read."""
-    if (data is None) == (not shape):
-        raise InputError("--data or --shape", "both" if shape else "neither", "give one of them")
-    sample = peek_shape(parse_sizes(shape, "--shape"), floats, classes) if data is None else peek(data, classes)
-    preprocessing = preprocessing_for(sample, scale, mean, std)
-    if prior_split is not None and model is None and sample.classes_inferred:
-        do = "state the number of classes with --classes, and for certify too"
-        raise InputError("a built-in network for the prior part, whose width is the number of classes", "no number", do)
-    public = None if helper is None else load_helper_network(model, helper, sample, preprocessing)
-    network = None if model is None else load_for_inputs(model, None, sample, preprocessing).predictor
-    request = CertifyRequest(
-        sample,
-        network,
-        preprocessing=preprocessing,
-        helper_network=public,
-        prior_fraction=prior_split,
-        prior_seed=prior_seed,
-        prior_model=_prior_model(model, network, prior_split),
-    )
+    request = options.request()
     declared = tuple({each.content_hash: each for each in declared_helpers(request)}.values())
     commitment = commitment_of(request)
     split = commitment.split
-    if only_hash:
+    if options.only_hash:
         print(commitment.hash)
         return
     bits = [helper_ledger(each, split if each.weights is not None else None).total_bits for each in declared]
-    if json_output:
+    if options.json_output:
         print(json.dumps({**commitment.describe(), "problem": dict(commitment.problem), "bits": bits}, indent=1))
         return
     console = Console(highlight=False)
@@ -77,13 +98,3 @@ def helper_command(
         "Publish it before the data are opened; bitcert verify --commitment HASH compares a certificate with it.",
         soft_wrap=True,
     )
-
-
-def _prior_model(
-    model: str | None, network: Network | OpaqueModel | None, prior_split: float | None
-) -> nn.Module | Network | None:
-    """Whose architecture is trained on the prior part: as for ``certify``, the module where there is one."""
-    if model is None or prior_split is None:
-        return None
-    module = None if model.endswith(".pt2") else load_model(model).model
-    return module if isinstance(module, nn.Module) else network if isinstance(network, Network) else None

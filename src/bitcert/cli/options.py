@@ -1,108 +1,158 @@
-"""What the verbs that take ``--codec`` share: option strings, the codecs they mean, weights for the helper."""
+"""Options that several verbs have, each stated once, and how a dataclass of options becomes a command."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Set
+from dataclasses import MISSING, dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
 
-from bitcert.cli.common import LoadedNetwork, load_network
-from bitcert.codecs.base import Codec, Rest
-from bitcert.codecs.registry import CODECS, codec_from, find_codec
-from bitcert.data import Sample
-from bitcert.decoder import HelperWeights, Preprocessing
+import torch
+from rich.console import Console
+from typer import Argument, Option
+
+from bitcert.cli.common import LoadedNetwork, load_network, note
+from bitcert.counting import Progress
+from bitcert.data import Role, Sample, load_sample
+from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
-from bitcert.network import Network, capture, load_model
+from bitcert.folder import check_output_folder
 
-AUTO = "auto"
+Options = TypeVar("Options")
+Settings = TypeVar("Settings")
+REPORT_FILE = "report.html"
+SHOWN_LAST = ("seed", "device", "scale", "mean", "std", "classes", "download", "out", "json_output")
+"""What verbs share stands below their own options in the help, in this order."""
 
 
-def parse_options(pairs: Sequence[str], layers: str = "", rest: Rest | None = None) -> dict[str, str]:
-    """``["rank=10"]`` as ``{"rank": "10"}``, with ``--layers`` and ``--rest`` as options of the same names.
+class Device(StrEnum):
+    """Where a verb computes."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """How the inputs are scaled, and how many classes there are."""
+
+    scale: Annotated[float | None, Option(help="Divide inputs by this (8-bit pixels: 255).")] = None
+    mean: Annotated[str, Option(help="Per-channel means subtracted after scaling.")] = ""
+    std: Annotated[str, Option(help="Per-channel deviations divided by.")] = ""
+    classes: Annotated[int | None, Option(help="Number of classes.")] = None
+
+    def preprocessing(self, sample: Sample) -> Preprocessing:
+        """The usual preprocessing of the sample, with what the user states instead."""
+        usual = Preprocessing.usual(sample)
+        means, stds = parse_numbers(self.mean, "--mean"), parse_numbers(self.std, "--std")
+        return Preprocessing(usual.scale if self.scale is None else self.scale, means, stds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(InputOptions):
+    """A network and the data that it is for."""
+
+    model: Annotated[str, Argument(help="FILE.pt2 or package.module:factory.")]
+    data: Annotated[str, Option(help="Training data: a built-in name or a path.")] = "digits"
+    weights: Annotated[str | None, Option(help="Weights of the factory: .safetensors or state dict.")] = None
+    download: Annotated[bool, Option(help="Download built-in data that are not found.")] = False
+
+    def load_sample(self, progress: Progress) -> Sample:
+        """The training sample."""
+        return load_sample(self.data, Role.TRAIN, num_classes=self.classes, download=self.download, progress=progress)
+
+    def load_network(self, sample: Sample) -> LoadedNetwork:
+        """The network, which has one output for each class of the sample."""
+        return load_network(self.model, self.weights, sample, self.preprocessing(sample))
+
+    def note_weights(self, what: str) -> None:
+        """Say where no trained weights were named, that ``what`` the factory itself sets are used."""
+        if self.weights is None and self.model is not None and not self.model.endswith(".pt2"):
+            note(f"Note: no --weights given; {what}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(NetworkOptions):
+    """A run on a network that writes a folder of results."""
+
+    seed: Annotated[int, Option(help="Seed of the named random streams.")] = 0
+    device: Annotated[Device, Option(help="Where to train.")] = Device.cpu
+    out: Annotated[Path, Option(help="Folder for results.")] = Path("out")
+    json_output: Annotated[bool, Option("--json", help="Print JSON only.")] = False
+
+    def check_output(self, allowed: Set[str]) -> None:
+        """Refuse, before any work, a folder that could not be replaced and a device that this torch cannot use.
+
+        Raises:
+            InputError: one of the two.
+        """
+        check_output_folder(self.out, allowed)
+        if self.device is Device.cuda and not torch.cuda.is_available():
+            raise InputError("a CUDA device", "none that this torch can use", "leave out --device cuda")
+
+    def settings_of(self, kind: type[Settings], **others: Any) -> Settings:
+        """The library's settings: what is an option of the same name, and ``others``."""
+        shared = {each.name: getattr(self, each.name) for each in fields(kind) if hasattr(self, each.name)}
+        return kind(**{**shared, "device": self.device.value, **others})
+
+    def show(self, text: str, summary: object, file: str, console: Console | None = None) -> None:
+        """Print the results: the JSON text alone, or the summary and where the files are."""
+        if self.json_output:
+            print(text, end="")
+            return
+        console = console or Console(highlight=False)
+        console.print(summary)
+        console.print(f"Results: {self.out / REPORT_FILE}, {self.out / file}", markup=False)
+
+
+def as_command(run: Callable[[Options], None]) -> Callable[..., None]:
+    """A command with a parameter for each field of the dataclass that ``run`` takes, and the help of its docstring."""
+    (kind,) = (hint for name, hint in get_type_hints(run).items() if name != "return")
+    hints = get_type_hints(kind, include_extras=True)
+    shown = sorted(fields(kind), key=lambda each: SHOWN_LAST.index(each.name) if each.name in SHOWN_LAST else -1)
+
+    def command(**given: Any) -> None:
+        run(kind(**given))
+
+    parameters = [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if each.default is MISSING else each.default,
+            annotation=hints[each.name],
+        )
+        for each in shown
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: hints[each.name] for each in shown}
+    command.__doc__ = run.__doc__
+    return command
+
+
+def refuse_both(both: bool, one: str, other: str) -> None:
+    """Refuse two options that exclude each other.
 
     Raises:
-        InputError: a pair without ``=``, or an option given twice.
+        InputError: both were given.
     """
-    options: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.strip():
-            raise InputError("options as --option NAME=VALUE", repr(pair[:100]), "write e.g. --option rank=10")
-        if name.strip() in options:
-            raise InputError("every option once", f"{name.strip()} twice", "leave one out")
-        options[name.strip()] = value.strip()
-    for name, value in (("layers", layers), ("rest", "" if rest is None else rest.value)):
-        if value and name in options:
-            raise InputError("every option once", f"--{name} and --option {name}", "leave one out")
-        if value:
-            options[name] = value
-    return options
+    if both:
+        raise InputError(f"{one} or {other}", "both", "leave out one of them")
 
 
-def chosen_codecs(name: str, options: dict[str, str]) -> tuple[Codec, ...]:
-    """The codecs that ``--codec NAME`` means: with options that one, without the usual strengths of it.
+def split_commas(text: str) -> tuple[str, ...]:
+    """``"a, b,"`` -> ``("a", "b")``."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
-    ``auto`` means every codec at its usual strengths.
+
+def parse_numbers(text: str, option: str) -> tuple[float, ...]:
+    """``"0.485,0.456"`` -> ``(0.485, 0.456)``.
 
     Raises:
-        InputError: an unknown codec or option, or options for ``auto``.
+        InputError: anything else.
     """
-    if name == AUTO:
-        if options:
-            raise InputError("no options with --codec auto", ", ".join(options), "name one codec")
-        return tuple(codec for kind in CODECS.values() for codec in kind.strengths())
-    if options:
-        return (codec_from(name, options),)
-    return find_codec(name).strengths() or (codec_from(name),)
-
-
-def captured(network: LoadedNetwork) -> Network:
-    """The network, if it was captured: codecs work on its layers.
-
-    Raises:
-        InputError: it is opaque.
-    """
-    if isinstance(network.predictor, Network):
-        return network.predictor
-    do = "leave out --codec to certify it as an opaque module"
-    raise InputError("a network whose layers can be captured", network.refusal, do)
-
-
-def load_helper_network(model: str | None, helper: str, sample: Sample, preprocessing: Preprocessing) -> Network:
-    """A public network that messages may refer to, for these inputs; it may be one for other classes.
-
-    Args:
-        model: the factory that ``helper`` holds the weights of; not needed for a ``.pt2`` file.
-        helper: a ``.pt2`` file, or weights for the factory.
-        sample: the training sample, for its shape.
-        preprocessing: of the certificate.
-
-    Raises:
-        InputError: it cannot be read.
-        CaptureError: its layers cannot be seen, or it is not for these inputs.
-    """
-    if helper.endswith(".pt2"):
-        loaded = load_model(helper)
-    else:
-        if model is None or model.endswith(".pt2"):
-            got, do = repr(helper), "name a .pt2 file, or the model as package.module:factory"
-            raise InputError("--helper weights of a factory that is named", got, do)
-        loaded = load_model(model, helper)
-    return capture(loaded.model, preprocessing(sample.inputs[:2]))
-
-
-def load_helper_weights(
-    spec: str, weights: str, network: Network, sample: Sample, preprocessing: Preprocessing
-) -> HelperWeights:
-    """Public weights for the same network: a ``.pt2`` file, or weights for the model's factory.
-
-    Raises:
-        InputError: they cannot be read, or belong to another network.
-    """
-    public = load_network(weights, None, sample, preprocessing) if weights.endswith(".pt2") else None
-    loaded = public or load_network(spec, weights, sample, preprocessing)
-    architecture = network.architecture
-    if (
-        not isinstance(loaded.predictor, Network)
-        or loaded.predictor.architecture.content_hash != architecture.content_hash
-    ):
-        raise InputError("--helper weights of the same network", f"another one in {weights}", "use the same model")
-    return HelperWeights.of(architecture, loaded.predictor.parameters)
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise InputError(f"numbers separated by commas for {option}", repr(text), "write e.g. 0.5,0.5,0.5") from None

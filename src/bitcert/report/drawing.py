@@ -9,35 +9,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from io import StringIO
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.style import context
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from bitcert.report.text import clean
-
-__all__ = [
-    "ACCENT",
-    "GRID",
-    "INK",
-    "MUTED",
-    "PAPER",
-    "SECOND",
-    "compact",
-    "draw",
-    "for_file",
-    "for_page",
-    "label_text",
-    "line_values",
-    "new_figure",
-    "ramp",
-    "style",
-    "to_svg",
-]
 
 INK, MUTED, GRID, ACCENT, SECOND, PAPER = "#1b1f24", "#57606b", "#d0d7de", "#0a62b8", "#a84300", "#fdfeff"
 _VARIABLES = {
@@ -130,6 +115,7 @@ def label_text(text: object, limit: int) -> str:
 
 
 _LARGEST_WITH_UNIT = 1e12
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def compact(value: float, _position: object = None) -> str:
@@ -152,9 +138,93 @@ def line_values(axes: Axes) -> list[float]:
     return [height for height in heights if math.isfinite(height)]
 
 
-def to_svg(figure: Figure, name: str, description: str) -> str:
-    """``figure`` as one ``<svg>`` element for a page; as :func:`for_page` of :func:`draw`."""
-    return for_page(draw(figure), name, description)
+def plain(value: float, _position: object = None) -> str:
+    """A number on an axis, without powers.
+
+    >>> plain(0.001), plain(100.0), plain(1e-7)
+    ('0.001', '100', '1e-07')
+    """
+    return f"{value:.4g}"
+
+
+def log_axis(axis: Axis, said: Callable[[float, object], str], most: int, subs: tuple[int, ...] = (1,)) -> None:
+    """Make an axis logarithmic, with at most about ``most`` ticks at ``subs`` times powers of 10."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(10, subs=subs, numticks=most))
+    axis.set_major_formatter(FuncFormatter(said))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def log_if_wide(axes: Axes, ratio: float) -> bool:
+    """Make the heights logarithmic if the lines that were drawn span more than this factor; whether they do."""
+    heights = line_values(axes)
+    wide = bool(heights) and min(heights) > 0 and max(heights) / min(heights) > ratio
+    if wide:
+        log_axis(axes.yaxis, plain, 8, (1, 2, 5))
+    return wide
+
+
+def power_axis(axis: Axis, most: int = 6) -> None:
+    """Say what stands on an axis of base-10 logarithms as powers."""
+    axis.set_major_locator(MaxNLocator(most, integer=True))
+    axis.set_major_formatter(FuncFormatter(power_tick))
+
+
+def power_tick(value: float, _position: object = None) -> str:
+    """A base-10 logarithm on an axis.
+
+    >>> power_tick(18.0), power_tick(0.0), power_tick(-2.0), power_tick(0.5)
+    ('10¹⁸', '1', '10⁻²', '')
+    """
+    if abs(value - round(value)) > 1e-6:
+        return ""
+    return "1" if round(value) == 0 else f"10{str(round(value)).translate(_SUPERSCRIPTS)}"
+
+
+def write_on(
+    axes: Axes,
+    text: str,
+    at: tuple[float, float],
+    shift: tuple[float, float],
+    *,
+    pad: float = 0.5,
+    **look: Any,
+) -> None:
+    """Write text on paper of its own, so that it can be read over what is drawn; dollars in it are no formula.
+
+    Args:
+        axes: where.
+        text: what.
+        at: the point that it belongs to.
+        shift: from there, in points.
+        pad: of the paper around it.
+        look: anything else that ``Axes.annotate`` takes.
+    """
+    paper = {"facecolor": PAPER, "edgecolor": "none", "alpha": look.pop("alpha", 0.85), "pad": pad}
+    look = {"textcoords": "offset points", "va": "bottom", "fontsize": 9.5, "color": INK, **look}
+    axes.annotate(text, at, xytext=shift, bbox=paper, parse_math=False, **look)
+
+
+def legend_below(
+    figure: Figure, axes: Axes, columns: int, *, least: int = 1, reverse: bool = False, **more: Any
+) -> None:
+    """Name below the figure what was drawn in ``axes``, if it is at least ``least`` things."""
+    handles, labels = axes.get_legend_handles_labels()
+    if reverse:
+        handles, labels = handles[::-1], labels[::-1]
+    if len(handles) >= least:
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, **more)
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most ``most`` of ``count`` positions, the first and the last among them, evenly apart.
+
+    >>> spread(20, 5), spread(3, 5)
+    ([0, 5, 10, 14, 19], [0, 1, 2])
+    """
+    if count <= most:
+        return list(range(count))
+    return sorted({round(k * (count - 1) / (most - 1)) for k in range(most)})
 
 
 def draw(figure: Figure) -> str:

@@ -13,22 +13,6 @@ from typing import Any
 from bitcert.certificates.certificate import Certificate
 from bitcert.certificates.conditions import HELPER_ONLY, NOT_MET
 
-__all__ = [
-    "bound_rows",
-    "clean",
-    "condition_rows",
-    "delta_text",
-    "foundation",
-    "group_sections",
-    "helper_size",
-    "holdout_facts",
-    "number",
-    "percent",
-    "percent_up",
-    "self_contained",
-    "share",
-]
-
 UNKNOWN = "–"
 MAX_TEXT = 1000
 MAX_CONDITIONS = 100
@@ -56,7 +40,8 @@ def clean(text: object, limit: int = MAX_TEXT) -> str:
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
 
 
-def _decimal(value: object) -> Decimal | None:
+def decimal(value: object) -> Decimal | None:
+    """A finite number exactly; ``None`` for anything else, and for what no certificate can hold."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     exact = Decimal(repr(value))
@@ -64,7 +49,7 @@ def _decimal(value: object) -> Decimal | None:
 
 
 def _percent(value: object, rounding: str) -> str:
-    rate = _decimal(value)
+    rate = decimal(value)
     return UNKNOWN if rate is None else f"{(100 * rate).quantize(_HUNDREDTH, rounding=rounding)} %"
 
 
@@ -88,7 +73,7 @@ def share(part: object, whole: object) -> str:
     >>> share(600, 60000), share(1, 0)
     ('1.00 %', '–')
     """
-    top, bottom = _decimal(part), _decimal(whole)
+    top, bottom = decimal(part), decimal(whole)
     if top is None or bottom is None or bottom < 1:
         return UNKNOWN
     return f"{(100 * top / bottom).quantize(_HUNDREDTH)} %"
@@ -100,14 +85,14 @@ def number(value: object) -> str:
     >>> number(10_000_000), number(0.25), number("x")
     ('10,000,000', '0.25', '–')
     """
-    if _decimal(value) is None:
+    if decimal(value) is None:
         return UNKNOWN
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
 def delta_text(value: object) -> str:
     """A failure probability as the decimal it was written as."""
-    return UNKNOWN if _decimal(value) is None else f"{value:.12g}"
+    return UNKNOWN if decimal(value) is None else f"{value:.12g}"
 
 
 def group_sections(sections: Sections, most: int) -> tuple[list[tuple[str, int]], tuple[str, int] | None]:
@@ -133,29 +118,13 @@ def bound_rows(bounds: Mapping[str, Any]) -> list[tuple[str, str]]:
     known = [(label, bounds[key]) for key, label in FORMS.items() if key in bounds]
     others: Iterable[str] = sorted(key for key in bounds if key not in FORMS)
     rows = known + [(key.replace("_", " "), bounds[key]) for key in others]
-    return [(label, percent_up(value) + _vacuous(value)) for label, value in rows]
+    return [(label, percent_up(value) + vacuous_word(value)) for label, value in rows]
 
 
-def _vacuous(value: object) -> str:
+def vacuous_word(value: object) -> str:
     """A word for a bound that says nothing to the two decimals that are printed."""
-    bound = _decimal(value)
+    bound = decimal(value)
     return " (vacuous)" if bound is not None and bound > _LARGEST_SAID else ""
-
-
-def holdout_facts(certificate: Certificate) -> dict[str, Any] | None:
-    """Formatted counts of the hold-out comparison, and whether it is the tighter number; ``None`` without one."""
-    held = certificate.holdout
-    if held is None:
-        return None
-    bound = _decimal(held.get("bound"))
-    return {
-        "name": clean(held.get("name", "held-out data")),
-        "samples": number(held.get("samples")),
-        "errors": number(held.get("errors")),
-        "rate": share(held.get("errors"), held.get("samples")),
-        "bound": percent_up(held.get("bound")) + _vacuous(held.get("bound")),
-        "tighter": bound is not None and bound < Decimal(repr(certificate.bound)),
-    }
 
 
 def helper_size(certificate: Certificate) -> str:
@@ -166,7 +135,7 @@ def helper_size(certificate: Certificate) -> str:
 
 def self_contained(certificate: Certificate) -> str:
     """The bound that does not trust the helper, in percent."""
-    return percent_up(certificate.self_contained) + _vacuous(certificate.self_contained)
+    return percent_up(certificate.self_contained) + vacuous_word(certificate.self_contained)
 
 
 def condition_rows(certificate: Certificate) -> list[tuple[str, str]]:

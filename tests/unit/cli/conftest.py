@@ -61,3 +61,25 @@ def toy_data(here):
     labels = (inputs[:, 0] + 0.1 * rng.normal(size=400) > 0).astype(np.int64)
     np.savez(here / "toy.npz", x=inputs, y=labels)
     return "toy.npz"
+
+
+@pytest.fixture
+def refused(bitcert, here) -> Callable[..., str]:
+    """Run and check what holds of every refusal: one sentence, exit code 2, nothing written; returns the sentence."""
+
+    def files():
+        return {path for path in here.rglob("*") if "__pycache__" not in str(path)}
+
+    def run(*arguments: object, says: str = "") -> str:
+        before = files()
+        outcome = bitcert(*arguments)
+        assert outcome.code == 2
+        assert outcome.out == ""
+        assert len(outcome.failures) == 1
+        assert outcome.err.endswith(outcome.failures[0] + "\n")
+        assert says in outcome.failures[0]
+        assert len(outcome.failures[0]) < 600
+        assert files() == before, "something was written"
+        return outcome.failures[0]
+
+    return run

@@ -16,26 +16,6 @@ from bitcert.search.compression import FAMILIES
 GOOD = {"x": np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32), "y": np.arange(60) % 2}
 
 
-@pytest.fixture
-def refused(bitcert, here):
-    """Run and check what holds of every refusal; returns the sentence."""
-
-    def run(*arguments, says=""):
-        before = {path: path.stat().st_mtime_ns for path in here.rglob("*") if "__pycache__" not in str(path)}
-        outcome = bitcert(*arguments)
-        after = {path: path.stat().st_mtime_ns for path in here.rglob("*") if "__pycache__" not in str(path)}
-        assert outcome.code == 2
-        assert outcome.out == ""
-        assert len(outcome.failures) == 1
-        assert outcome.err.endswith(outcome.failures[0] + "\n")
-        assert says in outcome.failures[0]
-        assert len(outcome.failures[0]) < 600
-        assert set(after) == set(before), "something was written"
-        return outcome.failures[0]
-
-    return run
-
-
 def save(**changes):
     np.savez("data.npz", **{**GOOD, **changes})
     return "data.npz"
@@ -363,7 +343,7 @@ def test_out_of_memory(refused, toy_data, monkeypatch, error):
     def greedy(*arguments, **options):
         raise error
 
-    monkeypatch.setattr("bitcert.cli.certifying.load_sample", greedy)
+    monkeypatch.setattr("bitcert.cli.options.load_sample", greedy)
     refused("certify", "--data", toy_data, says="enough memory")
 
 

@@ -40,6 +40,8 @@ def guarded():
 QUICK = ("--data", "toy.npz", "--margin-quantile", "0.5", "--no-profile", "--no-flatness")
 SHARDS = ".bounds-out.shards"
 
+pytestmark = pytest.mark.usefixtures("network")
+
 
 @pytest.fixture
 def network(here, toy_data):
@@ -50,7 +52,7 @@ def network(here, toy_data):
 @pytest.fixture
 def unpictured(monkeypatch):
     """No pictures, where a test is not about them."""
-    monkeypatch.setattr("bitcert.report.bounds.page._drawings", lambda table, certified=None: [])
+    monkeypatch.setattr("bitcert.report.bounds.display._drawings", lambda table, certified=None: [])
 
 
 @pytest.fixture
@@ -134,8 +136,8 @@ def test_options_reach_the_verb(bitcert, network, faked):
 
 
 def test_a_profile_is_read(bitcert, network, faked, monkeypatch):
-    monkeypatch.setattr("bitcert.report.stability.page._drawings", lambda profile: ())
-    monkeypatch.setattr("bitcert.report.stability.page._overviews", lambda profile: ())
+    monkeypatch.setattr("bitcert.report.stability.display._drawings", lambda profile, overviews: ())
+    monkeypatch.setattr("bitcert.report.stability.display._overviews", lambda profile: ())
     assert bitcert("measure", "nets:mlp", "--data", "toy.npz", "--quantities", "layer_cushion").code == 0
     outcome = bitcert("bounds", "nets:mlp", "--data", "toy.npz", "--profile", "measured/profile.json")
     assert outcome.code == 0, outcome.err
@@ -226,23 +228,6 @@ def test_a_series_over_epochs_as_json(bitcert, here):
 
 
 # Refusals: one sentence, exit code 2, nothing written
-
-
-@pytest.fixture
-def refused(bitcert, network):
-    def run(*arguments, says):
-        before = {path for path in network.rglob("*") if "__pycache__" not in str(path)}
-        outcome = bitcert(*arguments)
-        after = {path for path in network.rglob("*") if "__pycache__" not in str(path)}
-        assert outcome.code == 2
-        assert outcome.out == ""
-        assert len(outcome.failures) == 1
-        assert says in outcome.failures[0]
-        assert len(outcome.failures[0]) < 700
-        assert after == before
-        return outcome.failures[0]
-
-    return run
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ def wide():
 SHARDS = ".measured.shards"
 QUICK = ("--data", "toy.npz", "--samples", "40", "--quantities", "layer_cushion,margin")
 
+pytestmark = pytest.mark.usefixtures("network")
+
 
 @pytest.fixture
 def network(here, toy_data):
@@ -44,8 +46,8 @@ def network(here, toy_data):
 @pytest.fixture
 def unpictured(monkeypatch):
     """No pictures, where a test is not about them."""
-    monkeypatch.setattr("bitcert.report.stability.page._drawings", lambda profile: ())
-    monkeypatch.setattr("bitcert.report.stability.page._overviews", lambda profile: ())
+    monkeypatch.setattr("bitcert.report.stability.display._drawings", lambda profile, overviews: ())
+    monkeypatch.setattr("bitcert.report.stability.display._overviews", lambda profile: ())
 
 
 def profile_in(folder) -> StabilityProfile:
@@ -54,7 +56,7 @@ def profile_in(folder) -> StabilityProfile:
 
 def test_a_measurement_writes_profile_figures_and_page(bitcert, network, monkeypatch):
     # the pictures of the page are those of the files and have tests of their own
-    monkeypatch.setattr("bitcert.report.stability.page._drawings", lambda profile: ())
+    monkeypatch.setattr("bitcert.report.stability.display._drawings", lambda profile, overviews: ())
     arguments = ("measure", "nets:mlp", "--data", "toy.npz", "--samples", "50", "--projections", "20", "--keep")
     outcome = bitcert(*arguments, "--random-init")
     assert outcome.code == 0, outcome.err
@@ -135,23 +137,6 @@ def test_a_profile_in_the_report_of_a_certificate(bitcert, network, unpictured):
 
 
 # Refusals: one sentence, exit code 2, nothing written
-
-
-@pytest.fixture
-def refused(bitcert, network):
-    def run(*arguments, says):
-        before = {path for path in network.rglob("*") if "__pycache__" not in str(path)}
-        outcome = bitcert(*arguments)
-        after = {path for path in network.rglob("*") if "__pycache__" not in str(path)}
-        assert outcome.code == 2
-        assert outcome.out == ""
-        assert len(outcome.failures) == 1
-        assert says in outcome.failures[0]
-        assert len(outcome.failures[0]) < 700
-        assert after == before
-        return outcome.failures[0]
-
-    return run
 
 
 def test_an_opaque_network_is_refused_with_the_reason(refused):

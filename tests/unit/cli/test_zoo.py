@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert.cli import bounds, certifying, measure
+from bitcert.cli import bounds, certify, measure
 from bitcert.errors import CaptureError
 
 from .zoo import CLASSES, ZOO
@@ -91,7 +91,7 @@ def folder(here, monkeypatch, ticking, exported):
     shutil.copy(Path(__file__).with_name("zoo.py"), here / "zoo.py")
     monkeypatch.setattr(measure, "stability_files", lambda profile: {})
     monkeypatch.setattr(bounds, "bounds_files", lambda table: {})
-    monkeypatch.setattr(certifying, "render_report", lambda *facts: "")
+    monkeypatch.setattr(certify, "render_report", lambda *facts: "")
     monkeypatch.setattr(capturing, "_export", exported)
     ticking(0.05)
     return here

@@ -14,10 +14,9 @@ from bitcert.report.bounds.figures import (
     drawn_rows,
     plot_bars,
     plot_effective_parameters,
-    power_tick,
 )
 from bitcert.report.bounds.series import differences, plot_series, rescaled, series_json, series_rows, sort_series
-from bitcert.report.drawing import draw, for_file
+from bitcert.report.drawing import draw, for_file, power_tick
 from bitcert.theory.value import Kind, LayerValue, Unit
 
 from .bounds_fakes import LN10, SAMPLES, make_absent, make_layers, make_row, make_table, make_usual

@@ -1,25 +1,22 @@
 """Page, section and terminal table of bounds: what they show, names given by strangers, every row kept."""
 
-import io
 import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from rich.console import Console
 
 from bitcert.folder import BOUNDS_FILES, SERIES_FILES
 from bitcert.report import render_report
-from bitcert.report.bounds import page as module
-from bitcert.report.bounds.page import bounds_files, render_bounds, series_files
-from bitcert.report.bounds.terminal import bounds_summary
+from bitcert.report.bounds import display as module
+from bitcert.report.bounds.display import bounds_files, bounds_summary, render_bounds, series_files
 from bitcert.theory.registry import all_bounds
 from bitcert.theory.table import BoundTable
 from bitcert.theory.value import Condition, LayerValue
 
 from .bounds_fakes import make_absent, make_row, make_table, make_usual
-from .test_page import HOSTILE, Page, assert_self_contained
+from .test_page import HOSTILE, Page, assert_self_contained, show
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +33,6 @@ def text(files) -> str:
 def undrawn(monkeypatch):
     """Pages without pictures, for tests of their words."""
     monkeypatch.setattr(module, "_drawings", lambda table, certified=None: [])
-
-
-def show(renderable, width=140) -> str:
-    console = Console(file=io.StringIO(), width=width, highlight=False)
-    console.print(renderable)
-    return console.file.getvalue()
 
 
 def hostile_table() -> BoundTable:

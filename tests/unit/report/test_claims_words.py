@@ -1,24 +1,22 @@
 """Splits, losses and the original network on the terminal and on the page."""
 
-import io
 import re
 
 import pytest
-from rich.console import Console
 
 from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
 from bitcert.report import render_report, terminal_summary
 from bitcert.report.certificate.claims import loss_rows, original_facts, rest_facts, split_facts
 from bitcert.run import Candidate
 
+from .test_page import show
+
 OF_COMPRESSED, REST = "of the compressed network only", "the rest of the training set"
 HOSTILE = '"><script>alert(1)</script>\x1b[2J'
 
 
-def show(certificate, width=140):
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(terminal_summary(certificate))
-    return " ".join(console.file.getvalue().split())
+def told(certificate):
+    return " ".join(show(terminal_summary(certificate)).split())
 
 
 def text_of(page):
@@ -53,7 +51,7 @@ def full(make_certificate):
 
 
 def test_every_claim_is_on_the_terminal(full):
-    text = show(full)
+    text = told(full)
     assert text.startswith(full.sentence)
     assert "the original network is wrong on at most" in text
     for part in (
@@ -92,7 +90,7 @@ def test_a_plain_certificate_says_nothing_of_all_that(make_certificate):
     certificate = make_certificate()
     assert (split_facts(certificate), rest_facts(certificate), original_facts(certificate)) == (None, None, None)
     assert loss_rows(certificate) == []
-    text = text_of(render_report(certificate)) + show(certificate)
+    text = text_of(render_report(certificate)) + told(certificate)
     for part in ("holding out the rest", "disagree", "prior part", "Other losses"):
         assert part not in text
 
@@ -109,7 +107,7 @@ def test_hostile_entries_are_shown_as_text_or_a_dash(make_certificate):
     page = render_report(certificate)
     assert "<script" not in page
     assert "\x1b" not in page
-    assert "\x1b" not in show(certificate)
+    assert "\x1b" not in told(certificate)
 
 
 def test_long_lists_of_candidates_are_folded(make_certificate):

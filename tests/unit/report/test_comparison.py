@@ -1,23 +1,21 @@
 """Figure, page and terminal table of a comparison: what they show, and names given by strangers."""
 
-import io
 import math
 import re
 from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
-from rich.console import Console
 
 from bitcert.errors import InputError
 from bitcert.folder import COMPARE_FILES
 from bitcert.report import comparison_files, comparison_summary, compression_summary, plot_comparison, render_comparison
-from bitcert.report.comparison import page as module
-from bitcert.report.comparison.words import headline, message_rows, refusals, theory_notes, theory_rows
+from bitcert.report.comparison import display as module
+from bitcert.report.comparison.words import headline, message_rows, refusals, theory_notes, theory_table
 from bitcert.theory.prediction import Condition, Theory
 
 from ..comparison.makers import make_comparison, make_measured, make_refused, make_row, make_theory, make_usual
-from .test_page import HOSTILE, Page, assert_self_contained
+from .test_page import HOSTILE, Page, assert_self_contained, show
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +31,7 @@ def text(files) -> str:
 @pytest.fixture
 def undrawn(monkeypatch):
     """Pages without the picture, for tests of their words."""
-    monkeypatch.setattr(module, "_drawn", lambda comparison: None)
-
-
-def show(renderable, width=140) -> str:
-    console = Console(file=io.StringIO(), width=width, highlight=False)
-    console.print(renderable)
-    return console.file.getvalue()
+    monkeypatch.setattr(module, "_pictures", lambda comparison: [])
 
 
 # Figure
@@ -172,8 +164,8 @@ def test_unknown_numbers_are_dashes():
     row = make_row("svd", 10, 1, 0.5, theory=theory, measured=make_measured(10, 1, 0.5, parameters=None, holdout=None))
     comparison = make_comparison(row, held=False)
     assert message_rows(comparison)[1][2] == message_rows(comparison)[1][4] == "–"
-    assert theory_rows(comparison)[0][1:5] == ["–"] * 4
-    assert theory_rows(comparison)[0][6] == "–"
+    assert theory_table(comparison).rows[0][1:5] == ["–"] * 4
+    assert theory_table(comparison).rows[0][6] == "–"
     broken = make_theory(source="", problem="no cushions")
     assert theory_notes(make_comparison(make_row("svd", 1, 1, 1.0, theory=broken))) == [
         ("svd", ["No prediction: no cushions"])

@@ -10,7 +10,7 @@ from bitcert.errors import InputError
 from bitcert.proof import occam_bound
 from bitcert.report import plot_bound_surface, plot_history, plot_sections
 from bitcert.report.certificate.figures import thin
-from bitcert.report.drawing import to_svg
+from bitcert.report.drawing import draw, for_page
 from bitcert.run import Candidate
 
 
@@ -121,7 +121,7 @@ def test_figures_leave_pyplot_alone(make_certificate, candidates):
 
 def test_svg_reads_no_mathematics_and_escapes_its_description(make_certificate):
     figure, _ = plot_sections(replace(make_certificate(), sections=(("$\\frac{--><b>", 8),)))
-    svg = to_svg(figure, "x", '"<b>&')
+    svg = for_page(draw(figure), "x", '"<b>&')
     assert 'aria-label="&quot;&lt;b&gt;&amp;"' in svg
     assert "<b>" not in svg
     assert "<!--" not in svg

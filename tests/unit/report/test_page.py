@@ -9,8 +9,7 @@ from rich.console import Console
 
 from bitcert.certificates.conditions import NOT_MET
 from bitcert.errors import InputError
-from bitcert.report import render_report
-from bitcert.report.certificate.terminal import terminal_summary
+from bitcert.report import render_report, terminal_summary
 from bitcert.run import Candidate
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -55,6 +54,13 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join("".join(self.words).split())
+
+
+def show(renderable, width=140) -> str:
+    """What a terminal without colours shows."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
+    console.print(renderable)
+    return console.file.getvalue()
 
 
 def assert_self_contained(page: Page) -> None:
@@ -274,9 +280,7 @@ def test_impossible_counts_are_refused_in_words(make_certificate):
 def test_public_weights_in_the_helper_are_told_on_the_page_and_in_the_terminal(make_certificate):
     certificate = make_certificate()
     public = replace(certificate, helper={**certificate.helper, "weights": "<ab>" + "0" * 60})
-    console = Console(file=io.StringIO(), width=200)
-    console.print(terminal_summary(public))
-    for text in (render_report(public), console.file.getvalue()):
+    for text in (render_report(public), show(terminal_summary(public), 200)):
         assert "whose bits are not counted" in text
         assert "<ab>" not in render_report(public)
     assert "whose bits are not counted" not in render_report(certificate)

@@ -10,12 +10,10 @@ from matplotlib.figure import Figure
 
 from bitcert.errors import InputError
 from bitcert.report.drawing import ACCENT, PAPER, SECOND, draw, for_file, for_page, line_values, ramp
+from bitcert.report.stability.distributions import plot_cushions, plot_distribution, plot_four_distributions
 from bitcert.report.stability.figures import (
     plot_attenuation,
-    plot_cushions,
-    plot_distribution,
     plot_effective_parameters,
-    plot_four_distributions,
     plot_margins,
     plot_singular_values,
 )

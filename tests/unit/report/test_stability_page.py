@@ -1,6 +1,5 @@
 """Page, report section and terminal table of a stability profile: text, structure, names given by strangers."""
 
-import io
 import math
 import re
 from dataclasses import replace
@@ -8,16 +7,15 @@ from xml.etree import ElementTree
 
 import matplotlib
 import pytest
-from rich.console import Console
 
 from bitcert.folder import MEASURE_FILES
 from bitcert.report import render_report, render_stability, stability_files, stability_summary
-from bitcert.report.stability import page as module
+from bitcert.report.stability import display as module
 from bitcert.report.stability.words import explain, headline, measured_on, short
 from bitcert.stability.profile import Hypothesis, Reduced, StabilityProfile
 
 from .stability_fakes import make_profile
-from .test_page import HOSTILE, Page, assert_self_contained
+from .test_page import HOSTILE, Page, assert_self_contained, show
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +36,13 @@ def text(files) -> str:
 @pytest.fixture
 def undrawn(monkeypatch):
     """Pages without pictures, for tests of their words."""
-    monkeypatch.setattr(module, "_drawings", lambda profile: ())
+    monkeypatch.setattr(module, "_drawings", lambda profile, overviews: ())
 
 
 @pytest.fixture
 def one_drawn(monkeypatch):
     """Pages with one picture, which bears names of layers."""
-    monkeypatch.setattr(module, "_drawings", lambda profile: [module._histogram(profile, 1, "distributions-1")])
+    monkeypatch.setattr(module, "_drawings", lambda profile, _: [module._histogram(profile, 1, "distributions-1")])
 
 
 def row_of(page, *start):
@@ -163,10 +161,8 @@ def test_hostile_text_is_shown_as_text(one_drawn):
 
 
 def test_hostile_text_in_the_terminal():
-    console = Console(width=200, file=io.StringIO(), color_system=None)
     profile = replace(hostile_profile(), notes=("[red]x[/nonsense]\x1b[2J",))
-    console.print(stability_summary(profile))
-    shown = console.file.getvalue()
+    shown = show(stability_summary(profile), 200)
     assert "\x1b" not in shown
     assert "[red]x[/nonsense]" in shown
 
@@ -220,7 +216,7 @@ def test_a_profile_of_which_little_was_measured(undrawn):
     page = Page(render_stability(little))
     assert "Hypotheses" not in page.text
     assert list(stability_files(little)) == ["report.html", "margins.svg"]
-    Console(file=io.StringIO()).print(stability_summary(little))
+    assert show(stability_summary(little))
 
 
 def test_no_layers_at_all():
@@ -256,15 +252,9 @@ def test_short_numbers():
     ]
 
 
-def show(profile, width):
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(stability_summary(profile))
-    return console.file.getvalue()
-
-
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_terminals_table(profile, width):
-    shown = show(profile, width)
+    shown = show(stability_summary(profile), width)
     lines = [line.split() for line in shown.splitlines()]
     row = profile.layers[2]
     expected = ["3", "linear_3", "600", f"{row.layer_cushion.worst:.3g}", f"{row.minimal_cushion.worst:.3g}"]
@@ -276,6 +266,6 @@ def test_the_terminals_table(profile, width):
 
 
 def test_the_terminal_with_many_layers_and_notes():
-    shown = show(make_profile(65, notes=tuple(f"note {k}" for k in range(20))), 100)
+    shown = show(stability_summary(make_profile(65, notes=tuple(f"note {k}" for k in range(20)))), 100)
     assert "and 5 more" in shown
     assert "8 more notes are in the report" in shown

@@ -11,32 +11,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bitcert.errors import InputError
 from bitcert.report.bounds.words import power, value_text
-from bitcert.report.drawing import ACCENT, INK, MUTED, PAPER, SECOND, label_text, new_figure, ramp, style
+from bitcert.report.drawing import (
+    ACCENT,
+    INK,
+    MUTED,
+    SECOND,
+    label_text,
+    legend_below,
+    new_figure,
+    power_axis,
+    ramp,
+    style,
+    write_on,
+)
 from bitcert.report.text import percent, percent_up
+from bitcert.theory.table import BoundRow, BoundTable
 from bitcert.theory.value import Kind, Status, Unit
-
-if TYPE_CHECKING:
-    from bitcert.theory.table import BoundRow, BoundTable
-
-__all__ = [
-    "MARKS",
-    "drawn_rows",
-    "plot_bars",
-    "plot_effective_parameters",
-    "power_tick",
-    "rows_with_layers",
-    "size_log10",
-]
 
 MOST_BARS = 90
 MOST_LAYERS = 60
@@ -54,7 +53,6 @@ _FARTHEST = 20_000.0
 _SHORTEST_AXIS, _MOST_MEDIANS = 12.0, 3.0
 _DASHED: Final = "--"
 _DOTTED: Final = ":"
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LOOKS: dict[str, dict[str, Any]] = {
     "guarantee": {"facecolor": ACCENT, "edgecolor": ACCENT},
     "measure": {"facecolor": "none", "edgecolor": SECOND, "hatch": "////"},
@@ -74,17 +72,6 @@ class _Bar:
     label: str
     log10: float
     look: str
-
-
-def power_tick(value: float, _position: object = None) -> str:
-    """A base-10 logarithm on an axis.
-
-    >>> power_tick(18.0), power_tick(0.0), power_tick(-2.0), power_tick(0.5)
-    ('10¹⁸', '1', '10⁻²', '')
-    """
-    if abs(value - round(value)) > 1e-6:
-        return ""
-    return "1" if round(value) == 0 else f"10{str(round(value)).translate(_SUPERSCRIPTS)}"
 
 
 def size_log10(row: BoundRow) -> float | None:
@@ -136,10 +123,13 @@ def plot_bars(table: BoundTable, certified: float | None = None) -> tuple[Figure
         axes.set_xlim(low, high + 0.04 * (high - low))
         for place, (bar, end) in enumerate(zip(bars, places, strict=True)):
             axes.barh(place, min(end, high) - low, left=low, height=0.3, linewidth=1.0, **_LOOKS[bar.look])
-            _name_bar(axes, low, place, bar.label)
+            # Above its bar, not beside it: names are long and phones are narrow.
+            write_on(axes, bar.label, (low, place - 0.16), (3, 0.5), pad=0.3, alpha=0.8, fontsize=8.5, zorder=4)
             if end > high:
                 axes.plot([high], [place], ">", color=INK, markersize=7, clip_on=False, zorder=5)
-        _reference_lines(axes, table, gap)
+        axes.axvline(0.0, color=INK, linewidth=1.3, linestyle=_DASHED, zorder=3)
+        if gap is not None:
+            axes.axvline(gap, color=INK, linewidth=1.8, linestyle=_DOTTED, zorder=3)
         _bar_axes(axes, table, len(bars))
         figure.legend(handles=_legend(bars, table, gap), loc="outside lower center", ncols=1)
     return figure, axes
@@ -163,45 +153,17 @@ def _bar(row: BoundRow) -> _Bar:
     return _Bar(f"{label_text(row.name, MAX_LABEL - len(text) - 2)}: {text}", size, look)
 
 
-def _name_bar(axes: Axes, left: float, place: int, text: str) -> None:
-    # Above its bar, not beside it: names are long and phones are narrow.
-    axes.annotate(
-        text,
-        (left, place - 0.16),
-        xytext=(3, 0.5),
-        textcoords="offset points",
-        va="bottom",
-        fontsize=8.5,
-        zorder=4,
-        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.3},
-        parse_math=False,
-    )
-
-
-def _reference_lines(axes: Axes, table: BoundTable, gap: float | None) -> None:
-    axes.axvline(0.0, color=INK, linewidth=1.3, linestyle=_DASHED, zorder=3)
-    if gap is not None:
-        axes.axvline(gap, color=INK, linewidth=1.8, linestyle=_DOTTED, zorder=3)
-
-
 def _bar_axes(axes: Axes, table: BoundTable, count: int) -> None:
     axes.set_ylim(count - 0.5, -0.9)
     axes.set_yticks([])
     axes.grid(False, axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(power_tick))
+    power_axis(axes.xaxis)
     axes.set_xlabel("bound on the gap, or on the error")
     samples = math.log10(table.sample["num_samples"])
 
-    def capacity(gap: Any) -> Any:
-        return 2 * gap + samples
-
-    def back(log10: Any) -> Any:
-        return (log10 - samples) / 2
-
-    above = axes.secondary_xaxis("top", functions=(capacity, back))
-    above.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    above.xaxis.set_major_formatter(FuncFormatter(power_tick))
+    ways = (lambda gap: 2 * gap + samples), (lambda log10: (log10 - samples) / 2)
+    above = axes.secondary_xaxis("top", functions=ways)
+    power_axis(above.xaxis)
     above.set_xlabel("the same as a capacity in samples")
 
 
@@ -272,11 +234,10 @@ def plot_effective_parameters(table: BoundTable, names: Sequence[str] | None = N
         axes.set_ylim(len(layers) - 0.4, -0.6)
         if len(layers) < len(table.layers):
             axes.set_title(f"the first {len(layers)} of {len(table.layers):,} layers", loc="left", parse_math=False)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(power_tick))
+        power_axis(axes.xaxis)
         axes.margins(x=0.06)
         axes.set_xlabel("parameters (constants dropped)")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=1)
+        legend_below(figure, axes, 1)
     return figure, axes
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -18,15 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from bitcert.errors import InputError
-from bitcert.report.bounds.figures import MARKS, power_tick, size_log10
-from bitcert.report.drawing import INK, MUTED, compact, label_text, new_figure, ramp, style
+from bitcert.report.bounds.figures import MARKS, size_log10
+from bitcert.report.drawing import INK, MUTED, compact, label_text, new_figure, power_axis, ramp, style
 from bitcert.report.text import clean
+from bitcert.theory.table import BoundTable
 from bitcert.theory.value import Kind, Unit
-
-if TYPE_CHECKING:
-    from bitcert.theory.table import BoundTable
-
-__all__ = ["AXES", "plot_series", "series_json", "series_rows", "sort_series"]
 
 AXES: dict[str, Callable[[BoundTable], float]] = {
     "width": lambda table: float(table.network["width"]),
@@ -205,8 +201,7 @@ def _bound_axis(axes: Axes, places: list[float], gaps: Sequence[float | None]) -
     if any(map(math.isfinite, logs)):
         axes.plot(places, logs, "o", color=INK, linestyle=_DOTTED, linewidth=1.8, markersize=5, label="real gap")
     axes.axhline(0.0, color=MUTED, linewidth=1.2, linestyle=_DASHED, label="1: from here on a bound says nothing")
-    axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.yaxis.set_major_formatter(FuncFormatter(power_tick))
+    power_axis(axes.yaxis, 8)
     axes.set_ylabel("bound on the gap or error")
 
 

@@ -7,33 +7,12 @@ what the row says; it does NOT make a measure a guarantee, and nothing here is c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from bitcert.report.text import UNKNOWN, clean, delta_text, number, percent, percent_up, share
+from bitcert.theory.table import BoundRow, BoundTable
 from bitcert.theory.value import TRUST, Kind, Status, Unit
-
-if TYPE_CHECKING:
-    from bitcert.theory.table import BoundRow, BoundTable
-
-__all__ = [
-    "best_guarantee",
-    "condition_lines",
-    "facts",
-    "gap_text",
-    "headline",
-    "ingredient_lines",
-    "kind_text",
-    "layers_text",
-    "order_text",
-    "papers",
-    "power",
-    "reasons",
-    "status_text",
-    "unit_text",
-    "value_text",
-    "verdict",
-]
 
 PAPERS = {
     "arora2018": "Arora, Ge, Neyshabur & Zhang 2018",
@@ -60,12 +39,6 @@ PAPERS = {
 }
 """Headings of the groups, by what stands before the first ``-`` of a row's name; any other prefix is its own."""
 
-UNITS = {
-    Unit.SAMPLES: "samples",
-    Unit.ERROR: "error",
-    Unit.GAP: "gap",
-    Unit.PLAIN: UNKNOWN,
-}
 STATUSES = {
     Status.HOLDS: "conditions hold",
     Status.UNKNOWN: "conditions not all known",
@@ -147,11 +120,6 @@ def gap_text(row: BoundRow) -> str:
     if row.unit != Unit.SAMPLES or (row.gap is None and row.gap_log10 is None):
         return UNKNOWN
     return _rate(row.gap, row.gap_log10, Kind.MEASURE)
-
-
-def unit_text(row: BoundRow) -> str:
-    """In what the value is counted."""
-    return UNITS[Unit(row.unit)]
 
 
 def kind_text(row: BoundRow) -> str:
@@ -282,12 +250,13 @@ def condition_lines(row: BoundRow) -> list[str]:
 def ingredient_lines(row: BoundRow) -> list[tuple[str, str]]:
     """Name and value of everything the row is computed from; of long lists the beginning."""
     items: Sequence[tuple[str, Any]] = sorted(row.ingredients.items())[:MOST_ENTRIES]
-    return [(clean(name, 80), _ingredient(value)) for name, value in items]
+    return [(clean(name, 80), ingredient(value)) for name, value in items]
 
 
-def _ingredient(value: object) -> str:
+def ingredient(value: object) -> str:
+    """A number, a list or a word; of long lists the beginning."""
     if isinstance(value, tuple | list):
-        shown = ", ".join(_ingredient(item) for item in value[:MOST_ENTRIES])
+        shown = ", ".join(ingredient(item) for item in value[:MOST_ENTRIES])
         return shown + (f", … ({number(len(value))} in all)" if len(value) > MOST_ENTRIES else "")
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -302,21 +271,3 @@ def layers_text(row: BoundRow) -> list[tuple[str, str, str]]:
         (clean(part.layer, 60), power(part.log / math.log(10)), number(part.actual))
         for part in row.layers[:MOST_ENTRIES]
     ]
-
-
-def details(table: BoundTable) -> list[tuple[str, str]]:
-    """Settings, hashes, seconds and versions, by name."""
-    groups: dict[str, Mapping[str, Any]] = {
-        "network": table.network,
-        "sample": table.sample,
-        "held-out labels": table.holdout or {},
-        "setting": table.settings,
-        "seconds": table.seconds,
-        "version": table.versions,
-    }
-    rows = [
-        (f"{group}: {key}", _ingredient(value))
-        for group, content in groups.items()
-        for key, value in sorted(content.items())
-    ]
-    return rows[: 5 * MOST_ENTRIES]

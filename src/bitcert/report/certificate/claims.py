@@ -12,9 +12,7 @@ from typing import Any
 
 from bitcert.certificates.certificate import Certificate
 from bitcert.proof.claims import LOSS_UNITS
-from bitcert.report.text import UNKNOWN, clean, delta_text, number, percent, percent_up, share
-
-__all__ = ["counted_on", "loss_rows", "original_facts", "rest_facts", "split_facts"]
+from bitcert.report.text import UNKNOWN, clean, decimal, delta_text, number, percent, percent_up, share, vacuous_word
 
 MOST_LOSSES = 64
 
@@ -50,16 +48,26 @@ def split_facts(certificate: Certificate) -> dict[str, str] | None:
 
 def rest_facts(certificate: Certificate) -> dict[str, Any] | None:
     """What simply holding out the rest would have said of the network trained on the prior part."""
-    if certificate.rest is None:
+    return _held_out(certificate, certificate.rest)
+
+
+def holdout_facts(certificate: Certificate) -> dict[str, Any] | None:
+    """What holding out labelled examples would have said; ``None`` without any."""
+    return _held_out(certificate, certificate.holdout)
+
+
+def _held_out(certificate: Certificate, held: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Counts on examples that were kept apart, and whether their bound is the tighter number."""
+    if held is None:
         return None
-    bound = certificate.rest.get("bound")
-    tighter = isinstance(bound, float) and Decimal(repr(bound)) < Decimal(repr(certificate.bound))
+    bound = decimal(held.get("bound"))
     return {
-        "errors": number(certificate.rest.get("errors")),
-        "samples": number(certificate.rest.get("samples")),
-        "rate": share(certificate.rest.get("errors"), certificate.rest.get("samples")),
-        "bound": percent_up(bound),
-        "tighter": tighter,
+        "name": clean(held.get("name", "held-out data")),
+        "samples": number(held.get("samples")),
+        "errors": number(held.get("errors")),
+        "rate": share(held.get("errors"), held.get("samples")),
+        "bound": percent_up(held.get("bound")) + vacuous_word(held.get("bound")),
+        "tighter": bound is not None and bound < Decimal(repr(certificate.bound)),
     }
 
 

@@ -11,16 +11,25 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bitcert.certificates.certificate import Certificate
 from bitcert.errors import InputError
 from bitcert.proof import occam_bound
-from bitcert.report.drawing import ACCENT, INK, MUTED, PAPER, SECOND, compact, label_text, new_figure, style
+from bitcert.report.drawing import (
+    ACCENT,
+    MUTED,
+    SECOND,
+    compact,
+    label_text,
+    legend_below,
+    log_axis,
+    new_figure,
+    style,
+    write_on,
+)
 from bitcert.report.text import group_sections, number, percent, percent_up, share
 from bitcert.run import Candidate
-
-__all__ = ["plot_bound_surface", "plot_history", "plot_sections", "thin"]
 
 MAX_BARS = 12
 MAX_POINTS = 120
@@ -40,7 +49,9 @@ def plot_sections(certificate: Certificate) -> tuple[Figure, Axes]:
         colours = [ACCENT] * len(shown) + [MUTED] * (len(bars) - len(shown))
         axes.barh(range(len(bars)), sizes, color=colours, height=0.34)
         for row, (name, bits) in enumerate(bars):
-            _name_bar(axes, row, f"{label_text(name, 32)}: {number(bits)} ({share(bits, certificate.message_bits)})")
+            # Above its bar, not beside it: names of layers are long and phones are narrow.
+            text = f"{label_text(name, 32)}: {number(bits)} ({share(bits, certificate.message_bits)})"
+            write_on(axes, text, (0, row - 0.2), (4, 1))
         axes.set_ylim(max(len(bars), 1) - 0.6, -0.8)
         axes.set_xlim(0, 1.02 * max([1, *sizes]))
         axes.grid(False, axis="y")
@@ -50,21 +61,6 @@ def plot_sections(certificate: Certificate) -> tuple[Figure, Axes]:
         axes.set_xlabel("message length (bits)")
         axes.set_ylabel("section")
     return figure, axes
-
-
-def _name_bar(axes: Axes, row: int, name: str) -> None:
-    # Above its bar, not beside it: names of layers are long and phones are narrow.
-    box = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.5}
-    axes.annotate(
-        name,
-        (0, row - 0.2),
-        xytext=(4, 1),
-        textcoords="offset points",
-        va="bottom",
-        fontsize=9.5,
-        bbox=box,
-        parse_math=False,
-    )
 
 
 def plot_bound_surface(certificate: Certificate) -> tuple[Figure, Axes]:
@@ -93,16 +89,13 @@ def plot_bound_surface(certificate: Certificate) -> tuple[Figure, Axes]:
         axes.plot(
             [max(certificate.message_bits, 1)], [100 * here], "o", color=SECOND, markersize=9, zorder=5, clip_on=False
         )
-        axes.set_xscale("log")
+        log_axis(axes.xaxis, compact, 12)
         axes.set_xlim(lengths[0], lengths[-1])
         _name_point(axes, certificate, here)
-        axes.xaxis.set_major_locator(LogLocator(10, numticks=12))
-        axes.xaxis.set_major_formatter(FuncFormatter(compact))
-        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(0, 104)
         axes.set_xlabel("message length (bits)")
         axes.set_ylabel("bound on the error (%)")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=1)
+        legend_below(figure, axes, 1)
     return figure, axes
 
 
@@ -126,18 +119,18 @@ def _error_counts(certificate: Certificate) -> list[tuple[int, object]]:
 def _name_point(axes: Axes, certificate: Certificate, here: float) -> None:
     # The curves rise from the lower left to the upper right; one of the two other corners is free.
     high = here > 0.4
-    axes.annotate(
+    write_on(
+        axes,
         f"{number(certificate.message_bits)} bits: {percent_up(here)}",
         (max(certificate.message_bits, 1), 100 * here),
-        xytext=(0.97, 0.05) if high else (0.03, 0.97),
+        (0.97, 0.05) if high else (0.03, 0.97),
+        pad=2,
         textcoords="axes fraction",
         ha="right" if high else "left",
         va="bottom" if high else "top",
-        color=INK,
+        fontsize=11,
         fontweight="bold",
-        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 2},
         arrowprops={"arrowstyle": "-", "color": SECOND, "linewidth": 1, "shrinkB": 5},
-        parse_math=False,
     )
 
 

@@ -7,20 +7,25 @@ that its codec could do no better.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from bitcert.comparison.records import Comparison, ComparisonRow, Measured
 from bitcert.errors import InputError
-from bitcert.report.drawing import INK, MUTED, PAPER, compact, label_text, new_figure, ramp, style
+from bitcert.report.drawing import (
+    INK,
+    MUTED,
+    compact,
+    label_text,
+    legend_below,
+    log_axis,
+    new_figure,
+    ramp,
+    style,
+    write_on,
+)
 from bitcert.report.text import number, percent_up
-
-if TYPE_CHECKING:
-    from bitcert.comparison.records import Comparison, ComparisonRow, Measured
-
-__all__ = ["plot_comparison"]
 
 MARKS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*", "d")
 MOST_CODECS = 26
@@ -50,8 +55,7 @@ def plot_comparison(comparison: Comparison) -> tuple[Figure, list[Axes]]:
             _draw(axes[1], own, [_error_percent(measured) for measured in own], look)
         _draw_lines(axes, comparison)
         _finish(axes, comparison)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        legend_below(figure, axes[0], 2)
     return figure, axes
 
 
@@ -80,23 +84,8 @@ def _draw_lines(axes: list[Axes], comparison: Comparison) -> None:
     own = 100 * max(original.errors, 0.5) / original.samples
     error.axhline(own, color=INK, linewidth=1.4, linestyle=_DASHED, label="original network")
     error.axhline(100 * comparison.guessing, color=MUTED, linewidth=1.2, linestyle=_DOTTED)
-    _name_line(error, own, "original network")
-
-
-def _name_line(axes: Axes, height: float, text: str) -> None:
-    axes.annotate(
-        text,
-        (1.0, height),
-        xycoords=("axes fraction", "data"),
-        xytext=(-2, 3),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        fontsize=9.5,
-        color=INK,
-        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
-        parse_math=False,
-    )
+    where = {"xycoords": ("axes fraction", "data"), "ha": "right"}
+    write_on(error, "original network", (1.0, own), (-2, 3), **where)
 
 
 def _finish(axes: list[Axes], comparison: Comparison) -> None:
@@ -111,10 +100,7 @@ def _finish(axes: list[Axes], comparison: Comparison) -> None:
     error.yaxis.set_minor_formatter(NullFormatter())
     error.set_ylabel("training errors (%)")
     error.set_xlabel("message length (bits)")
-    error.set_xscale("log")
-    error.xaxis.set_major_locator(LogLocator(10, numticks=12))
-    error.xaxis.set_major_formatter(FuncFormatter(compact))
-    error.xaxis.set_minor_formatter(NullFormatter())
+    log_axis(error.xaxis, compact, 12)
     bits = [max(measured.message_bits, 1) for _, measured in comparison.messages]
     error.set_xlim(0.6 * min(bits), 1.6 * max(bits))
 

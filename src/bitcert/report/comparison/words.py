@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from bitcert.comparison.records import (
+    Comparison,
+    DeviationRow,
+    HoldoutCount,
+    TheoryRow,
+)
+from bitcert.report.model import Columns, Table
 from bitcert.report.text import UNKNOWN, clean, number, percent, percent_up, share
-
-if TYPE_CHECKING:
-    from bitcert.comparison.records import (
-        Comparison,
-        ComparisonRow,
-        DeviationRow,
-        HoldoutCount,
-        Measured,
-        Spread,
-        TheoryRow,
-    )
-    from bitcert.theory.prediction import Condition
-
-__all__ = ["compared_on", "headline", "message_rows", "refusals", "short", "theory_notes", "theory_rows"]
-
-MESSAGE_TITLES = (
-    *("codec", "bits", "numbers", "training errors", "held-out errors", "bound"),
-    *("entrywise, median", "99 %", "max", "l2, median", "99 %", "max", "other label", "margin loss", "seconds"),
-)
-THEORY_TITLES = (
-    *("codec", "numbers, paper", "numbers, here", "predicted error", "with probability"),
-    *("relative deviation, max", "conditions met", "source"),
-)
+from bitcert.theory.value import Condition
 
 Cells = list[str]
 
@@ -62,7 +46,7 @@ def short(value: float | None) -> str:
 
 
 def message_rows(comparison: Comparison) -> list[Cells]:
-    """Cells of :data:`MESSAGE_TITLES`: the original network first, then every message; refused rows are not here."""
+    """Cells of :data:`MESSAGE_COLUMNS`: the original network first, then every message; refused rows are not here."""
     original = comparison.original
     held = original.holdout
     bound = UNKNOWN if held is None or held.bound is None else f"{percent_up(held.bound)} (hold-out)"
@@ -71,24 +55,27 @@ def message_rows(comparison: Comparison) -> list[Cells]:
         *([UNKNOWN] * 8),
         short(original.seconds),
     ]
-    return [first, *(_message(row, measured) for row, measured in comparison.messages)]
+    return [first, *([cell(each) for _, cell in MESSAGE_COLUMNS] for each in comparison.messages)]
 
 
-def _message(row: ComparisonRow, measured: Measured) -> Cells:
-    deviation = measured.deviation
-    return [
-        clean(row.label),
-        number(measured.message_bits),
-        number(measured.parameters),
-        percent(measured.rate),
-        _holdout(measured.holdout),
-        percent_up(measured.bound),
-        *_spread(deviation.entrywise),
-        *_spread(deviation.l2),
-        share(deviation.disagreements, measured.samples),
-        _margin_loss(deviation),
-        short(row.seconds + measured.count_seconds),
-    ]
+MESSAGE_COLUMNS: Columns = (
+    ("codec", lambda each: clean(each[0].label)),
+    ("bits", lambda each: number(each[1].message_bits)),
+    ("numbers", lambda each: number(each[1].parameters)),
+    ("training errors", lambda each: percent(each[1].rate)),
+    ("held-out errors", lambda each: _holdout(each[1].holdout)),
+    ("bound", lambda each: percent_up(each[1].bound)),
+    ("entrywise, median", lambda each: short(each[1].deviation.entrywise.median)),
+    ("99 %", lambda each: short(each[1].deviation.entrywise.upper)),
+    ("max", lambda each: short(each[1].deviation.entrywise.maximum)),
+    ("l2, median", lambda each: short(each[1].deviation.l2.median)),
+    ("99 %", lambda each: short(each[1].deviation.l2.upper)),
+    ("max", lambda each: short(each[1].deviation.l2.maximum)),
+    ("other label", lambda each: share(each[1].deviation.disagreements, each[1].samples)),
+    ("margin loss", lambda each: _margin_loss(each[1].deviation)),
+    ("seconds", lambda each: short(each[0].seconds + each[1].count_seconds)),
+)
+"""Of a message: its row, and what was measured of it."""
 
 
 def _margin_loss(deviation: DeviationRow) -> str:
@@ -100,31 +87,26 @@ def _holdout(held: HoldoutCount | None) -> str:
     return UNKNOWN if held is None else percent(held.rate)
 
 
-def _spread(spread: Spread) -> Cells:
-    return [short(spread.median), short(spread.upper), short(spread.maximum)]
+def theory_table(comparison: Comparison) -> Table:
+    """Every prediction beside what was measured, of the refused rows too."""
+    theories = [(row, row.theory) for row in comparison.rows if row.theory is not None]
+    told = [row for row, theory in theories if theory.source and not theory.problem]
+    return Table.of(THEORY_COLUMNS, told, texts=1)
 
 
-def theory_rows(comparison: Comparison) -> list[Cells]:
-    """Cells of :data:`THEORY_TITLES` for every row with a prediction, the refused ones too."""
-    rows = []
-    for row in comparison.rows:
-        theory = row.theory
-        if theory is None or theory.problem or not theory.source:
-            continue
-        measured = row.measured
-        rows.append(
-            [
-                clean(row.label),
-                _count(theory.parameters),
-                UNKNOWN if measured is None else number(measured.parameters),
-                short(theory.error),
-                short(theory.probability),
-                UNKNOWN if measured is None else short(measured.deviation.relative.maximum),
-                _conditions(theory.conditions),
-                clean(theory.source, 200),
-            ]
-        )
-    return rows
+THEORY_COLUMNS: Columns = (
+    ("codec", lambda row: clean(row.label)),
+    ("numbers, paper", lambda row: _count(row.theory.parameters)),
+    ("numbers, here", lambda row: UNKNOWN if row.measured is None else number(row.measured.parameters)),
+    ("predicted error", lambda row: short(row.theory.error)),
+    ("with probability", lambda row: short(row.theory.probability)),
+    (
+        "relative deviation, max",
+        lambda row: UNKNOWN if row.measured is None else short(row.measured.deviation.relative.maximum),
+    ),
+    ("conditions met", lambda row: _conditions(row.theory.conditions)),
+    ("source", lambda row: clean(row.theory.source, 200)),
+)
 
 
 def _count(value: float | None) -> str:

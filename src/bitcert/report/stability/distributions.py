@@ -10,23 +10,32 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from bitcert.errors import InputError
-from bitcert.report.drawing import ACCENT, INK, MUTED, PAPER, SECOND, label_text, line_values, new_figure, style
+from bitcert.report.drawing import (
+    ACCENT,
+    INK,
+    MUTED,
+    SECOND,
+    label_text,
+    legend_below,
+    line_values,
+    log_axis,
+    log_if_wide,
+    new_figure,
+    plain,
+    style,
+    write_on,
+)
 from bitcert.report.stability.words import short
-
-if TYPE_CHECKING:
-    from bitcert.stability.profile import LayerRow, StabilityProfile
-    from bitcert.stability.reduction import Distribution, Histogram
-
-__all__ = ["QUANTITIES", "find_distribution", "plot_cushions", "plot_distribution", "plot_four_distributions"]
+from bitcert.stability.profile import LayerRow, StabilityProfile
+from bitcert.stability.reduction import Distribution, Histogram
 
 QUANTITIES = {
     "layer_cushion": "layer cushion",
@@ -71,7 +80,7 @@ def plot_distribution(profile: StabilityProfile, quantity: str, label: str | int
         axes.set_xlabel(label_text(title, 60), parse_math=False)
         if own.label:
             axes.set_title(_in_words(own.label), loc="left", parse_math=False)
-        _legend(figure, axes)
+        legend_below(figure, axes, 2, least=2, reverse=True)
     return figure, axes
 
 
@@ -114,7 +123,7 @@ def plot_four_distributions(profile: StabilityProfile, layer: int) -> tuple[Figu
                 panel.set_xlabel(f"{QUANTITIES[quantity]}, {_in_words(own.label)}", parse_math=False)
             if quantity == "minimal_interlayer_cushion_unclipped":
                 _mark(panel, 1 / math.sqrt(row.channels), "clip at 1/√h", MUTED)
-        _legend(figure, axes[0])
+        legend_below(figure, axes[0], 2, least=2, reverse=True)
     return figure, np.array(axes, dtype=object)
 
 
@@ -125,15 +134,15 @@ def plot_cushions(profile: StabilityProfile) -> tuple[Figure, NDArray[np.object_
         The figure and its four axes: layer cushion, minimal interlayer cushion (clipped), contraction, smoothness.
     """
     panels = ("layer_cushion", "minimal_interlayer_cushion", "contraction", "smoothness")
+    series = network_and_twin(profile)
+    shifts = (-0.16,) if len(series) == 1 else (-0.2, 0.2)
     with style():
         figure, axes = new_figure(height=8.4, rows=4, sharex=False)
         for panel, quantity in zip(axes, panels, strict=True):
-            series = [(profile, ACCENT, -0.16)] if profile.twin is None else [(profile, ACCENT, -0.2)]
-            series += [] if profile.twin is None else [(profile.twin, SECOND, 0.2)]
-            for shown, colour, shift in series:
+            for shift, (shown, colour, _) in zip(shifts, series, strict=False):
                 _draw_ranges(panel, _by_layer(shown, quantity), colour, shift)
             _range_axis(panel, quantity, profile)
-        handles = [axes[0].plot([], [], color=c, linewidth=5, alpha=0.45, label=name)[0] for name, c in _names(profile)]
+        handles = [axes[0].plot([], [], color=c, linewidth=5, alpha=0.45, label=name)[0] for _, c, name in series]
         handles.append(axes[0].plot([], [], "D", color=MUTED, markersize=4, label="worst sample")[0])
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure, np.array(axes, dtype=object)
@@ -183,8 +192,10 @@ def _of_twin(profile: StabilityProfile, quantity: str, label: str) -> Distributi
     return next((distribution for distribution in found if distribution.label == label), None)
 
 
-def _names(profile: StabilityProfile) -> list[tuple[str, str]]:
-    return [("network", ACCENT)] if profile.twin is None else [("network", ACCENT), ("untrained twin", SECOND)]
+def network_and_twin(profile: StabilityProfile) -> list[tuple[StabilityProfile, str, str]]:
+    """The network, and its untrained twin where the profile has one, with the colour and name of each."""
+    own = [(profile, ACCENT, "network")]
+    return own if profile.twin is None else [*own, (profile.twin, SECOND, "untrained twin")]
 
 
 def _draw_pair(axes: Axes, own: Distribution, twin: Distribution | None) -> None:
@@ -197,7 +208,7 @@ def _draw_pair(axes: Axes, own: Distribution, twin: Distribution | None) -> None
     low, high = min(h.edges[0] for h, _, _ in shown), max(h.edges[-1] for h, _, _ in shown)
     logarithmic = low > 0 and high / low > _LOG_RATIO
     if logarithmic:
-        _log_axis(axes)
+        log_axis(axes.xaxis, plain, 6)
     for histogram, colour, name in reversed(shown):
         _draw_histogram(axes, histogram, colour, name, logarithmic)
     axes.set_ylim(bottom=0)
@@ -229,35 +240,8 @@ def _mark(axes: Axes, value: float | None, text: str, colour: str) -> None:
     logarithmic = axes.get_xscale() == "log"
     middle = math.sqrt(low * high) if logarithmic and low > 0 else (low + high) / 2
     right = value > middle
-    axes.annotate(
-        text,
-        (value, 1.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(-4 if right else 4, -3 if colour == INK else -17),
-        textcoords="offset points",
-        ha="right" if right else "left",
-        va="top",
-        fontsize=9.5,
-        color=colour,
-        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
-        parse_math=False,
-    )
-
-
-def _log_axis(axes: Axes) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(10, numticks=6))
-    axes.xaxis.set_major_formatter(FuncFormatter(plain))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def plain(value: float, _position: object = None) -> str:
-    """A number on an axis, without powers.
-
-    >>> plain(0.001), plain(100.0), plain(1e-7)
-    ('0.001', '100', '1e-07')
-    """
-    return f"{value:.4g}"
+    where = {"ha": "right" if right else "left", "va": "top", "color": colour, "xycoords": ("data", "axes fraction")}
+    write_on(axes, text, (value, 1.0), (-4 if right else 4, -3 if colour == INK else -17), **where)
 
 
 def _in_words(label: str) -> str:
@@ -270,12 +254,6 @@ def _nothing(axes: Axes) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if len(handles) > 1:
-        figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2)
 
 
 def _by_layer(profile: StabilityProfile, quantity: str) -> list[tuple[float, Distribution]]:
@@ -306,13 +284,7 @@ def _range_axis(axes: Axes, quantity: str, profile: StabilityProfile) -> None:
     axes.set_xlim(0.4, max(len(profile.layers), 1) + 0.6)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     axes.grid(False, axis="x")
-    values = line_values(axes)
-    if not values:
+    if not line_values(axes):
         _nothing(axes)
-    elif min(values) > 0 and max(values) / min(values) > 10:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=8))
-        axes.yaxis.set_major_formatter(FuncFormatter(plain))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    else:
+    elif not log_if_wide(axes, 10):
         axes.set_ylim(bottom=0)

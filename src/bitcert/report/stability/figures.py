@@ -9,39 +9,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from bitcert.errors import InputError
-from bitcert.report.drawing import ACCENT, INK, MUTED, PAPER, SECOND, compact, label_text, new_figure, ramp, style
-from bitcert.report.stability.distributions import (
-    QUANTITIES,
-    find_layer,
+from bitcert.report.drawing import (
+    ACCENT,
+    MUTED,
+    compact,
+    label_text,
+    legend_below,
+    log_axis,
+    new_figure,
     plain,
-    plot_cushions,
-    plot_distribution,
-    plot_four_distributions,
+    ramp,
+    spread,
+    style,
+    write_on,
 )
+from bitcert.report.stability.distributions import QUANTITIES, find_layer, network_and_twin
 from bitcert.report.stability.words import short
-
-if TYPE_CHECKING:
-    from bitcert.stability.profile import LayerRow, StabilityProfile
-    from bitcert.stability.reduction import AttenuationCurve, Distribution
-
-__all__ = [
-    "plot_attenuation",
-    "plot_cushions",
-    "plot_distribution",
-    "plot_effective_parameters",
-    "plot_four_distributions",
-    "plot_margins",
-    "plot_singular_values",
-]
+from bitcert.stability.profile import LayerRow, StabilityProfile
+from bitcert.stability.reduction import AttenuationCurve, Distribution
 
 MOST_BANDS = 5
 MOST_CURVES = 120
@@ -75,16 +69,13 @@ def plot_attenuation(profile: StabilityProfile, level: float | None = None) -> t
         for k, curve in enumerate(curves):
             _draw_attenuation(axes, curve, ramp(k, len(curves)), k in emphasised)
         axes.axhline(100 * level, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=12))
-        axes.yaxis.set_major_formatter(FuncFormatter(plain))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        log_axis(axes.yaxis, plain, 12, (1, 2, 5))
         axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "input" if value == 0 else f"{value:g}"))
         axes.set_xlim(-0.3, len(profile.layers) + 0.3)
         axes.set_xlabel("layer")
         axes.set_ylabel("relative error (%)")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, title="noise injected at")
+        legend_below(figure, axes, 2, title="noise injected at")
     return figure, axes
 
 
@@ -113,17 +104,6 @@ def _positive(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value) and value > 0
 
 
-def spread(count: int, most: int) -> list[int]:
-    """At most ``most`` of ``count`` positions, the first and the last among them, evenly apart.
-
-    >>> spread(20, 5), spread(3, 5)
-    ([0, 5, 10, 14, 19], [0, 1, 2])
-    """
-    if count <= most:
-        return list(range(count))
-    return sorted({round(k * (count - 1) / (most - 1)) for k in range(most)})
-
-
 def plot_singular_values(profile: StabilityProfile, layer: int | None = None) -> tuple[Figure, Axes]:
     """Singular values by rank: of one layer, the untrained twin's beside them, or of all layers over the largest.
 
@@ -142,7 +122,7 @@ def plot_singular_values(profile: StabilityProfile, layer: int | None = None) ->
             _all_spectra(axes, profile)
         else:
             row = find_layer(profile, layer)
-            for shown, colour, name in _network_and_twin(profile):
+            for shown, colour, name in network_and_twin(profile):
                 values = _singular_values(shown, layer)
                 axes.plot(*_ranked(values), color=colour, label=name)
             stable = f"stable rank {short(row.stable_rank)}" if _positive(row.stable_rank) else ""
@@ -151,9 +131,7 @@ def plot_singular_values(profile: StabilityProfile, layer: int | None = None) ->
             axes.set_ylabel("singular value")
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
-        handles, labels = axes.get_legend_handles_labels()
-        if len(handles) > 1:
-            figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        legend_below(figure, axes, 3, least=2)
     return figure, axes
 
 
@@ -188,23 +166,7 @@ def _mark_rank(axes: Axes, rank: float | None, text: str) -> None:
     if rank is None or not _positive(rank):
         return
     axes.axvline(rank, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-    axes.annotate(
-        text,
-        (rank, 1.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, -3),
-        textcoords="offset points",
-        va="top",
-        fontsize=9.5,
-        color=INK,
-        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
-        parse_math=False,
-    )
-
-
-def _network_and_twin(profile: StabilityProfile) -> list[tuple[StabilityProfile, str, str]]:
-    own = [(profile, ACCENT, "network")]
-    return own if profile.twin is None else [*own, (profile.twin, SECOND, "untrained twin")]
+    write_on(axes, text, (rank, 1.0), (4, -3), xycoords=("data", "axes fraction"), va="top")
 
 
 def plot_margins(profile: StabilityProfile) -> tuple[Figure, NDArray[np.object_]]:
@@ -221,7 +183,7 @@ def plot_margins(profile: StabilityProfile) -> tuple[Figure, NDArray[np.object_]
     with style():
         figure, axes = new_figure(height=0.4 + 2.3 * len(panels), rows=len(panels), sharex=False)
         for panel, name in zip(axes, panels, strict=True):
-            for shown, colour, legend in reversed(_network_and_twin(profile)):
+            for shown, colour, legend in reversed(network_and_twin(profile)):
                 found = shown.distributions.get(name, ())
                 if found:
                     _draw_cumulative(panel, found[0], colour, legend)
@@ -230,9 +192,7 @@ def plot_margins(profile: StabilityProfile) -> tuple[Figure, NDArray[np.object_]
             panel.set_ylabel("samples below (%)")
             panel.set_ylim(0, 104)
             panel.xaxis.set_major_locator(MaxNLocator(6))
-        handles, labels = axes[0].get_legend_handles_labels()
-        if len(handles) > 1:
-            figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2)
+        legend_below(figure, axes[0], 2, least=2, reverse=True)
     return figure, np.array(axes, dtype=object)
 
 
@@ -252,18 +212,8 @@ def _draw_cumulative(axes: Axes, distribution: Distribution, colour: str, legend
         axes.plot([value], [100 * quantile], "o", color=colour, markersize=5, zorder=4)
         low, high = axes.get_xlim()
         left = value > (low + high) / 2
-        axes.annotate(
-            f"{100 * quantile:g} %: {short(value)}",
-            (value, 100 * quantile),
-            xytext=(-7 if left else 7, 2),
-            textcoords="offset points",
-            ha="right" if left else "left",
-            va="bottom",
-            fontsize=9.5,
-            color=INK,
-            bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
-            parse_math=False,
-        )
+        text = f"{100 * quantile:g} %: {short(value)}"
+        write_on(axes, text, (value, 100 * quantile), (-7 if left else 7, 2), ha="right" if left else "left")
 
 
 def plot_effective_parameters(profile: StabilityProfile) -> tuple[Figure, Axes]:
@@ -282,15 +232,12 @@ def plot_effective_parameters(profile: StabilityProfile) -> tuple[Figure, Axes]:
             axes.plot([row.parameters], [place], "o", color=MUTED, markersize=6, zorder=3)
         axes.plot([], [], "D", color=ACCENT, label="effective (constants dropped)")
         axes.plot([], [], "o", color=MUTED, label="actual")
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(10, numticks=6))
-        axes.xaxis.set_major_formatter(FuncFormatter(compact))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        log_axis(axes.xaxis, compact, 6)
         axes.set_yticks(range(len(rows)), [label_text(_row_name(row), 26) for row in rows], parse_math=False)
         axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
         axes.grid(False, axis="y")
         axes.set_xlabel("parameters")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        legend_below(figure, axes, 2)
     return figure, axes
 
 

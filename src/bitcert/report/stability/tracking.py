@@ -7,21 +7,16 @@ tracker measured and does NOT say how a test error went.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from bitcert.errors import InputError, unknown_name
-from bitcert.report.drawing import label_text, line_values, new_figure, ramp, style
-from bitcert.report.stability.distributions import QUANTITIES, plain
-from bitcert.report.stability.figures import MOST_BANDS, spread
-
-if TYPE_CHECKING:
-    from bitcert.stability.tracker import Tracker
-
-__all__ = ["plot_track"]
+from bitcert.report.drawing import label_text, legend_below, log_if_wide, new_figure, ramp, spread, style
+from bitcert.report.stability.distributions import QUANTITIES
+from bitcert.report.stability.figures import MOST_BANDS
+from bitcert.stability.tracker import Tracker
 
 _TITLES = {
     "frobenius": "Frobenius norm",
@@ -75,8 +70,7 @@ def plot_track(tracker: Tracker, measure: str, statistic: str = "median") -> tup
             colour = ramp(k, len(places))
             axes.plot(epochs, values, color=colour, linewidth=width, marker=marker, markersize=3.5, label=label)
         _axes(axes, measure, statistic)
-        if len(places) > 1:
-            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        legend_below(figure, axes, 3, least=2)
     return figure, axes
 
 
@@ -89,9 +83,4 @@ def _axes(axes: Axes, measure: str, statistic: str) -> None:
     axes.set_ylabel(title + (f"\n{_STATISTICS[statistic]}" if statistic in _STATISTICS else ""), parse_math=False)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    values = line_values(axes)
-    if values and min(values) > 0 and max(values) / min(values) > _LOG_RATIO:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=8))
-        axes.yaxis.set_major_formatter(FuncFormatter(plain))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    log_if_wide(axes, _LOG_RATIO)

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
+from bitcert.report.model import Columns, Table
 from bitcert.report.text import UNKNOWN, clean, number
-
-if TYPE_CHECKING:
-    from bitcert.stability.profile import LayerRow, Reduced, StabilityProfile, TailSummary
-    from bitcert.stability.reduction import Distribution
-
-__all__ = ["explain", "headline", "hypothesis_word", "layer_tables", "measured_on", "short", "strip_dot"]
+from bitcert.stability.profile import Hypothesis, LayerRow, Reduced, StabilityProfile, TailSummary
+from bitcert.stability.reduction import Distribution
 
 
 def short(value: object) -> str:
@@ -62,9 +58,9 @@ def explain(profile: StabilityProfile) -> list[tuple[str, str]]:
     """A title and a sentence or two for every quantity of Arora 2018 that was measured."""
     told = [
         ("Attenuation", _attenuation(profile)),
-        ("Layer cushion", _cushion(profile)),
-        ("Minimal interlayer cushion", _minimal_cushion(profile)),
-        ("Activation contraction", _contraction(profile)),
+        ("Layer cushion", _worst(profile, "layer_cushion")),
+        ("Minimal interlayer cushion", _worst(profile, "minimal_interlayer_cushion")),
+        ("Activation contraction", _worst(profile, "contraction")),
         ("Interlayer smoothness", _smoothness(profile)),
         ("Noise sensitivity", _sensitivity(profile)),
         ("Margins", _margins(profile)),
@@ -96,47 +92,36 @@ def _attenuation(profile: StabilityProfile) -> str:
     )
 
 
-def _extreme(found: Sequence[Distribution], largest: bool) -> Distribution | None:
-    known = [d for d in found if d.worst is not None]
+def _worst(profile: StabilityProfile, quantity: str) -> str:
+    """What the quantity is, and its worst value over layers and examples; empty where it was not measured."""
+    meaning, largest = _WORST[quantity]
+    known = [d for d in profile.distributions.get(quantity, ()) if d.worst is not None]
     if not known:
-        return None
-    return (max if largest else min)(known, key=lambda d: d.worst if d.worst is not None else 0.0)
-
-
-def _place(distribution: Distribution) -> str:
-    return clean(distribution.label, 60).replace("→", " to ")
-
-
-def _cushion(profile: StabilityProfile) -> str:
-    worst = _extreme(profile.distributions.get("layer_cushion", ()), largest=False)
-    if worst is None:
         return ""
-    return (
+    worst = (max if largest else min)(known, key=lambda d: d.worst if d.worst is not None else 0.0)
+    place = clean(worst.label, 60).replace("→", " to ")
+    example = f", example {number(worst.worst_index)}" if quantity == "layer_cushion" else ""
+    return f"{meaning} The {'largest' if largest else 'smallest'} is {short(worst.worst)}, at {place}{example}."
+
+
+_WORST = {
+    "layer_cushion": (
         "How much of its norm (root of the sum of squared weights) a layer passes on: 1 if every input lies along its "
-        "strongest direction and it has no other, near 0 for an input that looks random to it. Larger is better. The "
-        f"smallest is {short(worst.worst)}, at {_place(worst)}, example {number(worst.worst_index)}."
-    )
-
-
-def _minimal_cushion(profile: StabilityProfile) -> str:
-    worst = _extreme(profile.distributions.get("minimal_interlayer_cushion", ()), largest=False)
-    if worst is None:
-        return ""
-    return (
+        "strongest direction and it has no other, near 0 for an input that looks random to it. Larger is better.",
+        False,
+    ),
+    "minimal_interlayer_cushion": (
         "The same for all that follows a layer, taken as a linear map at each example; clipped at 1/√h for h channels, "
-        f"as the theory does. Larger is better. The smallest is {short(worst.worst)}, at {_place(worst)}."
-    )
-
-
-def _contraction(profile: StabilityProfile) -> str:
-    worst = _extreme(profile.distributions.get("contraction", ()), largest=True)
-    if worst is None:
-        return ""
-    return (
+        "as the theory does. Larger is better.",
+        False,
+    ),
+    "contraction": (
         "By what factor all that lies between two layers (ReLU, pooling) shrinks the norm of what it is given, counted "
-        "at the layer that it feeds; small constants are good. The largest is "
-        f"{short(worst.worst)}, at {_place(worst)}."
-    )
+        "at the layer that it feeds; small constants are good.",
+        True,
+    ),
+}
+"""What each quantity is, and whether the largest is the worst."""
 
 
 def _smoothness(profile: StabilityProfile) -> str:
@@ -155,25 +140,30 @@ def _smoothness(profile: StabilityProfile) -> str:
     return told
 
 
+def _measured(profile: StabilityProfile, quantity: str) -> Distribution | None:
+    found = profile.distributions.get(quantity, ())
+    return found[0] if found and found[0].count else None
+
+
 def _sensitivity(profile: StabilityProfile) -> str:
-    found = profile.distributions.get("noise_sensitivity", ())
-    if not found or not found[0].count:
+    found = _measured(profile, "noise_sensitivity")
+    if found is None:
         return ""
     return (
         "The expected squared error of the output, over its squared norm, when every coordinate of the input is given "
-        f"Gaussian noise of the size of the whole input: {short(found[0].quantiles.get(0.5))} for the median example "
-        f"(Monte Carlo on {number(found[0].count)} examples)."
+        f"Gaussian noise of the size of the whole input: {short(found.quantiles.get(0.5))} for the median example "
+        f"(Monte Carlo on {number(found.count)} examples)."
     )
 
 
 def _margins(profile: StabilityProfile) -> str:
-    found = profile.distributions.get("margin", ())
-    if not found or not found[0].count:
+    found = _measured(profile, "margin")
+    if found is None:
         return ""
-    tenth, middle = (short(found[0].quantiles.get(q)) for q in (0.1, 0.5))
+    tenth, middle = (short(found.quantiles.get(q)) for q in (0.1, 0.5))
     return (
         "By how much the score of the right class exceeds the best other one; at most 0 is an error. 10 % of the "
-        f"examples have at most {tenth}, half of them at most {middle}; the smallest is {short(found[0].minimum)}."
+        f"examples have at most {tenth}, half of them at most {middle}; the smallest is {short(found.minimum)}."
     )
 
 
@@ -214,70 +204,59 @@ def _skipped(profile: StabilityProfile) -> str:
     )
 
 
-def layer_tables(rows: Sequence[LayerRow]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Two tables of layers, of the weights and of the samples: a caption, column titles, one list of cells a layer."""
-    weights = [[str(row.index), clean(row.node, 60), *_weight_cells(row)] for row in rows]
-    samples = [[str(row.index), clean(row.node, 60), *_sample_cells(row)] for row in rows]
+def layer_tables(rows: Sequence[LayerRow]) -> list[Table]:
+    """Two tables of layers, of the weights and of the samples."""
+    on_samples = "On the samples: the worst value, then what holds once ζ outliers are dropped"
     return [
-        ("The weights", ["", "layer", *_WEIGHT_TITLES], weights),
-        ("On the samples: the worst value, then what holds once ζ outliers are dropped", _SAMPLE_HEAD, samples),
+        Table.of(_WEIGHT_COLUMNS, rows, names=2, caption="The weights"),
+        Table.of(_SAMPLE_COLUMNS, rows, names=2, caption=on_samples),
     ]
 
 
-_WEIGHT_TITLES = [
-    "shape",
-    "parameters",
-    "Frobenius",
-    "spectral, reshaped",
-    "spectral, operator",
-    "2,1",
-    "1,∞",
-    "stable rank",
-    "density exponent of |w|",
-    "… of eigenvalues",
-    "distance from start",
-]
-_SAMPLE_HEAD = [
-    "",
-    "layer",
-    "cushion",
-    "minimal cushion",
-    "… unclipped",
-    "β",
-    "contraction before",
-    "… after",
-    "effective",
-    "… with c after",
-    "% of actual",
-]
-
-
-def _weight_cells(row: LayerRow) -> list[str]:
-    norms = (row.frobenius, row.spectral_reshaped, row.spectral_operator, row.norm_21, row.norm_1inf, row.stable_rank)
-    shape = "×".join(str(size) for size in row.shape[:8])
-    tails = [_tail(row.weight_tail), _tail(row.eigen_tail)]
-    return [shape, number(row.parameters), *map(short, norms), *tails, short(row.distance_frobenius)]
+def hypothesis_table(hypotheses: Sequence[Hypothesis]) -> Table:
+    """What the papers' bounds need, whether it holds here, and the numbers behind it."""
+    return Table.of(_HYPOTHESIS_COLUMNS, hypotheses, texts=2)
 
 
 def _tail(tail: TailSummary | None) -> str:
     return UNKNOWN if tail is None else f"{short(tail.density_exponent)} (KS {short(tail.ks_distance)})"
 
 
-def _sample_cells(row: LayerRow) -> list[str]:
-    reduced = (
-        row.layer_cushion,
-        row.minimal_cushion,
-        row.minimal_cushion_unclipped,
-        row.beta,
-        row.contraction,
-        row.contraction_after,
-        row.effective_parameters,
-        row.effective_parameters_after,
-        row.compression_percent,
-    )
-    return [_worst_and_zeta(value) for value in reduced]
-
-
-def _worst_and_zeta(value: Reduced | Any) -> str:
+def _reduced(value: Reduced) -> str:
+    """The worst value, and where it differs the one without outliers."""
     worst, zeta = short(value.worst), short(value.zeta)
     return worst if zeta in (worst, UNKNOWN) else f"{worst} / {zeta}"
+
+
+_LAYER: Columns = (("", lambda row: str(row.index)), ("layer", lambda row: clean(row.node, 60)))
+_WEIGHT_COLUMNS: Columns = (
+    *_LAYER,
+    ("shape", lambda row: "×".join(str(size) for size in row.shape[:8])),
+    ("parameters", lambda row: number(row.parameters)),
+    ("Frobenius", lambda row: short(row.frobenius)),
+    ("spectral, reshaped", lambda row: short(row.spectral_reshaped)),
+    ("spectral, operator", lambda row: short(row.spectral_operator)),
+    ("2,1", lambda row: short(row.norm_21)),
+    ("1,∞", lambda row: short(row.norm_1inf)),
+    ("stable rank", lambda row: short(row.stable_rank)),
+    ("density exponent of |w|", lambda row: _tail(row.weight_tail)),
+    ("… of eigenvalues", lambda row: _tail(row.eigen_tail)),
+    ("distance from start", lambda row: short(row.distance_frobenius)),
+)
+_SAMPLE_COLUMNS: Columns = (
+    *_LAYER,
+    ("cushion", lambda row: _reduced(row.layer_cushion)),
+    ("minimal cushion", lambda row: _reduced(row.minimal_cushion)),
+    ("… unclipped", lambda row: _reduced(row.minimal_cushion_unclipped)),
+    ("β", lambda row: _reduced(row.beta)),
+    ("contraction before", lambda row: _reduced(row.contraction)),
+    ("… after", lambda row: _reduced(row.contraction_after)),
+    ("effective", lambda row: _reduced(row.effective_parameters)),
+    ("… with c after", lambda row: _reduced(row.effective_parameters_after)),
+    ("% of actual", lambda row: _reduced(row.compression_percent)),
+)
+_HYPOTHESIS_COLUMNS: Columns = (
+    ("hypothesis", lambda each: each.name),
+    ("here", lambda each: hypothesis_word(each.holds)),
+    ("numbers", lambda each: each.detail),
+)
