@@ -12,7 +12,6 @@ from bitcert.codecs.convolution_project import location_error
 from bitcert.decoder.transforms.base import Coefficients, Draws, Target
 from bitcert.decoder.transforms.filter_projection import FilterProjection, shorten
 from bitcert.decoder.transforms.hadamard import Hadamard, hadamard_coefficients
-from bitcert.decoder.transforms.normal import variance
 from bitcert.decoder.transforms.signs import (
     AVERAGE,
     LEAST_SQUARES,
@@ -300,7 +299,3 @@ def test_shorten_keeps_what_fits():
     assert (found.tolist(), shift) == (values.tolist(), 0)
     found, shift = shorten(np.array([2.0**40, 2.0**20 * 3]), 20)
     assert (found.tolist(), shift) == ([2.0**19, 2.0], 21)
-
-
-def test_variance_of_the_normal_numbers_is_one_in_their_units():
-    assert variance() == pytest.approx(1, abs=1e-4)
