@@ -1,8 +1,8 @@
 """The error budget of Matrix-Project from a network's noise stability (Arora 2018, Lemma 3).
 
 Layer ``i`` is projected to accuracy ``eps_i = eps mu_i mu_(i->) / (6 c d)``. Then ``||f_A(x) - f_A~(x)|| <= eps
-||f_A(x)||`` for all ``x`` of the sample, with probability ``1 - delta/2`` over the projections, if ``rho_delta >=
-3 d``.
+||f_A(x)||`` for all ``x`` of the sample, with probability ``1 - delta/2`` over the projections, if ``rho_delta >= 3
+d``.
 Lemma 3 counts ``72 c^2 d^2 log(mdh/delta) / eps^2 * sum_i 1 / (mu_i^2 mu_(i->)^2)`` numbers; that is
 ``sum_i log(1/eta) / eps_i^2`` with ``log(1/eta) = 2 log(mdh/delta)``, the ``eta`` used here. The constant 1 inside is
 too small (:mod:`bitcert.theory.formulas.projection_tail`): the counts that hold are 6 to 9 times larger.

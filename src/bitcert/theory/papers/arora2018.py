@@ -10,7 +10,6 @@ initialisation (``-init``).
 Errata honoured (docs/theory.md section 4): 3 (``max ||x||^2``), 4 (an entrywise error of ``gamma`` costs ``2 gamma`` of
 margin; an l2 error of ``gamma / sqrt 2`` costs ``gamma``). Constant of Lemma 3:
 :mod:`bitcert.theory.formulas.projection_tail`.
-
 """
 
 from __future__ import annotations

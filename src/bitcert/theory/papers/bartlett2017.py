@@ -51,28 +51,27 @@ def _capacity(inputs: BoundInputs, init: bool) -> BoundValue:
     )
 
 
-@bound(
+spec_l12 = bound(
     "bartlett2017-spec-l12",
     _PAPER,
     "spectral and l2,1 norms",
     "Examples needed if every layer stretched its input as much as it can, and more for layers of many units.",
     _DROPPED,
+)(
+    lambda inputs: _capacity(inputs, init=False),
+    "(1/gamma^2) prod_i ||A^i||_2^2 (sum_i (||A^i||_{2,1} / ||A^i||_2)^(2/3))^3.",
 )
-def spec_l12(inputs: BoundInputs) -> BoundValue:
-    """``(1/gamma^2) prod_i ||A^i||_2^2 (sum_i (||A^i||_{2,1} / ||A^i||_2)^(2/3))^3``."""
-    return _capacity(inputs, init=False)
 
-
-@bound(
+spec_l12_init = bound(
     "bartlett2017-spec-l12-init",
     f"{_PAPER} with the initial weights as reference",
     "spectral and l2,1 norms, from initialisation",
     "Examples needed if every layer stretched fully, where it pays only for how far training has moved it.",
     _DROPPED,
+)(
+    lambda inputs: _capacity(inputs, init=True),
+    "(1/gamma^2) prod_i ||A^i||_2^2 (sum_i (||A^i - A^i_init||_{2,1} / ||A^i||_2)^(2/3))^3.",
 )
-def spec_l12_init(inputs: BoundInputs) -> BoundValue:
-    """``(1/gamma^2) prod_i ||A^i||_2^2 (sum_i (||A^i - A^i_init||_{2,1} / ||A^i||_2)^(2/3))^3``."""
-    return _capacity(inputs, init=True)
 
 
 @bound(

@@ -3,10 +3,9 @@
 - Hold-out: ``L(f) <= p_bar(E_n, n, delta)`` from ``E_n`` errors on ``n`` labels that were never used (Clopper &
   Pearson).
 - Occam (docs/theory.md section 2; Arora 2018, Thm 2.1 with its constants): for a message ``c`` of ``|c|`` bits whose
-decoded
-  network ``g_c`` makes ``E`` errors on the ``m`` training examples, ``L(g_c) <= p_bar(E, m, delta' 2^-|c|)``; the same
-  by the KL-Chernoff and the Hoeffding inequality, ``binomial <= KL-Chernoff <= Hoeffding``. Hoeffding's is not cut at
-  1.
+  decoded network ``g_c`` makes ``E`` errors on the ``m`` training examples, ``L(g_c) <= p_bar(E, m, delta' 2^-|c|)``;
+  the same by the KL-Chernoff and the Hoeffding inequality, ``binomial <= KL-Chernoff <= Hoeffding``. Hoeffding's is not
+  cut at 1.
 
 With ``n`` messages each gets ``delta' = delta / n``, so that all hold at once with probability ``1 - delta`` and the
 best may be quoted, whatever helper each of them was made with; only messages that were named are counted. Those that
@@ -120,11 +119,7 @@ def holdout(inputs: BoundInputs) -> BoundValue:
     return BoundValue(
         log_up(holdout_bound(facts.errors, facts.samples, inputs.delta)),
         conditions=(_NEVER_USED, INDEPENDENT),
-        ingredients={
-            "errors": facts.errors,
-            "samples": facts.samples,
-            "delta": inputs.delta,
-        },
+        ingredients={"errors": facts.errors, "samples": facts.samples, "delta": inputs.delta},
     )
 
 
@@ -140,8 +135,7 @@ def _best(inputs: BoundInputs, form: Form) -> BoundValue:
             "message": best.name,
             "bits": best.bits,
             "errors": best.errors,
-            "m": inputs.m,
-            "delta": inputs.delta,
+            **inputs.facts("m", "delta"),
             "delta_of_each": share,
             "all_bits": tuple(float(message.bits) for message in messages),
             "all_errors": tuple(float(message.errors) for message in messages),

@@ -6,7 +6,7 @@
 
 ``j_l`` (most non-zeros in a row or column) and ``J_l`` (entries kept) come from really pruning every layer
 (:mod:`bitcert.theory.formulas.pruning`), ``p_l`` is the longer side. Rows come at the stated strength ``d = 1``, which
-keeps about 42 % of a Gaussian layer and meets the paper's condition on the margin next to never, and *at gamma*: with
+keeps about 42 % of a Gaussian layer and almost never meets the paper's margin condition, and *at gamma*: with
 the strongest ``d`` that meets it. ``r_l`` counts the multiples of ``rho_l`` within the layer's range. The paper writes
 ``1 / rho_l``, which supposes weights of size 1 and changes when layers are rescaled by ``a`` and ``1 / a``.
 

@@ -63,28 +63,27 @@ def _capacity(inputs: BoundInputs, init: bool) -> BoundValue:
     )
 
 
-@bound(
+spec_fro = bound(
     "neyshabur2018-spec-fro",
     _PAPER,
     "spectral and Frobenius norms",
     "Examples needed if noise on the weights were amplified by every layer as much as it can be.",
     _DROPPED,
+)(
+    lambda inputs: _capacity(inputs, init=False),
+    "(1/gamma^2) h d^2 max||x||^2 prod ||A||_2^2 sum ||A||_F^2 / ||A||_2^2.",
 )
-def spec_fro(inputs: BoundInputs) -> BoundValue:
-    """``(1/gamma^2) h d^2 max||x||^2 prod ||A||_2^2 sum ||A||_F^2 / ||A||_2^2``."""
-    return _capacity(inputs, init=False)
 
-
-@bound(
+spec_fro_init = bound(
     "neyshabur2018-spec-fro-init",
     f"{_PAPER} with the prior at the initial weights",
     "spectral and Frobenius norms, from initialisation",
     "Examples needed if noise on what training has moved were amplified as much as it can be.",
     _DROPPED,
+)(
+    lambda inputs: _capacity(inputs, init=True),
+    "(1/gamma^2) h d^2 max||x||^2 prod ||A||_2^2 sum ||A - A_init||_F^2 / ||A||_2^2.",
 )
-def spec_fro_init(inputs: BoundInputs) -> BoundValue:
-    """``(1/gamma^2) h d^2 max||x||^2 prod ||A||_2^2 sum ||A - A_init||_F^2 / ||A||_2^2``."""
-    return _capacity(inputs, init=True)
 
 
 @bound(

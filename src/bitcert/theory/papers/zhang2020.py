@@ -9,17 +9,15 @@
 * **5.1** (= Arora 2018, Thm 2.2): ``(1/gamma^2) h d^2 max||x||^2 prod ||A^i||_2^2 sum ||A^i||_F^2 / ||A^i||_2^2``;
   erratum 3: the square of ``max||x||`` is missing in print.
 * **5.7** (= Arora 2018, Thm 4.1) with the definitions of docs/theory.md section 3.1. Definitions 5.4 to 5.6 print other
-ones
-  (erratum 2): cushions as maxima over the sample, ``mu_{i,i} = sqrt(h_i)``, and ``c = min ||phi(x)|| / ||x||``, the
-  inverse; the printed value is the theorem with all of them.
+  ones (erratum 2): cushions as maxima over the sample, ``mu_{i,i} = sqrt(h_i)``, and ``c = min ||phi(x)|| / ||x||``,
+  the inverse; the printed value is the theorem with all of them.
 * **6.1**: residual networks: the Lipschitz recursion (:mod:`bitcert.theory.ingredients.lipschitz`) in place of the
   product, here on any graph of linear, 1-Lipschitz and addition nodes. Let ``d`` layers lie on the longest path and
-  every layer change
-  by at most ``t ||A||_2``. By induction over the nodes the output changes by at most ``||x|| L ((1 + t)^d - 1) <= e d t
-  ||x|| L`` for ``t <= 1/d``, so ``t = gamma / (e d ||x|| L)`` is enough (no margin exceeds ``sqrt(2) ||x|| L``, so it
-  is below ``1/d``) and a layer keeps at most ``||A||_F^2 / (t ||A||_2)^2`` singular values. A convolution's map changes
-  by at most ``sqrt(prod ceil(kappa/s))`` times its kernel matrix, which is the factor "window"; it is 1 for a dense
-  layer. On the printed graph this is the printed formula.
+  every layer change by at most ``t ||A||_2``. By induction over the nodes the output changes by at most ``||x|| L ((1 +
+  t)^d - 1) <= e d t ||x|| L`` for ``t <= 1/d``, so ``t = gamma / (e d ||x|| L)`` is enough (no margin exceeds ``sqrt(2)
+  ||x|| L``, so it is below ``1/d``) and a layer keeps at most ``||A||_F^2 / (t ||A||_2)^2`` singular values. A
+  convolution's map changes by at most ``sqrt(prod ceil(kappa/s))`` times its kernel matrix, which is the factor
+  "window"; it is 1 for a dense layer. On the printed graph this is the printed formula.
 
 2.4 is a guarantee; the others are measures, NOT bounds on the error of this network: constants and logarithms are
 dropped, ``gamma`` is chosen from the data, and they speak of the compressed network.
@@ -134,30 +132,26 @@ def _separator_value(inputs: BoundInputs, statement: str, power: float) -> Bound
     )
 
 
-@bound(
+theorem_3_2 = bound(
     "zhang2020-thm3.2",
     "Zhang 2020, Theorem 3.2",
     "linear separator, compressed by coins",
     "How often a linear separator that keeps only a few random coordinates would be wrong, up to constants.",
     "constants and logarithms",
     unit=Unit.ERROR,
-)
-def theorem_3_2(inputs: BoundInputs) -> BoundValue:
-    """``L_hat_gamma + (gamma^2 m)^(-1/3)``, ``gamma`` normalised."""
-    return _separator_value(inputs, "Theorem 3.2", 1 / 3)
+)(lambda inputs: _separator_value(inputs, "Theorem 3.2", 1 / 3), "L_hat_gamma + (gamma^2 m)^(-1/3), gamma normalised.")
 
-
-@bound(
+theorem_3_2_sqrt = bound(
     "zhang2020-thm3.2-sqrt",
     "Zhang 2020, note after Theorem 3.2; Arora et al. 2018, appendix A.2",
     "linear separator, compressed by random projections",
     "The same for a separator written as a few random projections fixed beforehand, up to constants.",
     "constants and logarithms",
     unit=Unit.ERROR,
+)(
+    lambda inputs: _separator_value(inputs, "the m^(-1/2) variant of Theorem 3.2", 1 / 2),
+    "L_hat_gamma + (gamma^2 m)^(-1/2), gamma normalised.",
 )
-def theorem_3_2_sqrt(inputs: BoundInputs) -> BoundValue:
-    """``L_hat_gamma + (gamma^2 m)^(-1/2)``, ``gamma`` normalised."""
-    return _separator_value(inputs, "the m^(-1/2) variant of Theorem 3.2", 1 / 2)
 
 
 @bound(
