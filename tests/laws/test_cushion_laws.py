@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bitcert.stability.estimates import prepare_jacobians
 from bitcert.stability.forward import forward
-from bitcert.stability.interlayer import interlayer, prepare_jacobians
+from bitcert.stability.jacobians import interlayer
 from bitcert.stability.settings import MeasureSettings
 from tests.unit.stability import nets
 

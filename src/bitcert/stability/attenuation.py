@@ -11,17 +11,13 @@ One random direction per example says nothing about the worst direction.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from bitcert.network.shapes import INPUT
 from bitcert.stability.noise import noise_like
 from bitcert.stability.replay import norms, portions, replayed
-
-if TYPE_CHECKING:
-    from bitcert.stability.settings import BatchContext, MeasureSettings
+from bitcert.stability.settings import BatchContext, MeasureSettings
 
 
 def scaled_to(noise: Tensor, length: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from bitcert.stability.adjacent import adjacent_pairs
 from bitcert.stability.jacobians import JacobianPlan, SweepPlan, row_squares
 from bitcert.stability.layers import MeasuredLayer, Structure
 from bitcert.stability.linearisation import Linearisation
+from bitcert.stability.settings import MeasureSettings
 
 BASIS_SIZE = 16
 PILOT_PROBES = 32
@@ -48,6 +49,13 @@ class _Trial:
     @property
     def num_pairs(self) -> int:
         return len(self.spread)
+
+
+def prepare_jacobians(pilot: Linearisation, structure: Structure, settings: MeasureSettings) -> JacobianPlan:
+    """Which rows are swept, the same for all batches: all of them, or as the pilot examples suggest."""
+    if settings.exact:
+        return JacobianPlan.exact(pilot.architecture, structure, next(iter(pilot.parameters.values())))
+    return plan_jacobians(pilot, structure, settings.tolerance, settings.seed)
 
 
 def plan_jacobians(pilot: Linearisation, structure: Structure, tolerance: float, seed: int) -> JacobianPlan:

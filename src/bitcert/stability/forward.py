@@ -16,17 +16,13 @@ These are values of the examples at hand; they do NOT bound anything for other e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from bitcert.network.shapes import INPUT
 from bitcert.stability.layers import MeasuredLayer, needed_nodes
 from bitcert.stability.replay import norms, samples_first
-
-if TYPE_CHECKING:
-    from bitcert.stability.settings import BatchContext, MeasureSettings
+from bitcert.stability.settings import BatchContext, MeasureSettings
 
 
 def layer_cushions(context: BatchContext, settings: MeasureSettings) -> dict[str, Tensor]:

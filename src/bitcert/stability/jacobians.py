@@ -9,9 +9,12 @@ every unit of ``x^j`` as a row; or estimated (:mod:`bitcert.stability.estimates`
 over probes: unbiased for every example, with a standard error from the spread of the probes. Pairs of neighbours need
 no sweep at all (:mod:`bitcert.stability.adjacent`). Estimates explain; no certificate depends on them.
 
-Interlayer cushion ``√(n1 n2) ‖J x^i‖ / (‖J‖_F ‖x^i‖)`` (Arora 2018, Def. 5 and 8) takes ``J x^i`` from one forward
-sweep. Spread ``√(n1 n2) max_{a,b} ‖J_{:,a,b,…}‖_F / ‖J‖_F`` is the ``β`` of Def. 9; when estimated it is the largest of
-several noisy values and errs upwards.
+Interlayer cushion ``μ_{i,j} = √(n1 n2) ‖J x^i‖ / (‖J‖_F ‖x^i‖)`` (Arora 2018, Def. 5; Def. 8 with the number of
+positions ``n1 n2``, 1 for a dense layer) takes ``J x^i`` from one forward sweep per ``i``. The error of an estimated
+norm carries over: the relative standard error of a cushion is that of its norm. Examples share their probes, so their
+errors are correlated. A dead ``x^i`` or a Jacobian that is zero at an example gives NaN. The spread
+``√(n1 n2) max_{a,b} ‖J_{:,a,b,…}‖_F / ‖J‖_F`` is the ``β`` of Def. 9; when estimated it is the largest of several noisy
+values and errs upwards.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from bitcert.network import Architecture
 from bitcert.stability.adjacent import adjacent_columns, adjacent_pairs
 from bitcert.stability.layers import MeasuredLayer, Structure
 from bitcert.stability.linearisation import Linearisation
+from bitcert.stability.replay import norms
+from bitcert.stability.settings import BatchContext, MeasureSettings
 
 CHUNK_ELEMENTS = 1 << 22
 """Entries of the largest tensor of one sweep; rows are taken in chunks of that size."""
@@ -154,8 +159,8 @@ def jacobian_norms(linearisation: Linearisation, plan: JacobianPlan) -> Jacobian
     for layer in plan.structure.layers:
         near = plan.low_layers(layer.index, adjacent=True)
         if near:
-            for i, norms in adjacent_columns(layer, near, linearisation).items():
-                squares = _squares(norms[None], plan.structure.layers[i - 1], len(linearisation))
+            for i, columns_of in adjacent_columns(layer, near, linearisation).items():
+                squares = _squares(columns_of[None], plan.structure.layers[i - 1], len(linearisation))
                 columns[i, layer.index] = _Sums(squares.totals[0], squares.places)
         far = plan.low_layers(layer.index, adjacent=False)
         if far:
@@ -165,9 +170,41 @@ def jacobian_norms(linearisation: Linearisation, plan: JacobianPlan) -> Jacobian
     if not ordered:
         empty = torch.zeros(len(linearisation), 0, dtype=torch.float64)
         return JacobianNorms(empty, empty, empty)
-    norms = torch.stack([sums.square() for sums in ordered], 1).sqrt()
-    errors = torch.stack([sums.error() for sums in ordered], 1) / (2 * norms)
-    return JacobianNorms(norms, torch.nan_to_num(errors), torch.stack([sums.spread() for sums in ordered], 1))
+    total = torch.stack([sums.square() for sums in ordered], 1).sqrt()
+    errors = torch.stack([sums.error() for sums in ordered], 1) / (2 * total)
+    return JacobianNorms(total, torch.nan_to_num(errors), torch.stack([sums.spread() for sums in ordered], 1))
+
+
+def interlayer(context: BatchContext, settings: MeasureSettings, plan: JacobianPlan) -> dict[str, Tensor]:
+    """``jacobian_norm``, ``jacobian_error``, ``interlayer_cushion`` and ``jacobian_spread``, each ``[B, pairs]``."""
+    found = jacobian_norms(context.linearisation, plan)
+    images = _images(context)
+    places = torch.tensor([context.structure.layers[i - 1].positions for i, _ in context.structure.pairs])
+    cushion = places.to(found.norm).sqrt() * images / found.norm
+    return {
+        "jacobian_norm": found.norm,
+        "jacobian_error": found.error,
+        "interlayer_cushion": torch.where(found.norm > 0, cushion, torch.nan),
+        "jacobian_spread": found.spread,
+    }
+
+
+def _images(context: BatchContext) -> Tensor:
+    """``||J^{i,j} x^i|| / ||x^i||``, ``[B, pairs]`` float64."""
+    structure, linearisation = context.structure, context.linearisation
+    columns: dict[tuple[int, int], Tensor] = {}
+    for layer in structure.layers:
+        above = {structure.layers[j - 1].node: j for i, j in structure.pairs if i == layer.index}
+        if not above:
+            continue
+        value = linearisation.values[layer.node]
+        size = norms(value, 1).double()
+        for node, pushed in linearisation.push(layer.node, value[None], above).items():
+            columns[layer.index, above[node]] = norms(pushed[0], 1).double() / size
+    if not columns:
+        return torch.zeros(len(linearisation), 0, dtype=torch.float64)
+    zero = torch.zeros(len(linearisation), dtype=torch.float64, device=next(iter(columns.values())).device)
+    return torch.stack([columns.get(pair, zero) for pair in structure.pairs], 1)
 
 
 @dataclass(frozen=True)

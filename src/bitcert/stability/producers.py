@@ -21,8 +21,8 @@ from bitcert.decoder import Preprocessing
 from bitcert.network import Network
 from bitcert.stability import forward
 from bitcert.stability.attenuation import attenuation
-from bitcert.stability.interlayer import interlayer, prepare_jacobians
-from bitcert.stability.jacobians import JacobianPlan
+from bitcert.stability.estimates import prepare_jacobians
+from bitcert.stability.jacobians import JacobianPlan, interlayer
 from bitcert.stability.layers import Structure
 from bitcert.stability.linearisation import Linearisation
 from bitcert.stability.reduction import maximum_over_pairs, minimal_cushions, nan_mean, quantile_over_draws

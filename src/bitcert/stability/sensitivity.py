@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,9 +21,7 @@ from bitcert.network.shapes import INPUT
 from bitcert.stability.linearisation import Linearisation
 from bitcert.stability.noise import noise_like
 from bitcert.stability.replay import norms, portions, replay
-
-if TYPE_CHECKING:
-    from bitcert.stability.settings import BatchContext, MeasureSettings
+from bitcert.stability.settings import BatchContext, MeasureSettings
 
 
 @dataclass(frozen=True, eq=False)

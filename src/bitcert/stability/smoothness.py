@@ -24,19 +24,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from bitcert.linear.projection import matrix_project
 from bitcert.stability.attenuation import scaled_to
+from bitcert.stability.layers import MeasuredLayer, Structure
 from bitcert.stability.noise import noise_like
 from bitcert.stability.replay import norms, portions, replayed, substituted
-
-if TYPE_CHECKING:
-    from bitcert.stability.layers import MeasuredLayer, Structure
-    from bitcert.stability.settings import BatchContext, MeasureSettings
+from bitcert.stability.settings import BatchContext, MeasureSettings
 
 SIGN_BUDGET = 1 << 30
 """Entries of sign matrices that one draw may use, all layers together, when the number of projections is free."""

@@ -8,7 +8,8 @@ from torch import nn
 from bitcert import Preprocessing, Role, Sample, capture
 from bitcert import measure as measure_network
 from bitcert.stability import MeasureSettings
-from bitcert.stability.interlayer import interlayer, prepare_jacobians
+from bitcert.stability.estimates import prepare_jacobians
+from bitcert.stability.jacobians import interlayer
 from bitcert.stability.layers import Structure
 from tests.reference import measure_naive as naive
 from tests.unit.stability import nets

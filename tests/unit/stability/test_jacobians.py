@@ -11,9 +11,8 @@ from torch import nn
 
 from bitcert.stability import estimates
 from bitcert.stability.adjacent import adjacent_pairs
-from bitcert.stability.estimates import plan_jacobians
-from bitcert.stability.interlayer import interlayer, prepare_jacobians
-from bitcert.stability.jacobians import JacobianPlan, SweepPlan, jacobian_norms
+from bitcert.stability.estimates import plan_jacobians, prepare_jacobians
+from bitcert.stability.jacobians import JacobianPlan, SweepPlan, interlayer, jacobian_norms
 from bitcert.stability.layers import Structure
 from bitcert.stability.linearisation import Linearisation
 from bitcert.stability.settings import MeasureSettings
