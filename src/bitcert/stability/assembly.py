@@ -17,8 +17,9 @@ from bitcert.network.shapes import INPUT
 from bitcert.stability.hypotheses import check_hypotheses, is_relu_only, offsets
 from bitcert.stability.layers import Structure
 from bitcert.stability.producers import SamplePass
-from bitcert.stability.profile import PER_INJECTION, PER_LAYER, PER_PAIR, StabilityProfile
+from bitcert.stability.profile import StabilityProfile
 from bitcert.stability.reduction import (
+    QUANTITY,
     AttenuationCurve,
     Distribution,
     SmoothnessSummary,
@@ -27,6 +28,7 @@ from bitcert.stability.reduction import (
     dropped_by,
     order_index,
     reduce_values,
+    stored_as,
     summarise_draws,
 )
 from bitcert.stability.settings import MeasureSettings
@@ -34,13 +36,6 @@ from bitcert.stability.store import ShardStore
 from bitcert.stability.table import LayerWeights, layer_rows
 
 Values = NDArray[np.floating]
-
-_STORED_AS = {
-    "smoothness": "smoothness_quantile",
-    "smoothness_gaussian": "smoothness_gaussian_quantile",
-    "smoothness_noise": "smoothness_noise_mean",
-}
-"""Quantities whose distribution is of a value derived from the draws."""
 
 _JOINT = ("layer_cushion", "minimal_interlayer_cushion", "contraction", "jacobian_spread")
 """Quantities that the effective parameters use together."""
@@ -86,11 +81,11 @@ class Finished:
 
     def columns(self, quantity: str) -> Iterator[Values]:
         """Columns ``[n]`` of what a distribution shows."""
-        return self.store.columns(_STORED_AS.get(quantity, quantity))
+        return self.store.columns(stored_as(quantity))
 
     def has(self, quantity: str) -> bool:
         """Whether it was measured."""
-        return self.store.shape(_STORED_AS.get(quantity, quantity)) is not None
+        return self.store.shape(stored_as(quantity)) is not None
 
 
 def labels(structure: Structure, quantity: str) -> tuple[str, ...]:
@@ -101,13 +96,9 @@ def labels(structure: Structure, quantity: str) -> tuple[str, ...]:
         quantity: a key of ``StabilityProfile.distributions``.
     """
     layers = tuple(f"layer {layer.index}" for layer in structure.layers)
-    if quantity in PER_LAYER:
-        return layers
-    if quantity in PER_PAIR:
-        return tuple(f"{i}→{j}" for i, j in structure.pairs)
-    if quantity in PER_INJECTION:
-        return ("input", *layers)
-    return ("",)
+    pairs = tuple(f"{i}→{j}" for i, j in structure.pairs)
+    found = {"layer": layers, "pair": pairs, "injection": ("input", *layers)}
+    return found.get(QUANTITY[quantity].place, ("",))
 
 
 def _errors(run: Finished, quantity: str) -> Iterator[Values | None]:
@@ -127,9 +118,8 @@ def _errors(run: Finished, quantity: str) -> Iterator[Values | None]:
 
 def _distributions(run: Finished) -> dict[str, tuple[Distribution, ...]]:
     found: dict[str, tuple[Distribution, ...]] = {}
-    stored = (*PER_LAYER, *PER_PAIR, *PER_INJECTION, "margin", "output_norm", "input_norm")
-    for quantity in stored:
-        if not run.has(quantity):
+    for quantity, kind in QUANTITY.items():
+        if kind.place == "curve" or not run.has(quantity):
             continue
         places = labels(run.structure, quantity)
         # the columns end first: the list of missing errors has no end

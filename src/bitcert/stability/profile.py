@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bitcert.canonical import FormatProblem, decode, encode_text, parse
 from bitcert.errors import DecodeError, InputError, unknown_name
-from bitcert.stability.reduction import NUM_BINS, AttenuationCurve, Distribution, SmoothnessSummary
+from bitcert.stability.reduction import NUM_BINS, QUANTITY, AttenuationCurve, Distribution, SmoothnessSummary
 from bitcert.stability.settings import MeasureSettings
 
 FORMAT = "bitcert-profile-2"
@@ -26,17 +26,6 @@ _FORMER = "bitcert-profile-1"
 _EXPECTED = "a profile.json written by bitcert"
 _LARGEST_EDGE = 1e100
 """Beyond what float32 measures give; figures could not be drawn at the end of float64's range."""
-
-PER_LAYER = (
-    "layer_cushion",
-    "minimal_interlayer_cushion",
-    "minimal_interlayer_cushion_unclipped",
-    "contraction",
-    "smoothness_noise",
-)
-PER_PAIR = ("interlayer_cushion", "jacobian_norm", "jacobian_spread", "smoothness", "smoothness_gaussian")
-PER_INJECTION = ("noise_sensitivity",)
-SINGLE = ("margin", "margin_normalised", "margin_spectral", "output_norm", "input_norm")
 
 
 @dataclass(frozen=True)
@@ -151,7 +140,7 @@ class StabilityProfile:
         layers: one row for each measured weight layer.
         pairs: ``(i, j)`` with a path from layer ``i`` to layer ``j``, in the order of the distributions.
         distributions: by quantity; one for each layer, pair, injection (0 = input) or one in all, see
-            :data:`PER_LAYER`, :data:`PER_PAIR`, :data:`PER_INJECTION`, :data:`SINGLE`. A quantity that was not measured
+            :data:`~bitcert.stability.reduction.QUANTITY`. A quantity that was not measured
             is absent. The contraction of a layer is of what feeds it.
         attenuation: one curve for each noise level and injection.
         spectra: singular values of each layer, when measured.
@@ -289,12 +278,8 @@ def check_parts(profile: StabilityProfile) -> None:
     )
     _require(all(1 <= i < j <= depth for i, j in profile.pairs), "a pair of layers that do not exist")
     _require(len(set(profile.pairs)) == len(profile.pairs), "a pair of layers given twice")
-    sizes = {
-        **dict.fromkeys(PER_LAYER, depth),
-        **dict.fromkeys(PER_PAIR, len(profile.pairs)),
-        **dict.fromkeys(PER_INJECTION, depth + 1),
-        **dict.fromkeys(SINGLE, 1),
-    }
+    at = {"layer": depth, "pair": len(profile.pairs), "injection": depth + 1, "network": 1}
+    sizes = {name: at[quantity.place] for name, quantity in QUANTITY.items() if quantity.place in at}
     for name, found in profile.distributions.items():
         _require(name in sizes, f"an unknown quantity {name[:60]!r}")
         _require(len(found) == sizes[name], f"{len(found)} distributions of {name} where {sizes[name]} belong")

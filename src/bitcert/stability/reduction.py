@@ -29,24 +29,43 @@ NUM_BINS = 40
 MAX_LISTED = 1000
 """Most positions of dropped examples that a distribution lists; their number is always given."""
 
-WORST: Mapping[str, Worst] = {
-    "layer_cushion": "min",
-    "interlayer_cushion": "min",
-    "minimal_interlayer_cushion": "min",
-    "minimal_interlayer_cushion_unclipped": "min",
-    "jacobian_spread": "max",
-    "contraction": "max",
-    "attenuation": "max",
-    "smoothness": "max",
-    "smoothness_gaussian": "max",
-    "noise_sensitivity": "max",
-    "margin": "min",
-    "margin_normalised": "min",
-    "margin_spectral": "min",
-    "output_norm": "max",
-    "input_norm": "max",
+
+@dataclass(frozen=True)
+class Quantity:
+    """Where a quantity has distributions, and which extreme of them the theory uses.
+
+    Attributes:
+        place: there is one for every ``"layer"``, ``"pair"`` or ``"injection"``, or one for the ``"network"``; of a
+            ``"curve"`` only points are shown.
+        worst: the extreme, or ``None`` where the theory uses none.
+        stored: the array that is reduced, where it is derived from several draws; else the quantity's own.
+    """
+
+    place: Literal["layer", "pair", "injection", "network", "curve"]
+    worst: Worst | None
+    stored: str = ""
+
+
+QUANTITY: Mapping[str, Quantity] = {
+    "layer_cushion": Quantity("layer", "min"),
+    "minimal_interlayer_cushion": Quantity("layer", "min"),
+    "minimal_interlayer_cushion_unclipped": Quantity("layer", "min"),
+    "contraction": Quantity("layer", "max"),
+    "smoothness_noise": Quantity("layer", None, "smoothness_noise_mean"),
+    "interlayer_cushion": Quantity("pair", "min"),
+    "jacobian_norm": Quantity("pair", None),
+    "jacobian_spread": Quantity("pair", "max"),
+    "smoothness": Quantity("pair", "max", "smoothness_quantile"),
+    "smoothness_gaussian": Quantity("pair", "max", "smoothness_gaussian_quantile"),
+    "noise_sensitivity": Quantity("injection", "max"),
+    "margin": Quantity("network", "min"),
+    "output_norm": Quantity("network", "max"),
+    "input_norm": Quantity("network", "max"),
+    "margin_normalised": Quantity("network", "min"),
+    "margin_spectral": Quantity("network", "min"),
+    "attenuation": Quantity("curve", "max"),
 }
-"""Which extreme of each quantity the theory uses; a quantity that is not named here has none."""
+"""Every quantity that is reduced over the sample; normalised margins are computed from others and stored nowhere."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +169,11 @@ class SmoothnessSummary:
     median_relative_noise: float | None
 
 
+def stored_as(quantity: str) -> str:
+    """Name of the array that a quantity's distributions are of."""
+    return QUANTITY[quantity].stored or quantity
+
+
 def order_index(fraction: float, count: int) -> int:
     """Position (from 0) of the order statistic number ``ceil(fraction * count)``, at least the first.
 
@@ -208,7 +232,7 @@ def reduce_values(
 
     Args:
         values: ``[n]``; NaN is skipped.
-        name: the quantity; :data:`WORST` says which extreme counts.
+        name: the quantity; :data:`QUANTITY` says which extreme counts.
         label: the place.
         zeta: fraction of the examples with a value that may be dropped, in [0, 1).
         errors: ``[n]`` standard errors of values that are estimates.
@@ -217,7 +241,7 @@ def reduce_values(
     >>> d.worst, d.worst_index, d.zeta_value, d.zeta_dropped, d.skipped
     (1.0, 2, 2.0, (2,), 1)
     """
-    worst = WORST.get(name)
+    worst = QUANTITY[name].worst if name in QUANTITY else None
     ordered = np.sort(values[~np.isnan(values)].astype(np.float64))
     count = len(ordered)
     finite = ordered[np.isfinite(ordered)]
@@ -259,7 +283,9 @@ def dropped_by(columns: Iterable[tuple[str, Values]], zeta: float) -> NDArray[np
     """Positions that the ζ-values of these ``(quantity, column)`` drop together, sorted; what a joint bound drops."""
     dropped: set[int] = set()
     for name, values in columns:
-        ranked = worst_first(values, WORST[name])
+        worst = QUANTITY[name].worst
+        assert worst is not None
+        ranked = worst_first(values, worst)
         dropped.update(map(int, ranked[: num_dropped(zeta, len(ranked))]))
     return np.array(sorted(dropped), np.int64)
 

@@ -43,7 +43,7 @@ from bitcert.stability.assembly import labels as places_of
 from bitcert.stability.layers import Structure
 from bitcert.stability.planning import plan_measure
 from bitcert.stability.producers import SamplePass, wanted_of
-from bitcert.stability.reduction import Distribution, reduce_values
+from bitcert.stability.reduction import Distribution, reduce_values, stored_as
 from bitcert.stability.settings import MeasureSettings
 from bitcert.stability.table import LayerWeights, layer_rows
 
@@ -62,7 +62,6 @@ _SHOWN = {
     "noise_sensitivity": ("noise_sensitivity",),
     "margin": ("margin", "output_norm"),
 }
-_STORED_AS = {"smoothness": "smoothness_quantile", "smoothness_gaussian": "smoothness_gaussian_quantile"}
 _EXAMPLE = 4
 _PILOT_SIZE = 32
 
@@ -312,7 +311,7 @@ class Tracker:
         columns = self._columns(network)
         found: dict[str, tuple[Distribution, ...]] = {}
         for name in self._measures():
-            values = columns[_STORED_AS.get(name, name)]
+            values = columns[stored_as(name)]
             values = values[:, None] if values.ndim == 1 else values
             found[name] = tuple(
                 reduce_values(column, name, place) for place, column in zip(self.labels[name], values.T, strict=True)
