@@ -27,7 +27,7 @@ _SCALARS = (bool, int, float, str, type(None))
 
 
 class FormatProblem(ValueError):
-    """What is wrong with a value, and where; :func:`decode_text` turns it into a ``DecodeError``."""
+    """What is wrong with a value, and where; :func:`decode` tells both to whoever asked."""
 
 
 def encode(value: Any) -> Any:
