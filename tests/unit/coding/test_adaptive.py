@@ -168,3 +168,11 @@ def test_digits_of_long_integers_are_raw():
     twice = Listed(2 * ([True] * 4 + [False] + [True] * 4))
     assert [twice.integer("n") for _ in range(2)] == [30, 30]
     assert twice.chances[9:] == [3 / 4] * 4 + [1 / 4] + [1 / 2] * 4
+
+
+def test_bytes_come_back():
+    values = (b"\x01\x01\x02", b"", b"\x00\x01\xff")
+    writer = Writer()
+    assert [writer.octets("o", value) for value in values] == list(values)
+    reader = Reader(BitReader(np.packbits(writer.bits()).tobytes()))
+    assert [reader.octets("o") for _ in values] == list(values)
