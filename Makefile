@@ -34,7 +34,7 @@ types: $(STAMP)
 contracts: $(STAMP)
 	$(BIN)/lint-imports
 
-docs: $(STAMP)  ## run every command that the README and these pages print; about six minutes
+docs: $(STAMP)  ## run every command that the README and these pages print
 	$(BIN)/python docs/run_readme.py README.md $(PAGES:%=docs/%.md)
 
 site: $(VENV)/.documented  ## the pages and an API reference as a web site in site/; a dead link is an error

@@ -94,7 +94,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Displays load when they are asked for: drawing alone takes a quarter of the time of importing everything."""
+    """Displays load when they are asked for: most verbs draw nothing."""
     if name not in ("report", "render_report"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     report = importlib.import_module("bitcert.report")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bitcert.certificates.certification import CERTIFICATE_FILE
+from bitcert.certificates.certification import CERTIFICATE_FILE, REPORT_FILE
 from bitcert.certificates.looks import LookBook
 from bitcert.certificates.verification import Status, Verification, verify
 from bitcert.certificates.workload import WorkLimit, counting_operations
@@ -34,7 +34,6 @@ from bitcert.cli.common import (
     told_name,
 )
 from bitcert.cli.live import live_board, stopped_by_interrupt
-from bitcert.cli.options import REPORT_FILE
 from bitcert.codecs.best import encode_best
 from bitcert.codecs.tuned import compress_values
 from bitcert.counting import Progress

@@ -93,7 +93,7 @@ class LoadedNetwork:
         Raises:
             InputError: it is opaque.
         """
-        return self._captured("captured", self.refusal, "leave out --codec to certify it as an opaque module")
+        return self._captured("captured", self.refusal, "bitcert certify without --codec takes it as an opaque module")
 
     def _captured(self, how: str, got: str, do: str) -> Network:
         if isinstance(self.predictor, Network):

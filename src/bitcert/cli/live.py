@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bitcert import clock
+from bitcert.report.text import percent_up
 from bitcert.search import Board, Row, Run
 
 LINE_SECONDS = 5.0
@@ -85,7 +86,7 @@ def _count(value: int | None) -> str:
 
 
 def _percent(bound: float | None) -> str:
-    return "" if bound is None else f"{100 * bound:.2f} %"
+    return "" if bound is None else percent_up(bound)
 
 
 @contextmanager

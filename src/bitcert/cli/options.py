@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from typer import Argument, Option
 
+from bitcert.certificates.certification import REPORT_FILE
 from bitcert.cli.common import LoadedNetwork, load_network, note
 from bitcert.counting import Progress
 from bitcert.data import Role, Sample, load_sample
@@ -22,7 +23,6 @@ from bitcert.folder import check_output_folder
 
 Options = TypeVar("Options")
 Settings = TypeVar("Settings")
-REPORT_FILE = "report.html"
 SHOWN_LAST = ("seed", "device", "scale", "mean", "std", "classes", "download", "out", "json_output")
 """What verbs share stands below their own options in the help, in this order."""
 

@@ -21,11 +21,11 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
+from bitcert.certificates.certification import REPORT_FILE
 from bitcert.report import text as words
 from bitcert.report.drawing import draw, for_file, for_page
 from bitcert.report.text import Sections, clean, group_sections, number, share
 
-REPORT_FILE = "report.html"
 MAX_NAME = 40
 Plot = Callable[[], tuple[Figure, Any]]
 Columns = Sequence[tuple[str, Callable[[Any], str]]]
