@@ -277,6 +277,9 @@ def test_a_certificate_is_read_and_told(made, tmp_path):
         with pytest.raises(InvalidError, match=r"^certificate file: "):
             read_certificate(path, check)
     assert len(check.lines) == 1
+    path.write_bytes(b"PK\x03\xed")
+    with pytest.raises(InvalidError, match=r"^certificate file: not the text of a certificate.json"):
+        read_certificate(path, check)
 
 
 def test_limits_of_the_files(tmp_path):

@@ -106,7 +106,9 @@ def read_certificate(path: Path, check: Checker) -> Certificate:
     raw = read_bytes(path, MAX_CERTIFICATE_BYTES)
     try:
         certificate = Certificate.from_json(raw.decode("ascii"))
-    except (DecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise InvalidError("certificate file: not the text of a certificate.json written by bitcert") from None
+    except DecodeError as error:
         raise InvalidError(f"certificate file: {error}") from None
     check.line("certificate file", True, "canonical form, checksum matches")
     return certificate

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from bitcert.cli.codec_options import load_helper_network, prior_model
 from bitcert.cli.common import load_for_inputs
 from bitcert.cli.options import InputOptions
 from bitcert.data import Sample, peek, peek_shape
+from bitcert.decoder import Helper
 from bitcert.decoder.description import helper_contents, helper_ledger
 from bitcert.errors import InputError
 from bitcert.search.request import CertifyRequest, commitment_of, declared_helpers
@@ -75,10 +76,17 @@ class HelperOptions(InputOptions):
         )
 
 
+def _with_outputs(helper: Helper) -> Helper:
+    """The helper with as many classes as its network has outputs, which is what the labels will have to say."""
+    if helper.predictor is None or helper.classes_inferred:
+        return helper
+    return replace(helper, num_classes=helper.predictor.num_outputs)
+
+
 def print_commitment(options: HelperOptions) -> None:
     """Print the hash that commits to a helper; publish it before the data are opened. No label is read."""
     request = options.request()
-    declared = tuple({each.content_hash: each for each in declared_helpers(request)}.values())
+    declared = tuple({each.content_hash: _with_outputs(each) for each in declared_helpers(request)}.values())
     commitment = commitment_of(request)
     split = commitment.split
     if options.only_hash:

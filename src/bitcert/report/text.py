@@ -152,6 +152,15 @@ def condition_rows(certificate: Certificate) -> list[tuple[str, str]]:
     return rows
 
 
+def beside_guessing(certificate: Certificate) -> str:
+    """What guessing says, where the bound says no more than that; empty where it says more, and where it is vacuous."""
+    classes = certificate.data.get("num_classes")
+    if certificate.vacuous or type(classes) is not int or classes < 2 or certificate.bound < 1 - 1 / classes:
+        return ""
+    errs = percent(1 - 1 / classes)
+    return f"It says no more than guessing: one of {number(classes)} classes at random errs on {errs}."
+
+
 def foundation(certificate: Certificate) -> str:
     """The sentence about weights in the helper, empty without them: a certificate is worth what it rests on."""
     if "weights" not in certificate.helper:

@@ -92,6 +92,7 @@ def test_what_is_committed_to_is_said(bitcert, factory):
     outcome = bitcert("helper", "own:make", "--shape", "2", "--floats", "--prior-split", 0.25)
     assert "an architecture of 3 operations and 4 tensors" in " ".join(outcome.out.split())
     assert "prior split of fraction 0.25, seed 0" in outcome.out
+    assert "1048576" not in outcome.out, "the outputs of the network are its classes"
     told = json.loads(bitcert("helper", "own:make", "--shape", "2", "--floats", "--json").out)
     assert (len(told["architectures"]), told["num_classes"], len(told["bits"])) == (1, None, 2)
 

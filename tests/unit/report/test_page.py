@@ -223,6 +223,16 @@ def test_vacuous_is_a_word(make_certificate):
     assert "vacuous" not in Page(render_report(make_certificate())).text
 
 
+def test_a_bound_that_says_no_more_than_guessing_is_set_beside_it(make_certificate):
+    said = "It says no more than guessing: one of 10 classes at random errs on 90.00 %."
+    for bits, shown in [(8_000, True), (80, False)]:
+        certificate = make_certificate(errors=900, samples=1797, sections=(("w", bits),))
+        assert not certificate.vacuous
+        assert (certificate.bound >= 0.9) is shown
+        assert (said in Page(render_report(certificate)).text) is shown
+        assert (said in show(terminal_summary(certificate))) is shown
+
+
 def test_holdout_row_and_honest_comparison(make_certificate, holdout):
     page = Page(render_report(make_certificate(holdout=holdout)))
     assert ["errors on leaves of May", "1,450 of 10,000"] in page.rows

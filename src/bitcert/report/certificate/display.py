@@ -85,6 +85,7 @@ def render_report(
         losses=loss_rows(certificate),
         counted_on=counted_on(certificate),
         conditions=words.condition_rows(certificate),
+        beside_guessing=words.beside_guessing(certificate),
         foundation=words.foundation(certificate),
         pictures=_pictures(certificate, candidates),
         best_candidates=_tried(best, samples, f"candidate{some}"),
@@ -162,10 +163,10 @@ def terminal_summary(certificate: Certificate) -> Group:
     >>> from rich.console import Console
     >>> Console().print(terminal_summary(certificate))  # doctest: +SKIP
     """
-    basis = words.foundation(certificate)
+    below = [words.beside_guessing(certificate), words.foundation(certificate)]
     return Group(
         Text(clean(certificate.sentence), style="bold yellow" if certificate.vacuous else "bold"),
-        *([Text(basis, style="yellow")] if basis else []),
+        *(Text(each, style="yellow") for each in below if each),
         facts_grid(_facts(certificate)),
         Padding(Text("It holds if"), (1, 0, 0, 2)),
         *(_condition(kind, text) for kind, text in words.condition_rows(certificate)),
