@@ -304,7 +304,7 @@ def decode(message: bytes, problem: Problem) -> Head:
     require(family in (1, 5), "a family that this decoder does not know")
     if problem.classes_inferred:
         places.append(("number of classes", bits.place))
-        require(bits.gamma() == problem.num_classes, "another number of classes")
+        require(bits.gamma() + 1 == problem.num_classes, "another number of classes")
     choice = None
     if problem.is_image:
         places.append(("feature settings" if family == 1 else "feature bank", bits.place))

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from decimal import Decimal
+from itertools import accumulate
 
 import numpy as np
 
@@ -83,6 +84,27 @@ class Coder(ABC):
         for place in range(width - 1, -1, -1):
             coded = 2 * coded + self.flag((context, coded), bool(value >> place & 1))
         return coded - (1 << width)
+
+    def choice(self, weights: Sequence[int], value: int = 0) -> int:
+        """One of ``len(weights)`` numbers from 0, whose chances are as the weights; what has weight 0 is never coded.
+
+        By halves, each with a quotient of two whole numbers: the length is ``log2(sum / weight)`` bits, wherever in the
+        list the value stands.
+        """
+        return self._halve(list(accumulate(weights, initial=0)), value)
+
+    def uniform(self, size: int, value: int = 0) -> int:
+        """One of ``size`` numbers from 0, all of the same chance: ``log2(size)`` bits."""
+        return self._halve(range(size + 1), value)
+
+    def _halve(self, sums: Sequence[int], value: int) -> int:
+        low, high = 0, len(sums) - 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            upper, total = sums[high] - sums[middle], sums[high] - sums[low]
+            second = upper == total if upper in (0, total) else self._code(value >= middle, upper / total)
+            low, high = (middle, high) if second else (low, middle)
+        return low
 
     def number(self, context: Hashable, value: float = 0.0) -> float:
         """A finite float as its shortest decimal, ``(-1)^s n 10^e`` with an integer ``n`` that ten does not divide."""
@@ -151,3 +173,20 @@ class Reader(Coder):
             DecodeError: its bits are not the canonical ones.
         """
         self._decoder.finish()
+
+
+class Meter(Coder):
+    """Measures what a :class:`Writer` would write, in bits; for choosing between structures.
+
+    >>> meter = Meter()
+    >>> meter.choice((1, 3), 1), round(meter.length, 3)
+    (1, 0.415)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.length = 0.0
+
+    def _code(self, value: bool, probability: float) -> bool:
+        self.length -= math.log2(probability if value else 1 - probability)
+        return value

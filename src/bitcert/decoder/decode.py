@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bitcert.coding import Ledger, MessageReader
 from bitcert.counting import Classifier
 from bitcert.decoder import head as bank_head
-from bitcert.decoder import linear_head, network_head
+from bitcert.decoder import linear_head, network_head, trees
 from bitcert.decoder import network as quantised
 from bitcert.decoder import tensors as composed
 from bitcert.decoder.helper import Helper
@@ -25,6 +25,7 @@ FAMILIES: dict[int, Reader] = {
     composed.FAMILY: composed.read,
     bank_head.FAMILY: bank_head.read,
     network_head.FAMILY: network_head.read,
+    trees.FAMILY: trees.read,
 }
 
 

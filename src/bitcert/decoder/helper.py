@@ -221,10 +221,13 @@ def examples_at_a_time(predictor: object, input_shape: tuple[int, ...], num_clas
 
 
 def write_classes(writer: MessageWriter, helper: Helper) -> None:
-    """Code the number of classes if it was read off the training labels: what the data decided costs bits."""
+    """Code the number of classes if it was read off the training labels: what the data decided costs bits.
+
+    There are at least 2; what is coded is the number less 1.
+    """
     if helper.classes_inferred:
         with writer.section("number of classes") as bits:
-            bits.elias_gamma(helper.num_classes)
+            bits.elias_gamma(helper.num_classes - 1)
 
 
 def read_classes(reader: MessageReader, helper: Helper) -> None:
@@ -235,6 +238,6 @@ def read_classes(reader: MessageReader, helper: Helper) -> None:
     """
     if helper.classes_inferred:
         with reader.section("number of classes") as bits:
-            coded = bits.elias_gamma()
+            coded = bits.elias_gamma() + 1
         if coded != helper.num_classes:
             raise DecodeError(f"a message for {helper.num_classes} classes", str(coded), "ask for the file again")

@@ -231,7 +231,7 @@ def test_only_a_number_of_classes_that_the_labels_told_is_coded() -> None:
         write_classes(writer, helper)
         data[helper], ledger = writer.finish()
         ledgers[helper] = dict(ledger.sections)
-    assert ledgers[told]["number of classes"] == 5, "Elias gamma of 5"
+    assert ledgers[told]["number of classes"] == 5, "Elias gamma of 4"
     assert "number of classes" not in ledgers[stated]
     read_classes(MessageReader(data[told]), told)
     read_classes(MessageReader(data[stated]), stated)

@@ -1,0 +1,98 @@
+"""Codec family 2: a decision tree on the columns of a table, exact on every machine.
+
+Tests compare the numbers of an example as they are in the data, before any preprocessing, in float64, and the logits
+are 0 and 1: no rounding, no near-ties. Message: the number of classes if it was inferred, then one section with the
+tree (:mod:`bitcert.coding.trees`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from bitcert.coding import Ledger, MessageReader, MessageWriter
+from bitcert.coding.adaptive import Reader, Writer
+from bitcert.coding.trees import Comparison, Leaf, Subject, Tree, TreeCode, num_splits
+from bitcert.counting import FloatClassifier
+from bitcert.decoder.helper import Helper, read_classes, write_classes
+
+FAMILY = 2
+
+Columns = NDArray[np.float32]
+
+
+def numbers(subject: Subject, columns: Columns) -> NDArray[np.float64]:
+    """What a test compares, ``[n]``, of examples ``columns [n, d]``: one product and one sum in float64."""
+    values = columns[:, subject.column].astype(np.float64)
+    return values if subject.other is None else values + subject.factor * columns[:, subject.other]
+
+
+def passes(test: Comparison, columns: Columns) -> NDArray[np.bool_]:
+    """Which examples ``[n]`` of ``columns [n, d]`` pass a test."""
+    values = numbers(test.subject, columns)
+    return np.asarray(values == test.value if test.equal else values <= test.value)
+
+
+def answers(tree: Tree, columns: Columns) -> NDArray[np.intp]:
+    """The class ``[n]`` that a tree gives each example of ``columns [n, d]``."""
+    found = np.zeros(len(columns), dtype=np.intp)
+
+    def descend(tree: Tree, rows: NDArray[np.intp]) -> None:
+        if isinstance(tree, Leaf):
+            found[rows] = tree.label
+            return
+        passed = passes(tree.test, columns[rows])
+        descend(tree.passed, rows[passed])
+        descend(tree.failed, rows[~passed])
+
+    descend(tree, np.arange(len(columns)))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class TreeClassifier(FloatClassifier):
+    """The classifier: raw inputs ``[batch, ...]`` -> 1 for the answer and 0 for all other classes."""
+
+    tree: Tree
+    num_classes: int
+
+    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
+        """Logits of one batch, as numbers of ``dtype``."""
+        columns = inputs.reshape(len(inputs), -1).astype(np.float32)
+        return functional.one_hot(torch.from_numpy(answers(self.tree, columns)), self.num_classes).to(dtype)
+
+
+def write(tree: Tree, helper: Helper) -> tuple[bytes, Ledger]:
+    """The message of a tree.
+
+    Raises:
+        ValueError: for a tree that this code has no word for, such as one with two sibling leaves of one class.
+    """
+    writer, coder = MessageWriter(FAMILY), Writer()
+    write_classes(writer, helper)
+    if TreeCode(coder, math.prod(helper.input_shape), helper.num_classes).tree(tree) != tree:
+        raise ValueError("the tree code has no word for this tree")
+    with writer.section("tree") as bits:
+        bits.extend(coder.bits())
+    return writer.finish()
+
+
+def read(reader: MessageReader, helper: Helper) -> tuple[TreeClassifier, str]:
+    """Decode a tree.
+
+    Raises:
+        DecodeError: for one larger than any that is written.
+    """
+    read_classes(reader, helper)
+    with reader.section("tree") as bits:
+        coder = Reader(bits)
+        tree = TreeCode(coder, math.prod(helper.input_shape), helper.num_classes).tree()
+        coder.finish()
+    tests = num_splits(tree)
+    described = f"a decision tree of {tests} test{'' if tests == 1 else 's'} and {tests + 1} answers"
+    return TreeClassifier(tree, helper.num_classes), described

@@ -1,0 +1,146 @@
+"""Growing and pruning trees on a table: by entropy while a test pays for its bits, then by errors and bits exactly."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitcert.coding.adaptive import Meter
+from bitcert.coding.trees import MAX_SPLITS, Comparison, Leaf, Split, Tree, TreeCode
+from bitcert.search.tree_table import Floats, Rows, Table
+
+_MAX_DEPTH = 40
+_LEAVES = 2.5
+
+
+def tree_bits(tree: Tree, num_columns: int, num_classes: int) -> float:
+    """Length of a tree in bits, up to the end of its section."""
+    meter = Meter()
+    TreeCode(meter, num_columns, num_classes).tree(tree)
+    return meter.length
+
+
+def test_prices(beside: Counter[Comparison], table: Table) -> Floats:
+    """What one more test costs about, in bits ``[2, bins]``, in a tree with these tests; infinite for what is none."""
+    tests, columns = beside.total(), math.log2(table.num_columns)
+    pairs = np.array([subject.other is not None for subject in table.subjects])
+    both = columns + math.log2(max(1, table.num_columns - 1)) + 8.5
+    subject = math.log2((4 + tests) / 4) + np.where(pairs, both, columns + 0.2)
+    uses = Counter[int]()
+    for test, count in beside.items():
+        uses[table.number(test)] += count
+    for number, count in uses.items():
+        # of a subject that was used, exponent and first digits are mostly known
+        subject[number] = math.log2((4 + tests) / count) - 3.0
+    prices = table.threshold_bits + subject[table.subject]
+    for test in beside:
+        number = table.number(test)
+        prices[table.bin_of(test)] = subject[number] + 4.0
+    # a test also turns a leaf into two
+    return prices + _LEAVES
+
+
+def comparisons(tree: Tree) -> Counter[Comparison]:
+    """How often each test is in a tree."""
+    if isinstance(tree, Leaf):
+        return Counter()
+    return Counter([tree.test]) + comparisons(tree.passed) + comparisons(tree.failed)
+
+
+Noise = Callable[[], Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Grown:
+    """A tree that was grown, before it is pruned: its test, what passes and fails, errors of a leaf."""
+
+    errors: int
+    label: int
+    price: float = 0.0
+    test: Comparison | None = None
+    passed: Grown | None = None
+    failed: Grown | None = None
+
+
+def grow(
+    table: Table, rows: Rows, beside: Counter[Comparison], nats_per_bit: float, noise: Noise | None = None
+) -> Grown:
+    """Grow greedily: the test with the largest gain in entropy beyond its price, until none has any.
+
+    Args:
+        table: with the training examples.
+        rows: of those that arrive here.
+        beside: the tests elsewhere in the tree.
+        nats_per_bit: what a bit must gain.
+        noise: makes what multiplies the gains ``[2, bins]`` of a node.
+    """
+    left, beside = MAX_SPLITS, Counter(beside)
+
+    def descend(rows: Rows, depth: int) -> Grown:
+        nonlocal left
+        counts = np.bincount(table.labels[rows], minlength=table.num_classes)
+        label = int(counts.argmax())
+        leaf = Grown(int(len(rows) - counts[label]), label)
+        if leaf.errors == 0 or depth >= _MAX_DEPTH or left <= 0:
+            return leaf
+        passing = table.passing(table.counts(rows))
+        gain = table.entropies(counts) - table.entropies(passing) - table.entropies(counts - passing)
+        prices = test_prices(beside, table)
+        gain -= nats_per_bit * prices
+        if noise is not None:
+            gain = np.where(gain > 0, gain * noise(), gain)
+        best = int(gain.argmax())
+        if not gain.flat[best] > 0:
+            return leaf
+        left -= 1
+        kind, number = divmod(best, table.num_bins)
+        test = table.test(kind, number)
+        passes = table.passes(test, rows)
+        if passes.all() or not passes.any():
+            return leaf
+        beside[test] += 1
+        children = descend(rows[passes], depth + 1), descend(rows[~passes], depth + 1)
+        return Grown(leaf.errors, label, float(prices.flat[best]), test, *children)
+
+    return descend(rows, 0)
+
+
+def prune(grown: Grown, errors_per_bit: float) -> tuple[Tree, float]:
+    """The subtree with the fewest errors plus bits at this rate, and that sum (exact but for the prices)."""
+    if grown.test is None or grown.passed is None or grown.failed is None:
+        return Leaf(grown.label), float(grown.errors)
+    passed, cost = prune(grown.passed, errors_per_bit)
+    failed, more = prune(grown.failed, errors_per_bit)
+    total = cost + more + errors_per_bit * grown.price
+    if total >= grown.errors or passed == failed:
+        return Leaf(grown.label), float(grown.errors)
+    return Split(grown.test, passed, failed), total
+
+
+def tidy(tree: Tree) -> Tree:
+    """The same decisions without tests that decide nothing."""
+    if isinstance(tree, Leaf):
+        return tree
+    passed, failed = tidy(tree.passed), tidy(tree.failed)
+    return passed if passed == failed else Split(tree.test, passed, failed)
+
+
+def predictions(table: Table, tree: Tree, rows: Rows) -> NDArray[np.int64]:
+    """The class ``[len(rows)]`` that a tree of this table gives each of the rows."""
+    found = np.zeros(len(rows), dtype=np.int64)
+
+    def descend(tree: Tree, places: Rows) -> None:
+        if isinstance(tree, Leaf):
+            found[places] = tree.label
+            return
+        passed = table.passes(tree.test, rows[places])
+        descend(tree.passed, places[passed])
+        descend(tree.failed, places[~passed])
+
+    descend(tree, np.arange(len(rows)))
+    return found

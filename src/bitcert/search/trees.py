@@ -1,0 +1,394 @@
+"""A decision tree trained for the certificate itself (family 2).
+
+Trees grow by entropy and are pruned by errors and bits, at several prices. The best is then improved in place, exactly:
+at each node in turn the test is exchanged for the one with which the tree around it makes fewest errors (tree
+alternating optimisation, Carreira-Perpiñán & Tavallali 2018, with bits), the node is pruned, replaced by a child, grown
+anew, or gets a test above it. A bit is priced at what it costs the certificate. While time is left, a random node is
+grown anew from a random good test and the tree improved again. Every tree is a candidate and the best message is kept;
+selecting among candidates costs nothing: all are words of one prefix code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitcert.coding import MessageReader
+from bitcert.coding.trees import Comparison, Leaf, Split, Tree
+from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.decoder import trees as family
+from bitcert.decoder.trees import answers
+from bitcert.errors import InputError
+from bitcert.proof import occam_bound
+from bitcert.random import stream
+from bitcert.run import Compressed, Run
+from bitcert.search.head import errors_per_bit
+from bitcert.search.tree_growth import comparisons, grow, predictions, prune, test_prices, tidy, tree_bits
+from bitcert.search.tree_table import LEAST_BINS, MOST_COUNTS, Floats, Rows, Table, pairs_of
+
+_GROWTH = (2.0, 1.0, 0.5, 0.25)
+"""Nats of entropy that a bit must gain in the first trees, relative to the errors it must save in the end."""
+
+_FIRST_BITS = 50
+
+_PRUNING = (0.35, 0.6, 1.0, 1.7)
+"""Prices of a bit relative to that of the best tree so far."""
+
+_SHORTLIST = 3
+_NOISE = 0.4
+"""Standard deviation of the logarithm of what the gains of a subject are multiplied by in random trees."""
+
+_SAME_PAIRS = 6
+"""So many random trees use the same pairs."""
+
+_NEAR = 1.25
+"""A tree is improved if errors plus bits are at most so many times those of the best one."""
+
+_TABLE_ENTRIES = 1 << 27
+"""Training examples with more numbers than this are those of a random subset; the certificate counts on all."""
+
+_PAIRED, PAIR_ENTRIES = 48, 1 << 24
+"""How many columns are paired, and how many numbers of pairs are tried at once."""
+
+Path = tuple[bool, ...]
+"""From the root to a node: whether the tests on the way are passed."""
+
+
+def at(tree: Tree, path: Path) -> Tree:
+    """The subtree at a node."""
+    for passed in path:
+        assert isinstance(tree, Split)
+        tree = tree.passed if passed else tree.failed
+    return tree
+
+
+def put(tree: Tree, path: Path, new: Tree) -> Tree:
+    """The tree with another subtree at a node."""
+    if not path:
+        return new
+    assert isinstance(tree, Split)
+    if path[0]:
+        return replace(tree, passed=put(tree.passed, path[1:], new))
+    return replace(tree, failed=put(tree.failed, path[1:], new))
+
+
+def paths(tree: Tree, so_far: Path = ()) -> Iterator[Path]:
+    """All nodes."""
+    yield so_far
+    if isinstance(tree, Split):
+        yield from paths(tree.passed, (*so_far, True))
+        yield from paths(tree.failed, (*so_far, False))
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """A tree, its errors and bits on the table."""
+
+    tree: Tree
+    errors: int
+    bits: float
+
+    def cost(self, rate: float) -> float:
+        """Errors plus bits at ``rate`` errors each."""
+        return self.errors + rate * self.bits
+
+
+class TreeSearch:
+    """One run on one table.
+
+    Args:
+        sample: the training sample.
+        helper: of the same problem.
+        run: seed, budget, progress and checkpoint.
+    """
+
+    def __init__(self, sample: Sample, helper: Helper, run: Run) -> None:
+        self.sample, self.helper, self.run = sample, helper, run
+        columns = sample.inputs.reshape(len(sample), -1)
+        labels = sample.labels
+        if columns.size > _TABLE_ENTRIES:
+            most = max(1, _TABLE_ENTRIES // columns.shape[1])
+            part = np.sort(stream(run.seed, "training subset").permutation(len(sample))[:most])
+            columns, labels = columns[part], labels[part]
+        self.columns = columns.astype(np.float32)
+        self.table = Table.of(self.columns, labels, helper.num_classes)
+        self.share = len(labels) / len(sample)
+        self.rows = np.arange(len(self.table))
+        self.order = stream(run.seed, "trees")
+        _, ledger = family.write(Leaf(0), helper)
+        self.header_bits = sum(bits for name, bits in ledger.sections if name not in ("tree", "padding"))
+        self.bound, self.rate = np.inf, math.log(2)
+        self.best: Standing | None = None
+        self.seen: set[Tree] = set()
+        self.known_bits: dict[Tree, float] = {}
+
+    def out_of_time(self) -> bool:
+        """Whether the budget is used; tells the progress."""
+        self.run.progress("training", self.run.fraction)
+        return self.run.fraction >= 1.0
+
+    def standing(self, tree: Tree) -> Standing:
+        """Errors and bits of a tree."""
+        errors = int(np.count_nonzero(predictions(self.table, tree, self.rows) != self.table.labels))
+        return Standing(tree, errors, self.bits(tree))
+
+    def bits(self, tree: Tree) -> float:
+        """Length of a tree's message: half the bits, half the bytes that hold them, so that fewer bits always count."""
+        if tree not in self.known_bits:
+            bits = self.header_bits + tree_bits(tree, self.table.num_columns, self.table.num_classes)
+            self.known_bits[tree] = (bits + 8 * math.ceil((bits + 1) / 8)) / 2
+        return self.known_bits[tree]
+
+    def book(self, name: str, standing: Standing) -> None:
+        """Judge a tree as a message and keep it if it is the best."""
+        message, _ = family.write(standing.tree, self.helper)
+        errors = round(standing.errors / self.share)
+        candidate = self.run.consider(name, errors, len(self.sample), 8 * len(message))
+        if candidate.bound < self.bound:
+            self.bound, self.best = candidate.bound, standing
+            self.rate = self.price(errors, candidate.bound)
+            self.save()
+
+    def price(self, errors: int, bound: float) -> float:
+        """How many errors of the table one bit of a message is worth."""
+        return self.share * math.log(2) * errors_per_bit(errors / len(self.sample), bound)
+
+    def save(self) -> None:
+        """Write the checkpoint: the best message."""
+        if self.run.checkpoint is not None:
+            message, _ = family.write(self.best_tree, self.helper)
+            self.run.checkpoint.save({"seconds": self.run.seconds}, {"message": torch.tensor(list(message))})
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint, if there is one; whether there is."""
+        state = self.run.checkpoint.load() if self.run.checkpoint is not None else None
+        if state is None:
+            return False
+        values, tensors = state
+        classifier, _ = family.read(MessageReader(bytes(tensors["message"].tolist())), self.helper)
+        tree, found = classifier.tree, answers(classifier.tree, self.columns)
+        self.run.spent_before(float(str(values["seconds"])))
+        self.book("before", Standing(tree, int(np.count_nonzero(found != self.table.labels)), self.bits(tree)))
+        return True
+
+    def improve_best(self, name: str) -> None:
+        """Improve the best tree, if there is time."""
+        if self.best is not None and not self.out_of_time():
+            self.book(name, self.improve(self.best))
+
+    def start(self) -> None:
+        """Grow and prune at several prices."""
+        majority = int(np.bincount(self.table.labels).argmax())
+        standing = self.standing(Leaf(majority))
+        self.book("majority class", standing)
+        # what a bit is worth to a tree that makes half as many errors
+        errors = round(standing.errors / self.share / 2)
+        self.rate = self.price(errors, occam_bound(errors, len(self.sample), _FIRST_BITS, self.run.delta).binomial)
+        for nats in _GROWTH:
+            grown = grow(self.table, self.rows, Counter(), nats * self.rate)
+            for factor in _PRUNING:
+                tree, _ = prune(grown, factor * self.rate)
+                self.book(f"grown at {nats} nats, pruned at {factor}", self.standing(tree))
+            if self.out_of_time():
+                return
+
+    def improve(self, standing: Standing) -> Standing:
+        """Change one node at a time while errors plus bits fall."""
+        changed = True
+        while changed:
+            changed = False
+            for path in sorted(paths(standing.tree), key=lambda path: (len(path), path)):
+                if self.out_of_time():
+                    return standing
+                if path in set(paths(standing.tree)):
+                    better = self.better(standing, path)
+                    changed |= better is not standing
+                    standing = better
+        return standing
+
+    def arriving(self, tree: Tree, path: Path) -> Rows:
+        """The examples that come to a node."""
+        rows = self.rows
+        for passed in path:
+            assert isinstance(tree, Split)
+            rows = rows[self.table.passes(tree.test, rows) == passed]
+            tree = tree.passed if passed else tree.failed
+        return rows
+
+    def better(self, standing: Standing, path: Path) -> Standing:
+        """The best change at a node, or the same standing."""
+        rows = self.arriving(standing.tree, path)
+        here = at(standing.tree, path)
+        labels = self.table.labels[rows]
+        wrong = int(np.count_nonzero(predictions(self.table, here, rows) != labels))
+        best = standing
+        for subtree in dict.fromkeys(self.proposals(standing.tree, here, rows)):
+            errors = standing.errors - wrong
+            errors += int(np.count_nonzero(predictions(self.table, subtree, rows) != labels))
+            tree = tidy(put(standing.tree, path, subtree))
+            proposed = Standing(tree, errors, self.bits(tree))
+            if proposed.cost(self.rate) < best.cost(self.rate) - 1e-6:
+                best = proposed
+        return best
+
+    def proposals(self, tree: Tree, here: Tree, rows: Rows) -> Iterator[Tree]:
+        """Subtrees that might replace the one at a node."""
+        labels = self.table.labels[rows]
+        counts = np.bincount(labels, minlength=self.table.num_classes)
+        yield Leaf(int(counts.argmax()))
+        if not len(rows):
+            return
+        beside = comparisons(tree)
+        prices = self.rate * test_prices(beside, self.table)
+        if isinstance(here, Split):
+            yield here.passed
+            yield here.failed
+            yield Split(here.test, here.failed, here.passed)
+            right = [predictions(self.table, child, rows) == labels for child in (here.passed, here.failed)]
+            for _, test in self.largest(self.right(rows, *right) - prices):
+                yield replace(here, test=test)
+        yield prune(grow(self.table, rows, beside - comparisons(here), self.rate), self.rate)[0]
+        added = [*self.stumps(rows, counts, prices), *self.tests_above(here, rows, labels, prices)]
+        for _, subtree in sorted(added, key=lambda each: -each[0])[:_SHORTLIST]:
+            yield subtree
+
+    def right(self, rows: Rows, passed: NDArray[np.bool_], failed: NDArray[np.bool_]) -> Floats:
+        """Examples right after each test, given who is right if it passes and if it fails."""
+        return self.table.passing(self.table.totals(rows, passed.astype(np.float64) - failed)) + float(failed.sum())
+
+    def stumps(self, rows: Rows, counts: NDArray[np.intp], prices: Floats) -> Iterator[tuple[float, Tree]]:
+        """Single tests with the best class on either side."""
+        passing = self.table.passing(self.table.counts(rows))
+        right = passing.max(-1) + (counts - passing).max(-1)
+        for gain, test in self.largest(right - prices):
+            inside = passing[self.table.bin_of(test)]
+            yield gain, Split(test, Leaf(int(inside.argmax())), Leaf(int((counts - inside).argmax())))
+
+    def tests_above(
+        self, here: Tree, rows: Rows, labels: NDArray[np.int64], prices: Floats
+    ) -> Iterator[tuple[float, Tree]]:
+        """The subtree behind a new test that gives a class to the others."""
+        right_here = predictions(self.table, here, rows) == labels
+        for label in np.unique(labels):
+            alone, leaf = labels == label, Leaf(int(label))
+            for gain, test in self.largest(self.right(rows, alone, right_here) - prices):
+                yield gain, Split(test, leaf, here)
+            for gain, test in self.largest(self.right(rows, right_here, alone) - prices):
+                yield gain, Split(test, here, leaf)
+
+    def largest(self, gain: Floats, most: int = _SHORTLIST) -> list[tuple[float, Comparison]]:
+        """The tests with the largest gains."""
+        flat = gain.ravel()
+        chosen = np.argpartition(-flat, min(most, len(flat) - 1))[:most]
+        found = [(float(flat[i]), divmod(int(i), self.table.num_bins)) for i in chosen if np.isfinite(flat[i])]
+        return [(value, self.table.test(*place)) for value, place in found]
+
+    def look_for_pairs(self, noise: bool = False) -> None:
+        """Let tests look at pairs of columns too: those in the best tree, and in one grown on a part of the sample."""
+        table = self.paired
+        if table is None:
+            return
+        part = len(table) / len(self.table)
+        factors = partial(self.noise, table) if noise else None
+        grown = grow(table, np.arange(len(table)), Counter(), self.rate * part, factors)
+        tree, _ = prune(grown, min(_PRUNING) * self.rate * part)
+        found = [test.subject for known in (self.best_tree, tree) for test in comparisons(known)]
+        used = tuple(dict.fromkeys(subject for subject in found if subject.other is not None))
+        if used != self.table.subjects[self.table.num_columns :]:
+            self.table = Table.of(self.columns, self.table.labels, self.table.num_classes, used)
+
+    @cached_property
+    def paired(self) -> Table | None:
+        """A part of the sample with all pairs of the columns that say most."""
+        pairs = pairs_of(self.columns, self.telling(_PAIRED))
+        if not pairs:
+            return None
+        size = len(self.columns)
+        part = np.sort(self.order.permutation(size)[: min(size, PAIR_ENTRIES // len(pairs))])
+        return Table.of(self.columns[part], self.table.labels[part], self.table.num_classes, pairs)
+
+    @property
+    def cost_of_best(self) -> float:
+        """Errors plus bits of the best message so far."""
+        assert self.best is not None
+        return self.best.cost(self.rate)
+
+    @property
+    def best_tree(self) -> Tree:
+        """The tree of the best message so far."""
+        assert self.best is not None
+        return self.best.tree
+
+    def telling(self, most: int) -> list[int]:
+        """The columns whose best test says most of the class by itself, in their order."""
+        passing = self.table.passing(self.table.counts(self.rows))
+        total = np.bincount(self.table.labels, minlength=self.table.num_classes)
+        left = np.where(
+            self.table.tests, self.table.entropies(passing) + self.table.entropies(total - passing), np.inf
+        ).min(0)
+        best = np.minimum.reduceat(left, self.table.first)[: self.table.num_columns]
+        return sorted(np.argsort(best, kind="stable")[:most].tolist())
+
+    def restart(self) -> None:
+        """Grow a node of the best tree anew with noise, and improve what is not far off, until the time is over."""
+        cycle = 0
+        while not self.out_of_time():
+            cycle += 1
+            if cycle % _SAME_PAIRS == 0:
+                self.look_for_pairs(noise=True)
+            tree = self.best_tree
+            nodes = list(paths(tree))
+            path = nodes[int(self.order.integers(len(nodes)))] if self.order.random() < 0.7 else ()
+            beside = comparisons(tree) - comparisons(at(tree, path))
+            rows = self.arriving(tree, path)
+            nats, rate = self.rate * self.order.choice(_GROWTH), self.rate * self.order.choice(_PRUNING)
+            grown = grow(self.table, rows, beside, nats, partial(self.noise, self.table))
+            proposed = self.standing(tidy(put(tree, path, prune(grown, rate)[0])))
+            if proposed.tree not in self.seen and proposed.cost(self.rate) < self.cost_of_best * _NEAR:
+                self.seen.add(proposed.tree)
+                self.book(f"restart {cycle}", self.improve(proposed))
+
+    def noise(self, table: Table) -> Floats:
+        """Positive factors ``[1, bins]``, one for each subject of tests."""
+        return np.exp(_NOISE * self.order.standard_normal((1, len(table.subjects))))[:, table.subject]
+
+
+def tree_memory_bytes(num_samples: int, num_columns: int) -> int:
+    """Peak memory of a search beside the program and the data: the bins of columns and pairs, and their sums."""
+    return 4 * num_samples * (2 * num_columns + 32) + 3 * 4 * PAIR_ENTRIES
+
+
+def compress_trees(sample: Sample, helper: Helper, run: Run) -> Compressed:
+    """Train a decision tree for the best certificate of ``sample``.
+
+    Args:
+        sample: labelled training sample of ``m`` examples of ``d`` numbers each.
+        helper: the problem; its ``predictor`` is not used.
+        run: seed, budget, progress and checkpoint.
+
+    Raises:
+        InputError: for too many columns and classes.
+    """
+    least = LEAST_BINS * math.prod(helper.input_shape) * helper.num_classes
+    if least > MOST_COUNTS:
+        expected = f"columns times classes of at most {MOST_COUNTS // LEAST_BINS:,} for a tree"
+        raise InputError(expected, f"{least // LEAST_BINS:,}", "leave out columns, or give a network of your own")
+    search = TreeSearch(sample, helper, run)
+    if not search.resume():
+        search.start()
+        search.improve_best("improved")
+    if not search.out_of_time():
+        search.look_for_pairs()
+        search.start()
+        search.improve_best("improved with pairs")
+        search.restart()
+    message, ledger = family.write(search.best_tree, helper)
+    return Compressed(message, ledger, helper, tuple(run.candidates))
