@@ -12,7 +12,7 @@ from bitcert.certificates.certification import CERTIFICATE_FILE, REPORT_FILE
 from bitcert.certificates.looks import LookBook
 from bitcert.certificates.verification import Status, Verification, verify
 from bitcert.certificates.workload import WorkLimit, counting_operations
-from bitcert.cli.certify_options import CertifyOptions, Family
+from bitcert.cli.certify_options import CertifyOptions
 from bitcert.cli.codec_options import (
     chosen_codecs,
     load_helper_network,
@@ -69,7 +69,7 @@ def certify_network(options: CertifyOptions) -> None:
     with progress_bar() as progress:
         loaded = _load(options, progress)
     _print_notes(options, loaded)
-    run = Run(options.seed, options.seconds, loaded.request.search_delta, options.device.value)
+    run = Run(options.seed, options.seconds(loaded.request.sample), loaded.request.search_delta, options.device.value)
     run.checkpoint = _checkpoint(options, loaded)
     with stopped_by_interrupt(run, errors):
         found = _search(loaded, run, errors) if options.searches else _compress(options, loaded, run)
@@ -155,7 +155,7 @@ def _compress_one_way(options: CertifyOptions, loaded: _Loaded, run: Run) -> Com
         return encode_best(request.codecs, network.captured(), request.sample, helper, run)
     if network is not None:
         return compress_values(network.values, request.sample, helper, run, fine_tune=request.fine_tune)
-    return FAMILIES[(options.family or Family.head).value](request.sample, helper, run)
+    return FAMILIES[options.trained_family(request.sample)](request.sample, helper, run)
 
 
 def _checkpoint(options: CertifyOptions, loaded: _Loaded) -> Checkpoint:
@@ -202,7 +202,7 @@ def _print_notes(options: CertifyOptions, loaded: _Loaded) -> None:
     memory = None if isinstance(seen, OpaqueModel) else plan_memory_bytes(sample, seen)
     size = "" if memory is None else f", about {memory / 2**20:,.0f} MiB beside the program"
     kind = "search" if options.searches else "training"
-    note(f"Plan: {len(sample):,} samples, at most {options.seconds:g} s of {kind}{size}.")
+    note(f"Plan: {len(sample):,} samples, at most {options.seconds(sample):g} s of {kind}{size}.")
     if isinstance(seen, Network):
         words = operations_in_words(counting_operations(seen.architecture, len(sample)))
         note(f"Counting a message once takes {words}.")

@@ -11,11 +11,13 @@ from typer import Argument, Option
 
 from bitcert.cli.options import RunOptions
 from bitcert.codecs.base import Rest
+from bitcert.data import Sample
 from bitcert.errors import InputError
 from bitcert.proof.budget import check_delta
 from bitcert.search import Effort
+from bitcert.search.compression import usual_family
 
-DEFAULT_BUDGET = {"built-in": 240.0, "network": 600.0}
+DEFAULT_BUDGET = {"head": 240.0, "table": 60.0, "network": 600.0}
 
 
 class Family(StrEnum):
@@ -23,6 +25,8 @@ class Family(StrEnum):
 
     head = "head"
     bank = "bank"
+    tree = "tree"
+    table = "table"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +84,19 @@ class CertifyOptions(RunOptions):
         special = self.unlabelled is not None or self.prior_split is not None
         return self.effort is not None or special or (self.helper is not None and self.codec is None)
 
-    @property
-    def seconds(self) -> float:
+    def seconds(self, sample: Sample) -> float:
         """The time budget."""
         if self.budget is not None:
             return self.budget
         if self.searches:
             return (self.effort or Effort.quick).seconds
-        return DEFAULT_BUDGET["built-in" if self.model is None else "network"]
+        if self.model is not None:
+            return DEFAULT_BUDGET["network"]
+        return DEFAULT_BUDGET["table" if self.trained_family(sample) in ("tree", "table") else "head"]
+
+    def trained_family(self, sample: Sample) -> str:
+        """The built-in family that is trained where no network is given."""
+        return usual_family(sample) if self.family is None else self.family.value
 
     @property
     def trains_prior_model(self) -> bool:

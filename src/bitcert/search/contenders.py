@@ -30,6 +30,8 @@ from bitcert.decoder import Helper, HelperWeights, linear_head, network_head
 from bitcert.decoder import head as bank_head
 from bitcert.decoder import network as quantised
 from bitcert.decoder import tensors as composed
+from bitcert.decoder import trees as decision_tree
+from bitcert.decoder.features.edges import is_image
 from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
 from bitcert.network import Network, OpaqueModel
@@ -41,6 +43,7 @@ from bitcert.search.head import compress_bank_head
 from bitcert.search.head_forms import compress_network_head
 from bitcert.search.plain_head import compress_head
 from bitcert.search.strengths import PerLayerStrengths
+from bitcert.search.trees import compress_trees
 
 Targets = NDArray[np.float32]
 
@@ -121,18 +124,21 @@ def contenders(given: Given) -> tuple[Contender, ...]:
 FAMILIES = {
     "head": ("bank head", "linear head"),
     "bank": ("bank head",),
+    "tree": ("decision tree",),
 }
 """The built-in families as the command line names them, and their contenders."""
 
 
 def _built_in(given: Given) -> list[Contender]:
-    """The families that are part of the program: heads on banks first, which say most per bit and second."""
+    """The families that are part of the program: heads, and for a table a decision tree first."""
     helper = given.helper
     least = 1.0 + 2 * len(given.sample) / EXAMPLES_A_SECOND
     bank = partial(compress_bank_head, targets=given.targets)
     found = [Contender("bank head", bank_head.FAMILY, bank, helper, False, 3.0)]
     weight = 3.0 if len(given.sample) <= SMALL_SAMPLE else 0.3
     found.append(Contender("linear head", linear_head.FAMILY, compress_head, helper, False, weight, least))
+    if given.families or not is_image(helper.input_shape):
+        found.insert(0, Contender("decision tree", decision_tree.FAMILY, compress_trees, helper, True, 3.0))
     if given.families:
         wanted = {name for family in given.families for name in FAMILIES[family]}
         return [contender for contender in found if contender.name in wanted]
