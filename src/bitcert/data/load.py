@@ -12,16 +12,17 @@ from bitcert.data.files import refused, unreadable
 from bitcert.data.folder import class_folders, read_image_folder
 from bitcert.data.idx import PREFIXES, find_idx_pair, labels_beside, read_idx_pair
 from bitcert.data.names import NAMES, NUM_CLASSES, canonical_name, describe_search, find_named, read_digits
-from bitcert.data.npz import read_npz
+from bitcert.data.npz import read_npz, read_npz_columns
+from bitcert.data.parquet import open_parquet
 from bitcert.data.sample import Array, Role, Sample
 from bitcert.data.schema import Schema, Table
 from bitcert.data.schema_file import SchemaSource, load_schema
-from bitcert.data.table import read_table
+from bitcert.data.table import Source, read_table
 from bitcert.data.torch_data import sample_from_torch, to_numpy
 from bitcert.errors import InputError, unknown_name
 
 Loaded = tuple[Array, Array | None, int | None]
-OPENERS = {".csv": open_csv}
+OPENERS = {".csv": open_csv, ".parquet": open_parquet}
 """What opens a table, by the end of the file's name."""
 
 
@@ -65,7 +66,7 @@ def load_sample(
     name = canonical_name(text) if isinstance(name_or_path, str) else None
     path = _existing(text) if name is None else None
     if path is not None and is_table(path):
-        return _load_table(path, load_schema(schema).having(label), role, num_classes)
+        return read_table(open_table(path), load_schema(schema).having(label), role, num_classes)
     if label is not None or schema is not None:
         kinds = " or ".join(OPENERS)
         do = f"leave out label and schema, or name a {kinds} file"
@@ -73,11 +74,13 @@ def load_sample(
     if path is not None:
         # Only the last part of a path: a certificate is shown to strangers.
         title, (inputs, labels, classes) = Path(text).name, _load_path(path, split, role)
+        names = read_npz_columns(path) if path.suffix == ".npz" and path.is_file() else ()
     else:
         assert name is not None
         title = name if split == "train" else f"{name} ({split})"
-        inputs, labels, classes = _load_named(name, split, download, progress)
-    return Sample.from_arrays(inputs, labels, role, title, num_classes if num_classes is not None else classes)
+        names, (inputs, labels, classes) = (), _load_named(name, split, download, progress)
+    number = num_classes if num_classes is not None else classes
+    return Sample.from_arrays(inputs, labels, role, title, number, columns=names)
 
 
 def to_sample(
@@ -172,8 +175,13 @@ def schema_like(source: str | Path, table: Table | None) -> Schema | None:
     return table.completed
 
 
-def _load_table(path: Path, schema: Schema, role: Role, num_classes: int | None) -> Sample:
-    return read_table(OPENERS[path.suffix.lower()](path), schema, role, num_classes)
+def open_table(path: Path) -> Source:
+    """An open table.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return OPENERS[path.suffix.lower()](path)
 
 
 def _load_path(path: Path, split: str, role: Role) -> Loaded:

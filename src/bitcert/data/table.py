@@ -13,7 +13,8 @@ import re
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,11 @@ from numpy.typing import NDArray
 
 from bitcert.data.cells import MISSING_TEXTS, CellProblem, with_missing
 from bitcert.data.files import check_size, refused
-from bitcert.data.sample import Array, Role, Sample
+from bitcert.data.sample import MAX_CLASSES, Array, Role, Sample
 from bitcert.data.schema import MAX_TEXT, Column, Schema, Table, shown
 from bitcert.errors import InputError
 
-BLOCK_CELLS = 1 << 18
+BLOCK_CELLS = 1 << 15
 """Cells that are read at a time."""
 
 FEW = 8
@@ -33,6 +34,8 @@ FEW = 8
 
 MAX_DISTINCT = 1_000
 """Different labels that are counted for an error."""
+
+NO_LABELS = np.empty(0, np.int64)
 
 _INTEGER = re.compile(r"([0-9]{1,18})(?:\.0*)?")
 
@@ -110,6 +113,24 @@ def check_header(path: Path, names: Sequence[str]) -> tuple[str, ...]:
         twice = next(name for name in stripped if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise refused(path, "different names of columns", f"{shown(twice)} twice", "rename one of them")
     return stripped
+
+
+def peek_table(source: Source, schema: Schema, num_classes: int | None, examples: int) -> Sample:
+    """The first examples in the role ``UNLABELLED``, with the number of classes as it is declared; no label is read.
+
+    Raises:
+        InputError: as :func:`read_table`, and when the label's column is not named.
+    """
+    if schema.label is None:
+        got = "none named"
+        raise refused(source.path, "the name of the label's column", got, f"name it: {_few(source.header)}")
+    layout = _layout(source, schema, Role.UNLABELLED)
+    inputs = _read(replace(source, blocks=islice(source.blocks, 1)), layout, None)[:examples]
+    classes = _num_classes(schema, num_classes, source.path)
+    # a number that is not declared is coded in the message; any number stands for it until the labels are read
+    number, name = MAX_CLASSES if classes is None else classes, source.path.name
+    table = layout.table(schema, source.header)
+    return Sample(inputs, NO_LABELS, number, Role.UNLABELLED, name, classes is None, layout.inputs, table)
 
 
 @dataclass(frozen=True)
