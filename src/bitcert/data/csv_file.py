@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bitcert.data.cells import read_cells
 from bitcert.data.files import refused, unreadable
-from bitcert.data.table import BLOCK_CELLS, Block, Source, check_header
+from bitcert.data.table import Block, Source, block_rows, check_header
 from bitcert.errors import InputError
 
 MAX_ROW = 1 << 24
@@ -104,7 +104,7 @@ def _rows(path: Path) -> Iterator[list[str]]:
 
 
 def _blocks(path: Path, rows: Iterator[list[str]], width: int) -> Iterator[Block]:
-    size, number, first = max(1, BLOCK_CELLS // width), 0, 1
+    size, number, first = block_rows(width), 0, 1
     kept: list[list[str]] = []
     for row in rows:
         if not row:

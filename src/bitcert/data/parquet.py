@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.data.cells import as_float32, read_cell, read_cells
+from bitcert.data.cells import CellProblem, as_float32, read_cell, read_cells
 from bitcert.data.files import check_size, refused, unreadable
-from bitcert.data.table import BLOCK_CELLS, Block, Source, check_header
+from bitcert.data.table import Block, Source, block_rows, check_header
 from bitcert.errors import InputError
 
 MAGIC = b"PAR1"
@@ -49,7 +49,7 @@ def open_parquet(path: Path) -> Source:
     for field in file.schema_arrow:
         _check_type(path, arrow.types, field)
     _check_declared(path, file.metadata, len(names))
-    return Source(path, names, _blocks(path, arrow, file, max(1, BLOCK_CELLS // len(names))))
+    return Source(path, names, _blocks(path, arrow, file, block_rows(len(names))))
 
 
 def _check_magic(path: Path) -> None:
@@ -122,10 +122,10 @@ class _Batch(Block):
         known = np.array([read_cell(text, codes) for text in texts], np.float64)
         places = array.indices.fill_null(len(texts) - 1) if array.null_count else array.indices
         at = places.to_numpy(zero_copy_only=False)
-        values = known[at]
-        if np.isinf(values.astype(np.float32)).any():
-            return as_float32(values, [texts[place] for place in at])
-        return as_float32(values, ())
+        try:
+            return as_float32(known[at], at)
+        except CellProblem as problem:
+            raise CellProblem(problem.place, texts[at[problem.place]]) from None
 
     def texts(self, column: int) -> Sequence[str]:
         array = self._batch.column(column)

@@ -27,7 +27,9 @@ from bitcert.data.schema import MAX_TEXT, Column, Schema, Table, shown
 from bitcert.errors import InputError
 
 BLOCK_CELLS = 1 << 15
-"""Cells that are read at a time."""
+"""Cells that are read at a time, in at least :data:`BLOCK_ROWS` rows."""
+
+BLOCK_ROWS = 8
 
 FEW = 8
 """Most names that an error lists."""
@@ -93,6 +95,11 @@ def read_table(source: Source, schema: Schema, role: Role, num_classes: int | No
     # Only the last part of a path: a certificate is shown to strangers.
     name, table = source.path.name, layout.table(schema, source.header)
     return Sample.from_arrays(inputs, found, role, name, classes, columns=layout.inputs, table=table)
+
+
+def block_rows(width: int) -> int:
+    """Rows of a table of ``width`` columns that are read at a time."""
+    return max(BLOCK_ROWS, BLOCK_CELLS // width)
 
 
 def check_header(path: Path, names: Sequence[str]) -> tuple[str, ...]:

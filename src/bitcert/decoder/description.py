@@ -220,18 +220,21 @@ def code_schema(coder: Coder, names: tuple[str, ...], given: Schema | None = Non
 
 
 def _schema_bits(table: Table) -> int:
-    """Bits of a table's schema; long lists of texts are charged eight bits a byte and their lengths."""
+    """Bits of a table's schema, the first of which says whether the texts in it are coded or written out.
+
+    Long lists of texts are written out, which costs eight bits a byte and the lengths.
+    """
     schema = table.schema
-    texts = [text.encode() for text in (*schema.classes, *(text for c in schema.columns for text in c.categories))]
+    lists = [*(column.categories for column in schema.columns), schema.classes]
+    texts = [text.encode() for each in lists for text in each]
     total = sum(map(len, texts))
     if total <= MAX_CODED_TEXTS:
-        return len(_written(lambda coder: code_schema(coder, table.names, schema)))
-    blank = replace(schema, columns=tuple(replace(c, categories=()) for c in schema.columns), classes=())
+        return 1 + len(_written(lambda coder: code_schema(coder, table.names, schema)))
+    bare = replace(schema, columns=tuple(replace(c, categories=()) for c in schema.columns), classes=())
+    rest = _written(lambda coder: code_schema(coder, table.names, bare))
+    counts = _written(lambda coder: [coder.integer("count", len(each)) for each in lists])
     lengths = _written(lambda coder: [coder.integer("length", len(text)) for text in texts])
-    counts = _written(lambda coder: [coder.integer("count", len(c.categories)) for c in schema.columns])
-    classes = _written(lambda coder: coder.integer("count", len(schema.classes)))
-    rest = _written(lambda coder: code_schema(coder, table.names, blank))
-    return 8 * total + len(lengths) + len(counts) + len(classes) + len(rest)
+    return 1 + len(rest) + len(counts) + len(lengths) + 8 * total
 
 
 def _code_split(coder: Coder, split: SplitClaim | None) -> None:
