@@ -336,9 +336,19 @@ def helper_contents(helper: Helper) -> str:
 
 
 def _table_contents(schema: Schema) -> str:
-    categories = sum(len(column.categories) for column in schema.columns)
-    listed = f", a schema of {len(schema.columns)} columns with {categories:,} categories" if schema.columns else ""
-    return f"label {schema.label!r}{listed}"
+    parts = [f"label {schema.label!r}"]
+    counts = (
+        ("declared column", len(schema.columns)),
+        ("category", sum(len(column.categories) for column in schema.columns)),
+        ("class name", len(schema.classes)),
+    )
+    parts += [_counted(what, number) for what, number in counts if number]
+    return ", ".join(parts)
+
+
+def _counted(what: str, number: int) -> str:
+    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{number:,} {what if number == 1 else many}"
 
 
 def _architecture_contents(architecture: Architecture) -> str:

@@ -325,7 +325,9 @@ def test_what_a_helper_consists_of_in_words():
     )
     assert helper_contents(Helper((4,), 2, table=Table(SCHEMAS[0], NAMES))).endswith("2 classes, scale 1, label 'y'")
     told = helper_contents(Helper((4,), 2, table=Table(SCHEMAS[2], NAMES)))
-    assert told.endswith("label 'y', a schema of 3 columns with 3 categories")
+    assert told.endswith("label 'y', 3 declared columns, 3 categories")
+    told = helper_contents(Helper((4,), 2, table=Table(Schema((Column("a", False),), "y", ("n", "o")), NAMES)))
+    assert told.endswith("label 'y', 1 declared column, 2 class names")
     assert helper_contents(Helper((4,), 3, classes_inferred=True)) == (
         "inputs 4, classes coded in the message, scale 1"
     )
