@@ -115,11 +115,19 @@ def check_header(path: Path, names: Sequence[str]) -> tuple[str, ...]:
             raise refused(path, "a name of every column", f"none of column {place:,}", do)
         if len(name) > MAX_TEXT:
             raise refused(path, f"names of at most {MAX_TEXT:,} characters", shown(name), "shorten it")
-    if len(set(stripped)) < len(stripped):
-        seen: set[str] = set()
-        twice = next(name for name in stripped if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    if twice := _repeated(stripped):
         raise refused(path, "different names of columns", f"{shown(twice)} twice", "rename one of them")
     return stripped
+
+
+def _repeated(names: Iterable[str]) -> str:
+    """The first name that was there before; an empty text if there is none."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return ""
 
 
 def peek_table(source: Source, schema: Schema, num_classes: int | None, examples: int) -> Sample:
@@ -176,9 +184,7 @@ def _layout(source: Source, schema: Schema, role: Role) -> _Layout:
     used = [column for column in (*schema.columns, *map(Column, others)) if column.use]
     if not used:
         raise refused(path, "at least one column of inputs", "none", "use a table with more columns")
-    names = [name for column in used for name in column.inputs]
-    if len(set(names)) < len(names):
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
+    if twice := _repeated(name for column in used for name in column.inputs):
         raise refused(path, "different names of inputs", f"{shown(twice)} twice", "rename that column")
     return _Layout(tuple((places[column.name], column) for column in used), label)
 

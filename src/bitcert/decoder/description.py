@@ -205,12 +205,12 @@ def _code_texts(coder: Coder, context: str, given: tuple[str, ...]) -> tuple[str
 
 def code_schema(coder: Coder, names: tuple[str, ...], given: Schema | None = None) -> Schema:
     """A schema with a label, for a table whose columns have these names, which both sides know."""
-    given = given or Schema(label=names[0])
-    label = names[coder.integer("label", names.index(given.label or ""))]
+    given, places = given or Schema(label=names[0]), {name: place for place, name in enumerate(names)}
+    label = names[coder.integer("label", places[given.label or ""])]
     columns: list[Column] = []
     for k in range(coder.integer("columns", len(given.columns))):
         column = given.columns[k] if k < len(given.columns) else Column(names[0])
-        name = names[coder.integer("column", names.index(column.name))]
+        name = names[coder.integer("column", places[column.name])]
         if coder.flag("use", column.use):
             missing = coder.flag("missing", column.missing)
             columns.append(Column(name, True, missing, _code_texts(coder, "categories", column.categories)))
