@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 SEEDS ?= 1 2 3 4 5
-PAGES = networks search original certificates records stability codecs bounds
+PAGES = networks tables search original certificates records stability codecs bounds
 
 .PHONY: certify test test-random mutation lint types contracts docs site bench check constraints clean
 

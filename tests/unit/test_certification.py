@@ -18,10 +18,12 @@ from bitcert.certificates.certificate import (
     MESSAGE_FILE,
     MESSAGE_KEYS,
     REST_KEYS,
+    TABLE_KEYS,
     VERSIONED,
     parse_strict,
 )
 from bitcert.certificates.certification import ARCHITECTURE_FILE, CERTIFICATE_FILE, REPORT_FILE, certify_counting
+from bitcert.data import Schema, Table
 from bitcert.decoder import linear_head
 from bitcert.errors import DecodeError, InputError, SampleReuseError
 from bitcert.proof import holdout_bound, occam_bound
@@ -293,6 +295,7 @@ def test_bits_of_the_helper_are_those_of_its_sections(certificate):
 def test_what_a_file_may_say_of_its_parts():
     """Names that other programs read: a change of one is another format."""
     assert {"name", "hash", "num_classes", "input_shape", "benchmark"} == DATA_KEYS
+    assert {"label", "classes", "schema"} == TABLE_KEYS
     assert {"name", "hash", "samples", "errors", "bound"} == HOLDOUT_KEYS
     assert {"samples", "errors", "bound", "in_helper"} == REST_KEYS
     assert {"file", "sha256"} == MESSAGE_KEYS
@@ -441,3 +444,18 @@ def test_a_hold_out_in_the_role_of_training_data_is_checked_all_the_same(toy, to
     """Roles are the caller's words; that the examples are those trained on shows anyway."""
     with pytest.raises(SampleReuseError, match="the same"):
         certify(toy_compressed, toy, holdout=toy.take(slice(0, len(toy)), "the same data"))
+
+
+def test_a_helper_that_leaves_the_table_out_is_refused(toy, toy_compressed):
+    """The schema would be a choice that nothing charges for and nobody is told of."""
+    table = Table(Schema(label="y", classes=("no", "yes")), ("a", "b", "y"))
+    read = dataclasses.replace(toy, table=table)
+    with pytest.raises(InputError, match=r"a helper that says how .* was read from a table"):
+        certify(toy_compressed, read)
+    helper = dataclasses.replace(toy_compressed.helper, table=table)
+    certificate = certify(dataclasses.replace(toy_compressed, helper=helper), read)
+    assert certificate.data["table"] == table.describe()
+    assert certificate.helper["table"] == table.schema.hash
+    assert certificate.self_contained > certify(toy_compressed, toy).self_contained
+    with pytest.raises(InputError, match="a helper that says"):
+        certify(dataclasses.replace(toy_compressed, helper=helper), toy)

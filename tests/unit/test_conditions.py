@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from bitcert.certificates.conditions import Facts, conditions
+from bitcert.data import Column, Schema, Table
 from bitcert.decoder import Helper, Preprocessing
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import ParameterSpec
@@ -29,6 +30,24 @@ def test_a_certificate_of_the_compressed_network():
 
 def test_a_helper_that_could_not_be_described():
     assert conditions(replace(FACTS, helper_bits=None))[2] == fixed("of unknown length")
+
+
+def test_a_table():
+    columns = (Column("id", use=False),)
+    for schema, chosen in [
+        (Schema(label="y"), "the label 'y' was"),
+        (Schema((), "y", ("no", "yes")), "the label 'y' and the names of its 2 classes were"),
+        (Schema(columns, "y"), f"the label 'y' and the schema (SHA-256 {Schema(columns, 'y').hash}) were"),
+        (
+            Schema(columns, "y'", ("a", "b", "c")),
+            'the label "y\'", the names of its 3 classes and the schema (SHA-256 '
+            + Schema(columns, "y'", ("a", "b", "c")).hash
+            + ") were",
+        ),
+    ]:
+        said = conditions(replace(FACTS, helper=Helper((1,), 2, table=Table(schema, ("id", "y")))))
+        assert said[:2] == (DRAWN, claims())
+        assert said[3:] == (PROGRAM, f"for `bound` only: {chosen} chosen before the data were seen")
 
 
 def test_a_prior_split():

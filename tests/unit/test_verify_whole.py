@@ -126,7 +126,7 @@ def test_without_a_path_the_built_in_name_is_loaded_and_nothing_downloaded(toy, 
     certificate = SimpleNamespace(original={"unlabelled": {"name": "digits (test)"}})
     recount._find_unlabelled(certificate, toy, Given(lambda *_: None))
     load_unlabelled("digits", 2, download=True)
-    options = {"split": "test", "num_classes": 2, "download": False}
+    options = {"split": "test", "num_classes": 2, "download": False, "schema": None}
     assert seen == [("digits", options), ("digits", {**options, "download": True})]
 
 

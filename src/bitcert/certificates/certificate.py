@@ -24,6 +24,9 @@ MAX_CERTIFICATE_BYTES = 1 << 20
 MESSAGE_FILE = "message.bin"
 
 DATA_KEYS = frozenset({"name", "hash", "num_classes", "input_shape", "benchmark"})
+TABLE_KEYS = frozenset({"label", "classes", "schema"})
+"""What ``table`` says beside these, of a sample that was read from one."""
+
 HOLDOUT_KEYS = frozenset({"name", "hash", "samples", "errors", "bound"})
 REST_KEYS = frozenset({"samples", "errors", "bound", "in_helper"})
 MESSAGE_KEYS = frozenset({"file", "sha256"})
@@ -58,7 +61,8 @@ class Certificate:
             ``self_contained`` is then 1.
         delta_ledger: what ``delta`` was spent on.
         decision_rule: precision and batches of both ways of counting, tolerance.
-        data: name, hash, number of classes, shape of the training sample; which built-in benchmark it is, if one.
+        data: name, hash, number of classes, shape of the training sample; which built-in benchmark it is, if one; of a
+            table its label, the names of its classes and the hash of its schema.
         helper: everything the decoder knows beforehand, with its hash.
         commitment: hash of all that was declared before the data, which the helper is chosen from by the message
             alone, and the hashes of the declared architectures and weights.

@@ -59,7 +59,9 @@ def versions() -> dict[str, str]:
 
 def describe_sample(sample: Sample) -> dict[str, Any]:
     """What a certificate says of its training sample."""
+    table = {} if sample.table is None else {"table": sample.table.describe()}
     return {
+        **table,
         "name": sample.name,
         "hash": sample.content_hash,
         "num_classes": sample.num_classes,
@@ -113,6 +115,9 @@ def _check_fit(compressed: Compressed, sample: Sample, prior: PriorSplit | None)
         expected = f"inputs of shape {list(helper.input_shape)}, {helper.num_classes} classes"
         raise InputError(expected, got, "certify on the sample the message was made for")
     _check_classes(helper, sample)
+    if sample.table != helper.table:
+        expected = f"a helper that says how {sample.name} was read from a table"
+        raise InputError(expected, "another one, or none", "make the helper with Helper.for_sample")
     if prior is not None and sample is not prior.rest and sample.content_hash != prior.rest.content_hash:
         expected = f"the rest of the prior split ({len(prior.rest)} of the {len(prior.full)} of {prior.full.name})"
         raise SampleReuseError(expected, f"{sample.name} with {len(sample)}", "certify on the rest only")

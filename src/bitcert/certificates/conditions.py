@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bitcert.data import Schema
 from bitcert.decoder import Helper
 from bitcert.decoder.description import helper_contents
 from bitcert.losses import is_users
@@ -84,6 +85,18 @@ def _claims(facts: Facts) -> str:
     return f"delta = {facts.delta:g} and the claims (0/1 error{named}) were"
 
 
+def _table(schema: Schema) -> str:
+    """Label and schema of a table; ``self_contained`` charges for both."""
+    chosen = [f"the label {schema.label!r}"]
+    if schema.classes:
+        chosen.append(f"the names of its {len(schema.classes)} classes")
+    if schema.columns:
+        chosen.append(f"the schema (SHA-256 {schema.hash})")
+    were = "was" if len(chosen) == 1 else "were"
+    listed = " and ".join([", ".join(chosen[:-1]), chosen[-1]] if chosen[:-1] else chosen)
+    return f"{HELPER_ONLY}{listed} {were} chosen before the data were seen"
+
+
 def _helper(facts: Facts) -> list[str]:
     helper = facts.helper
     before = "before the data were seen" if facts.prior is None else "before the rest of the data was seen"
@@ -92,6 +105,8 @@ def _helper(facts: Facts) -> list[str]:
         f"{HELPER_ONLY}the helper ({helper_contents(helper)}; {size}) was fixed {before}",
         "the program's features and decoders were fixed before the data were seen and compute what they did here",
     ]
+    if helper.table is not None:
+        found.append(_table(helper.table.schema))
     if isinstance(helper.predictor, OpaqueModel):
         sources = helper.predictor.sources
         size = f"{sum(map(len, sources.values())):,} bytes of source" if sources else "whose source was not found"

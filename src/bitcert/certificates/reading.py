@@ -15,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bitcert.certificates.certificate import DATA_KEYS, MAX_CERTIFICATE_BYTES, MESSAGE_FILE, Certificate
+from bitcert.certificates.certificate import DATA_KEYS, MAX_CERTIFICATE_BYTES, MESSAGE_FILE, TABLE_KEYS, Certificate
 from bitcert.coding import MAX_MESSAGE_BYTES
-from bitcert.data import PriorSplit, Sample, benchmark_name, count_shared_examples
+from bitcert.data import PriorSplit, Sample, Schema, benchmark_name, count_shared_examples, load_schema
 from bitcert.data.sample import repeated_fraction
+from bitcert.data.schema_file import SchemaSource
 from bitcert.data.split import PRIOR_KEYS
 from bitcert.decoder import Decoded, Helper, HelperWeights, Preprocessing, decode_message
 from bitcert.decoder.commitment import COMMITMENT_KEYS, Commitment, problem_of
@@ -127,9 +128,14 @@ def check_sample(certificate: Certificate, sample: Sample, check: Checker) -> Sa
             "their content hashes differ; pass the original training data with --data"
         )
     check.line("data", True, f"content hash {sample.content_hash[:16]}… matches")
-    described = [certificate.data.get(key) for key in ("num_classes", "input_shape", "benchmark")]
-    known = set(certificate.data) == DATA_KEYS and isinstance(certificate.data["name"], str)
-    same = described == [sample.num_classes, list(sample.input_shape), benchmark_name(sample)]
+    described = [certificate.data.get(key) for key in ("num_classes", "input_shape", "benchmark", "table")]
+    keys = DATA_KEYS if sample.table is None else DATA_KEYS | {"table"}
+    if (sample.table is None) is not (certificate.data.get("table") is None):
+        stated = "numbers of no table" if sample.table is not None else "a table"
+        raise CannotCheckError(f"the data of the certificate are {stated}; pass its file with --data")
+    known = set(certificate.data) == keys and isinstance(certificate.data["name"], str)
+    table = None if sample.table is None else sample.table.describe()
+    same = described == [sample.num_classes, list(sample.input_shape), benchmark_name(sample), table]
     check.line("data description", known and same, f"{sample.num_classes} classes, shape {list(sample.input_shape)}")
     repeated = repeated_fraction(sample)
     if repeated > MANY_REPEATED:
@@ -139,6 +145,50 @@ def check_sample(certificate: Certificate, sample: Sample, check: Checker) -> Sa
     detail = f"{certificate.samples} claimed, {len(counted)} counted"
     check.line("samples", certificate.samples == len(counted), detail)
     return counted
+
+
+def table_schema(certificate: Certificate, given: SchemaSource, label: str | None) -> Schema | None:
+    """What the training data's table is read with: the certificate's label and class names, and the schema given.
+
+    Raises:
+        CannotCheckError: the schema given is not the certificate's.
+        InvalidError: what the certificate says of its table has another form.
+    """
+    claimed = certificate.data.get("table")
+    try:
+        if claimed is None:
+            return None if given is None and label is None else load_schema(given).having(label)
+        stated = _stated_schema(claimed)
+        found = load_schema(given).having(label)
+        # what the file leaves out may have been said beside it
+        found = found.having(stated.label if found.label is None else None, () if found.classes else stated.classes)
+    except InputError as error:
+        raise CannotCheckError(f"the schema: {error}") from None
+    digest = found.hash if found.columns else None
+    if digest != claimed["schema"] or found.classes != stated.classes or found.label != stated.label:
+        names = [
+            f"that of SHA-256 {each[:16]}…" if each is not None else "none" for each in (claimed["schema"], digest)
+        ]
+        if names[0] == names[1]:
+            names = ["the certificate's label and classes", "others"]
+        raise CannotCheckError(
+            f"expected the schema that the data were certified with ({names[0]}), got {names[1]}; pass the same one "
+            "with --schema"
+        )
+    return found
+
+
+def _stated_schema(claimed: object) -> Schema:
+    usable = isinstance(claimed, dict) and set(claimed) == TABLE_KEYS
+    usable = usable and isinstance(claimed["label"], str) and isinstance(claimed["schema"], str | None)
+    classes = claimed["classes"] if usable else None
+    usable = usable and (classes is None or (isinstance(classes, list) and all(isinstance(c, str) for c in classes)))
+    if not usable:
+        raise InvalidError(f"data description: {', '.join(sorted(TABLE_KEYS))} of its table were expected")
+    try:
+        return Schema((), claimed["label"], tuple(classes or ()))
+    except InputError as error:
+        raise InvalidError(f"data description: {error}") from None
 
 
 def _divide(certificate: Certificate, sample: Sample, check: Checker) -> Sample:
@@ -265,7 +315,8 @@ def _build_helper(
     try:
         scale = read_numbers([described.get("scale")])[0]
         preprocessing = Preprocessing(scale, read_numbers(described.get("mean")), read_numbers(described.get("std")))
-        helper = Helper(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, inferred, weights)
+        problem = tuple(sample.input_shape), sample.num_classes
+        helper = Helper(*problem, preprocessing, predictor, inferred, weights, sample.table)
     except InputError as error:
         raise InvalidError(f"helper: {error}") from None
     seen = "before the data were seen" if certificate.prior is None else "before the rest was seen"

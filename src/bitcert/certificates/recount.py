@@ -31,7 +31,7 @@ from bitcert.certificates.original import (
 from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, read_numbers
 from bitcert.certificates.workload import WorkLimit
 from bitcert.counting import Classifier, DecisionRule, Level, Progress, count_errors_at
-from bitcert.data import NAMES, Role, Sample, load_sample
+from bitcert.data import NAMES, Role, Sample, Table, load_sample, schema_like
 from bitcert.decoder import Helper, Preprocessing
 from bitcert.decoder.commitment import num_choices
 from bitcert.errors import BitcertError, InputError, SampleReuseError
@@ -286,18 +286,25 @@ def _find_unlabelled(certificate: Certificate, sample: Sample, given: Given) -> 
         raise CannotCheckError(f"the unlabelled data {name!r} are not built in; name them with --unlabelled")
     source = built_in if given.unlabelled is None else given.unlabelled
     try:
-        return load_unlabelled(source, sample.num_classes)
+        return load_unlabelled(source, sample.num_classes, table=sample.table)
     except BitcertError as error:
         raise CannotCheckError(f"the unlabelled data: {error}") from None
 
 
-def load_unlabelled(source: str | Path, num_classes: int, download: bool = False) -> Sample:
+def load_unlabelled(source: str | Path, num_classes: int, download: bool = False, table: Table | None = None) -> Sample:
     """Unlabelled examples by name or path: the test part where there are two, its labels dropped.
+
+    Args:
+        source: name or path.
+        num_classes: of the training sample.
+        download: fetch built-in data that are not found.
+        table: how the training sample was read, if from a table: another table is read the same way.
 
     Raises:
         InputError: they cannot be read.
     """
-    found = load_sample(source, Role.UNLABELLED, split="test", num_classes=num_classes, download=download)
+    role, schema = Role.UNLABELLED, schema_like(source, table)
+    found = load_sample(source, role, split="test", num_classes=num_classes, download=download, schema=schema)
     return unlabelled_sample(found)
 
 

@@ -31,6 +31,7 @@ from bitcert.certificates.reading import (
     read_certificate,
     read_helper,
     read_message,
+    table_schema,
 )
 from bitcert.certificates.recount import (
     LEVELS,
@@ -48,6 +49,7 @@ from bitcert.certificates.recount import (
 from bitcert.certificates.workload import WorkLimit
 from bitcert.counting import DecisionRule, ErrorCount, Progress
 from bitcert.data import NAMES, Role, Sample, load_sample
+from bitcert.data.schema_file import SchemaSource
 from bitcert.decoder import Decoded, Helper
 from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.errors import BitcertError, BudgetError, InputError, ModelError
@@ -78,7 +80,9 @@ class Verification:
         return self.status is Status.VALID
 
 
-def _find_sample(certificate: Certificate, data: Sample | str | Path | None) -> Sample:
+def _find_sample(
+    certificate: Certificate, data: Sample | str | Path | None, schema: SchemaSource = None, label: str | None = None
+) -> Sample:
     if isinstance(data, Sample):
         return data
     name = certificate.data.get("name")
@@ -86,8 +90,10 @@ def _find_sample(certificate: Certificate, data: Sample | str | Path | None) -> 
     if data is None and name not in NAMES:
         # A stranger's file must not choose which paths of this machine are read.
         raise CannotCheckError(f"the data {name!r} are not built in; name the training data with --data")
+    found = table_schema(certificate, schema, label)
+    source = data if data is not None else str(name)
     try:
-        return load_sample(data if data is not None else str(name), Role.TRAIN, num_classes=_count_or_none(classes))
+        return load_sample(source, Role.TRAIN, num_classes=_count_or_none(classes), schema=found)
     except BitcertError as error:
         raise CannotCheckError(f"the data: {error}") from None
 
@@ -248,6 +254,8 @@ class _Passed:
     losses: tuple[str, ...]
     commitment: str | None
     progress: Progress | None
+    label: str | None
+    schema: SchemaSource
 
 
 def _verify(path: Path, passed: _Passed, check: Checker) -> Certificate:
@@ -256,7 +264,7 @@ def _verify(path: Path, passed: _Passed, check: Checker) -> Certificate:
     _check_holdout(certificate, check)
     _check_form(certificate, check)
     message = read_message(path)
-    sample = _find_sample(certificate, passed.data)
+    sample = _find_sample(certificate, passed.data, passed.schema, passed.label)
     counted = check_sample(certificate, sample, check)
     helper = read_helper(certificate, path.parent, sample, check, passed.model)
     _check_helper_bits(certificate, helper, check)
@@ -295,6 +303,8 @@ def verify(
     counts: Counts | None = None,
     progress: Progress | None = None,
     limit: WorkLimit | None = None,
+    label: str | None = None,
+    schema: SchemaSource = None,
 ) -> Verification:
     """Check the certificate file against its message and the training data.
 
@@ -311,6 +321,8 @@ def verify(
         commitment: the hash that was published before the data were opened, if there is one.
         counts: only for the maker of the certificate: what was counted for it in this process is not counted again.
         progress: called with the task and the fraction done.
+        label: of a table, its label's column, if it shall be another than the certificate says.
+        schema: of a table that was certified with one: the same.
         limit: how much counting the certificate may ask for; see :class:`~bitcert.certificates.workload.WorkLimit`.
 
     Returns:
@@ -319,7 +331,7 @@ def verify(
     """
     check = Checker()
     given = Given(original, unlabelled, counts, limit or WorkLimit())
-    passed = _Passed(data, model, given, tuple(losses), commitment, progress)
+    passed = _Passed(data, model, given, tuple(losses), commitment, progress, label, schema)
     try:
         found = _verify(Path(certificate), passed, check)
     except CannotCheckError as missing:

@@ -95,8 +95,9 @@ def compress_network(options: CompressOptions) -> None:
 
 def _hint(options: CompressOptions, trained: bool) -> str:
     """The command that makes and certifies the same message; training takes its own time."""
-    names = ("data", "weights", "codec", "layers", "rest", "helper", "scale", "mean", "std", "classes")
-    flags = {f"--{name}": getattr(options, name) for name in names}
+    inputs = ("data", "label", "schema", "class_names", "scale", "mean", "std", "classes")
+    names = (*inputs, "weights", "codec", "layers", "rest", "helper")
+    flags = {f"--{name.replace('_', '-')}": getattr(options, name) for name in names}
     if trained:
         flags |= {"--seed": options.seed, "--budget": f"{options.budget:g}"}
     given = [part for name, value in flags.items() if value not in (None, "") for part in (name, str(value))]

@@ -27,7 +27,7 @@ class HelperOptions(InputOptions):
         str | None,
         Argument(help="FILE.pt2 or package.module:factory, as for certify; its weights do not matter."),
     ] = None
-    data: Annotated[str | None, Option(help="The data: a built-in name, or an .npz whose labels are not read.")] = None
+    data: Annotated[str | None, Option(help="The data: a built-in name, an .npz or a table; no label is read.")] = None
     shape: Annotated[str, Option(help="Instead of --data: sizes of one input, e.g. 3,32,32.")] = ""
     floats: Annotated[bool, Option(help="With --shape: inputs are float32, not bytes.")] = False
     helper: Annotated[str | None, Option(help="Public weights, as for certify.")] = None
@@ -46,7 +46,9 @@ class HelperOptions(InputOptions):
         if (self.data is None) == (not self.shape):
             raise InputError("--data or --shape", "both" if self.shape else "neither", "give one of them")
         if self.data is not None:
-            return peek(self.data, self.classes)
+            return peek(self.data, self.classes, self.declared())
+        if self.declared() is not None:
+            raise InputError("--data for --label, --schema or --class-names", "--shape", "name the table's file")
         try:
             sizes = tuple(int(part) for part in self.shape.split(","))
         except ValueError:

@@ -16,14 +16,27 @@ from typer import Argument, Option
 from bitcert.certificates.certification import REPORT_FILE
 from bitcert.cli.common import LoadedNetwork, load_network, note
 from bitcert.counting import Progress
-from bitcert.data import Role, Sample, load_sample
+from bitcert.data import Role, Sample, Schema, load_sample, load_schema
 from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
 from bitcert.folder import check_output_folder
 
 Options = TypeVar("Options")
 Settings = TypeVar("Settings")
-SHOWN_LAST = ("seed", "device", "scale", "mean", "std", "classes", "download", "out", "json_output")
+SHOWN_LAST = (
+    "seed",
+    "device",
+    "label",
+    "schema",
+    "class_names",
+    "scale",
+    "mean",
+    "std",
+    "classes",
+    "download",
+    "out",
+    "json_output",
+)
 """What verbs share stands below their own options in the help, in this order."""
 
 
@@ -36,12 +49,26 @@ class Device(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class InputOptions:
-    """How the inputs are scaled, and how many classes there are."""
+    """How the data are read and scaled, and how many classes there are."""
 
     scale: Annotated[float | None, Option(help="Divide inputs by this (8-bit pixels: 255).")] = None
     mean: Annotated[str, Option(help="Per-channel means subtracted after scaling.")] = ""
     std: Annotated[str, Option(help="Per-channel deviations divided by.")] = ""
     classes: Annotated[int | None, Option(help="Number of classes.")] = None
+    label: Annotated[str | None, Option(help="Of a table (.csv, .parquet): name of the label's column.")] = None
+    schema: Annotated[Path | None, Option(help="Of a table: JSON file with what you declare of it beforehand.")] = None
+    class_names: Annotated[str, Option(help="Of a table with texts as labels: all of them, with commas.")] = ""
+
+    def declared(self) -> Schema | None:
+        """What is declared of a table; ``None`` for nothing.
+
+        Raises:
+            InputError: the schema cannot be read, or says something else than another option.
+        """
+        names = split_commas(self.class_names)
+        if self.label is None and self.schema is None and not names:
+            return None
+        return load_schema(self.schema).having(self.label, names)
 
     def preprocessing(self, sample: Sample) -> Preprocessing:
         """The usual preprocessing of the sample, with what the user states instead."""
@@ -61,7 +88,10 @@ class NetworkOptions(InputOptions):
 
     def load_sample(self, progress: Progress) -> Sample:
         """The training sample."""
-        return load_sample(self.data, Role.TRAIN, num_classes=self.classes, download=self.download, progress=progress)
+        classes, schema = self.classes, self.declared()
+        return load_sample(
+            self.data, Role.TRAIN, num_classes=classes, download=self.download, progress=progress, schema=schema
+        )
 
     def load_network(self, sample: Sample) -> LoadedNetwork:
         """The network, which has one output for each class of the sample."""

@@ -26,6 +26,8 @@ class VerifyOptions:
 
     certificate: Annotated[Path, Argument(help="certificate.json, with message.bin beside it.")]
     data: Annotated[str | None, Option(help="The training data: name or path; found by name if left out.")] = None
+    schema: Annotated[Path | None, Option(help="Of a table: the schema that it was certified with.")] = None
+    label: Annotated[str | None, Option(help="Of a table: the label's column; said by the certificate.")] = None
     model: Annotated[str | None, Option(help="package.module:factory of an opaque network; runs that code.")] = None
     original: Annotated[
         str | None, Option(help="The original network, where it is certified: FILE.pt2 or package.module:factory.")
@@ -64,6 +66,8 @@ def verify_certificate(options: VerifyOptions) -> None:
             commitment=options.commitment,
             progress=progress,
             limit=WorkLimit(int(most), note),
+            label=options.label,
+            schema=options.schema,
         )
     if options.json_output:
         print(json.dumps(_described(outcome), indent=1))

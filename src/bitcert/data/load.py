@@ -6,17 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from bitcert.data.cifar import has_cifar, read_cifar
+from bitcert.data.csv_file import open_csv
 from bitcert.data.download import Progress, cached, download_openml
 from bitcert.data.files import refused, unreadable
 from bitcert.data.folder import class_folders, read_image_folder
 from bitcert.data.idx import PREFIXES, find_idx_pair, labels_beside, read_idx_pair
 from bitcert.data.names import NAMES, NUM_CLASSES, canonical_name, describe_search, find_named, read_digits
-from bitcert.data.npz import read_npz
+from bitcert.data.npz import read_npz, read_npz_columns
+from bitcert.data.parquet import open_parquet
 from bitcert.data.sample import Array, Role, Sample
+from bitcert.data.schema import Schema, Table
+from bitcert.data.schema_file import SchemaSource, load_schema
+from bitcert.data.table import Source, read_table
 from bitcert.data.torch_data import sample_from_torch, to_numpy
 from bitcert.errors import InputError, unknown_name
 
 Loaded = tuple[Array, Array | None, int | None]
+OPENERS = {".csv": open_csv, ".parquet": open_parquet}
+"""What opens a table, by the end of the file's name."""
 
 
 def load_sample(
@@ -27,12 +34,15 @@ def load_sample(
     num_classes: int | None = None,
     download: bool = False,
     progress: Progress | None = None,
+    label: str | None = None,
+    schema: SchemaSource = None,
 ) -> Sample:
     """Load a built-in data set by name, or a file or folder by path.
 
     A built-in name wins over a path of the same spelling; write ``./mnist`` for the path. Paths: an ``.npz`` archive
     (``x``, ``y``), an IDX images file with its labels file beside it, a folder of IDX files, of CIFAR-10 binary
-    batches, or of images (one subfolder a class, or ``train`` and ``test`` folders of such).
+    batches, or of images (one subfolder a class, or ``train`` and ``test`` folders of such), or a table in a ``.csv``
+    or ``.parquet`` file.
 
     Args:
         name_or_path: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or a path.
@@ -41,6 +51,8 @@ def load_sample(
         num_classes: by default what the source says, else the largest label plus one.
         download: fetch a built-in data set that is not on this machine from OpenML.
         progress: called with what is being done and the fraction done, while downloading.
+        label: of a table, the name of the label's column.
+        schema: of a table, what was declared of it (see :mod:`bitcert.data.schema`): a file or its content.
 
     Raises:
         InputError: when nothing is found (saying where was looked), or it cannot be used.
@@ -52,13 +64,23 @@ def load_sample(
         raise unknown_name("split", str(split), PREFIXES)
     text, role = str(name_or_path), Role(role)
     name = canonical_name(text) if isinstance(name_or_path, str) else None
-    if name is None:
+    path = _existing(text) if name is None else None
+    if path is not None and is_table(path):
+        return read_table(open_table(path), load_schema(schema).having(label), role, num_classes)
+    if label is not None or schema is not None:
+        kinds = " or ".join(OPENERS)
+        do = f"leave out label and schema, or name a {kinds} file"
+        raise InputError(f"a table in a {kinds} file for a label or schema", repr(text[:200]), do)
+    if path is not None:
         # Only the last part of a path: a certificate is shown to strangers.
-        title, (inputs, labels, classes) = Path(text).name, _load_path(_existing(text), split, role)
+        title, (inputs, labels, classes) = Path(text).name, _load_path(path, split, role)
+        names = read_npz_columns(path) if path.suffix == ".npz" and path.is_file() else ()
     else:
+        assert name is not None
         title = name if split == "train" else f"{name} ({split})"
-        inputs, labels, classes = _load_named(name, split, download, progress)
-    return Sample.from_arrays(inputs, labels, role, title, num_classes if num_classes is not None else classes)
+        names, (inputs, labels, classes) = (), _load_named(name, split, download, progress)
+    number = num_classes if num_classes is not None else classes
+    return Sample.from_arrays(inputs, labels, role, title, number, columns=names)
 
 
 def to_sample(
@@ -141,6 +163,27 @@ def _existing(text: str) -> Path:
     raise unknown_name("data set", text, NAMES)
 
 
+def is_table(path: Path) -> bool:
+    """Whether the file is taken for a table, by the end of its name."""
+    return path.suffix.lower() in OPENERS and not path.is_dir()
+
+
+def schema_like(source: str | Path, table: Table | None) -> Schema | None:
+    """What another file is read with into the inputs of a sample that was read from a table: ``None`` if it is none."""
+    if table is None or Path(source).suffix.lower() not in OPENERS:
+        return None
+    return table.completed
+
+
+def open_table(path: Path) -> Source:
+    """An open table.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return OPENERS[path.suffix.lower()](path)
+
+
 def _load_path(path: Path, split: str, role: Role) -> Loaded:
     if path.is_dir():
         return _load_folder(path, split)
@@ -154,7 +197,10 @@ def _load_path(path: Path, split: str, role: Role) -> Loaded:
     if magic[:2] in (b"\x1f\x8b", b"\0\0"):
         return *read_idx_pair(path, labels_beside(path)), None
     raise refused(
-        path, "an .npz archive or an IDX file", f"a file that starts with {magic!r}", "convert it to .npz (x, y)"
+        path,
+        "an .npz archive, an IDX file or a table (.csv, .parquet)",
+        f"a file that starts with {magic!r}",
+        "convert it to .npz (x, y), or let its name end in .csv",
     )
 
 

@@ -20,6 +20,7 @@ from numpy.lib import format as npy
 
 from bitcert.data.files import MAX_DEFLATE_RATIO, channels_first, check_size, refused, unreadable
 from bitcert.data.sample import Array
+from bitcert.data.schema import MAX_TEXT
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _BROKEN_ZIP = (
@@ -86,7 +87,26 @@ def read_npz_inputs(path: Path) -> Array:
         raise unreadable(path, error) from error
 
 
-def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
+def read_npz_columns(path: Path) -> tuple[str, ...]:
+    """The names of the inputs in an array ``columns`` of texts; none where there is no such array.
+
+    Raises:
+        InputError: as :func:`read_npz`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if "columns.npy" not in archive.namelist():
+                return ()
+            with archive.open("columns.npy") as stream:
+                shape, _, dtype = npy_header(stream)
+            if dtype.kind != "U" or len(shape) != 1 or dtype.itemsize > 4 * MAX_TEXT:
+                return ()
+            return tuple(map(str, _read_member(archive, "columns.npy", path, kinds="U").tolist()))
+    except (*_BROKEN_ZIP, *_BROKEN_HEADER) as error:
+        raise unreadable(path, error) from error
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, path: Path, kinds: str = "biuf") -> Array:
     info = archive.getinfo(name)
     if info.compress_type not in _METHODS:
         raise refused(
@@ -94,7 +114,7 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
         )
     check_size(path, info.file_size, info.compress_size * MAX_DEFLATE_RATIO, path.stat().st_size)
     with archive.open(info) as stream:
-        shape, fortran, dtype = _read_header(stream, name, path)
+        shape, fortran, dtype = _read_header(stream, name, path, kinds)
         size = prod(shape) * dtype.itemsize
         if size != info.file_size - stream.tell():
             got = f"{size} for shape {list(shape)[:8]} of {dtype} where it holds {info.file_size - stream.tell()}"
@@ -109,17 +129,25 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
     return data.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _read_header(stream: IO[bytes], name: str, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Shape, order and type that an array states; raises whatever numpy does for what is none."""
+    version = npy.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version} of the npy format")
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    return shape, fortran, dtype
+
+
+def _read_header(
+    stream: IO[bytes], name: str, path: Path, kinds: str
+) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     try:
-        version = npy.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"version {version} of the npy format")
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        shape, fortran, dtype = npy_header(stream)
     except _BROKEN_HEADER as error:
         reason = " ".join(str(error).split())[:120]
         raise refused(path, f"a plain numpy array in {name}", reason, "write it with numpy.savez") from error
-    if dtype.hasobject or dtype.kind not in "biuf":
+    if dtype.hasobject or dtype.kind not in kinds:
         do = "store numbers; object arrays would need pickle, which is never read"
         raise refused(path, f"numbers in {name}", f"dtype {dtype}", do)
     if any(length < 0 for length in shape):

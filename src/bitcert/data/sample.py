@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import combinations
@@ -21,6 +21,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from bitcert.data.schema import Table
 from bitcert.errors import InputError, SampleReuseError, unknown_name
 
 CHUNK_BYTES = 1 << 24
@@ -62,6 +63,8 @@ class Sample:
         classes_inferred: whether ``num_classes`` was read off the labels; a message must then say it.
         role: what the sample is for.
         name: for people; appears in reports and errors only.
+        columns: names of the inputs of a table, for people, or none.
+        table: how it was read from a table, or ``None``.
 
     Raises:
         InputError: for an empty set, lengths that differ, labels that are not integers or out of range, a single
@@ -78,6 +81,8 @@ class Sample:
     role: Role
     name: str
     classes_inferred: bool = False
+    columns: tuple[str, ...] = field(default=(), repr=False)
+    table: Table | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         inputs = _checked_inputs(self.inputs, self.name)
@@ -87,10 +92,21 @@ class Sample:
         object.__setattr__(self, "labels", _read_only(labels))
         object.__setattr__(self, "num_classes", int(self.num_classes))
         object.__setattr__(self, "role", Role(self.role))
+        if self.columns and self.input_shape != (len(self.columns),):
+            got = f"{len(self.columns)} for inputs of shape {list(self.input_shape)}"
+            raise InputError(f"one name for each input of {self.name!r}", got, "leave the names out")
 
     @classmethod
     def from_arrays(
-        cls, inputs: Array, labels: Array | None, role: Role, name: str, num_classes: int | None = None
+        cls,
+        inputs: Array,
+        labels: Array | None,
+        role: Role,
+        name: str,
+        num_classes: int | None = None,
+        *,
+        columns: tuple[str, ...] = (),
+        table: Table | None = None,
     ) -> Sample:
         """A sample whose ``num_classes``, if not given, is the largest label plus one.
 
@@ -100,6 +116,8 @@ class Sample:
             role: what the sample is for.
             name: for people.
             num_classes: required when there are no labels to infer it from.
+            columns: as in :class:`Sample`.
+            table: as in :class:`Sample`.
 
         Raises:
             InputError: as :class:`Sample`, and when the number of classes is neither given nor visible.
@@ -107,14 +125,14 @@ class Sample:
         >>> Sample.from_arrays(np.zeros((3, 2), np.uint8), np.array([0, 2, 1]), Role.TRAIN, "toy").num_classes
         3
         """
+        inferred = num_classes is None
         if num_classes is None:
             known = np.empty(0) if labels is None else _as_array(labels, f"labels of {name!r}")
             if known.size == 0 and np.size(inputs):
                 raise InputError(f"labels for {name!r}, or the number of classes", "neither", "pass num_classes")
             # Labels that are no integers are refused below with their own sentence; 2 only fills the place.
             num_classes = max(2, int(known.max()) + 1) if known.size and known.dtype.kind in "iu" else 2
-            return cls(inputs, labels, num_classes, role, name, classes_inferred=True)  # type: ignore[arg-type]
-        return cls(inputs, labels, num_classes, role, name)  # type: ignore[arg-type]
+        return cls(inputs, labels, num_classes, role, name, inferred, columns, table)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -209,7 +227,8 @@ class Sample:
                 f"indices into the {len(self)} examples of {self.name!r}", str(error), "correct them"
             ) from None
         title = name or f"{self.name}[part]"
-        return Sample(inputs, labels, self.num_classes, self.role, title, self.classes_inferred)
+        same = self.classes_inferred, self.columns, self.table
+        return Sample(inputs, labels, self.num_classes, self.role, title, *same)
 
 
 def count_shared_examples(a: Sample, b: Sample) -> int:

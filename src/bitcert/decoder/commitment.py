@@ -95,4 +95,5 @@ def num_choices(architectures: Sequence[object], weights: Sequence[object]) -> i
 
 def problem_of(described: Mapping[str, Any]) -> dict[str, Any]:
     """What all helpers of one problem share, from the description of one."""
-    return {key: described.get(key) for key in _PROBLEM}
+    table = {"table": described["table"]} if "table" in described else {}
+    return {**{key: described.get(key) for key in _PROBLEM}, **table}

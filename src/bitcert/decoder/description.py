@@ -13,7 +13,9 @@ in it, number by number. Its sections, each self-delimiting:
 * *architecture*: parameters (kind and shape) and nodes (operation, inputs, attributes), in their order;
 * *code*: of an opaque module, the name of its factory, and its source files with their names, byte by byte;
 * *helper weights*: 32 bits a number, whether public or trained on a prior part;
-* *prior split*: fraction and seed.
+* *prior split*: fraction and seed;
+* *schema*: of a table, which column is the label, what is declared of the others, and the names of the classes. The
+  names of its columns are the data's own.
 
 The program itself (features, built-in networks, decoders) stays trusted; its hash is in the certificate. NOT covered:
 what an opaque module's code reads beyond its own files.
@@ -22,11 +24,12 @@ what an opaque module's code reads beyond its own files.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bitcert.coding import BitReader, Ledger
 from bitcert.coding.adaptive import Coder, Reader, Writer
 from bitcert.coding.bitstream import Bits
+from bitcert.data import Column, Schema, Table
 from bitcert.decoder.helper import Helper, Preprocessing, is_unusual
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import PARAMETER_KINDS, Architecture, Node, ParameterSpec
@@ -37,6 +40,9 @@ from bitcert.network.shapes import INPUT
 FLOAT_BITS = 32
 MAX_CODED_BYTES = 1 << 16
 """Longer source code is charged eight bits a byte: coding it would take minutes and change nothing."""
+
+MAX_CODED_TEXTS = 1 << 12
+"""The same for the texts of a schema, in bytes: a certificate's search describes its helper again and again."""
 
 _OPERATIONS = tuple(sorted(OPERATIONS))
 
@@ -191,6 +197,46 @@ def _code_problem(coder: Coder, helper: Helper) -> None:
     coder.flag("weights", helper.weights is not None)
 
 
+def _code_texts(coder: Coder, context: str, given: tuple[str, ...]) -> tuple[str, ...]:
+    count = coder.integer((context, "count"), len(given))
+    texts = [given[k].encode() if k < len(given) else b"" for k in range(count)]
+    return tuple(coder.octets(context, text).decode("utf-8", "replace") for text in texts)
+
+
+def code_schema(coder: Coder, names: tuple[str, ...], given: Schema | None = None) -> Schema:
+    """A schema with a label, for a table whose columns have these names, which both sides know."""
+    given, places = given or Schema(label=names[0]), {name: place for place, name in enumerate(names)}
+    label = names[coder.integer("label", places[given.label or ""])]
+    columns: list[Column] = []
+    for k in range(coder.integer("columns", len(given.columns))):
+        column = given.columns[k] if k < len(given.columns) else Column(names[0])
+        name = names[coder.integer("column", places[column.name])]
+        if coder.flag("use", column.use):
+            missing = coder.flag("missing", column.missing)
+            columns.append(Column(name, True, missing, _code_texts(coder, "categories", column.categories)))
+        else:
+            columns.append(Column(name, False))
+    return Schema(tuple(columns), label, _code_texts(coder, "classes", given.classes))
+
+
+def _schema_bits(table: Table) -> int:
+    """Bits of a table's schema, the first of which says whether the texts in it are coded or written out.
+
+    Long lists of texts are written out, which costs eight bits a byte and the lengths.
+    """
+    schema = table.schema
+    lists = [*(column.categories for column in schema.columns), schema.classes]
+    texts = [text.encode() for each in lists for text in each]
+    total = sum(map(len, texts))
+    if total <= MAX_CODED_TEXTS:
+        return 1 + len(_written(lambda coder: code_schema(coder, table.names, schema)))
+    bare = replace(schema, columns=tuple(replace(c, categories=()) for c in schema.columns), classes=())
+    rest = _written(lambda coder: code_schema(coder, table.names, bare))
+    counts = _written(lambda coder: [coder.integer("count", len(each)) for each in lists])
+    lengths = _written(lambda coder: [coder.integer("length", len(text)) for text in texts])
+    return 1 + len(rest) + len(counts) + len(lengths) + 8 * total
+
+
 def _code_split(coder: Coder, split: SplitClaim | None) -> None:
     coder.number("fraction", 0.5 if split is None else split.fraction)
     coder.integer("seed", 0 if split is None else split.seed)
@@ -252,6 +298,8 @@ def helper_ledger(helper: Helper, split: SplitClaim | None = None) -> Ledger:
         sections.append(("helper weights", FLOAT_BITS * sum(value.size for value in helper.weights.values.values())))
     if split is not None:
         sections.append(("prior split", len(_written(lambda coder: _code_split(coder, split)))))
+    if helper.table is not None:
+        sections.append(("schema", _schema_bits(helper.table)))
     return Ledger(tuple(sections))
 
 
@@ -282,7 +330,25 @@ def helper_contents(helper: Helper) -> str:
         parts.append(f"the network's Python code and {len(helper.predictor.parameters)} tensor shapes")
     if helper.weights is not None:
         parts.append(f"{sum(value.size for value in helper.weights.values.values()):,} helper weights")
+    if helper.table is not None:
+        parts.append(_table_contents(helper.table.schema))
     return ", ".join(parts)
+
+
+def _table_contents(schema: Schema) -> str:
+    parts = [f"label {schema.label!r}"]
+    counts = (
+        ("declared column", len(schema.columns)),
+        ("category", sum(len(column.categories) for column in schema.columns)),
+        ("class name", len(schema.classes)),
+    )
+    parts += [_counted(what, number) for what, number in counts if number]
+    return ", ".join(parts)
+
+
+def _counted(what: str, number: int) -> str:
+    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{number:,} {what if number == 1 else many}"
 
 
 def _architecture_contents(architecture: Architecture) -> str:

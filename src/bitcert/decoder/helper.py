@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bitcert.coding import MessageReader, MessageWriter
 from bitcert.coding.message import FORMAT_VERSION
-from bitcert.data import Sample
+from bitcert.data import Sample, Table
 from bitcert.decoder.program import decoder_hash
 from bitcert.decoder.weights import HelperWeights
 from bitcert.errors import DecodeError, InputError
@@ -115,6 +115,7 @@ class Helper:
         classes_inferred: whether ``num_classes`` was read off the training labels; messages then begin with it.
         weights: public weights that messages may refer to, fixed before the data were seen; for every tensor of
             ``predictor``.
+        table: how inputs are read from a table, or ``None``: declared before the data were seen.
     """
 
     input_shape: tuple[int, ...]
@@ -123,6 +124,7 @@ class Helper:
     predictor: Architecture | OpaqueModel | None = None
     classes_inferred: bool = False
     weights: HelperWeights | None = None
+    table: Table | None = None
 
     def __post_init__(self) -> None:
         if self.num_constants > MAX_CONSTANTS:
@@ -169,6 +171,8 @@ class Helper:
         optional: dict[str, object] = {} if self.weights is None else {"weights": self.weights.content_hash}
         if isinstance(self.predictor, OpaqueModel):
             optional["sources"] = self.predictor.describe_sources()
+        if self.table is not None:
+            optional["table"] = self.table.schema.hash
         return {
             **optional,
             "decoder": decoder or decoder_hash(),
@@ -193,7 +197,8 @@ class Helper:
     ) -> Helper:
         """The helper for a sample's problem, with the usual preprocessing unless one is given."""
         preprocessing = preprocessing or Preprocessing.usual(sample)
-        helper = cls(tuple(sample.input_shape), sample.num_classes, preprocessing, predictor, False, weights)
+        problem = tuple(sample.input_shape), sample.num_classes
+        helper = cls(*problem, preprocessing, predictor, weights=weights, table=sample.table)
         # A network's width was fixed before the data were seen, so it needs no bits.
         return (
             replace(helper, classes_inferred=True) if sample.classes_inferred and not helper.fixes_classes else helper

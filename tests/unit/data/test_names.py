@@ -137,9 +137,9 @@ def test_unknown_sources(elsewhere, source, match):
 def test_unknown_splits_files_and_folders(elsewhere):
     with pytest.raises(InputError, match="split among test, train"):
         load_sample("digits", Role.TRAIN, split="trian")
-    (elsewhere / "a.csv").write_text("1,2,3")
-    with pytest.raises(InputError, match=r"a.csv.*starts with b'1,2,'"):
-        load_sample(elsewhere / "a.csv", Role.TRAIN)
+    (elsewhere / "a.txt").write_text("1,2,3")
+    with pytest.raises(InputError, match=r"a.txt.*starts with b'1,2,'"):
+        load_sample(elsewhere / "a.txt", Role.TRAIN)
     (elsewhere / "empty").mkdir()
     with pytest.raises(InputError, match="none of them"):
         load_sample(elsewhere / "empty", Role.TRAIN)

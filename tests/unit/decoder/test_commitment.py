@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from torch import nn, zeros
 
+from bitcert.data import Column, Schema, Table
 from bitcert.decoder import Helper, HelperWeights, Preprocessing
 from bitcert.decoder.commitment import COMMITMENT_KEYS, Commitment, num_choices, problem_of
 from bitcert.decoder.description import SplitClaim
@@ -54,6 +56,19 @@ def test_the_hash_is_of_everything_in_one_form():
             "weights": parts[3],
         }
         assert declared.describe().keys() == COMMITMENT_KEYS
+
+
+def test_a_table_is_a_part_of_the_problem():
+    """Without one the hash is that of certificates from before there were tables."""
+    schemas = [Schema(label="y"), Schema(label="z"), Schema((Column("a", use=False),), "y")]
+    helpers = [replace(PROBLEM, table=Table(schema, ("a", "y", "z"))) for schema in schemas]
+    hashes = {Commitment.of([helper]).hash for helper in (PROBLEM, *helpers)}
+    assert len(hashes) == 4
+    assert "table" not in problem_of(PROBLEM.describe())
+    first, second = (Commitment.of([helper]) for helper in helpers[:2])
+    assert first.covers(helpers[0].describe())
+    assert not first.covers(helpers[1].describe())
+    assert not second.covers(PROBLEM.describe())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from bitcert.coding import BitReader
+from bitcert.coding.adaptive import Reader
+from bitcert.data import Column, Schema, Table
 from bitcert.decoder import Helper, HelperWeights, Preprocessing
 from bitcert.decoder.description import (
     MAX_CODED_BYTES,
@@ -20,6 +23,7 @@ from bitcert.decoder.description import (
     architecture_bits,
     code_architecture,
     code_preprocessing,
+    code_schema,
     helper_contents,
     helper_ledger,
     read_architecture,
@@ -173,6 +177,48 @@ def test_weights_code_and_split_have_sections_of_their_own():
     assert dict(helper_ledger(Helper((4,), 3, Preprocessing(), long)).sections)["code"] >= 8 * len(noise)
 
 
+SCHEMAS = [
+    Schema(label="y"),
+    Schema((), "y", ("no", "yes")),
+    Schema((Column("c", categories=("KS", "OH", "é")), Column("a", use=False), Column("b", missing=True)), "y"),
+    Schema((Column("b"), Column("a", True, True, ("",))), "d", ("a", "b", "c")),
+]
+NAMES = ("a", "b", "c", "d", "y")
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_a_schema_comes_back_from_its_bits(schema):
+    bits = _written(lambda coder: code_schema(coder, NAMES, schema))
+    reader = Reader(BitReader(np.packbits(bits).tobytes()))
+    assert code_schema(reader, NAMES) == schema
+    reader.finish()
+    sections = dict(helper_ledger(Helper((4,), 2, table=Table(schema, NAMES))).sections)
+    assert sections["schema"] == 1 + len(bits)
+    assert "schema" not in dict(helper_ledger(Helper((4,), 2)).sections)
+
+
+def test_whatever_a_schema_declares_is_paid_for():
+    """Another label, order, flag, category or class has other bits, and many declarations have many."""
+    written = {_written(lambda coder, s=s: code_schema(coder, NAMES, s)).tobytes() for s in SCHEMAS}
+    assert len(written) == len(SCHEMAS)
+    rng = np.random.default_rng(3)
+    columns = tuple(Column(f"c{k:03}", use=bool(use)) for k, use in enumerate(rng.integers(0, 2, 200)))
+    names = ("y", *(column.name for column in columns))
+    assert len(_written(lambda coder: code_schema(coder, names, Schema(columns, "y")))) > 200
+    texts = tuple(f"{word:x}" for word in rng.integers(0, 2**62, 40))
+    few, many = (Schema((Column("a", categories=texts[:k]),), "y") for k in (20, 40))
+    bits = [dict(helper_ledger(Helper((4,), 2, table=Table(s, NAMES))).sections)["schema"] for s in (few, many)]
+    assert bits[0] > 20 * 60
+    assert bits[1] > bits[0] + 20 * 60
+
+
+def test_long_texts_of_a_schema_are_charged_eight_bits_a_byte(monkeypatch):
+    schema = Schema((Column("a", categories=tuple(f"category {k}" for k in range(500))),), "y", ("no", "yes"))
+    total = sum(len(text) for text in (*schema.columns[0].categories, "no", "yes"))
+    helper = Helper((4,), 2, table=Table(schema, NAMES))
+    assert 8 * total < dict(helper_ledger(helper).sections)["schema"] < 8 * total + 12 * 502 + 100
+
+
 def odd_architectures():
     """The networks above, then shared parameters, inputs of another shape's meaning, tuples of all lengths."""
     yield from NETWORKS
@@ -277,6 +323,11 @@ def test_what_a_helper_consists_of_in_words():
     assert helper_contents(Helper((4,), 3, Preprocessing(), opaque)) == (
         "inputs 4, 3 classes, scale 1, the network's Python code and 1 tensor shapes"
     )
+    assert helper_contents(Helper((4,), 2, table=Table(SCHEMAS[0], NAMES))).endswith("2 classes, scale 1, label 'y'")
+    told = helper_contents(Helper((4,), 2, table=Table(SCHEMAS[2], NAMES)))
+    assert told.endswith("label 'y', 3 declared columns, 3 categories")
+    told = helper_contents(Helper((4,), 2, table=Table(Schema((Column("a", False),), "y", ("n", "o")), NAMES)))
+    assert told.endswith("label 'y', 1 declared column, 2 class names")
     assert helper_contents(Helper((4,), 3, classes_inferred=True)) == (
         "inputs 4, classes coded in the message, scale 1"
     )

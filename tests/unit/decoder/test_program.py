@@ -34,6 +34,8 @@ def test_whatever_decoding_imports_is_in_the_hash():
     # what only says which of these there are, and the readers of data files, decide no prediction
     others = {m for m in needed - known if not m.startswith("bitcert.data")} - {"bitcert"}
     assert others == set()
+    tables = {f"bitcert.data.{name}" for name in ("cells", "schema", "schema_file", "table")}
+    assert tables <= hashed, "what a cell's text becomes is a part of what a message means"
 
 
 def test_a_changed_line_is_another_decoder_and_line_ends_are_none(copied):
