@@ -37,12 +37,13 @@ from bitcert.cli.live import live_board, stopped_by_interrupt
 from bitcert.codecs.best import encode_best
 from bitcert.codecs.tuned import compress_values
 from bitcert.counting import Progress
-from bitcert.decoder import Helper
+from bitcert.decoder import Helper, decode_message
+from bitcert.decoder.trees import TreeClassifier
 from bitcert.errors import InputError
 from bitcert.folder import OUTPUT_FILES, write_output
 from bitcert.losses import is_users, parse_losses
 from bitcert.network import Network, OpaqueModel, operations_in_words
-from bitcert.report import render_report, terminal_summary
+from bitcert.report import render_report, terminal_summary, tree_lines
 from bitcert.search import Checkpoint, Compressed, Run
 from bitcert.search.compression import FAMILIES, plan_memory_bytes
 from bitcert.search.request import BestCertificate, CertifyRequest, certified, certify_best, search_checkpoint
@@ -83,11 +84,21 @@ def certify_network(options: CertifyOptions) -> None:
     # before the pictures: nothing in a profile from elsewhere may cost the certificate
     write_output(options.out, files)
     candidates = found.compressed.candidates
-    report = render_report(found.certificate, candidates, lines, loaded.profile, loaded.bounds)
+    rules = _rules(found)
+    report = render_report(found.certificate, candidates, lines, loaded.profile, loaded.bounds, rules)
     write_output(options.out, {**files, REPORT_FILE: report.encode()})
     if run.checkpoint is not None and not options.searches and not run.stopped:
         run.checkpoint.remove()
-    _print_results(options, loaded, found, run)
+    _print_results(options, loaded, found, run, rules)
+
+
+def _rules(found: BestCertificate) -> list[str]:
+    """What the certified classifier does, if it is a decision tree."""
+    classifier = decode_message(found.compressed.message, found.compressed.helper).classifier
+    if not isinstance(classifier, TreeClassifier):
+        return []
+    table = found.sample.table
+    return tree_lines(classifier.tree, found.sample.columns, () if table is None else table.schema.classes)
 
 
 def _load(options: CertifyOptions, progress: Progress) -> _Loaded:
@@ -210,7 +221,9 @@ def _print_notes(options: CertifyOptions, loaded: _Loaded) -> None:
         options.note_weights("the weights that the factory itself sets are compressed")
 
 
-def _print_results(options: CertifyOptions, loaded: _Loaded, found: BestCertificate, run: Run) -> None:
+def _print_results(
+    options: CertifyOptions, loaded: _Loaded, found: BestCertificate, run: Run, rules: list[str]
+) -> None:
     if options.helper is not None and found.compressed.helper.weights is None:
         how = "" if options.searches else " (see --option base=file)"
         note(f"Note: the message does not refer to the weights of --helper{how}.")
@@ -223,7 +236,7 @@ def _print_results(options: CertifyOptions, loaded: _Loaded, found: BestCertific
         print(found.certificate.to_json(), end="")
         return
     console = Console(highlight=False)
-    console.print(terminal_summary(found.certificate))
+    console.print(terminal_summary(found.certificate, rules))
     if loaded.network is not None and loaded.network.refusal:
         console.print(f"Certified as an opaque module, because capture failed: {loaded.network.refusal}", markup=False)
     if options.searches:

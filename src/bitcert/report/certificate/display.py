@@ -36,6 +36,7 @@ from bitcert.theory.table import BoundTable
 MOST_ROWS = 12
 MOST_TERMINAL_ROWS = 6
 MOST_CANDIDATES = 20
+MOST_RULES = 40
 MOST_LISTED = 300
 MOST_LINES = 100
 
@@ -46,6 +47,7 @@ def render_report(
     verification_lines: Sequence[str] = (),
     profile: StabilityProfile | None = None,
     bounds: BoundTable | None = None,
+    rules: Sequence[str] = (),
 ) -> str:
     """The report of a certificate as the text of one HTML file, the same for the same arguments.
 
@@ -55,6 +57,7 @@ def render_report(
         verification_lines: what a verification said, one sentence each.
         profile: noise stability of the network that was compressed, shown as a section of its own.
         bounds: every bound of the papers on that network, shown as a section with this certificate on its axis.
+        rules: lines that say what the certified classifier does, of a decision tree.
 
     Raises:
         InputError: the certificate's counts are impossible (more errors than samples, delta outside (0, 1)).
@@ -73,6 +76,7 @@ def render_report(
         lead=f"bitcert certificate · {certificate.data.get('name', 'unnamed data')}",
         headline=certificate.sentence,
         certificate=certificate,
+        rules="\n".join(rules),
         sections=Table(("section", "bits", "share"), rows, total=len(rows) - 1),
         all_sections=Table(("section", "bits"), [(clean(name, 120), number(bits)) for name, bits in listed]),
         sections_sum=sections_sum,
@@ -157,8 +161,10 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def terminal_summary(certificate: Certificate) -> Group:
+def terminal_summary(certificate: Certificate, rules: Sequence[str] = ()) -> Group:
     """The plain sentence, errors, message bits by section, the bounds, the hold-out line, and what they rest on.
+
+    The rules of a small decision tree come first, those of a large one are left to the report.
 
     >>> from rich.console import Console
     >>> Console().print(terminal_summary(certificate))  # doctest: +SKIP
@@ -167,6 +173,7 @@ def terminal_summary(certificate: Certificate) -> Group:
     return Group(
         Text(clean(certificate.sentence), style="bold yellow" if certificate.vacuous else "bold"),
         *(Text(each, style="yellow") for each in below if each),
+        *(Padding(Text(line), (0, 0, 0, 2)) for line in (rules if len(rules) <= MOST_RULES else ())),
         facts_grid(_facts(certificate)),
         Padding(Text("It holds if"), (1, 0, 0, 2)),
         *(_condition(kind, text) for kind, text in words.condition_rows(certificate)),
