@@ -38,9 +38,12 @@ FOLDER = ROOT / "out" / "mutation"
 GOLDEN = "tests/golden/test_golden.py"
 CODERS = ("tests/unit/coding/test_enumerative.py", "tests/unit/coding/test_coders.py", GOLDEN)
 UNIT = "tests/unit/decoder/test_"
+FROZEN = f"{UNIT}frozen_features.py"
 COMPOSED = (f"{UNIT}composed.py", GOLDEN)
 PROJECTIONS = (f"{UNIT}projection_transforms.py", *COMPOSED)
 LOW_RANK = (f"{UNIT}low_rank_transforms.py", *COMPOSED)
+LIMITS = f"{UNIT}transform_limits.py"
+BASE = f"{UNIT}transform_base.py"
 CLAIMS = "tests/unit/test_further_claims.py"
 FORGED = "tests/attacks/test_further_claims_attacks.py"
 SMUGGLED = "tests/attacks/test_smuggled_helper.py"
@@ -63,11 +66,11 @@ MODULES: dict[str, tuple[str, ...]] = {
     "data/split": ("tests/unit/data/test_split.py",),
     "random": ("tests/unit/test_random.py", "tests/unit/data/test_split.py", GOLDEN),
     "decoder/head": (f"{UNIT}bank_head.py", GOLDEN),
-    "decoder/features/waves": (f"{UNIT}bank_waves.py", GOLDEN),
-    "decoder/features/edges": (f"{UNIT}features.py", GOLDEN),
+    "decoder/features/waves": (f"{UNIT}bank_waves.py", FROZEN, GOLDEN),
+    "decoder/features/edges": (f"{UNIT}features.py", FROZEN, GOLDEN),
     "decoder/linear_head": (f"{UNIT}linear_head.py", GOLDEN),
-    "decoder/features/banks": (f"{UNIT}banks.py", f"{UNIT}bank_head.py", GOLDEN),
-    "decoder/features/maps": (f"{UNIT}banks.py", f"{UNIT}bank_head.py", GOLDEN),
+    "decoder/features/banks": (f"{UNIT}banks.py", f"{UNIT}bank_head.py", FROZEN, GOLDEN),
+    "decoder/features/maps": (f"{UNIT}banks.py", f"{UNIT}bank_head.py", FROZEN, GOLDEN),
     "decoder/network_head": (f"{UNIT}network_head.py", GOLDEN),
     "decoder/features/network": (f"{UNIT}network_head.py", GOLDEN),
     "decoder/network": ("tests/unit/search/test_quantise.py", GOLDEN),
@@ -76,15 +79,15 @@ MODULES: dict[str, tuple[str, ...]] = {
     "decoder/transforms/normal": (f"{UNIT}heavy_tail.py", *PROJECTIONS),
     "decoder/helper": (f"{UNIT}problem.py",),
     "decoder/decode": (f"{UNIT}decode.py", GOLDEN),
-    **{f"decoder/transforms/{name}": COMPOSED for name in ("base", "exact", "plain", "registry")},
+    **{f"decoder/transforms/{name}": (BASE, *LOW_RANK) for name in ("base", "exact", "plain", "registry")},
     **{f"decoder/transforms/{name}": LOW_RANK for name in ("factors", "separator")},
-    "decoder/transforms/filter_projection": PROJECTIONS,
-    **{f"decoder/transforms/{name}": (f"{UNIT}{name}.py", *PROJECTIONS) for name in ("hadamard", "signs")},
-    "decoder/transforms/heavy_tail": (f"{UNIT}heavy_tail.py", *COMPOSED),
-    "decoder/transforms/mask": (f"{UNIT}subspace.py", *COMPOSED),
-    "decoder/transforms/sketch": (f"{UNIT}sketch.py", *COMPOSED),
-    "decoder/transforms/subspace": (f"{UNIT}subspace.py", *COMPOSED),
-    "decoder/features/front": (f"{UNIT}front.py", f"{UNIT}bank_waves.py", GOLDEN),
+    "decoder/transforms/filter_projection": (LIMITS, *PROJECTIONS),
+    **{f"decoder/transforms/{name}": (f"{UNIT}{name}.py", LIMITS, *PROJECTIONS) for name in ("hadamard", "signs")},
+    "decoder/transforms/heavy_tail": (f"{UNIT}heavy_tail.py", LIMITS, *COMPOSED),
+    "decoder/transforms/mask": (f"{UNIT}subspace.py", LIMITS, *COMPOSED),
+    "decoder/transforms/sketch": (f"{UNIT}sketch.py", LIMITS, *COMPOSED),
+    "decoder/transforms/subspace": (f"{UNIT}subspace.py", LIMITS, *COMPOSED),
+    "decoder/features/front": (f"{UNIT}front.py", f"{UNIT}bank_waves.py", FROZEN, GOLDEN),
     "decoder/description": (f"{UNIT}description.py", SMUGGLED),
     "decoder/commitment": (f"{UNIT}commitment.py",),
     "counting": ("tests/unit/test_evaluate.py", "tests/unit/test_rounding.py"),

@@ -46,7 +46,8 @@ STUCK_SECONDS = 3600
 SURVIVED, FAILED, ENDLESS, NOT_SWAPPED = 0, 11, 12, 13
 NAMES = {SURVIVED: "survived", FAILED: "failed", ENDLESS: "endless", NOT_SWAPPED: "not swapped"}
 LIBRARIES = ("hypothesis.extra.numpy", "mpmath", "scipy.optimize", "scipy.special", "scipy.stats", "sklearn.datasets")
-"""What a cold process imports before it is forked, besides torch."""
+LIBRARIES += ("PIL.Image", "constriction", "networkx", "safetensors.torch", "scipy.linalg", "torch.export")
+"""What a cold process imports before it is forked."""
 OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=0", "--assert=plain", "--tb=native"]
 OPTIONS += ["--hypothesis-profile", "mutation"]
 
@@ -306,7 +307,9 @@ def cold(jobs: list[Job]) -> None:
     """Mutants of what importing computes."""
     for name in LIBRARIES:
         importlib.import_module(name)
-    importlib.import_module("torch")
+    torch = importlib.import_module("torch")
+    # what tracing a network for the first time imports takes longer than most tests
+    torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(2, 2),), strict=False)
     assert not any(name.split(".")[0] == "bitcert" for name in sys.modules)
     for job in jobs:
         plugin = Ordered(json.loads(job.order.read_text()))
