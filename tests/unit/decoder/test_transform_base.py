@@ -43,6 +43,7 @@ def test_signs_are_the_bits_from_the_lowest_and_a_set_bit_is_minus_one():
 
 def test_streams_are_named_by_the_place_of_the_tensor_and_the_purpose():
     assert Target("w", (3,), "weight", place=5).draws(9) == Draws(9, "tensor 5")
+    assert Target("w", (3,), "weight").draws(9) == Draws(9, "tensor 0")
     words = [Draws(seed, tensor).words(purpose, 2) for seed, tensor, purpose in (
         (1, "a", "x"), (2, "a", "x"), (1, "b", "x"), (1, "a", "y")
     )]  # fmt: skip
