@@ -39,6 +39,14 @@ GOLDEN = "tests/golden/test_golden.py"
 CODERS = ("tests/unit/coding/test_enumerative.py", "tests/unit/coding/test_coders.py", GOLDEN)
 UNIT = "tests/unit/decoder/test_"
 FROZEN = f"{UNIT}frozen_features.py"
+QUANTISED = tuple(
+    f"tests/unit/search/test_quantise.py::test_{name}"
+    for name in (
+        "a_message_decodes_to_the_same_integers_and_bitwise_the_same_weights",
+        "silent_units_are_paid_for_once_and_not_in_the_columns_that_read_them",
+        "an_absurd_step_is_refused",
+    )
+)
 COMPOSED = (f"{UNIT}composed.py", GOLDEN)
 PROJECTIONS = (f"{UNIT}projection_transforms.py", *COMPOSED)
 LOW_RANK = (f"{UNIT}low_rank_transforms.py", *COMPOSED)
@@ -73,7 +81,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "decoder/features/maps": (f"{UNIT}banks.py", f"{UNIT}bank_head.py", FROZEN, GOLDEN),
     "decoder/network_head": (f"{UNIT}network_head.py", GOLDEN),
     "decoder/features/network": (f"{UNIT}network_features.py", f"{UNIT}network_head.py", GOLDEN),
-    "decoder/network": ("tests/unit/search/test_quantise.py", GOLDEN),
+    "decoder/network": (f"{UNIT}quantised_network.py", *QUANTISED, GOLDEN),
     "decoder/tensors": (f"{UNIT}tensor_messages.py", *COMPOSED, "tests/attacks/test_costly_messages.py"),
     "decoder/weights": (f"{UNIT}helper_weights.py", *COMPOSED),
     "decoder/transforms/normal": (f"{UNIT}heavy_tail.py", *PROJECTIONS),

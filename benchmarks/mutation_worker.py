@@ -2,9 +2,10 @@
 
     python benchmarks/mutation_worker.py warm|cold JOB...      a JOB: SOURCE DONE TEST,TEST,...
 
-Warm: the tests are collected and have been run once; changes inside functions. Cold: nothing of bitcert is imported
-yet; changes of what importing computes. Outcomes are appended to DONE, a line a mutant: ``failed`` (a test noticed),
-``endless`` (cut off by a count or by computing time), ``crashed`` (the interpreter), or ``survived``.
+Warm: the tests are collected and have been run once; changes inside functions, and those of constants that a test
+notices. Cold: nothing of bitcert is imported yet; the other changes of what importing computes. Outcomes are appended
+to DONE, a line a mutant: ``failed`` (a test noticed), ``endless`` (cut off by a count or by computing time),
+``crashed`` (the interpreter), or ``survived``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 from mutants import Module, Mutant
+from mutation_constants import set_constants
 
 PATIENCE = 20
 """A test may take this many times the rounds of the module's loops that it takes unchanged, and then some."""
@@ -44,6 +46,7 @@ CPU_SECONDS = 120
 MEMORY = 3 << 30
 STUCK_SECONDS = 3600
 SURVIVED, FAILED, ENDLESS, NOT_SWAPPED = 0, 11, 12, 13
+UNSURE = ("survived", "not swapped")
 NAMES = {SURVIVED: "survived", FAILED: "failed", ENDLESS: "endless", NOT_SWAPPED: "not swapped"}
 LIBRARIES = ("hypothesis.extra.numpy", "mpmath", "scipy.optimize", "scipy.special", "scipy.stats", "sklearn.datasets")
 LIBRARIES += ("PIL.Image", "constriction", "networkx", "safetensors.torch", "scipy.linalg", "torch.export")
@@ -84,7 +87,12 @@ class Known:
 
     seconds: float = 0.0
     num_rounds: int = 0
+    is_cut: bool = False
     lines: dict[str, set[int]] = field(default_factory=dict)
+
+
+class TooSlow(BaseException):
+    """Ends the unchanged run of a test that will be left out."""
 
 
 class Rounds:
@@ -179,6 +187,15 @@ class Warm:
         self.globs: dict[str, dict[str, object]] = {}
         self.functions: dict[str, list[FunctionType]] = {}
         self.rounds = Rounds()
+        self.is_called = False
+
+    def pytest_runtest_call(self) -> None:
+        """The fixtures of a test are ready."""
+        self.is_called = True
+
+    def pytest_runtest_teardown(self) -> None:
+        """The test has ended."""
+        self.is_called = False
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """The unchanged run of every test, then the mutants."""
@@ -197,7 +214,7 @@ class Warm:
         return True
 
     def work(self, job: Job) -> None:
-        """All mutants of one module that are inside functions."""
+        """All mutants of one module that are inside functions, and constants that a test misses."""
         before, functions = job.module.code(), self.functions[job.path]
         items = self.quick(job)
         job.order.write_text(json.dumps([item.nodeid for item in items]))
@@ -210,6 +227,11 @@ class Warm:
             outcome = forked(functools.partial(self.tried, items, swap)) if items else "survived"
             if outcome != "not swapped":
                 job.add(mutant, outcome)
+        texts = "".join(Path(file).read_text() for file in {test.split("::")[0] for test in job.tests} - {job.path})
+        for mutant in [mutant for mutant in job.left if not mutant.runs]:
+            change = functools.partial(set_constants, job.path, job.module.code(mutant), texts)
+            if (outcome := forked(functools.partial(self.tried, self.quick(job), change))) not in UNSURE:
+                job.add(mutant, outcome)
 
     def learn(self, item: pytest.Item, following: pytest.Item) -> None:
         """Run a test unchanged; fixtures of the session stay alive."""
@@ -218,10 +240,13 @@ class Warm:
         known = self.known[item.nodeid] = Known()
 
         class Seen(Lines):
-            def enter(self, frame, event: str, argument: object):
-                if time.process_time() - started > SLOWEST:
-                    return None  # it is left out: which lines it takes does not matter
-                return super().enter(frame, event, argument)
+            def enter(seen, frame, event: str, argument: object):
+                if time.process_time() - started < SLOWEST:
+                    return super().enter(frame, event, argument)
+                if self.is_called and not known.is_cut:
+                    known.is_cut = True  # it is left out: what else it does is not of interest
+                    raise TooSlow
+                return None
 
             def line(self, frame, event: str, argument: object):
                 if event == "line":
@@ -238,7 +263,7 @@ class Warm:
         known.seconds, known.num_rounds = time.process_time() - started, self.rounds.count
         if seconds_of_children() > others:
             known.seconds = math.inf
-        if any(report.failed for report in reports):
+        if any(report.failed for report in reports) and not known.is_cut:
             raise SystemExit(f"{item.nodeid} fails without any change:\n{reports[-1].longreprtext}")
 
     def reports(self, item: pytest.Item, following: pytest.Item | None) -> list[pytest.TestReport]:

@@ -69,6 +69,10 @@ def test_ranks_that_a_matrix_cannot_have_are_refused(rank):
         Factors().shapes(KERNEL, (rank,))
 
 
+def test_settings_are_a_rank_or_a_number_of_projections_or_none():
+    assert [each.num_settings for each in (Factors(), SeparatorProjection(), Separator())] == [1, 1, 0]
+
+
 @pytest.mark.parametrize("rank", [1, 6])
 def test_the_smallest_and_the_largest_rank_are_accepted(rank):
     assert Factors().shapes(KERNEL, (rank,)) == ((6, rank), (rank, 36))

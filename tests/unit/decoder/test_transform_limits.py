@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bitcert.decoder.transforms import filter_projection, hadamard, signs
+from bitcert.decoder.transforms import TRANSFORMS, filter_projection, hadamard, signs
 from bitcert.decoder.transforms.base import MAX_EXPANSION, Target
 from bitcert.decoder.transforms.filter_projection import FilterProjection
 from bitcert.decoder.transforms.hadamard import Hadamard
@@ -22,6 +22,23 @@ def vector(size: int) -> Target:
 
 def filters(*shape: int, positions: tuple[int, int]) -> Target:
     return Target("w", shape, "weight", positions)
+
+
+def test_names_numbers_and_settings_of_all_transforms():
+    told = {number: (each.name, each.num_settings, each.local) for number, each in TRANSFORMS.items()}
+    assert told == {
+        1: ("identity", 0, False),
+        2: ("none", 0, False),
+        5: ("signs", 2, False),
+        6: ("hadamard", 2, False),
+        7: ("filter projection", 2, True),
+        8: ("factors", 1, False),
+        9: ("separator", 0, False),
+        10: ("separator projection", 1, False),
+        11: ("sketch", 4, False),
+        12: ("mask", 1, False),
+        13: ("heavy tail", 1, False),
+    }
 
 
 @pytest.mark.parametrize(
