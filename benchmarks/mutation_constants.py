@@ -1,7 +1,7 @@
 """Changes of constants in a process that has imported the module already, for ``mutation_worker.py``.
 
-What importing the changed module computes is compared with what the imported one holds. Plain values that differ are put
-in their places: in the module, in those that import them by name, in classes, in defaults.
+What importing the changed module computes is compared with what the imported one holds. Plain values that differ are
+put in their places: in the module, in those that import them by name, in classes, in defaults.
 """
 
 from __future__ import annotations
