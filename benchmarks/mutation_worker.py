@@ -222,7 +222,8 @@ class Warm:
         """All mutants of one module that are inside functions, and constants that a test misses."""
         before, functions = job.module.code(), self.functions[job.path]
         items = self.quick(job)
-        job.order.write_text(json.dumps([item.nodeid for item in items]))
+        own = [item.nodeid for item in items if self.known[item.nodeid].lines.get(job.path)]
+        job.order.write_text(json.dumps(own or [item.nodeid for item in items]))
         unchanged = forked(lambda: self.tried(items, lambda: True, True), False)
         assert unchanged == "survived", "the tests fail in a fork"
         for mutant in [mutant for mutant in job.left if mutant.runs]:

@@ -121,6 +121,7 @@ def test_everything_kept_and_nothing_kept():
 
 
 def test_hostile_settings_are_refused():
+    assert MAX_DRAW == 0xFFFF_FFFF, "a number of 32 bits"
     assert TRANSFORM.shapes(target(2, 3), (MAX_DRAW,)) == ((2,), (2, 3))
     with pytest.raises(DecodeError, match="draw"):
         TRANSFORM.shapes(target(2, 3), (MAX_DRAW + 1,))

@@ -131,6 +131,28 @@ def test_costs_beyond_the_limit_are_refused(transform, taken, refused, settings,
         transform.shapes(vector(refused), settings)
 
 
+@pytest.mark.parametrize(
+    ("shape", "taken", "refused"),
+    [
+        ((64, 64), (64, 64, 1, 0), (64, 65, 1, 0)),
+        ((64, 1), (1, 1, 1, 0), (1, 0, 1, 0)),
+        ((5, 7), (5, 7, 64, 0), (5, 7, 65, 0)),
+        ((5, 7), (4, 7, 4, 0), (4, 7, 5, 0)),
+        ((5, 7), (5, 6, 6, 0), (5, 6, 7, 0)),
+        ((5, 7), (3, 6, 3, 0), (3, 6, 4, 0)),
+        ((5, 7), (4, 6, 1, (1 << 16) - 1), (4, 6, 1, 1 << 16)),
+        ((64, 64), (40, 64, 32, 0), (40, 64, 33, 0)),
+        ((64, 64), (64, 40, 32, 0), (64, 40, 33, 0)),
+        ((64, 64), (40, 40, 5, 0), (40, 40, 6, 0)),
+    ],
+)
+def test_sketches_at_the_limit_are_taken_and_those_beyond_refused(shape, taken, refused):
+    target = Target("w", shape, "weight")
+    assert Sketch().shapes(target, taken) == (taken[:2],)
+    with pytest.raises(DecodeError):
+        Sketch().shapes(target, refused)
+
+
 def test_least_squares_is_offered_up_to_a_ratio_of_95_in_100():
     assert edge_ratio(1369, 1600) == 0.95
     assert solvable(1369, 1600)
