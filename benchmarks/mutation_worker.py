@@ -114,14 +114,14 @@ class Rounds:
             os._exit(ENDLESS)
 
 
-def forked(work: Callable[[], int], quiet: bool = True) -> str:
+def forked(work: Callable[[], int], quiet: bool = True, seconds: int = CPU_SECONDS) -> str:
     """The outcome of ``work`` in a fork that is limited in time and memory."""
     child = os.fork()
     if child == 0:
         code = FAILED
         try:
             signal.alarm(STUCK_SECONDS)
-            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
             for number in (1, 2) if quiet else ():
@@ -230,7 +230,9 @@ class Warm:
             items = self.quick(job, range(mutant.line, mutant.last_line + 1))
             after = job.module.code(mutant)
             swap = functools.partial(swapped, functions, before, after)
-            outcome = forked(functools.partial(self.tried, items, swap)) if items else "survived"
+            # at first they were slowed down by looking at every line
+            seconds = min(CPU_SECONDS, 10 + math.ceil(3 * sum(self.known[item.nodeid].seconds for item in items)))
+            outcome = forked(functools.partial(self.tried, items, swap), True, seconds) if items else "survived"
             if outcome != "not swapped":
                 job.add(mutant, outcome)
         texts = "".join(Path(file).read_text() for file in {test.split("::")[0] for test in job.tests} - {job.path})
