@@ -36,7 +36,7 @@ from mutation_constants import set_constants
 
 PATIENCE = 20
 """A test may take this many times the rounds of the module's loops that it takes unchanged, and then some."""
-SLACK_ROUNDS = 1_000_000
+SLACK_ROUNDS = 100_000
 SLOWEST = 4.0
 """Seconds of computing, slowed down by looking at every line, above which a test is left out.
 
@@ -231,7 +231,7 @@ class Warm:
             after = job.module.code(mutant)
             swap = functools.partial(swapped, functions, before, after)
             # at first they were slowed down by looking at every line
-            seconds = min(CPU_SECONDS, 10 + math.ceil(3 * sum(self.known[item.nodeid].seconds for item in items)))
+            seconds = min(CPU_SECONDS, 10 + math.ceil(1.5 * sum(self.known[item.nodeid].seconds for item in items)))
             outcome = forked(functools.partial(self.tried, items, swap), True, seconds) if items else "survived"
             if outcome != "not swapped":
                 job.add(mutant, outcome)
@@ -356,7 +356,7 @@ def cold(jobs: list[Job]) -> None:
                 return code if self.path == job.path else found(self, name)
 
             importlib.machinery.SourceFileLoader.get_code = get_code
-            Rounds().most = 100 * SLACK_ROUNDS
+            Rounds().most = 1000 * SLACK_ROUNDS
             plugin = Ordered([name for name in names if is_among(name, tests)])
             result = pytest.main([*OPTIONS, "-x", *tests], plugins=[plugin])
             return SURVIVED if result == pytest.ExitCode.OK else FAILED
