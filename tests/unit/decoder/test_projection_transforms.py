@@ -312,6 +312,19 @@ def test_products_of_a_location_are_shortened_by_the_length_of_the_coordinates(c
     assert (more > 0) == (count == 1000)
 
 
+def test_coordinates_of_filters_are_taken_to_twenty_bits(monkeypatch):
+    taken, whole = [], filter_projection._location_weights
+
+    def noted(draws, location, count, coordinates):
+        taken.append(coordinates.tolist())
+        return whole(draws, location, count, coordinates)
+
+    monkeypatch.setattr(filter_projection, "_location_weights", noted)
+    integers = np.array([16_000_000, -7_654_321, 12_345, -99, 8, 7])
+    FilterProjection().expand(FILTER, (2, 3), (Coefficients(integers, 0),), Draws(0, "filter"))
+    assert taken == [[1_000_000, -478_395, 772, -6, 0, 0]] * 2
+
+
 def test_shorten_keeps_what_fits():
     values = np.array([3.0, -7.0, 0.0])
     found, shift = shorten(values, 3)
