@@ -81,7 +81,9 @@ def test_later_exponents_are_expected_as_the_one_before_of_their_kind() -> None:
 
 def test_an_all_zero_tensor_repeats_the_exponent_before() -> None:
     given = {"weight": -3, "bias": -5, "scale": 7, "table": 1, "buffer": 2}
-    chosen = cheapest_exponents(NAMES, ones("bias", "buffer"), given)
+    integers = ones("bias", "buffer")
+    integers["weight"][0, 0] = 0
+    chosen = cheapest_exponents(NAMES, integers, given)
     assert chosen == {"weight": -3, "bias": -12, "scale": 7, "table": 1, "buffer": 0}
     twice = Names((ParameterSpec("a", (2, 3), "weight"), ParameterSpec("b", (2, 3), "weight")))
     integers = {"a": np.ones((2, 3), dtype=np.int64), "b": np.zeros((2, 3), dtype=np.int64)}
