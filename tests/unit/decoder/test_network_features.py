@@ -31,6 +31,17 @@ class Tokens(nn.Module):
         return self.head(torch.relu(self.table(x).transpose(0, 1)).transpose(0, 1).mean(1))
 
 
+class Turned(nn.Module):
+    """An activation of vectors whose batch is the second axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.first(x).transpose(0, 1)).transpose(0, 1))
+
+
 class Summed(nn.Module):
     """An activation of one number an example, and one of no batch at all, before the last layer."""
 
@@ -112,6 +123,12 @@ def test_numbers_and_values_without_a_batch_are_no_features() -> None:
     found = [source.nodes for source in feature_sources(architecture)]
     assert found == [("mul",), ("relu",)]
     assert [node.name for node in architecture.nodes if node.op in ("relu", "tanh")] == ["relu", "tanh", "relu_1"]
+
+
+def test_values_whose_batch_is_not_the_first_axis_are_no_features() -> None:
+    architecture = architecture_of(Turned(), 4)
+    assert "relu" in {node.name for node in architecture.nodes}
+    assert "relu" not in {name for source in feature_sources(architecture) for name in source.nodes}
 
 
 def test_six_stages_and_thirty_two_single_activations_at_most() -> None:

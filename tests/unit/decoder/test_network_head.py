@@ -152,7 +152,8 @@ def test_classes_read_off_the_labels_are_coded_unless_the_network_fixes_them() -
 
 def test_a_helper_without_network_or_weights_is_refused() -> None:
     message, _ = write(HELPER, NetworkHeadCode(Form.NETWORK))
-    for helper in (replace(HELPER, weights=None), replace(HELPER, weights=None, predictor=None)):
+    without = ({"weights": None}, {"predictor": None}, {"weights": None, "predictor": None})
+    for helper in (replace(HELPER, **missing) for missing in without):
         with pytest.raises(DecodeError, match="network with its weights"):
             decode_message(message, helper)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from bitcert.coding import MessageReader
-from bitcert.decoder import Helper, Preprocessing, decode_message
+from bitcert.coding import MessageReader, max_flags
+from bitcert.decoder import Helper, Preprocessing, decode_message, network
 from bitcert.decoder.network import (
     base_value,
     cheapest_exponents,
@@ -120,6 +120,13 @@ def test_layouts_are_coded_where_there_are_rows_and_columns() -> None:
     assert all(np.array_equal(found[name], integers[name]) for name in ("w", "v"))
     sections = dict(ledger.sections)
     assert sections["v"] < sections["w"], "which unit is silent is known from the tensor before"
+
+
+def test_masks_may_ask_three_questions_an_entry_beyond_those_of_the_integers(monkeypatch) -> None:
+    asked, decoder = [], network.ArithmeticDecoder
+    monkeypatch.setattr(network, "ArithmeticDecoder", lambda bits, most: asked.append(most) or decoder(bits, most))
+    decode_message(write(NETWORK.architecture, INTEGERS, EXPONENTS)[0], HELPER)
+    assert asked == [max_flags(6) + 18, max_flags(2) + 6]
 
 
 def test_every_entry_may_be_coded_and_no_more_questions_are_asked() -> None:
