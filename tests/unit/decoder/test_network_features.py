@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -31,6 +32,17 @@ class Tokens(nn.Module):
         return self.head(torch.relu(self.table(x).transpose(0, 1)).transpose(0, 1).mean(1))
 
 
+class Counted(nn.Module):
+    """A linear layer of whole numbers, as numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x.float())
+
+
 class Turned(nn.Module):
     """An activation of vectors whose batch is the second axis."""
 
@@ -55,8 +67,10 @@ class Summed(nn.Module):
         return self.last(y) * torch.relu(y.sum(1)).unsqueeze(1)
 
 
+@functools.cache
 def architecture_of(net: nn.Module, *shape: int):
-    example = torch.zeros(2, *shape, dtype=torch.int64) if isinstance(net, Tokens) else torch.rand(2, *shape)
+    """Captured once for each network."""
+    example = torch.zeros(2, *shape, dtype=torch.int64) if isinstance(net, Tokens | Counted) else torch.rand(2, *shape)
     return capture(net.eval(), example).architecture
 
 
@@ -68,6 +82,23 @@ IMAGES = nn.Sequential(
     nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.AvgPool2d(2),
     nn.Flatten(), nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3),
 )  # fmt: skip
+
+
+SAME_SIZE = nn.Sequential(
+    nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2),
+)  # fmt: skip
+DEEP = nn.Sequential(*(each for _ in range(34) for each in (nn.Linear(3, 3), nn.ReLU())), nn.Linear(3, 2))
+SOFTMAX, SUMMED, TURNED, COUNTED = nn.Softmax(1), Summed(), Turned(), Counted()
+
+
+@functools.cache
+def with_activation(activation: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 3), activation, nn.Linear(3, 3), nn.Linear(3, 2))
+
+
+@functools.cache
+def convolution(entries: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(entries, 2))
 
 
 def test_sources_of_a_network_of_images() -> None:
@@ -83,9 +114,7 @@ def test_sources_of_a_network_of_images() -> None:
 
 
 def test_a_stage_ends_with_the_last_activation_of_its_size() -> None:
-    maps = [nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 3, 3, padding=1), nn.ReLU()]
-    net = nn.Sequential(*maps, nn.Flatten(), nn.Linear(48, 2))
-    assert sources_of(net, 1, 4, 4) == [
+    assert sources_of(SAME_SIZE, 1, 4, 4) == [
         (("flatten",), 1),
         *((("relu_1",), grid) for grid in (1, 2, 4)),
         *((("relu",), grid) for grid in (1, 2, 4)),
@@ -105,39 +134,30 @@ def test_the_only_source_is_what_the_last_layer_sees_or_the_output(net, shape, f
 
 
 def test_the_tokens_themselves_are_no_features() -> None:
-    class Counted(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(5, 3)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head(x.float())
-
-    architecture = capture(Counted().eval(), torch.zeros(2, 5, dtype=torch.int64)).architecture
+    architecture = architecture_of(COUNTED, 5)
     assert architecture.input_dtype == "int64"
     assert "input" not in feature_sources(architecture)[0].nodes
 
 
 def test_numbers_and_values_without_a_batch_are_no_features() -> None:
-    architecture = architecture_of(Summed(), 4)
+    architecture = architecture_of(SUMMED, 4)
     found = [source.nodes for source in feature_sources(architecture)]
     assert found == [("mul",), ("relu",)]
     assert [node.name for node in architecture.nodes if node.op in ("relu", "tanh")] == ["relu", "tanh", "relu_1"]
 
 
 def test_values_whose_batch_is_not_the_first_axis_are_no_features() -> None:
-    architecture = architecture_of(Turned(), 4)
+    architecture = architecture_of(TURNED, 4)
     assert "relu" in {node.name for node in architecture.nodes}
     assert "relu" not in {name for source in feature_sources(architecture) for name in source.nodes}
 
 
 def test_six_stages_and_thirty_two_single_activations_at_most() -> None:
-    layers = [each for _ in range(34) for each in (nn.Linear(3, 3), nn.ReLU())]
     names = ["relu", *(f"relu_{k}" for k in range(1, 34))]
     together = [tuple(names[-count:]) for count in range(2, 7)]
     alone = [(name,) for name in names[-2:-33:-1]]
     expected = [("relu_33",), *together, *alone]
-    assert [nodes for nodes, _ in sources_of(nn.Sequential(*layers, nn.Linear(3, 2)), 3)] == expected
+    assert [nodes for nodes, _ in sources_of(DEEP, 3)] == expected
     assert expected[-1] == ("relu_2",)
 
 
@@ -150,13 +170,11 @@ def test_six_stages_and_thirty_two_single_activations_at_most() -> None:
     ids=lambda each: type(each).__name__,
 )  # fmt: skip
 def test_every_activation_ends_a_stage(activation) -> None:
-    net = nn.Sequential(nn.Linear(4, 3), activation, nn.Linear(3, 3), nn.Linear(3, 2))
-    assert [len(nodes) for nodes, _ in sources_of(net, 4)] == [1, 1]
+    assert [len(nodes) for nodes, _ in sources_of(with_activation(activation), 4)] == [1, 1]
 
 
 def test_a_softmax_ends_no_stage() -> None:
-    net = nn.Sequential(nn.Linear(4, 3), nn.Softmax(1), nn.Linear(3, 3), nn.Linear(3, 2))
-    assert len(sources_of(net, 4)) == 1
+    assert len(sources_of(with_activation(SOFTMAX), 4)) == 1
 
 
 def test_sizes_of_parts() -> None:
@@ -165,11 +183,11 @@ def test_sizes_of_parts() -> None:
     assert part_sizes(architecture, source, False) == (4 * 4 * 4, 5 * 2 * 2, 7)
     assert part_sizes(architecture, source, True) == (64, 20, 7, 3)
     assert part_sizes(architecture, FeatureSource((architecture.output,), 1), False) == (3,)
-    narrow = architecture_of(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2)), 1, 3, 3)
+    narrow = architecture_of(convolution(18), 1, 3, 3)
     assert part_sizes(narrow, FeatureSource(("relu",), 4), False) == (18,)
-    wide = architecture_of(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(24, 2)), 1, 2, 6)
+    wide = architecture_of(convolution(24), 1, 2, 6)
     assert part_sizes(wide, FeatureSource(("relu",), 4), False) == (2 * 2 * 4,)
-    high = architecture_of(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(24, 2)), 1, 6, 2)
+    high = architecture_of(convolution(24), 1, 6, 2)
     assert part_sizes(high, FeatureSource(("relu",), 4), False) == (2 * 4 * 2,)
 
 
