@@ -2,9 +2,10 @@
 
     python benchmarks/mutation_worker.py warm|cold JOB...      a JOB: SOURCE DONE TEST,TEST,...
 
-Warm: the tests are collected and have been run once; changes inside functions. Cold: nothing of bitcert is imported
-yet; changes of what importing computes. Outcomes are appended to DONE, a line a mutant: ``failed`` (a test noticed),
-``endless`` (cut off by a count or by computing time), ``crashed`` (the interpreter), or ``survived``.
+Warm: the tests are collected and have been run once; changes inside functions, and those of constants that a test
+notices. Cold: nothing of bitcert is imported yet; the other changes of what importing computes. Outcomes are appended
+to DONE, a line a mutant: ``failed`` (a test noticed), ``endless`` (cut off by a count or by computing time),
+``crashed`` (the interpreter), or ``survived``.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 from mutants import Module, Mutant
+from mutation_constants import set_constants
 
 PATIENCE = 20
 """A test may take this many times the rounds of the module's loops that it takes unchanged, and then some."""
-SLACK_ROUNDS = 1_000_000
+SLACK_ROUNDS = 100_000
 SLOWEST = 4.0
 """Seconds of computing, slowed down by looking at every line, above which a test is left out.
 
@@ -44,9 +46,11 @@ CPU_SECONDS = 120
 MEMORY = 3 << 30
 STUCK_SECONDS = 3600
 SURVIVED, FAILED, ENDLESS, NOT_SWAPPED = 0, 11, 12, 13
+UNSURE = ("survived", "not swapped")
 NAMES = {SURVIVED: "survived", FAILED: "failed", ENDLESS: "endless", NOT_SWAPPED: "not swapped"}
 LIBRARIES = ("hypothesis.extra.numpy", "mpmath", "scipy.optimize", "scipy.special", "scipy.stats", "sklearn.datasets")
-"""What a cold process imports before it is forked, besides torch."""
+LIBRARIES += ("PIL.Image", "constriction", "networkx", "safetensors.torch", "scipy.linalg", "torch.export")
+"""What a cold process imports before it is forked."""
 OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=0", "--assert=plain", "--tb=native"]
 OPTIONS += ["--hypothesis-profile", "mutation"]
 
@@ -74,7 +78,12 @@ class Job:
 
     def has(self, test: str) -> bool:
         """Whether pytest's name of a test is one of the module's tests."""
-        return any(test.startswith((f"{part}::", f"{part}/", f"{part}[")) or test == part for part in self.tests)
+        return is_among(test, self.tests)
+
+
+def is_among(test: str, parts: list[str]) -> bool:
+    """Whether pytest's name of a test is one of these files, folders and tests."""
+    return any(test.startswith((f"{part}::", f"{part}/", f"{part}[")) or test == part for part in parts)
 
 
 @dataclass
@@ -83,7 +92,12 @@ class Known:
 
     seconds: float = 0.0
     num_rounds: int = 0
+    is_cut: bool = False
     lines: dict[str, set[int]] = field(default_factory=dict)
+
+
+class TooSlow(BaseException):
+    """Ends the unchanged run of a test that will be left out."""
 
 
 class Rounds:
@@ -100,14 +114,14 @@ class Rounds:
             os._exit(ENDLESS)
 
 
-def forked(work: Callable[[], int], quiet: bool = True) -> str:
+def forked(work: Callable[[], int], quiet: bool = True, seconds: int = CPU_SECONDS) -> str:
     """The outcome of ``work`` in a fork that is limited in time and memory."""
     child = os.fork()
     if child == 0:
         code = FAILED
         try:
             signal.alarm(STUCK_SECONDS)
-            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
             for number in (1, 2) if quiet else ():
@@ -178,6 +192,15 @@ class Warm:
         self.globs: dict[str, dict[str, object]] = {}
         self.functions: dict[str, list[FunctionType]] = {}
         self.rounds = Rounds()
+        self.is_called = False
+
+    def pytest_runtest_call(self) -> None:
+        """The fixtures of a test are ready."""
+        self.is_called = True
+
+    def pytest_runtest_teardown(self) -> None:
+        """The test has ended."""
+        self.is_called = False
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """The unchanged run of every test, then the mutants."""
@@ -196,18 +219,26 @@ class Warm:
         return True
 
     def work(self, job: Job) -> None:
-        """All mutants of one module that are inside functions."""
+        """All mutants of one module that are inside functions, and constants that a test misses."""
         before, functions = job.module.code(), self.functions[job.path]
         items = self.quick(job)
-        job.order.write_text(json.dumps([item.nodeid for item in items]))
+        own = [item.nodeid for item in items if self.known[item.nodeid].lines.get(job.path)]
+        job.order.write_text(json.dumps(own or [item.nodeid for item in items]))
         unchanged = forked(lambda: self.tried(items, lambda: True, True), False)
         assert unchanged == "survived", "the tests fail in a fork"
         for mutant in [mutant for mutant in job.left if mutant.runs]:
             items = self.quick(job, range(mutant.line, mutant.last_line + 1))
             after = job.module.code(mutant)
             swap = functools.partial(swapped, functions, before, after)
-            outcome = forked(functools.partial(self.tried, items, swap)) if items else "survived"
+            # at first they were slowed down by looking at every line
+            seconds = min(CPU_SECONDS, 10 + math.ceil(1.5 * sum(self.known[item.nodeid].seconds for item in items)))
+            outcome = forked(functools.partial(self.tried, items, swap), True, seconds) if items else "survived"
             if outcome != "not swapped":
+                job.add(mutant, outcome)
+        texts = "".join(Path(file).read_text() for file in {test.split("::")[0] for test in job.tests} - {job.path})
+        for mutant in [mutant for mutant in job.left if not mutant.runs]:
+            change = functools.partial(set_constants, job.path, job.module.code(mutant), texts)
+            if (outcome := forked(functools.partial(self.tried, self.quick(job), change))) not in UNSURE:
                 job.add(mutant, outcome)
 
     def learn(self, item: pytest.Item, following: pytest.Item) -> None:
@@ -217,10 +248,13 @@ class Warm:
         known = self.known[item.nodeid] = Known()
 
         class Seen(Lines):
-            def enter(self, frame, event: str, argument: object):
-                if time.process_time() - started > SLOWEST:
-                    return None  # it is left out: which lines it takes does not matter
-                return super().enter(frame, event, argument)
+            def enter(seen, frame, event: str, argument: object):
+                if time.process_time() - started < SLOWEST:
+                    return super().enter(frame, event, argument)
+                if self.is_called and not known.is_cut:
+                    known.is_cut = True  # it is left out: what else it does is not of interest
+                    raise TooSlow
+                return None
 
             def line(self, frame, event: str, argument: object):
                 if event == "line":
@@ -237,7 +271,7 @@ class Warm:
         known.seconds, known.num_rounds = time.process_time() - started, self.rounds.count
         if seconds_of_children() > others:
             known.seconds = math.inf
-        if any(report.failed for report in reports):
+        if any(report.failed for report in reports) and not known.is_cut:
             raise SystemExit(f"{item.nodeid} fails without any change:\n{reports[-1].longreprtext}")
 
     def reports(self, item: pytest.Item, following: pytest.Item | None) -> list[pytest.TestReport]:
@@ -306,27 +340,33 @@ def cold(jobs: list[Job]) -> None:
     """Mutants of what importing computes."""
     for name in LIBRARIES:
         importlib.import_module(name)
-    importlib.import_module("torch")
+    torch = importlib.import_module("torch")
+    # what tracing a network for the first time imports takes longer than most tests
+    torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(2, 2),), strict=False)
     assert not any(name.split(".")[0] == "bitcert" for name in sys.modules)
     for job in jobs:
-        plugin = Ordered(json.loads(job.order.read_text()))
+        names = json.loads(job.order.read_text())
+        # mostly a test of the module's own file notices, and the others need not be imported
+        parts = [part for part in (job.tests[:1], job.tests[1:]) if any(is_among(name, part) for name in names)]
 
-        def tried(code: CodeType, job: Job = job, plugin: Ordered = plugin) -> int:
+        def tried(code: CodeType, tests: list[str], job: Job = job, names: list[str] = names) -> int:
             found = importlib.machinery.SourceFileLoader.get_code
 
             def get_code(self, name: str) -> Any:
                 return code if self.path == job.path else found(self, name)
 
             importlib.machinery.SourceFileLoader.get_code = get_code
-            Rounds().most = 100 * SLACK_ROUNDS
-            result = pytest.main([*OPTIONS, "-x", *job.tests], plugins=[plugin])
+            Rounds().most = 1000 * SLACK_ROUNDS
+            plugin = Ordered([name for name in names if is_among(name, tests)])
+            result = pytest.main([*OPTIONS, "-x", *tests], plugins=[plugin])
             return SURVIVED if result == pytest.ExitCode.OK else FAILED
 
-        if job.left:
-            unchanged = forked(lambda tried=tried, job=job: tried(job.module.code()), False)
+        for tests in parts if job.left else ():
+            unchanged = forked(functools.partial(tried, job.module.code(), tests), False)
             assert unchanged == "survived", "the tests fail in a fork"
         for mutant in job.left:
-            job.add(mutant, forked(lambda tried=tried, job=job, mutant=mutant: tried(job.module.code(mutant))))
+            outcomes = (forked(functools.partial(tried, job.module.code(mutant), tests)) for tests in parts)
+            job.add(mutant, next((outcome for outcome in outcomes if outcome != "survived"), "survived"))
 
 
 def main() -> None:

@@ -176,3 +176,14 @@ def test_bytes_come_back():
     assert [writer.octets("o", value) for value in values] == list(values)
     reader = Reader(BitReader(np.packbits(writer.bits()).tobytes()))
     assert [reader.octets("o") for _ in values] == list(values)
+
+
+def test_the_first_byte_is_expected_as_behind_a_zero() -> None:
+    """Zeros are all behind zeros and teach each other; of ones the first is not behind a one."""
+
+    def length(content: bytes) -> int:
+        writer = Writer()
+        writer.octets("text", content)
+        return len(writer.bits())
+
+    assert length(bytes(4)) < length(b"\x01" * 4)

@@ -81,6 +81,7 @@ def test_no_header(data: bytes) -> None:
 
 
 def test_the_longest_file() -> None:
+    assert MAX_MESSAGE_BYTES == 32 * 1024 * 1024
     assert MessageReader(b"\xff" + bytes(MAX_MESSAGE_BYTES - 1)).family == 1
     with pytest.raises(DecodeError, match="bytes"):
         MessageReader(b"\xff" + bytes(MAX_MESSAGE_BYTES))

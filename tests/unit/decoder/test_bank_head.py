@@ -81,3 +81,61 @@ def test_a_message_for_another_number_of_classes_is_refused():
     message, _ = bank_head.write(bank, weights_of(bank, helper, 1), helper)
     with pytest.raises(DecodeError, match="classes"):
         decode_message(message, Helper((1, 8, 8), 4, IMAGES.preprocessing, classes_inferred=True))
+
+
+@pytest.mark.parametrize(
+    ("bank", "helper", "name"),
+    [
+        (None, VECTORS, "inputs"),
+        (BANKS[0], IMAGES, "helper features"),
+        (BANKS[1], IMAGES, "helper features of the upright image"),
+    ],
+)
+def test_what_a_decoded_head_says_of_itself(bank, helper, name):
+    weights = weights_of(bank, helper, 0, 0.0)
+    weights[[0, 2], 1], weights[2, 0], weights[-1] = 4, -1, 7
+    message, ledger = bank_head.write(bank, weights, helper)
+    total = len(weights) - 1
+    expected = f"integer head on 2 of {total} {name}: 6 non-zero weights"
+    assert decode_message(message, helper).description == expected
+    names = [section for section, _ in ledger.sections]
+    assert names == ["header", *([] if bank is None else ["feature bank"]), "head weights", "padding"]
+
+
+def test_a_head_of_as_many_weights_as_allowed_is_read_and_a_larger_one_refused(monkeypatch):
+    weights = np.eye(6, 3).astype(np.int64)
+    message, _ = bank_head.write(None, weights, VECTORS)
+    assert bank_head.MAX_WEIGHTS == 1 << 22
+    monkeypatch.setattr(bank_head, "MAX_WEIGHTS", 18)
+    np.testing.assert_array_equal(decode_message(message, VECTORS).classifier.weights, weights)
+    monkeypatch.setattr(bank_head, "MAX_WEIGHTS", 17)
+    with pytest.raises(DecodeError, match="at most 17 weights"):
+        decode_message(message, VECTORS)
+
+
+def test_a_bank_for_larger_images_is_refused():
+    small = Helper((1, 7, 9), 3, IMAGES.preprocessing)
+    writer = MessageWriter(bank_head.FAMILY)
+    with writer.section("feature bank") as bits:
+        bits.elias_gamma(9)
+    with pytest.raises(DecodeError, match="bank 8"):
+        decode_message(writer.finish()[0], small)
+
+
+def test_images_are_taken_in_parts_and_rows_without_a_weight_left_out(monkeypatch):
+    bank, seen = BANKS[2], []
+    weights = weights_of(bank, IMAGES, 5, 0.02)
+    head = bank_head.BankHead(bank, weights, IMAGES)
+    pixels = np.random.default_rng(0).integers(0, 17, (7, 1, 8, 8), dtype=np.uint8)
+    whole = head.logits(pixels, torch.float64)
+
+    def noted(bank, x):
+        seen.append(len(x))
+        values = bank_features(bank, x)
+        values[:, (weights == 0).all(1)] = torch.nan
+        return values
+
+    monkeypatch.setattr(bank_head, "bank_features", noted)
+    monkeypatch.setattr(bank_head, "_IMAGES_AT_A_TIME", 3)
+    torch.testing.assert_close(head.logits(pixels, torch.float64), whole, rtol=1e-9, atol=1e-9)
+    assert seen == [3, 3, 1]

@@ -29,6 +29,7 @@ def test_what_is_declared():
     assert declared.architectures == (NETWORK.content_hash,)
     assert declared.weights == tuple(sorted([WEIGHTS.content_hash, OTHERS.content_hash]))
     assert declared.split is None
+    assert Commitment.of([PROBLEM]).num_classes == 2, "of the problem alone"
     assert Commitment.of([Helper((2,), 2, SCALED, classes_inferred=True)]).num_classes is None
     split = SplitClaim(0.5, 3)
     trained = Commitment.of([PROBLEM, OWN], split)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcert.coding import MAX_MAGNITUDE
+from bitcert.decoder.transforms import normal
 from bitcert.decoder.transforms.base import Coefficients, Draws, Target
 from bitcert.decoder.transforms.heavy_tail import MAX_DRAW, HeavyTail
 from bitcert.decoder.transforms.normal import variance
@@ -51,6 +52,15 @@ def test_equals_its_slow_twin_to_the_last_bit(mean, std, exponents, draw, kept):
     wanted = naive.expand([mean, std], arrays[0].step, kept, arrays[1].step, naive.noise(words, 6))
     # a step of a quarter octave is itself a rounded number, so the product is rounded once here too
     assert values.ravel().tolist() == wanted
+
+
+def test_another_table_of_normal_numbers_is_refused(monkeypatch):
+    monkeypatch.setattr(normal, "_TABLE_HASH", "0" * 64)
+    normal._table.cache_clear()
+    with pytest.raises(DecodeError, match="the table of normal numbers"):
+        Draws(0, "w").normal("test", 4)
+    monkeypatch.undo()
+    assert len(Draws(0, "w").normal("test", 4)) == 4
 
 
 def test_mean_and_variance_of_the_noise_over_draws():
@@ -111,6 +121,7 @@ def test_everything_kept_and_nothing_kept():
 
 
 def test_hostile_settings_are_refused():
+    assert MAX_DRAW == 0xFFFF_FFFF, "a number of 32 bits"
     assert TRANSFORM.shapes(target(2, 3), (MAX_DRAW,)) == ((2,), (2, 3))
     with pytest.raises(DecodeError, match="draw"):
         TRANSFORM.shapes(target(2, 3), (MAX_DRAW + 1,))

@@ -69,6 +69,16 @@ def test_ranks_that_a_matrix_cannot_have_are_refused(rank):
         Factors().shapes(KERNEL, (rank,))
 
 
+def test_settings_are_a_rank_or_a_number_of_projections_or_none():
+    assert [each.num_settings for each in (Factors(), SeparatorProjection(), Separator())] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("rank", [1, 6])
+def test_the_smallest_and_the_largest_rank_are_accepted(rank):
+    assert Factors().shapes(KERNEL, (rank,)) == ((6, rank), (rank, 36))
+    assert Factors().operations(KERNEL, (rank,)) == 216 * rank // 4
+
+
 def test_factors_that_take_minutes_are_refused():
     with pytest.raises(DecodeError, match="operations to decode"):
         Factors().shapes(Target("w", (1 << 13, 1 << 13), "weight"), (1 << 12,))
@@ -89,6 +99,8 @@ def test_separators_are_for_two_rows(transform, given, shape):
 
 def test_projections_that_take_minutes_or_are_none_are_refused():
     assert SeparatorProjection().shapes(LINE, (7,)) == ((7,),)
+    assert SeparatorProjection().shapes(LINE, (1,)) == ((1,),)
+    assert SeparatorProjection().operations(LINE, (7,)) == 64 * 50 * 7
     with pytest.raises(DecodeError, match="at least one projection"):
         SeparatorProjection().shapes(LINE, (0,))
     with pytest.raises(DecodeError, match="operations to decode"):
@@ -106,6 +118,26 @@ def test_projections_in_blocks_are_those_of_one_stream(monkeypatch, count, width
     blocks = list(projections(DRAWS, count, width))
     assert len(blocks) == -(-count // 4)
     assert np.array_equal(np.concatenate([normals for _, normals in blocks]), whole_projections(count, width))
+
+
+@pytest.mark.parametrize(
+    ("count", "width", "rows"),
+    [(70, 3, [32, 32, 6]), (150, 1, [100, 50]), (9, 1000, [4, 4, 1]), (101, 0, [100, 1])],
+)
+def test_blocks_are_as_many_whole_words_as_the_memory_allows(monkeypatch, count, width, rows):
+    monkeypatch.setattr(separator, "_BLOCK", 100)
+    blocks = list(projections(DRAWS, count, width))
+    assert [normals.shape for _, normals in blocks] == [(n, width) for n in rows]
+    assert [(part.start, part.stop) for part, _ in blocks] == [
+        (sum(rows[:k]), sum(rows[: k + 1])) for k in range(len(rows))
+    ]
+
+
+def test_blocks_are_short_enough_for_exact_sums():
+    largest = max(part.stop - part.start for part, _ in projections(DRAWS, 9000, 1))
+    assert largest == 4096
+    assert largest * (1 << 15) * MAX_MAGNITUDE < 1 << 53
+    assert separator._BLOCK == 1 << 20
 
 
 @pytest.mark.parametrize("largest", [5, MAX_MAGNITUDE])

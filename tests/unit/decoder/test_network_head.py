@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bitcert.coding import MessageWriter, step_size
 from bitcert.data import Role, Sample
-from bitcert.decoder import Helper, HelperWeights, Preprocessing, decode_message
+from bitcert.decoder import Helper, HelperWeights, Preprocessing, decode_message, network_head
 from bitcert.decoder.features.network import feature_sources, network_features, part_sizes
 from bitcert.decoder.network_head import FAMILY, Form, NetworkHeadCode, num_features, write
 from bitcert.errors import DecodeError, InputError
@@ -152,7 +152,8 @@ def test_classes_read_off_the_labels_are_coded_unless_the_network_fixes_them() -
 
 def test_a_helper_without_network_or_weights_is_refused() -> None:
     message, _ = write(HELPER, NetworkHeadCode(Form.NETWORK))
-    for helper in (replace(HELPER, weights=None), replace(HELPER, weights=None, predictor=None)):
+    without = ({"weights": None}, {"predictor": None}, {"weights": None, "predictor": None})
+    for helper in (replace(HELPER, **missing) for missing in without):
         with pytest.raises(DecodeError, match="network with its weights"):
             decode_message(message, helper)
 
@@ -227,3 +228,62 @@ def test_the_same_logits_on_another_thread_count() -> None:
         torch.testing.assert_close(classifier(PIXELS), one, rtol=1e-4, atol=1e-4)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_what_a_decoded_head_says_of_itself() -> None:
+    code = NetworkHeadCode(Form.HEAD, 1, True, True)
+    weights = np.zeros((num_features(HELPER, code), 3), dtype=np.int64)
+    weights[[0, 2, -1], 1] = 5
+    label = feature_sources(HELPER.predictor)[1].label
+    said = {
+        replace(code, weights=weights): f"integer linear head on {len(weights) - 1} features of the helper network "
+        f"({label} and logits, square roots): 3 non-zero weights of {weights.size}",
+        NetworkHeadCode(Form.CORRECTION, 0, False, False, 0, np.eye(8, 3, dtype=np.int64)): "helper network and an "
+        "integer correction from 7 features of the helper network (tanh, 1x1): 3 non-zero weights of 24",
+        NetworkHeadCode(Form.NETWORK): "the helper network as it is",
+    }
+    for written, description in said.items():
+        message, ledger = write(HELPER, written)
+        assert decode_message(message, HELPER).description == description
+        names = [name for name, _ in ledger.sections]
+        parts = [] if written.form is Form.NETWORK else ["features", "head weights"]
+        assert names == ["header", "form", *parts, "padding"]
+
+
+def test_rows_are_in_groups_of_their_parts_and_the_constant_is_in_none() -> None:
+    model = network_head.row_model((2, 3), 4)
+    assert model.groups.tolist() == [0, 0, 1, 1, 1, -1]
+    assert model.columns == 4
+
+
+def test_a_head_of_as_many_weights_as_allowed_is_read_and_a_larger_one_refused(monkeypatch) -> None:
+    code = with_weights(HELPER, NetworkHeadCode(Form.HEAD, 1))
+    message, _ = write(HELPER, code)
+    assert network_head.MAX_WEIGHTS == 1 << 22
+    monkeypatch.setattr(network_head, "MAX_WEIGHTS", code.weights.size)
+    np.testing.assert_array_equal(decode_message(message, HELPER).classifier.code.weights, code.weights)
+    monkeypatch.setattr(network_head, "MAX_WEIGHTS", code.weights.size - 1)
+    with pytest.raises(DecodeError, match="at most"):
+        decode_message(message, HELPER)
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (9, 3), (8, 2), (8, 4)])
+def test_weights_of_another_shape_are_not_written(shape) -> None:
+    with pytest.raises(ValueError, match=r"weights \[8, 3\] were expected"):
+        write(HELPER, NetworkHeadCode(Form.HEAD, 0, weights=np.zeros(shape, dtype=np.int64)))
+
+
+def test_a_network_fits_its_classes_if_it_has_an_output_for_each() -> None:
+    assert network_head.fits_classes(HELPER)
+    assert not network_head.fits_classes(OTHER_CLASSES)
+    assert not network_head.fits_classes(Helper((1, 8, 8), 3))
+
+
+def test_nothing_is_kept_for_gradients() -> None:
+    head = decode_message(write(HELPER, with_weights(HELPER, NetworkHeadCode(Form.CORRECTION)))[0], HELPER).classifier
+    parameters = {name: value.requires_grad_() for name, value in head.features.parameters.items()}
+    values, logits = replace(head.features, parameters=parameters)(PIXELS, torch.float64)
+    assert not values.requires_grad
+    assert not logits.requires_grad
+    assert values.dtype == logits.dtype == torch.float64
+    assert values.shape == (6, sum(head.features.sizes) + 1)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bitcert.codecs.convolution_project import location_error
+from bitcert.decoder.transforms import filter_projection
 from bitcert.decoder.transforms.base import Coefficients, Draws, Target
 from bitcert.decoder.transforms.filter_projection import FilterProjection, shorten
 from bitcert.decoder.transforms.hadamard import Hadamard, hadamard_coefficients
@@ -291,6 +292,37 @@ def test_the_size_of_chunks_changes_nothing(monkeypatch):
         monkeypatch.setattr("bitcert.decoder.transforms.filter_projection._CHUNK_NUMBERS", chunk)
         monkeypatch.setattr("bitcert.decoder.transforms.filter_projection._BATCH_ENTRIES", chunk)
         assert fingerprint() == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("count", "coordinates"),
+    [(6, [1, 2]), (6, [1, 1]), (7, [3, 4, 0]), (6, [100, 7]), (1000, [4096]), (30, [5, -9, 2])],
+)
+@pytest.mark.parametrize("chunk", [40, 1 << 18])
+def test_products_of_a_location_are_shortened_by_the_length_of_the_coordinates(count, coordinates, chunk, monkeypatch):
+    monkeypatch.setattr(filter_projection, "_CHUNK_NUMBERS", chunk)
+    draws, c = Draws(0, "filter"), np.array(coordinates)
+    tensors = draws.normal("location/3", count * len(c)).reshape(count, len(c))
+    bits = -(-int(c @ c).bit_length() // 2)
+    expected = np.rint(tensors @ c / 2.0**bits) @ tensors
+    more = max(0, int(np.abs(expected).max()).bit_length() - 30)
+    weights, shift = filter_projection._location_weights(draws, 3, count, c.astype(np.float64))
+    assert shift == bits + more
+    np.testing.assert_array_equal(weights, np.rint(expected / 2.0**more))
+    assert (more > 0) == (count == 1000)
+
+
+def test_coordinates_of_filters_are_taken_to_twenty_bits(monkeypatch):
+    taken, whole = [], filter_projection._location_weights
+
+    def noted(draws, location, count, coordinates):
+        taken.append(coordinates.tolist())
+        return whole(draws, location, count, coordinates)
+
+    monkeypatch.setattr(filter_projection, "_location_weights", noted)
+    integers = np.array([16_000_000, -7_654_321, 12_345, -99, 8, 7])
+    FilterProjection().expand(FILTER, (2, 3), (Coefficients(integers, 0),), Draws(0, "filter"))
+    assert taken == [[1_000_000, -478_395, 772, -6, 0, 0]] * 2
 
 
 def test_shorten_keeps_what_fits():

@@ -1,9 +1,23 @@
+import math
+import threading
+
 import numpy as np
 import pytest
 import torch
 
+from bitcert.decoder.transforms import signs
 from bitcert.decoder.transforms.base import Draws
-from bitcert.decoder.transforms.signs import block_indices, inner_products, num_lookups, sign_array, weighted_sum
+from bitcert.decoder.transforms.signs import (
+    block_indices,
+    edge_ratio,
+    inner_products,
+    least_norm,
+    num_lookups,
+    num_steps,
+    sign_array,
+    weighted_sum,
+)
+from bitcert.errors import DecodeError
 
 DRAWS = Draws(3, "layer")
 
@@ -17,6 +31,54 @@ def restore_threads():
 
 def arrays(count, size):
     return np.stack([sign_array(DRAWS, j, size) for j in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("threads", "blocks", "size", "shares"),
+    [
+        (1, 3, 1 << 15, [[0, 1, 2]]),
+        (3, 7, 1 << 15, [[0, 3, 6], [1, 4], [2, 5]]),
+        (3, 7, (1 << 15) - 1, [[0, 1, 2, 3, 4, 5, 6]]),
+        (3, 2, 1 << 15, [[0], [1]]),
+        (3, 0, 1 << 15, [[]]),
+        (9, 5, 1 << 15, [[0, 4], [1], [2], [3]]),
+    ],
+)
+def test_blocks_of_large_tensors_are_shared_among_the_threads(threads, blocks, size, shares, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    here = threading.current_thread()
+    found = signs._in_parts(lambda own: (list(own), threading.current_thread() is here), range(blocks), size)
+    assert found == [(share, len(shares) == 1) for share in shares]
+
+
+def test_steps_end_where_the_error_is_reached():
+    assert edge_ratio(9, 64) == 0.5
+    assert num_steps(9, 64) == 13, "2 / 2^13 is 2^-12"
+
+
+def test_the_unit_of_least_squares_leaves_room_for_the_largest_sum():
+    for count, size, largest in [(1, 10, 3), (3, 40, 3), (3, 50, 4), (9, 100, 90), (16, 100, 1 << 20)]:
+        integers = np.zeros(count, dtype=np.int64)
+        integers[0] = -largest
+        growth = size * (math.isqrt(count) + 1) * math.ceil((1 - edge_ratio(count, size)) ** -2)
+        scale = 2.0 ** (51 - growth.bit_length() - largest.bit_length())
+        assert least_norm(DRAWS, integers, size)[1] == 1 / (scale * size)
+    solution, unit = least_norm(DRAWS, np.zeros(3, dtype=np.int64), 20)
+    assert (solution.tolist(), unit) == ([0] * 20, 1.0)
+
+
+@pytest.mark.parametrize("product", [np.nan, np.inf, -1e60])
+def test_an_iteration_that_does_not_converge_is_refused(product, monkeypatch):
+    monkeypatch.setattr(signs, "inner_products", lambda draws, values, count: np.append(product, np.zeros(count - 1)))
+    monkeypatch.setattr(signs, "weighted_sum", lambda draws, solution, size: np.zeros(size, dtype=np.int64))
+    with pytest.raises(DecodeError, match="coefficients that some tensor has"):
+        least_norm(DRAWS, np.array([3, 1]), 20)
+
+
+def test_sums_that_are_not_exact_are_refused():
+    assert signs._exact(np.array([(1 << 52), 1 - (1 << 52)])).tolist() == [2.0**52, 1 - 2.0**52]
+    with pytest.raises(DecodeError, match="coefficients that some tensor has"):
+        signs._exact(np.array([(1 << 52), -(1 << 52)]))
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 1), (16, 4), (17, 5), (53, 1003), (18, 32769)])
@@ -82,3 +144,18 @@ def test_another_seed_or_tensor_has_other_signs():
 def test_cost_counts_tables_and_positions():
     assert num_lookups(17, 1000) == 2 * (2 * (1000 + 256) + 4096)
     assert num_lookups(17, 40_000) == 2 * (40_000 + 65536 + 4096)
+    assert num_lookups(1, 1 << 15) == (1 << 15) + 65536 + 4096, "wide tables from 2^15 entries"
+    assert num_lookups(1, (1 << 15) - 1) == 2 * ((1 << 15) - 1 + 256) + 4096
+
+
+def test_a_sum_of_2_to_the_31_does_not_fit_in_32_bits():
+    sums = weighted_sum(DRAWS, np.array([1 << 31]), 50)
+    assert set(sums.tolist()) == {1 << 31, -(1 << 31)}
+
+
+@pytest.mark.parametrize(("size", "words"), [(1, 1), (4, 1), (5, 2), (13, 4)])
+def test_a_block_takes_no_more_words_than_it_fills(size, words, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Draws, "words", lambda self, purpose, count: asked.append(count) or np.zeros(count, np.uint64))
+    assert block_indices(DRAWS, 0, size).tolist() == [0] * size
+    assert asked == [words]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bitcert.codecs.subspace_map import SubspaceMap
 from bitcert.coding import step_size
-from bitcert.decoder.transforms import Coefficients, Draws, Target
+from bitcert.decoder.transforms import Coefficients, Draws, Target, subspace
 from bitcert.decoder.transforms.mask import Distribution, Mask, random_integers
 from bitcert.decoder.transforms.normal import UNIT
 from bitcert.decoder.transforms.subspace import (
@@ -146,6 +146,33 @@ def test_hostile_scales_are_refused() -> None:
     coordinates = Coefficients(np.ones(2, dtype=np.int64), 0)
     with pytest.raises(DecodeError, match="scale exponents"):
         expand((5,), (3, 2, 0), (coordinates, Coefficients(np.array([2**20]), 0)), DRAWS)
+
+
+@pytest.mark.parametrize("largest", [-240, 240])
+def test_scales_up_to_the_limit_are_steps(largest) -> None:
+    coordinates = Coefficients(np.ones(2, dtype=np.int64), 0)
+    values = expand((5, 5), (3, 2, 0), (coordinates, Coefficients(np.array([0, largest]), 0)), DRAWS)
+    np.testing.assert_array_equal(np.abs(values), np.repeat([1.0, 2.0 ** (largest / 4)], 5))
+    with pytest.raises(DecodeError, match="within ±240, got 241"):
+        expand((5, 5), (3, 2, 0), (coordinates, Coefficients(np.array([0, largest + largest // 240]), 0)), DRAWS)
+
+
+@pytest.mark.parametrize(("most", "rows"), [(100, [1, 1, 1, 1, 1]), (300, [2, 2, 1]), (640, [5])])
+def test_dense_rows_come_in_chunks_of_as_many_as_the_memory_allows(most, rows, monkeypatch) -> None:
+    monkeypatch.setattr(subspace, "_BLOCK_SIGNS", most)
+    block = Block(0, 5, 70, Kind.DENSE)
+    chunks = list(subspace.dense_rows(block, DRAWS))
+    assert [chunk.shape for chunk in chunks] == [(count, 70) for count in rows]
+    assert np.array_equal(np.concatenate(chunks), naive_projection(block, DRAWS))
+
+
+def test_a_single_tensor_has_all_the_coordinates() -> None:
+    assert [part.dimension for part in blocks((1 << 24,), (3, 1 << 24, 1))] == [1 << 24]
+
+
+def test_a_subspace_that_takes_too_long_is_named() -> None:
+    with pytest.raises(DecodeError, match="operations to decode the subspace, got"):
+        shapes((2**40,), (3, 7, 0))
 
 
 def test_a_dense_subspace_too_large_to_train_is_refused() -> None:
