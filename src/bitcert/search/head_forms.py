@@ -195,9 +195,7 @@ class _Search:
         def book(stage: str, weights: NDArray[np.int64], errors: int) -> float:
             return self.book(f"{name}, {stage}", replace(code, weights=weights), errors)
 
-        descent = RowDescent(problem.sample, problem.helper, self.run, (examples, model), book)
-        descent.refine(None)
-        descent.seek()
+        RowDescent(problem.sample, problem.helper, self.run, (examples, model), book).search()
 
     def refine_correction(self, code: NetworkHeadCode, cache: FeatureCache) -> None:
         name = label(code, self.problem.helper)

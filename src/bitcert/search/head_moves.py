@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from bitcert.search.head_objective import LIMIT, BankObjective, Floats, Integers, Rows, Saved
 
@@ -26,8 +27,9 @@ _INSERTION_SLACK = 60.0
 _REPLACEMENTS = 5
 _CURVATURE_EVERY = 8
 _REFINEMENTS = 12
-_FIRST_MOVES = 150
-_PAIRS_PER_CLASS = 60
+_FIRST_MOVES = 600
+_PAIRS_PER_CLASS = 300
+_SHORTLIST = 400
 _ALWAYS = -np.inf
 
 
@@ -191,42 +193,67 @@ def _replace(objective: BankObjective, one: Rows, bends: Floats) -> bool:
     return found is not None
 
 
-def _pair_proposals(objective: BankObjective, rows: Rows, label: int, slopes: Floats, bends: Floats) -> list[_Proposal]:
-    features = objective.examples.features_t[rows]
-    hessian = objective.class_hessian(label, features)
+def _shortlist(objective: BankObjective, slopes: Floats, bends: Floats, label: int) -> Rows:
+    """Rows worth pairing in one class: those in use, and the unused with the largest predicted gain."""
+    gain = slopes[:, label] ** 2 / bends[:, label]
+    gain[(objective.weights != 0).any(1) | (objective.model.groups < 0)] = np.inf
+    return np.sort(np.argsort(-gain, kind="stable")[:_SHORTLIST])
+
+
+def _single_costs(
+    objective: BankObjective, rows: Rows, label: int, slopes: Floats, bends: Floats
+) -> tuple[Floats, Integers]:
+    """Predicted change ``[rows, steps]`` of each single step of one class; an unused row pays for its beginning."""
     weights = objective.weights[rows, label]
     after = [np.clip(weights + step, -LIMIT, LIMIT) for step in _PAIR_STEPS]
-    steps = np.stack([*(a - weights for a in after), -weights], 1)
-    costs = slopes[:, label, None] * steps + 0.5 * bends[:, label, None] * steps * steps
+    steps = np.stack([*(a - weights for a in after), -weights, -2 * weights], 1)
+    costs = slopes[rows, label, None] * steps + 0.5 * bends[:, None] * steps * steps
     costs += _entry_costs(objective, np.broadcast_to(weights[:, None], steps.shape), weights[:, None] + steps)
+    prices = objective.prices
+    unused = ~(objective.weights[rows] != 0).any(1) & (objective.model.groups[rows] >= 0)
+    begin = prices.used[rows] - prices.unused[rows] + objective.num_classes * prices.entries[LIMIT]
+    costs += np.where(unused, objective.bit_price * begin, 0.0)[:, None]
     costs[steps == 0] = np.inf
+    return costs, steps
+
+
+def _pair_proposals(
+    objective: BankObjective, rows: Rows, label: int, hessian: Floats, slopes: Floats
+) -> list[_Proposal]:
+    costs, steps = _single_costs(objective, rows, label, slopes, np.maximum(np.diag(hessian), 1e-12))
     owner = np.repeat(np.arange(len(rows)), steps.shape[1])
     flat, flat_costs = steps.ravel(), costs.ravel()
-    first = np.argsort(flat_costs)[:_FIRST_MOVES]
+    first = np.argsort(flat_costs, kind="stable")[:_FIRST_MOVES]
     joint = flat_costs[first][:, None] + flat_costs[None]
     joint = joint + hessian[np.ix_(owner[first], owner)] * np.outer(flat[first], flat)
     joint[owner[first][:, None] == owner[None]] = np.inf
     found = []
-    for index in np.argsort(joint, axis=None)[:_PAIRS_PER_CLASS]:
+    kept = np.argpartition(joint, min(_PAIRS_PER_CLASS, joint.size - 1), axis=None)[:_PAIRS_PER_CLASS]
+    for index in kept:
         a, b = np.unravel_index(index, joint.shape)
-        if joint[a, b] >= -_MIN_GAIN:
-            break
-        change = np.zeros((2, objective.num_classes), dtype=np.int64)
-        change[:, label] = flat[first[a]], flat[b]
-        found.append(_Proposal(float(joint[a, b]), rows[[owner[first[a]], owner[b]]], change))
+        if joint[a, b] < -_MIN_GAIN:
+            change = np.zeros((2, objective.num_classes), dtype=np.int64)
+            change[:, label] = flat[first[a]], flat[b]
+            found.append(_Proposal(float(joint[a, b]), rows[[owner[first[a]], owner[b]]], change))
     return found
 
 
-def descend_pairs(objective: BankObjective, should_stop: Stop, rounds: int = 4) -> None:
-    """Change two entries of one class at a time, among the rows that are used."""
+def descend_pairs(objective: BankObjective, should_stop: Stop, rounds: int = 10) -> None:
+    """Change two entries of one class at a time, in rows that are used or promising."""
+    objective.refresh()
+    slopes, bends = objective.slopes(), objective.bends()
+    lists = [_shortlist(objective, slopes, bends, label) for label in range(objective.num_classes)]
+    features = objective.examples.features_t
+    hessians = [objective.class_hessian(c, features[torch.from_numpy(rows)]) for c, rows in enumerate(lists)]
     for _ in range(rounds):
+        if should_stop():
+            return
         objective.refresh()
-        rows = np.flatnonzero((objective.weights != 0).any(1) | (objective.model.groups < 0))
-        slopes, bends = objective.slopes(rows), objective.bends(rows)
+        slopes = objective.slopes()
         found: list[_Proposal] = []
-        for label in range(objective.num_classes):
-            found += _pair_proposals(objective, rows, label, slopes, bends)
-        if not _attempt_apart(objective, found) or should_stop():
+        for label, (rows, hessian) in enumerate(zip(lists, hessians, strict=True)):
+            found += _pair_proposals(objective, rows, label, hessian, slopes)
+        if not _attempt_apart(objective, found):
             return
 
 

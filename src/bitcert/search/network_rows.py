@@ -18,15 +18,12 @@ from bitcert.coding import RowModel
 from bitcert.counting import DecisionRule, count_batch
 from bitcert.data import Sample
 from bitcert.decoder import Helper
+from bitcert.decoder.features.banks import Bank
 from bitcert.run import Run
 from bitcert.search import head as bank_head
-from bitcert.search.head_moves import kick
 from bitcert.search.head_objective import BankObjective, Examples
 
-MAX_IDLE_KICKS = 6
 _START_SCALE = 0.25
-_POWER, _PRICE = 0.3, 2.4
-_SHARES = (0.1, 0.2, 0.05)
 
 Book = Callable[[str, NDArray[np.int64], int], float]
 """Books a head by stage and errors on the whole sample, and returns its bound."""
@@ -59,6 +56,14 @@ class RowDescent(bank_head.BankSearch):
         super().__init__(sample, helper, run, None)
         self.problem, self.book_head, self.begun = problem, book, run.fraction
 
+    def resume(self) -> bool:
+        """The checkpoint is the owner's."""
+        return False
+
+    def screen(self) -> list[Bank | None]:
+        """There is one matrix only."""
+        return [None]
+
     def objective(self, bank: object, most: int) -> BankObjective:
         """A head without weights; there is one matrix only, whatever the bank."""
         del bank, most
@@ -75,23 +80,9 @@ class RowDescent(bank_head.BankSearch):
         if bound < self.best.bound:
             unit = bank_head.errors_per_bit(errors / len(self.sample), bound)
             self.best = bank_head._Best(bound, None, objective.weights.copy(), objective.scale, unit)
+            self.found = self.run.seconds
         return bound
 
     def growth_is_over(self) -> bool:
         """Whether growth has used its share of the time since the features were known."""
         return self.out_of_time() or self.run.fraction > self.begun + 0.6 * (1 - self.begun)
-
-    def seek(self) -> None:
-        """Drop some rows of the best head and seek others, until that has not paid a few times."""
-        objective, cycle, idle = self.whole or self.objective(None, 0), 0, 0
-        while idle < MAX_IDLE_KICKS and not self.out_of_time() and self.best.weights is not None:
-            before = self.best.bound
-            objective.weights[:] = self.best.weights
-            objective.scale, objective.power, objective.soft = self.best.scale, _POWER, True
-            objective.rate = _PRICE * self.best.unit
-            objective.refresh()
-            kick(objective, _SHARES[cycle % len(_SHARES)], self.order)
-            objective.fit_scale()
-            cycle += 1
-            self.sharpen(f"kick {cycle}", None, objective, thorough=True)
-            idle = 0 if self.best.bound < before else idle + 1

@@ -16,8 +16,9 @@ from bitcert.errors import InputError
 from bitcert.proof import occam_bound
 from bitcert.search import Checkpoint, compress_bank_head
 from bitcert.search import head_moves as bank_moves
-from bitcert.search.head import _GROWN_ON, bank_memory_bytes, errors_per_bit, feature_examples
+from bitcert.search.head import _GROWN_ON, BankSearch, bank_memory_bytes, errors_per_bit, feature_examples
 from bitcert.search.head_objective import BankObjective, Examples
+from bitcert.search.head_start import begin_convex, sparse_softmax
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +197,53 @@ def test_memory_is_that_of_the_widest_bank():
     assert bank_memory_bytes(Helper((1, 28, 28), 10), 60_000) < 1 << 30
     assert bank_memory_bytes(Helper((1, 28, 28), 10), 60_000) > 4 * 60_000 * 900
     assert _GROWN_ON < 60_000
+
+
+def test_the_convex_start_finds_the_entries_that_decide(columns):
+    helper = Helper.for_sample(columns)
+    examples = feature_examples(columns, helper, None, np.arange(len(columns)), None)
+    weights = sparse_softmax(examples.features_t, examples.labels, 3, 5.0, lambda: False)
+    largest = np.argsort(-weights[:-1].abs().sum(1).numpy())[:2]
+    assert set(largest) == {3, 7}
+    assert (weights[:-1].abs().sum(1) == 0).any(), "the penalty leaves entries out"
+    assert not sparse_softmax(examples.features_t, examples.labels, 3, 5.0, lambda: True).any()
+
+
+def test_a_convex_start_is_a_head_of_its_objective(columns):
+    objective = objective_of(columns)
+    objective.weights[:] = 0
+    objective.refresh()
+    nothing = objective.value()
+    begin_convex(objective, 0.5, 0.1, lambda: False)
+    assert {3, 7} <= set(objective.used_rows())
+    assert objective.value() < nothing
+
+
+def test_few_examples_are_kicked_until_that_is_vain(columns):
+    """The end is by the time since the last gain: several kicks, and as long as everything before it took."""
+    run = Run(budget_seconds=1e6)
+    search = BankSearch(columns, Helper.for_sample(columns), run, None)
+    search.found = run.seconds + 1e3
+    assert not search.is_idle(1000)
+    search.found = search.started
+    assert search.is_idle(20)
+    assert not search.is_idle(19)
+
+
+def test_narrow_banks_are_screened_first(lines):
+    search = BankSearch(lines, Helper.for_sample(lines), Run(budget_seconds=1e6), None)
+    banks = tuple(bank for bank in BANKS if not bank.upright and not bank.mirrored)
+    widths = [len(objective.model.groups) for _, objective in search.screened(banks)]
+    assert widths == sorted(widths)
+    assert len(widths) == len(banks)
+
+
+def test_polishing_in_pairs_looks_beyond_the_rows_in_use():
+    x = np.random.default_rng(7).normal(size=(400, 2)).astype(np.float32)
+    order = np.argsort(x[:, 0] > 0, kind="stable")
+    features = torch.tensor(np.stack([x[:, 0] + x[:, 1], x[:, 1], np.ones(400)])[:, order], dtype=torch.float32)
+    examples = Examples(features, np.bincount(x[:, 0] > 0))
+    model = RowModel(np.array([0, 0, -1], dtype=np.intp), 2)
+    objective = BankObjective(examples, model, np.zeros((3, 2), dtype=np.int64), 1.0, rate=1.0)
+    bank_moves.descend_pairs(objective, lambda: False)
+    assert (np.diff(objective.weights[:2]).ravel() * [1, -1] > 0).all(), "the second row takes away what disturbs"
