@@ -65,7 +65,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     "decoder/head": (f"{UNIT}bank_head.py", GOLDEN),
     "decoder/features/waves": (f"{UNIT}bank_waves.py", GOLDEN),
     "decoder/features/edges": (f"{UNIT}features.py", GOLDEN),
-    "decoder/linear_head": (f"{UNIT}linear_head.py", GOLDEN),
     "decoder/features/banks": (f"{UNIT}banks.py", f"{UNIT}bank_head.py", GOLDEN),
     "decoder/features/maps": (f"{UNIT}banks.py", f"{UNIT}bank_head.py", GOLDEN),
     "decoder/network_head": (f"{UNIT}network_head.py", GOLDEN),

@@ -22,7 +22,6 @@ class Family(StrEnum):
     """The built-in families, trained for the certificate."""
 
     head = "head"
-    bank = "bank"
 
 
 @dataclass(frozen=True, kw_only=True)

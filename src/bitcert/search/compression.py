@@ -9,12 +9,10 @@ from bitcert.decoder.helper import examples_at_a_time
 from bitcert.errors import unknown_name
 from bitcert.network import Network, estimate_plan
 from bitcert.run import Compressed, Run
-from bitcert.search.head import bank_memory_bytes, compress_bank_head
-from bitcert.search.plain_head import compress_head, head_memory_bytes
+from bitcert.search.head import compress_head, head_memory_bytes
 
 FAMILIES = {
     "head": compress_head,
-    "bank": compress_bank_head,
 }
 """The built-in families by the names that users give them."""
 
@@ -33,7 +31,7 @@ def compress(
     Args:
         sample: the training sample; the certificate will be about it.
         network: a captured network, or ``None`` to train a built-in family.
-        family: ``"head"`` (helper features and an integer head) or ``"bank"`` (one that selects from richer features).
+        family: ``"head"``: helper features and an integer head that selects from them.
         preprocessing: fixed before the data were seen; the usual one of the sample if ``None``.
         fine_tune: whether a given network may be fine-tuned while it is quantised.
         run: seed, time budget, device, progress and checkpoint.
@@ -54,13 +52,11 @@ def compress(
 def plan_memory_bytes(sample: Sample, network: Network | None = None) -> int | None:
     """What :func:`compress` will need beside the program: the data and the training state.
 
-    For a built-in family this is the larger head's. ``None`` when it is not known (opaque modules).
+    ``None`` when it is not known (opaque modules).
     """
     if network is None:
         helper = Helper.for_sample(sample)
-        return sample.inputs.nbytes + max(
-            head_memory_bytes(helper, len(sample)), bank_memory_bytes(helper, len(sample))
-        )
+        return sample.inputs.nbytes + head_memory_bytes(helper, len(sample))
     batch_size = examples_at_a_time(network.architecture, sample.input_shape, sample.num_classes)
     plan = estimate_plan(network, len(sample), batch_size)
     return sample.inputs.nbytes + 8 * plan.parameter_bytes + max(plan.activation_bytes, plan.gradient_bytes // 8)

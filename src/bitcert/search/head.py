@@ -110,7 +110,7 @@ def part_of(examples: Examples, most: int, order: np.random.Generator) -> Exampl
     return Examples(examples.features_t[:, chosen], counts, weight, targets)
 
 
-def bank_memory_bytes(helper: Helper, num_samples: int) -> int:
+def head_memory_bytes(helper: Helper, num_samples: int) -> int:
     """Peak memory of a descent beside the program and the data: features and a dozen arrays of probabilities."""
     widest = max(len(bank_groups(bank, helper.input_shape)) for bank in available_banks(helper.input_shape))
     rows = min(num_samples, FEATURE_MEMORY_BYTES // (4 * widest))
@@ -375,7 +375,7 @@ class BankSearch:
         return kicks >= least and self.run.seconds - self.found >= self.found - self.started
 
 
-def compress_bank_head(
+def compress_head(
     sample: Sample, helper: Helper, run: Run, *, targets: NDArray[np.float32] | None = None
 ) -> Compressed:
     """Train an integer head that selects from a bank of helper features, for the best certificate of ``sample``.
