@@ -105,7 +105,7 @@ class Trial(BankSearch):
     def measure(self, bank: Bank, examples: int) -> list[dict[str, Any]]:
         """Lines of the grown and of the sharpened head."""
         objective = self.objective(bank, examples)
-        grow(objective, self.best.unit, self.tolerance, self.out_of_time, GROWTH)
+        grow(objective, self.best.unit, self.tolerance, self.out_of_time, GROWTH, False)
         self.book("grown", bank, objective)
         self.sharpen("sharpened", bank, objective, thorough=False)
         return [self.lines[0], self.lines[-1]]

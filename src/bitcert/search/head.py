@@ -31,7 +31,7 @@ from bitcert.random import stream
 from bitcert.run import Compressed, Run
 from bitcert.search.head_moves import delete_rows, descend, descend_pairs, insert_rows, kick, replace_rows
 from bitcert.search.head_objective import BankObjective, Examples
-from bitcert.search.head_start import CROSS_ENTROPY, GROWTH, SHORT_GROWTH, begin_convex, grow
+from bitcert.search.head_start import CROSS_ENTROPY, GROWTH, SHORT_GROWTH, begin_convex, convex_operations, grow
 
 FEATURE_MEMORY_BYTES = 3 << 29
 """Training features beyond this are those of a random subset; errors are always counted on the whole sample."""
@@ -53,9 +53,13 @@ _FINALISTS = 3
 _MOST_CYCLES = 8
 _MIN_RELATIVE_GAIN = 1e-3
 _SCREEN_SHARE, _GROWTH_SHARE = 0.4, 0.6
+_CONVEX_SHARE, _OPERATIONS_A_SECOND = 0.2, 3e9
 _KICKS, _SMALL_KICKS = (0.1, 0.2, 0.05), (0.2, 0.4, 0.1)
-_IDLE_KICKS, _SMALL_IDLE_KICKS = 6, 20
+IDLE_KICKS, _SMALL_IDLE_KICKS = 6, 20
 _FIRST_UNIT = 0.9
+_DENSE_UNIT = 0.5
+"""Where a convex start is priced at most: what a cheap bit brings in is given up later if it is useless."""
+
 _CHUNK = 500
 
 
@@ -104,10 +108,10 @@ def part_of(examples: Examples, most: int, order: np.random.Generator) -> Exampl
     if len(labels) <= most:
         return examples
     chosen = torch.from_numpy(np.sort(order.permutation(len(labels))[:most]))
-    targets = None if examples.targets_t is None else examples.targets_t[:, chosen]
+    targets, offset = (None if x is None else x[:, chosen] for x in (examples.targets_t, examples.offset_t))
     counts = np.bincount(labels[chosen].numpy(), minlength=len(examples.counts))
     weight = examples.loss_weight * len(labels) / most
-    return Examples(examples.features_t[:, chosen], counts, weight, targets)
+    return Examples(examples.features_t[:, chosen], counts, weight, targets, offset)
 
 
 def head_memory_bytes(helper: Helper, num_samples: int) -> int:
@@ -140,6 +144,8 @@ class BankSearch:
         self.first: dict[str, NDArray[np.int64]] = {}
         self.tolerance = min(3.0, 5e-5 * len(sample))
         self.is_small = len(sample) <= SMALL_SAMPLE
+        self.is_convex = self.is_small or any(self.is_affordable(bank) for bank in available_banks(helper.input_shape))
+        self.idle_kicks = _SMALL_IDLE_KICKS if self.is_small else IDLE_KICKS
         self.started = self.found = run.seconds
 
     def search(self) -> None:
@@ -162,6 +168,12 @@ class BankSearch:
     def width(self, bank: Bank | None) -> int:
         """Number of features, the constant included."""
         return len(bank_groups(bank, self.helper.input_shape))
+
+    def is_affordable(self, bank: Bank | None) -> bool:
+        """Whether a convex start on the whole sample takes a small part of a time that is too short for wide banks."""
+        size = self.width(bank) * self.helper.num_classes * len(self.sample)
+        seconds = convex_operations(size) / _OPERATIONS_A_SECOND
+        return self.run.budget_seconds < _LONG_SECONDS and seconds <= _CONVEX_SHARE * self.run.budget_seconds
 
     def some(self, bank: Bank | None, most: int) -> NDArray[np.intp]:
         """All rows of the sample, or a random part of them."""
@@ -239,14 +251,16 @@ class BankSearch:
         banks = available_banks(self.helper.input_shape)
         if len(banks) == 1:
             return list(banks)
-        if self.run.budget_seconds < _SHORT_SECONDS and not self.is_small:
+        if self.is_convex and not self.is_small:
+            banks = tuple(bank for bank in banks if self.is_affordable(bank))
+        elif self.run.budget_seconds < _SHORT_SECONDS and not self.is_small:
             return [BANKS[1] if self.helper.input_shape[0] == 1 else BANKS[0]]
         values: list[float] = []
         tried: list[Bank | None] = []
         for bank, objective in self.screened(banks):
             if values and (self.out_of_time() or self.run.fraction > _SCREEN_SHARE):
                 break
-            grow(objective, self.best.unit, self.tolerance, self.out_of_time, SHORT_GROWTH)
+            grow(objective, self.best.unit, self.tolerance, self.out_of_time, SHORT_GROWTH, self.is_convex)
             whole = len(objective.examples.labels) == len(self.sample)
             values.append(self.book("screened", bank, objective) if whole else objective.value())
             self.first[_label(bank)] = objective.weights
@@ -276,7 +290,7 @@ class BankSearch:
     def stage(self, name: str, bank: Bank | None, objective: BankObjective, thorough: bool) -> float:
         """Descend at the objective's price until it stalls, with replacements if ``thorough``; the bound reached."""
         descend(objective, self.out_of_time, rounds=100, tolerance=self.tolerance)
-        descend_pairs(objective, self.out_of_time)
+        descend_pairs(objective, self.out_of_time, self.is_convex)
         delete_rows(objective)
         if not self.out_of_time():
             insert_rows(objective)
@@ -303,12 +317,15 @@ class BankSearch:
     def refine(self, bank: Bank | None) -> None:
         """Heads from each start, polished and sharpened on the whole sample."""
         objective = self.on_whole(bank)
-        self.begin(bank, objective)
-        objective.fit_scale()
-        self.book("grown", bank, objective)
-        self.improve(bank, objective, thorough=False)
-        if self.is_small and not self.growth_is_over():
-            begin_convex(objective, self.best.unit, self.tolerance, self.out_of_time)
+        convex = self.is_convex and objective.examples.offset_t is None
+        if self.is_small or not convex:
+            self.begin(bank, objective)
+            objective.fit_scale()
+            self.book("grown", bank, objective)
+            self.improve(bank, objective, thorough=False)
+        if convex and not self.growth_is_over():
+            begin_convex(objective, min(self.best.unit, _DENSE_UNIT), self.tolerance, self.out_of_time)
+            delete_rows(objective)
             self.book("convex start", bank, objective)
             self.improve(bank, objective, thorough=False)
 
@@ -320,15 +337,16 @@ class BankSearch:
             return
         short = self.is_small or self.run.budget_seconds < _SHORT_SECONDS
         part = replace(objective, examples=part_of(objective.examples, _GROWN_ON, self.order))
-        grow(part, self.best.unit, self.tolerance, self.growth_is_over, SHORT_GROWTH if short else GROWTH)
+        factors = SHORT_GROWTH if short else GROWTH
+        grow(part, self.best.unit, self.tolerance, self.growth_is_over, factors, self.is_convex)
         objective.scale = part.scale
 
     def improve(self, bank: Bank | None, objective: BankObjective, thorough: bool) -> None:
         """Polish, of few examples until that no longer pays, then sharpen to the 0/1 error."""
         reached = np.inf
-        for _ in range(_MOST_CYCLES if self.is_small and not thorough else 1):
+        for _ in range(_MOST_CYCLES if self.is_convex and not thorough else 1):
             before = reached
-            reached = self.polish(bank, objective, _POLISH if self.is_small else _POLISH[:1], thorough)
+            reached = self.polish(bank, objective, _POLISH if self.is_convex else _POLISH[:1], thorough)
             if self.out_of_time():
                 return
             if reached > before * (1 - _MIN_RELATIVE_GAIN):
@@ -371,8 +389,7 @@ class BankSearch:
 
     def is_idle(self, kicks: int) -> bool:
         """Whether so many kicks in vain are enough: several, and as long as everything before the last gain took."""
-        least = _SMALL_IDLE_KICKS if self.is_small else _IDLE_KICKS
-        return kicks >= least and self.run.seconds - self.found >= self.found - self.started
+        return kicks >= self.idle_kicks and self.run.seconds - self.found >= self.found - self.started
 
 
 def compress_head(

@@ -30,6 +30,7 @@ _REFINEMENTS = 12
 _FIRST_MOVES = 600
 _PAIRS_PER_CLASS = 300
 _SHORTLIST = 400
+_PAIR_ROUNDS, _FEW_PAIR_ROUNDS = 10, 4
 _ALWAYS = -np.inf
 
 
@@ -193,11 +194,14 @@ def _replace(objective: BankObjective, one: Rows, bends: Floats) -> bool:
     return found is not None
 
 
-def _shortlist(objective: BankObjective, slopes: Floats, bends: Floats, label: int) -> Rows:
-    """Rows worth pairing in one class: those in use, and the unused with the largest predicted gain."""
-    gain = slopes[:, label] ** 2 / bends[:, label]
-    gain[(objective.weights != 0).any(1) | (objective.model.groups < 0)] = np.inf
-    return np.sort(np.argsort(-gain, kind="stable")[:_SHORTLIST])
+def _shortlists(objective: BankObjective, beyond: bool) -> list[Rows]:
+    """For each class the rows worth pairing: those in use, and if ``beyond`` those with the largest predicted gain."""
+    used = (objective.weights != 0).any(1) | (objective.model.groups < 0)
+    if not beyond:
+        return [np.flatnonzero(used)] * objective.num_classes
+    gains = objective.slopes() ** 2 / objective.bends()
+    gains[used] = np.inf
+    return [np.sort(np.argsort(-gain, kind="stable")[:_SHORTLIST]) for gain in gains.T]
 
 
 def _single_costs(
@@ -238,21 +242,27 @@ def _pair_proposals(
     return found
 
 
-def descend_pairs(objective: BankObjective, should_stop: Stop, rounds: int = 10) -> None:
-    """Change two entries of one class at a time, in rows that are used or promising."""
+def descend_pairs(objective: BankObjective, should_stop: Stop, beyond: bool) -> None:
+    """Change two entries of one class at a time.
+
+    Args:
+        objective: changed in place.
+        should_stop: ends it between rounds.
+        beyond: whether promising rows are looked at besides those in use, in more rounds; several times as long.
+    """
     objective.refresh()
-    slopes, bends = objective.slopes(), objective.bends()
-    lists = [_shortlist(objective, slopes, bends, label) for label in range(objective.num_classes)]
-    features = objective.examples.features_t
+    lists, features = _shortlists(objective, beyond), objective.examples.features_t
     hessians = [objective.class_hessian(c, features[torch.from_numpy(rows)]) for c, rows in enumerate(lists)]
-    for _ in range(rounds):
+    rows = np.unique(np.concatenate(lists))
+    for _ in range(_PAIR_ROUNDS if beyond else _FEW_PAIR_ROUNDS):
         if should_stop():
             return
         objective.refresh()
-        slopes = objective.slopes()
+        slopes = np.zeros(objective.weights.shape)
+        slopes[rows] = objective.slopes(rows)
         found: list[_Proposal] = []
-        for label, (rows, hessian) in enumerate(zip(lists, hessians, strict=True)):
-            found += _pair_proposals(objective, rows, label, hessian, slopes)
+        for label, (chosen, hessian) in enumerate(zip(lists, hessians, strict=True)):
+            found += _pair_proposals(objective, chosen, label, hessian, slopes)
         if not _attempt_apart(objective, found):
             return
 

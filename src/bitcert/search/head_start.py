@@ -31,7 +31,14 @@ _POWER_ITERATIONS = 12
 _ROUNDS = 60
 
 
-def begin_convex(objective: BankObjective, unit: float, tolerance: float, should_stop: Stop) -> None:
+def convex_operations(size: int) -> int:
+    """Floating-point operations of a convex start; ``size`` is examples times features times classes."""
+    return 4 * _CONVEX_ITERATIONS * size
+
+
+def begin_convex(
+    objective: BankObjective, unit: float, tolerance: float, should_stop: Stop, rounds: int = _ROUNDS
+) -> None:
     """The rounded solution, and the best single changes of it.
 
     Args:
@@ -39,6 +46,7 @@ def begin_convex(objective: BankObjective, unit: float, tolerance: float, should
         unit: price of a bit on the 0/1 error.
         tolerance: a round of changes that gains less is the last.
         should_stop: ends it early.
+        rounds: of single changes, at most.
     """
     examples = objective.examples
     l1 = _CONVEX_L1 * len(examples.labels)
@@ -48,12 +56,11 @@ def begin_convex(objective: BankObjective, unit: float, tolerance: float, should
     objective.rate = CROSS_ENTROPY * unit
     objective.refresh()
     objective.fit_scale()
-    descend(objective, should_stop, _ROUNDS, tolerance)
-    delete_rows(objective)
+    descend(objective, should_stop, rounds, tolerance)
 
 
 def grow(
-    objective: BankObjective, unit: float, tolerance: float, should_stop: Stop, factors: tuple[float, ...] = GROWTH
+    objective: BankObjective, unit: float, tolerance: float, should_stop: Stop, factors: tuple[float, ...], beyond: bool
 ) -> None:
     """From what is there, usually nothing, on cross-entropy, while the price of a bit moves to ``unit``.
 
@@ -63,13 +70,14 @@ def grow(
         tolerance: a round of changes that gains less is the last.
         should_stop: ends it early.
         factors: prices relative to ``unit``.
+        beyond: whether pairs look beyond the rows in use.
     """
     objective.power, objective.soft = 0.0, True
     for factor in factors:
         objective.rate = CROSS_ENTROPY * unit * factor
         descend(objective, should_stop, _ROUNDS, tolerance)
         if factor < 2:
-            descend_pairs(objective, should_stop)
+            descend_pairs(objective, should_stop, beyond)
         delete_rows(objective)
         if should_stop():
             break

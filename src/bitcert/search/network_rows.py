@@ -8,13 +8,13 @@ by the owner of the search. Nothing is promised beyond what is booked: each is a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitcert.coding import RowModel
 from bitcert.counting import DecisionRule, count_batch
 from bitcert.data import Sample
 from bitcert.decoder import Helper
@@ -23,14 +23,12 @@ from bitcert.run import Run
 from bitcert.search import head as bank_head
 from bitcert.search.head_objective import BankObjective, Examples
 
-_START_SCALE = 0.25
-
 Book = Callable[[str, NDArray[np.int64], int], float]
 """Books a head by stage and errors on the whole sample, and returns its bound."""
 
 
 def examples_of(
-    features_t: Tensor, labels: Tensor, num_classes: int, weight: float, targets: Tensor | None
+    features_t: Tensor, labels: Tensor, num_classes: int, weight: float, *others: Tensor | None
 ) -> Examples:
     """The examples in the order of their labels.
 
@@ -39,25 +37,29 @@ def examples_of(
         labels: ``[m]``.
         num_classes: number of classes.
         weight: how many training examples each stands for.
-        targets: ``[m, classes]`` soft labels, or ``None``.
+        others: ``[m, classes]`` soft labels, or ``None``; then a fixed part of the logits, or ``None``.
     """
     order = torch.argsort(labels, stable=True)
     counts = np.bincount(labels.numpy(), minlength=num_classes)
-    soft = None if targets is None else targets[order].T.contiguous()
-    return Examples(features_t[:, order].contiguous(), counts, weight, soft)
+    more = (None if values is None else values[order].T.contiguous() for values in others)
+    return Examples(features_t[:, order].contiguous(), counts, weight, *more)
 
 
 class RowDescent(bank_head.BankSearch):
     """The search of the banks on one given matrix of features."""
 
-    def __init__(
-        self, sample: Sample, helper: Helper, run: Run, problem: tuple[Examples, RowModel], book: Book
-    ) -> None:
+    def __init__(self, sample: Sample, helper: Helper, run: Run, empty: BankObjective, book: Book) -> None:
         super().__init__(sample, helper, run, None)
-        self.problem, self.book_head, self.begun = problem, book, run.fraction
+        self.empty, self.book_head, self.begun = empty, book, run.fraction
+        self.idle_kicks = bank_head.IDLE_KICKS  # there are other matrices to come
 
     def resume(self) -> bool:
         """The checkpoint is the owner's."""
+        return False
+
+    def is_affordable(self, bank: object) -> bool:
+        """Of many examples the head grows."""
+        del bank
         return False
 
     def screen(self) -> list[Bank | None]:
@@ -67,9 +69,7 @@ class RowDescent(bank_head.BankSearch):
     def objective(self, bank: object, most: int) -> BankObjective:
         """A head without weights; there is one matrix only, whatever the bank."""
         del bank, most
-        examples, model = self.problem
-        weights = np.zeros((len(model.groups), self.helper.num_classes), dtype=np.int64)
-        return BankObjective(examples, model, weights, _START_SCALE)
+        return replace(self.empty, weights=np.zeros_like(self.empty.weights))
 
     def book(self, name: str, bank: object, objective: BankObjective) -> float:
         """Hand the head to the owner, and remember the best."""

@@ -129,7 +129,7 @@ def test_moves_never_raise_the_objective_and_restore_is_exact(columns):
     value, order = objective.value(), np.random.default_rng(0)
     for move in (
         lambda: bank_moves.descend(objective, lambda: False, 5, 0.1),
-        lambda: bank_moves.descend_pairs(objective, lambda: False),
+        lambda: bank_moves.descend_pairs(objective, lambda: False, True),
         lambda: bank_moves.delete_rows(objective),
         lambda: bank_moves.insert_rows(objective),
         lambda: bank_moves.replace_rows(objective, lambda: False, order),
@@ -247,7 +247,7 @@ def test_polishing_in_pairs_looks_beyond_the_rows_in_use():
     examples = Examples(features, np.bincount(x[:, 0] > 0))
     model = RowModel(np.array([0, 0, -1], dtype=np.intp), 2)
     objective = BankObjective(examples, model, np.zeros((3, 2), dtype=np.int64), 1.0, rate=1.0)
-    bank_moves.descend_pairs(objective, lambda: False)
+    bank_moves.descend_pairs(objective, lambda: False, True)
     assert (np.diff(objective.weights[:2]).ravel() * [1, -1] > 0).all(), "the second row takes away what disturbs"
 
 
