@@ -27,6 +27,7 @@ SHORT_GROWTH = (4.0, 2.0, 1.0)
 _CONVEX_UNIT = 0.3
 _CONVEX_L1 = 100 / 60_000
 _CONVEX_ITERATIONS = 80
+_LOOK_EVERY = 20
 _POWER_ITERATIONS = 12
 _ROUNDS = 60
 
@@ -103,8 +104,8 @@ def sparse_softmax(features_t: Tensor, labels: Tensor, num_classes: int, l1: flo
     is_label = (labels[None] == torch.arange(num_classes)[:, None]).float()
     weights = torch.zeros(len(features_t), num_classes)
     ahead, momentum = weights, 1.0
-    for _ in range(_CONVEX_ITERATIONS):
-        if should_stop():
+    for iteration in range(_CONVEX_ITERATIONS):
+        if iteration % _LOOK_EVERY == 0 and should_stop():
             break
         residual = torch.softmax(ahead.T @ features_t, 0) - is_label
         moved = ahead - step * (features_t @ residual.T)
