@@ -22,6 +22,7 @@ from bitcert.decoder.features.banks import Bank
 from bitcert.run import Run
 from bitcert.search import head as bank_head
 from bitcert.search.head_objective import BankObjective, Examples
+from bitcert.search.head_start import begin_convex
 
 Book = Callable[[str, NDArray[np.int64], int], float]
 """Books a head by stage and errors on the whole sample, and returns its bound."""
@@ -61,6 +62,13 @@ class RowDescent(bank_head.BankSearch):
         """Of many examples the head grows."""
         del bank
         return False
+
+    def begin(self, bank: Bank | None, objective: BankObjective) -> None:
+        """Where the time for growing is over already, a convex start is better than nothing."""
+        if self.growth_is_over() and objective.examples.offset_t is None:
+            begin_convex(objective, self.best.unit, self.tolerance, lambda: False, 10)
+        else:
+            super().begin(bank, objective)
 
     def screen(self) -> list[Bank | None]:
         """There is one matrix only."""
