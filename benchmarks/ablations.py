@@ -26,6 +26,7 @@ from bitcert.proof import occam_bound
 from bitcert.run import Run
 from bitcert.search.head import BankSearch, errors_per_bit
 from bitcert.search.head_objective import BankObjective
+from bitcert.search.head_start import grow
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results-ablations.jsonl"
 EXAMPLES = 12_000
@@ -84,7 +85,7 @@ class Trial(BankSearch):
 
     def __init__(self, sample: Sample, told: dict[str, Any], run: Run) -> None:
         super().__init__(sample, Helper.for_sample(sample), run, None)
-        self.told, self.started, self.lines = told, time.monotonic(), list[dict[str, Any]]()
+        self.told, self.began, self.lines = told, time.monotonic(), list[dict[str, Any]]()
 
     def book(self, name: str, bank: Bank | None, objective: BankObjective) -> float:
         """Add the line of a head."""
@@ -96,7 +97,7 @@ class Trial(BankSearch):
         alone = HEADER_BITS + round(integer_code_bits(objective.weights))
         line = {"idea": f"{self.told['bank']}; {name}", "bits": bits, "errors": errors, "bound": round(bound, 5)}
         line |= {"bits_with_a_flag_for_each_weight": alone, "rows": len(objective.used_rows())}
-        line |= {"seconds": round(time.monotonic() - self.started, 1)}
+        line |= {"seconds": round(time.monotonic() - self.began, 1)}
         self.lines.append({**line, **self.told})
         self.best.unit = errors_per_bit(errors / size, bound)
         return bound
@@ -104,7 +105,7 @@ class Trial(BankSearch):
     def measure(self, bank: Bank, examples: int) -> list[dict[str, Any]]:
         """Lines of the grown and of the sharpened head."""
         objective = self.objective(bank, examples)
-        self.grow(objective, GROWTH, self.out_of_time)
+        grow(objective, self.best.unit, self.tolerance, self.out_of_time, GROWTH, False)
         self.book("grown", bank, objective)
         self.sharpen("sharpened", bank, objective, thorough=False)
         return [self.lines[0], self.lines[-1]]

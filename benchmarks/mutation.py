@@ -76,7 +76,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     "decoder/head": (f"{UNIT}bank_head.py", GOLDEN),
     "decoder/features/waves": (FROZEN, f"{UNIT}bank_waves.py", GOLDEN),
     "decoder/features/edges": (FROZEN, f"{UNIT}features.py", GOLDEN),
-    "decoder/linear_head": (f"{UNIT}linear_head.py", GOLDEN),
     "decoder/features/banks": (FROZEN, f"{UNIT}banks.py", f"{UNIT}bank_head.py", GOLDEN),
     "decoder/features/maps": (FROZEN, f"{UNIT}banks.py", f"{UNIT}bank_head.py", GOLDEN),
     "decoder/network_head": (f"{UNIT}network_head.py", GOLDEN),

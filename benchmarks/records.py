@@ -36,7 +36,7 @@ from bitcert.certificates.original import Original, unlabelled_sample
 from bitcert.coding import MessageReader
 from bitcert.counting import Classifier
 from bitcert.data import PriorSplit, Sample
-from bitcert.decoder import decode_message, linear_head
+from bitcert.decoder import decode_message
 from bitcert.decoder import head as bank_head
 from bitcert.network import Architecture
 from bitcert.proof import disagreement_bound, occam_bound
@@ -45,7 +45,6 @@ LOOKS = {"lenet5-original": 3, "lenet5-original-prior": 3, "resnet20-original": 
 """Certificates issued on the same test images so far; which of the last two came first was not kept."""
 
 FEATURE_MODULES = {
-    linear_head.FAMILY: ("edges",),
     bank_head.FAMILY: ("edges", "banks", "maps"),
 }
 WAVE_MODULES = ("waves", "front")

@@ -25,7 +25,7 @@ from bitcert import (
     load_sample,
 )
 from bitcert.counting import count_errors_at
-from bitcert.decoder import linear_head
+from bitcert.decoder import head as bank_head
 from bitcert.proof import occam_bound
 
 Change = Callable[[dict], None]
@@ -181,7 +181,7 @@ def toy() -> Sample:
 @pytest.fixture(scope="session")
 def toy_compressed(toy: Sample) -> Compressed:
     helper = Helper.for_sample(toy)
-    message, ledger = linear_head.write(None, np.array([[-3, 2], [0, 1], [0, 0]]), helper)
+    message, ledger = bank_head.write(None, np.array([[-3, 2], [0, 1], [0, 0]]), helper)
     return Compressed(message, ledger, helper)
 
 

@@ -25,7 +25,8 @@ from bitcert import (
     verify,
 )
 from bitcert.certificates.certificate import MAX_CERTIFICATE_BYTES
-from bitcert.decoder import Helper, linear_head
+from bitcert.decoder import Helper
+from bitcert.decoder import head as bank_head
 from bitcert.decoder.helper import MAX_BATCH_ELEMENTS
 from tests.tools.counted import at_most
 
@@ -500,7 +501,7 @@ def test_absurdly_many_classes_cost_bounded_memory(forge, tmp_path, monkeypatch)
     inputs = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
     sample = Sample(inputs, (inputs[:, 0] > 0).astype(np.int64), classes, Role.TRAIN, "wide")
     helper = Helper.for_sample(sample)
-    message, ledger = linear_head.write(None, np.zeros((3, classes), np.int64), helper)
+    message, ledger = bank_head.write(None, np.zeros((3, classes), np.int64), helper)
     (tmp_path / "message.bin").write_bytes(message)
     few = sample.take(slice(0, 40))
     path = tmp_path / "certificate.json"

@@ -25,7 +25,8 @@ from torch import nn
 from bitcert import Compressed, Helper, Preprocessing, Role, Run, Sample, Status, capture, certify, load_sample, verify
 from bitcert.certificates.original import Original, check_unlabelled
 from bitcert.data import PriorSplit
-from bitcert.decoder import HelperWeights, decode_message, linear_head
+from bitcert.decoder import HelperWeights, decode_message
+from bitcert.decoder import head as bank_head
 from bitcert.errors import BudgetError, InputError, SampleReuseError
 from bitcert.proof import ConfidenceBudget, holdout_bound, occam_bound
 from bitcert.proof.claims import bounded_loss_bound, delta_plan
@@ -73,7 +74,7 @@ def head(sample: Sample, helper: Helper | None = None, weight: int = 1) -> Compr
     helper = helper or Helper.for_sample(sample)
     weights = np.zeros((5, 2), np.int64)
     weights[:2, 1] = weight
-    message, ledger = linear_head.write(None, weights, helper)
+    message, ledger = bank_head.write(None, weights, helper)
     return Compressed(message, ledger, helper)
 
 
@@ -88,7 +89,7 @@ def files(folder, compressed: Compressed, certificate):
 
 
 def tried(sample: Sample, compress, helper: Helper | None = None) -> Compressed:
-    contender = Contender("mine", linear_head.FAMILY, compress, helper or Helper.for_sample(sample))
+    contender = Contender("mine", bank_head.FAMILY, compress, helper or Helper.for_sample(sample))
     run = Run(budget_seconds=SECONDS)
     return search([contender], sample, Judge(sample, run.delta), run)
 
@@ -120,7 +121,7 @@ def test_a_helper_chosen_among_several_after_the_data_were_seen_is_refused():
 def test_two_helpers_for_one_family_are_refused():
     helpers = [Helper.for_sample(TRAIN), Helper.for_sample(TRAIN, None, Preprocessing(scale=3.0))]
     rivals = [
-        Contender(f"scale {k}", linear_head.FAMILY, lambda s, h, r: head(s, h), helper)
+        Contender(f"scale {k}", bank_head.FAMILY, lambda s, h, r: head(s, h), helper)
         for k, helper in enumerate(helpers)
     ]
     run = Run(budget_seconds=SECONDS)

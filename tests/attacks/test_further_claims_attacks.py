@@ -11,7 +11,7 @@ from bitcert import Compressed, Helper, Preprocessing, Role, Sample, Status, cap
 from bitcert.certificates.conditions import Facts, conditions
 from bitcert.certificates.original import Original, identity_hash
 from bitcert.data import PriorSplit
-from bitcert.decoder import linear_head
+from bitcert.decoder import head as bank_head
 from bitcert.decoder.commitment import Commitment
 from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
@@ -44,7 +44,7 @@ def original():
 def path(original, tmp_path):
     """A certificate with everything in it: prior split, two losses, the original network."""
     helper = Helper.for_sample(WHOLE)
-    message, ledger = linear_head.write(None, np.vstack([3 * np.eye(3, dtype=int), np.zeros((1, 3), int)]), helper)
+    message, ledger = bank_head.write(None, np.vstack([3 * np.eye(3, dtype=int), np.zeros((1, 3), int)]), helper)
     split = PriorSplit.of(WHOLE, 0.4).with_helper(original.classifier)
     certificate = certify(
         Compressed(message, ledger, helper), split.rest, prior=split, original=original, losses=("top-2", "brier")

@@ -8,7 +8,8 @@ from torch import nn
 from bitcert.certificates.certification import certify
 from bitcert.codecs.tuned import compress_values
 from bitcert.data import Role, Sample
-from bitcert.decoder import Helper, Preprocessing, decode_message, linear_head
+from bitcert.decoder import Helper, Preprocessing, decode_message
+from bitcert.decoder import head as bank_head
 from bitcert.decoder.helper import MAX_CONSTANTS, count_unusual_scalars
 from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.network import Architecture, capture, capture_opaque
@@ -88,7 +89,7 @@ def test_a_number_of_classes_read_off_the_labels_cannot_be_left_out():
     rng = np.random.default_rng(0)
     inferred = Sample.from_arrays(rng.normal(size=(60, 8)).astype(np.float32), rng.integers(0, 3, 60), Role.TRAIN, "t")
     silent = Helper((8,), 3)
-    message, ledger = linear_head.write(None, np.zeros((9, 3), np.int64), silent)
+    message, ledger = bank_head.write(None, np.zeros((9, 3), np.int64), silent)
     with pytest.raises(InputError, match="number of classes"):
         certify(Compressed(message, ledger, silent), inferred)
     network = capture(nn.Linear(8, 3), torch.rand(2, 8))

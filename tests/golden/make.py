@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 from bitcert.coding import MAX_MAGNITUDE, Ledger, MessageReader, MessageWriter, step_size
 from bitcert.coding.coders import CODERS
 from bitcert.coding.steps import MAX_EXPONENT
-from bitcert.decoder import Helper, HelperWeights, decode_message, linear_head, network_head
+from bitcert.decoder import Helper, HelperWeights, decode_message, network_head
 from bitcert.decoder import head as bank_head
 from bitcert.decoder import network as quantised
 from bitcert.decoder import tensors as composed
 from bitcert.decoder.features.banks import BANKS, bank_groups
-from bitcert.decoder.features.edges import FEATURE_GRID, num_features
 from bitcert.decoder.tensors import Base, ComposedMessage, SubspaceCode, TensorCode
 from bitcert.decoder.transforms import NUMBERS, TRANSFORMS, Coefficients, Draws, Target, subspace
 from bitcert.decoder.transforms.sketch import Ensembles, matrix_hash
@@ -114,28 +113,6 @@ def _expect(same_family: bool) -> None:
 
 def _ledger(ledger: Ledger) -> list[list[object]]:
     return [list(section) for section in ledger.sections]
-
-
-def _head(settings_index: int | None, helper: Helper, zeros: int, size: int) -> Golden:
-    settings = None if settings_index is None else FEATURE_GRID[settings_index]
-    shape = (num_features(settings, helper.input_shape), helper.num_classes)
-
-    def encode() -> tuple[bytes, Ledger]:
-        weights = pattern(shape[0] * shape[1], f"head {settings_index}", zeros, size)
-        return linear_head.write(settings, weights.reshape(shape), helper)
-
-    def decode(message: bytes) -> Json:
-        decoded = decode_message(message, helper)
-        head = decoded.classifier
-        _expect(isinstance(head, linear_head.LinearHead))
-        return {
-            "ledger": _ledger(decoded.ledger),
-            "settings": None if head.settings is None else asdict(head.settings),
-            "weights": _integers(head.weights),
-            "float32": float32_hash([torch.from_numpy(head.weights).float()]),
-        }
-
-    return Golden(encode, decode)
 
 
 def _bank(index: int | None, helper: Helper, unused: int) -> Golden:
@@ -415,9 +392,6 @@ def _network_head(form: network_head.Form, source: int, classes: int, inferred: 
 
 GOLDEN: dict[str, Golden] = {
     "raw": _raw(),
-    "head-digits": _head(9, _DIGITS, 90, 3),
-    "head-colour": _head(14, _COLOUR, 50, 40),
-    "head-vectors": _head(None, _VECTORS, 40, 5),
     "bank-digits": _bank(3, _DIGITS, 90),
     "bank-colour": _bank(4, _COLOUR, 97),
     "bank-vectors": _bank(None, _VECTORS, 30),
@@ -438,7 +412,6 @@ def grids() -> Json:
     """Everything that an index in a message may refer to."""
     steps = [step_size(exponent).hex() for exponent in range(-MAX_EXPONENT, MAX_EXPONENT + 1)]
     return {
-        "features": [asdict(settings) for settings in FEATURE_GRID],
         "banks": [asdict(bank) for bank in BANKS],
         "first steps": steps[:8],
         "steps": hashlib.sha256("\n".join(steps).encode()).hexdigest(),

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcert.coding import ArithmeticEncoder, MessageWriter
+from bitcert.coding.arithmetic import blocks
+from bitcert.coding.rows import _RowCounts
 from bitcert.coding.tensors import UNARY_MAGNITUDES
-from bitcert.decoder import Helper, decode_message, linear_head
+from bitcert.decoder import Helper, decode_message
 from bitcert.decoder import head as bank_head
 from bitcert.decoder.features.banks import BANKS
-from bitcert.decoder.features.edges import FEATURE_GRID, num_features
 from bitcert.errors import DecodeError
 from tests.tools.counted import at_most
 
@@ -27,31 +28,23 @@ def sparse_integers(num_values: int, every: int) -> np.ndarray:
     return np.where(places * 7919 % every == 0, places * 104729 % 9 - 4, 0)
 
 
-def head_message() -> bytes:
-    shape = (num_features(FEATURE_GRID[1], IMAGES.input_shape), IMAGES.num_classes)
-    return linear_head.write(FEATURE_GRID[1], sparse_integers(shape[0] * shape[1], 17).reshape(shape), IMAGES)[0]
-
-
-def bank_message() -> bytes:
-    model = bank_head.row_model(BANKS[0], IMAGES)
-    weights = sparse_integers(len(model.groups) * model.columns, 29).reshape(-1, model.columns)
-    return bank_head.write(BANKS[0], weights, IMAGES)[0]
+def head_message(number: int, every: int) -> bytes:
+    model = bank_head.row_model(BANKS[number], IMAGES)
+    weights = sparse_integers(len(model.groups) * model.columns, every).reshape(-1, model.columns)
+    return bank_head.write(BANKS[number], weights, IMAGES)[0]
 
 
 def contents(message: bytes) -> tuple[object, bytes]:
     """The hypothesis of a message, comparable, and the one message it is written as."""
     classifier = decode_message(message, IMAGES).classifier
-    if isinstance(classifier, linear_head.LinearHead):
-        again, _ = linear_head.write(classifier.settings, classifier.weights, IMAGES)
-        return (classifier.settings, classifier.weights.tobytes()), again
     assert isinstance(classifier, bank_head.BankHead)
     again, _ = bank_head.write(classifier.bank, classifier.weights, IMAGES)
     return (classifier.bank, classifier.weights.tobytes()), again
 
 
 MESSAGES: dict[str, Callable[[], bytes]] = {
-    "head": head_message,
-    "bank": bank_message,
+    "dense": lambda: head_message(6, 17),
+    "sparse": lambda: head_message(0, 29),
 }
 
 
@@ -107,10 +100,17 @@ def test_random_bytes(body: bytes, header: bytes) -> None:
     assert found is None or found[1] == header + body
 
 
-def forged_head(num_weights: int, contexts: np.ndarray, digits: bool) -> bytes:
-    """A few bytes that announce the largest head, every weight beyond the unary magnitudes."""
-    yes, encoder, writer = np.ones(num_weights, dtype=bool), ArithmeticEncoder(), MessageWriter(linear_head.FAMILY)
-    encoder.flags(yes, contexts)
+def forged_head(num_rows: int, columns: int, digits: bool) -> bytes:
+    """A few bytes that announce the largest head, every row used and every weight beyond the unary magnitudes."""
+    encoder, writer = ArithmeticEncoder(), MessageWriter(bank_head.FAMILY)
+    used, groups = np.ones(num_rows, dtype=bool), np.zeros(num_rows, dtype=np.intp)
+    counts = _RowCounts(groups)
+    for block in blocks(num_rows):
+        encoder.known(used[block], counts.probabilities(groups[block]))
+        counts.update(used[block], groups[block])
+    for number in (num_rows * (columns - 1), num_rows, columns):
+        encoder.flags(np.ones(number, dtype=bool))
+    yes = np.ones((num_rows + 1) * columns, dtype=bool)
     for _ in range(1 + UNARY_MAGNITUDES):
         encoder.flags(yes)
     encoder.flags(yes if digits else ~yes)
@@ -123,8 +123,7 @@ def forged_head(num_weights: int, contexts: np.ndarray, digits: bool) -> bytes:
 def test_a_short_message_of_a_large_head_takes_bounded_memory(digits: bool) -> None:
     helper = Helper(input_shape=((1 << 16) - 1,), num_classes=2)
     num_weights = 1 << 17
-    contexts = (np.arange(num_weights) >= num_weights - 2).astype(np.intp)
-    message = forged_head(num_weights, contexts, digits)
+    message = forged_head((1 << 16) - 1, 2, digits)
     assert len(message) < 60
     tracemalloc.start()
     found = None
@@ -137,7 +136,7 @@ def test_a_short_message_of_a_large_head_takes_bounded_memory(digits: bool) -> N
     tracemalloc.stop()
     assert (found is None) == digits
     assert peak < 80 * num_weights
-    assert 80 * linear_head.MAX_WEIGHTS < 1 << 29
+    assert 80 * bank_head.MAX_WEIGHTS < 1 << 29
 
 
 ABSURD = [(10**9,), (1 << 62, 1 << 62), (3, 1 << 40), (1, 1, 1 << 30)]

@@ -1,4 +1,4 @@
-"""Slow twin of the helper features: float64 loops written from the definition, pixel by pixel.
+"""Slow twin of the edge features: float64 loops written from the definition, pixel by pixel.
 
 No algorithm is shared with the library: directions are angles (the library: cosines of unit vectors), sums are loops
 (the library: convolutions and matrix products).
@@ -73,13 +73,12 @@ def _pool(image: Array, grid: int) -> list[float]:
     ]
 
 
-def naive_features(image: Array, grid: int, smoothing: int, intensity: bool, orientations: int) -> list[float]:
-    """Features of one image ``[channels, height, width]``, the constant last."""
+def naive_features(image: Array, grid: int, smoothing: int, orientations: int) -> list[float]:
+    """Pooled edges of one image ``[channels, height, width]``, scaled, the constant last."""
     channels = [np.asarray(channel, dtype=np.float64) for channel in image]
     for _ in range(smoothing):
         channels = [_smooth(channel) for channel in channels]
     maps = _responses(np.asarray(sum(channels) / len(channels)), orientations)
-    maps += [channel / 2 for channel in channels] if intensity else []
     vector = [value for responses in maps for value in _pool(responses, grid)]
     norm = math.sqrt(sum(value * value for value in vector))
     return [value / (norm + DIRECTION_FLOOR) * math.sqrt(len(vector)) for value in vector] + [1.0]

@@ -1,4 +1,4 @@
-"""An independent decoder of message headers, ledgers and head families 1 and 5, written from docs/format.md alone.
+"""An independent decoder of message headers, ledgers and the head family 5, written from docs/format.md alone.
 
 Section titles of that page stand above the parts that follow them. numpy and Python integers only, nothing of bitcert:
 where this file and bitcert disagree, the page, bitcert or this file is wrong.
@@ -45,7 +45,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A decoded message: ``choice`` is the index of the settings or of the feature set, ``None`` without images."""
+    """A decoded message: ``choice`` is the index of the feature set, ``None`` without images."""
 
     family: int
     choice: int | None
@@ -132,15 +132,14 @@ class Section:
 
     # Lists of flags
 
-    def flags(self, number: int, contexts: Sequence[int] | None = None) -> list[bool]:
+    def flags(self, number: int) -> list[bool]:
         """A list of adaptive flags."""
-        contexts = [0] * number if contexts is None else contexts
-        ones, seen = [0] * (max(contexts, default=0) + 1), [0] * (max(contexts, default=0) + 1)
+        ones, seen = [0], [0]
 
-        def probability(context: int) -> float:
-            return (2 * ones[context] + 1) / (2 * seen[context] + 2)
+        def probability(kind: int) -> float:
+            return (2 * ones[kind] + 1) / (2 * seen[kind] + 2)
 
-        return self._blocks(contexts, probability, ones, seen)
+        return self._blocks([0] * number, probability, ones, seen)
 
     def rows_in_use(self, groups: Sequence[int]) -> list[bool]:
         """The first list of the row code."""
@@ -169,12 +168,6 @@ class Section:
         return found
 
     # Integer sequences
-
-    def integers(self, number: int, contexts: Sequence[int]) -> list[int]:
-        """A sequence of integers whose number is known."""
-        other_than_zero = self.flags(number, contexts)
-        values = iter(self.other_than_zero(sum(other_than_zero)))
-        return [next(values) if flag else 0 for flag in other_than_zero]
 
     def other_than_zero(self, number: int) -> list[int]:
         """The code of integers other than zero."""
@@ -213,18 +206,6 @@ class Section:
         matrix = np.zeros((len(groups) + 1, columns), dtype=np.int64)
         matrix[[*used, len(groups)]] = inside
         return matrix
-
-
-# Family 1
-
-
-def number_of_features(choice: int | None, problem: Problem) -> int:
-    """Rows of the head of family 1."""
-    if choice is None:
-        return math.prod(problem.input_shape) + 1
-    grid, intensity = 3 + choice // 4, choice % 2
-    require(grid <= min(problem.input_shape[1:]), "a grid larger than the images")
-    return (8 + problem.input_shape[0] * intensity) * grid**2 + 1
 
 
 # Family 5
@@ -293,7 +274,7 @@ def groups(choice: int | None, problem: Problem) -> list[int]:
 
 
 def decode(message: bytes, problem: Problem) -> Head:
-    """Decode a message of family 1 or 5.
+    """Decode a message of family 5.
 
     Raises:
         InvalidMessage: saying what is wrong with it.
@@ -301,32 +282,20 @@ def decode(message: bytes, problem: Problem) -> Head:
     bits, places = Bits(message), [("header", 0)]
     require(bits.gamma() == 1, "another format")
     family = bits.gamma()
-    require(family in (1, 5), "a family that this decoder does not know")
+    require(family == 5, "a family that this decoder does not know")
     if problem.classes_inferred:
         places.append(("number of classes", bits.place))
         require(bits.gamma() + 1 == problem.num_classes, "another number of classes")
     choice = None
     if problem.is_image:
-        places.append(("feature settings" if family == 1 else "feature bank", bits.place))
-        choice = bits.binary(5) if family == 1 else bits.gamma() - 1
+        places.append(("feature bank", bits.place))
+        choice = bits.gamma() - 1
     places.append(("head weights", bits.place))
-    weights = _weights(bits, family, choice, problem)
+    row_groups, section = groups(choice, problem), Section(bits)
+    require((len(row_groups) + 1) * problem.num_classes <= MAX_WEIGHTS, "too many weights")
+    weights = section.rows(row_groups, problem.num_classes)
+    section.end()
     places += [("padding", bits.place), ("", bits.place + bits.left)]
     require(bits.left < 8 and bits.binary(bits.left) == 0, "something after the end")
     ledger = [(name, after - place) for (name, place), (_, after) in pairwise(places)]
     return Head(family, choice, weights, ledger)
-
-
-def _weights(bits: Bits, family: int, choice: int | None, problem: Problem) -> NDArray[np.int64]:
-    columns, section = problem.num_classes, Section(bits)
-    if family == 1:
-        rows = number_of_features(choice, problem)
-        require(rows * columns <= MAX_WEIGHTS, "too many weights")
-        contexts = [0] * ((rows - 1) * columns) + [1] * columns
-        weights = np.array(section.integers(rows * columns, contexts), dtype=np.int64).reshape(rows, columns)
-    else:
-        row_groups = groups(choice, problem)
-        require((len(row_groups) + 1) * columns <= MAX_WEIGHTS, "too many weights")
-        weights = section.rows(row_groups, columns)
-    section.end()
-    return weights

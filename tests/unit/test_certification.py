@@ -24,7 +24,7 @@ from bitcert.certificates.certificate import (
 )
 from bitcert.certificates.certification import ARCHITECTURE_FILE, CERTIFICATE_FILE, REPORT_FILE, certify_counting
 from bitcert.data import Schema, Table
-from bitcert.decoder import linear_head
+from bitcert.decoder import head as bank_head
 from bitcert.errors import DecodeError, InputError, SampleReuseError
 from bitcert.proof import holdout_bound, occam_bound
 from bitcert.proof.claims import PURPOSE
@@ -417,7 +417,7 @@ def test_whose_error_is_bounded_is_said(certificate):
 
 def test_a_hopeless_message_gets_a_vacuous_certificate(toy):
     helper = Helper.for_sample(toy)
-    message, ledger = linear_head.write(None, np.zeros((3, 2), np.int64), helper)
+    message, ledger = bank_head.write(None, np.zeros((3, 2), np.int64), helper)
     certificate = certify(Compressed(message, ledger, helper), toy)
     assert (certificate.errors, certificate.near_ties) == (300, 300)
     assert certificate.bound == 1.0

@@ -32,7 +32,7 @@ from bitcert.certificates.certification import Declaration, certify_counting, ch
 from bitcert.certificates.original import Original
 from bitcert.codecs.tuned import compress_values
 from bitcert.data import PriorSplit
-from bitcert.decoder import linear_head
+from bitcert.decoder import head as bank_head
 from bitcert.decoder.commitment import Commitment
 from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.errors import InputError, SampleReuseError
@@ -71,7 +71,7 @@ def original(network, unlabelled):
 @pytest.fixture(scope="module")
 def compressed(whole):
     helper = Helper.for_sample(whole)
-    message, ledger = linear_head.write(None, np.array([[-3, 2], [0, 1], [0, 0]]), helper)
+    message, ledger = bank_head.write(None, np.array([[-3, 2], [0, 1], [0, 0]]), helper)
     return Compressed(message, ledger, helper)
 
 
@@ -354,7 +354,7 @@ def test_every_line_in_words(everything, whole, original, write):
         ("message file", f"SHA-256 {message[:16]}… claimed, {message[:16]}… found"),
         ("message bits", f"{made.message_bits} claimed, {made.message_bits} counted"),
         ("sections", f"3 sections sum to {made.message_bits} bits"),
-        ("description", "integer linear head on the inputs: 3 non-zero weights of 6"),
+        ("description", "integer head on 2 of 2 inputs: 3 non-zero weights"),
         ("errors", "37 claimed, between 37 and 37 counted"),
         ("near-ties", "0 claimed, between 0 and 0 counted"),
         ("rounding", "0 near-ties claimed to be none in float64, 0 here"),
@@ -494,7 +494,7 @@ def test_a_sample_that_tells_its_classes_needs_a_message_that_says_them(compress
     with pytest.raises(InputError, match="a message that says the number of classes, got one that leaves it out;"):
         certify(compressed, inferred)
     helper = dataclasses.replace(compressed.helper, classes_inferred=True)
-    message, ledger = linear_head.write(None, np.array([[-3, 2], [0, 1], [0, 0]]), helper)
+    message, ledger = bank_head.write(None, np.array([[-3, 2], [0, 1], [0, 0]]), helper)
     assert certify(Compressed(message, ledger, helper), inferred).errors > 0
 
 

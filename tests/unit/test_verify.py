@@ -11,7 +11,7 @@ import torch
 
 from bitcert import Compressed, DecisionRule, Helper, Role, Run, Sample, Status, capture, certify, compress, verify
 from bitcert.codecs.tuned import compress_values
-from bitcert.decoder import linear_head
+from bitcert.decoder import head as bank_head
 from bitcert.errors import InputError
 from bitcert.network import capture_opaque
 
@@ -95,7 +95,7 @@ def test_counts_may_differ_by_what_rounding_can_do_and_no_more(toy, tmp_path, fo
     inputs = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0 - tolerance]], np.float32)
     sample = Sample(inputs, np.array([0, 1, 0]), 2, Role.TRAIN, "tied")
     helper = Helper.for_sample(sample)
-    message, ledger = linear_head.write(None, np.array([[1, 0], [0, 1], [0, 0]]), helper)
+    message, ledger = bank_head.write(None, np.array([[1, 0], [0, 1], [0, 0]]), helper)
     (tmp_path / "message.bin").write_bytes(message)
     path = tmp_path / "certificate.json"
     path.write_text(certify(Compressed(message, ledger, helper), sample).to_json())

@@ -1,6 +1,6 @@
 """A certificate of each new kind is valid for a stranger: a fresh process, more threads, files and data only.
 
-One process verifies all of them: heads on edges (family 1), on banks (5) and on a helper network (7), each with
+One process verifies all of them: heads on banks (family 5) and on a helper network (7), each with
 other claims beside them.
 """
 
@@ -21,10 +21,7 @@ from bitcert import Compressed, Helper, HelperWeights, Preprocessing, Role, Samp
 from bitcert.certificates.original import Original
 from bitcert.data import PriorSplit
 from bitcert.decoder import head as bank_head
-from bitcert.decoder import linear_head
 from bitcert.decoder.features.banks import BANKS, available_banks, bank_groups
-from bitcert.decoder.features.edges import FEATURE_GRID
-from bitcert.decoder.features.edges import num_features as num_edges
 from bitcert.decoder.network_head import Form, NetworkHeadCode, num_features, write
 
 MODULE = """
@@ -83,12 +80,6 @@ def bank() -> Compressed:
     return Compressed(message, ledger, HELPER)
 
 
-def edges() -> Compressed:
-    chosen = FEATURE_GRID[0]
-    message, ledger = linear_head.write(chosen, integers((num_edges(chosen, (1, 8, 8)), 3), 3), HELPER)
-    return Compressed(message, ledger, HELPER)
-
-
 def on_network() -> Compressed:
     _, public = network(4)
     weights = HelperWeights.of(public.architecture, public.parameters)
@@ -103,9 +94,9 @@ def certificates(original: Original) -> dict[str, tuple[Compressed, dict[str, ob
     split = PriorSplit.of(TRAIN, 0.3).with_helper(original.classifier)
     return {
         "bank-losses": (bank(), {"losses": ("brier", "top-2", "margin:1")}),
-        "edges": (edges(), {}),
+        "bank": (bank(), {}),
         "network-head-prior": (on_network(), {"prior": split}),
-        "edges-original": (edges(), {"original": original}),
+        "bank-original": (bank(), {"original": original}),
         "bank-everything": (bank(), {"prior": split, "original": original, "losses": ("brier",)}),
     }
 

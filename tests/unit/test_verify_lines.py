@@ -321,9 +321,9 @@ def test_a_message_is_compared_in_every_statement(made, toy_compressed):
     digest = made.message["sha256"][:16]
     assert [(line.name, line.detail) for line in lines] == [
         ("message file", f"SHA-256 {digest}… claimed, {digest}… found"),
-        ("message bits", "24 claimed, 24 counted"),
-        ("sections", "3 sections sum to 24 bits"),
-        ("description", "integer linear head on the inputs: 3 non-zero weights of 6"),
+        ("message bits", "32 claimed, 32 counted"),
+        ("sections", "3 sections sum to 32 bits"),
+        ("description", "integer head on 2 of 2 inputs: 3 non-zero weights"),
     ]
     changes = {
         "message file": {"message": {**made.message, "sha256": "0"}},

@@ -14,7 +14,7 @@ import pytest
 from scipy.stats import binom
 
 from bitcert import Certificate, Compressed, Helper, Role, Run, Sample, certify, decode_message
-from bitcert.decoder import linear_head
+from bitcert.decoder import head as bank_head
 from bitcert.proof import occam_bound
 from bitcert.search import compress_head
 
@@ -47,7 +47,7 @@ def make_family() -> list[Member]:
             weights = np.zeros((NUM_BITS + 1, 2), np.int64)
             weights[feature, 1] = sign
             helper = Helper((NUM_BITS,), 2)
-            message, ledger = linear_head.write(None, weights, helper)
+            message, ledger = bank_head.write(None, weights, helper)
             family.append(Member(Compressed(message, ledger, helper), feature, sign, 8 * len(message)))
     return family
 
@@ -234,7 +234,7 @@ def test_a_trained_head_is_certified_above_its_true_error(num_samples: int, nois
         sample = circle(seed, num_samples, noise)
         compressed = compress_head(sample, Helper.for_sample(sample), budget())
         classifier = decode_message(compressed.message, compressed.helper).classifier
-        assert isinstance(classifier, linear_head.LinearHead)
+        assert isinstance(classifier, bank_head.BankHead)
         truth = angles_error(classifier.weights, noise)
         certificate = certify(compressed, sample)
         gaps.append(certificate.bound - truth)

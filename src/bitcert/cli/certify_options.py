@@ -24,7 +24,6 @@ class Family(StrEnum):
     """The built-in families, trained for the certificate."""
 
     head = "head"
-    bank = "bank"
     tree = "tree"
     table = "table"
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from bitcert.coding import Ledger, MessageReader
 from bitcert.counting import Classifier
 from bitcert.decoder import head as bank_head
-from bitcert.decoder import linear_head, network_head, trees
 from bitcert.decoder import network as quantised
+from bitcert.decoder import network_head, trees
 from bitcert.decoder import tensors as composed
 from bitcert.decoder.helper import Helper
 from bitcert.errors import DecodeError
@@ -20,7 +20,6 @@ from bitcert.errors import DecodeError
 Reader = Callable[[MessageReader, Helper], tuple[Classifier, str]]
 
 FAMILIES: dict[int, Reader] = {
-    linear_head.FAMILY: linear_head.read,
     quantised.FAMILY: quantised.read,
     composed.FAMILY: composed.read,
     bank_head.FAMILY: bank_head.read,

@@ -1,4 +1,4 @@
-"""Codec family 2: a decision tree on the columns of a table, exact on every machine.
+"""Codec family 1: a decision tree on the columns of a table, exact on every machine.
 
 Tests compare the numbers of an example as they are in the data, before any preprocessing, in float64, and the logits
 are 0 and 1: no rounding, no near-ties. Message: the number of classes if it was inferred, then one section with the
@@ -21,7 +21,7 @@ from bitcert.coding.trees import Comparison, Leaf, Subject, Tree, TreeCode, num_
 from bitcert.counting import FloatClassifier
 from bitcert.decoder.helper import Helper, read_classes, write_classes
 
-FAMILY = 2
+FAMILY = 1
 
 Columns = NDArray[np.float32]
 

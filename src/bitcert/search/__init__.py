@@ -7,10 +7,9 @@ what counts is what gets written down.
 from bitcert.run import Candidate, Checkpoint, Compressed, Run
 from bitcert.search.contender import Board, Contender, Row
 from bitcert.search.halving import search
-from bitcert.search.head import compress_bank_head
+from bitcert.search.head import compress_head
 from bitcert.search.judging import Judge, OriginalNetwork, Verdict
 from bitcert.search.levels import Effort
-from bitcert.search.plain_head import compress_head
 
 __all__ = [
     "Board",
@@ -24,7 +23,6 @@ __all__ = [
     "Row",
     "Run",
     "Verdict",
-    "compress_bank_head",
     "compress_head",
     "search",
 ]

@@ -14,9 +14,8 @@ from bitcert.network import Network, estimate_plan
 from bitcert.run import Compressed, Run
 from bitcert.search.contenders import Given, contenders
 from bitcert.search.halving import search
-from bitcert.search.head import bank_memory_bytes, compress_bank_head
+from bitcert.search.head import compress_head, head_memory_bytes
 from bitcert.search.judging import Judge
-from bitcert.search.plain_head import compress_head, head_memory_bytes
 from bitcert.search.trees import compress_trees, tree_memory_bytes
 
 
@@ -32,7 +31,6 @@ def compress_table(sample: Sample, helper: Helper, run: Run) -> Compressed:
 
 FAMILIES = {
     "head": compress_head,
-    "bank": compress_bank_head,
     "tree": compress_trees,
     "table": compress_table,
 }
@@ -58,9 +56,9 @@ def compress(
     Args:
         sample: the training sample; the certificate will be about it.
         network: a captured network, or ``None`` to train a built-in family.
-        family: ``"head"`` (helper features and an integer head) ``"bank"`` (one that selects from richer
-            features), ``"tree"`` (a decision tree) or ``"table"`` (the best of what reads tables). By default a head
-            for images and ``"table"`` for everything else.
+        family: ``"head"`` (helper features and an integer head that selects from them), ``"tree"`` (a decision tree)
+            or ``"table"`` (the best of what reads tables). By default a head for images and ``"table"`` for
+            everything else.
         preprocessing: fixed before the data were seen; the usual one of the sample if ``None``.
         fine_tune: whether a given network may be fine-tuned while it is quantised.
         run: seed, time budget, device, progress and checkpoint.
@@ -86,10 +84,9 @@ def plan_memory_bytes(sample: Sample, network: Network | None = None) -> int | N
     """
     if network is None:
         helper = Helper.for_sample(sample)
-        heads = max(head_memory_bytes(helper, len(sample)), bank_memory_bytes(helper, len(sample)))
-        table = not is_image(sample.input_shape)
-        trees = tree_memory_bytes(len(sample), math.prod(sample.input_shape)) if table else 0
-        return sample.inputs.nbytes + max(heads, trees)
+        head, table = head_memory_bytes(helper, len(sample)), not is_image(sample.input_shape)
+        tree = tree_memory_bytes(len(sample), math.prod(sample.input_shape)) if table else 0
+        return sample.inputs.nbytes + max(head, tree)
     batch_size = examples_at_a_time(network.architecture, sample.input_shape, sample.num_classes)
     plan = estimate_plan(network, len(sample), batch_size)
     return sample.inputs.nbytes + 8 * plan.parameter_bytes + max(plan.activation_bytes, plan.gradient_bytes // 8)

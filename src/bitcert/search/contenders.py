@@ -26,7 +26,7 @@ from bitcert.codecs.random_subspace import RandomSubspace
 from bitcert.codecs.registry import CODECS
 from bitcert.codecs.tuned import compress_values
 from bitcert.data import Sample
-from bitcert.decoder import Helper, HelperWeights, linear_head, network_head
+from bitcert.decoder import Helper, HelperWeights, network_head
 from bitcert.decoder import head as bank_head
 from bitcert.decoder import network as quantised
 from bitcert.decoder import tensors as composed
@@ -39,9 +39,8 @@ from bitcert.network.architecture import Architecture
 from bitcert.run import Compressed, Run
 from bitcert.search.contender import Contender
 from bitcert.search.difference import TunedDifference
-from bitcert.search.head import compress_bank_head
+from bitcert.search.head import compress_head
 from bitcert.search.head_forms import compress_network_head
-from bitcert.search.plain_head import compress_head
 from bitcert.search.strengths import PerLayerStrengths
 from bitcert.search.trees import compress_trees
 
@@ -49,9 +48,6 @@ Targets = NDArray[np.float32]
 
 EXAMPLES_A_SECOND = 4000
 """A training that sees fewer than a few passes over the data says nothing; a rough speed is enough to judge that."""
-
-SMALL_SAMPLE = 6_000
-"""Where every bit is dear a small fixed dictionary rivals a large one, and costs seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,23 +118,19 @@ def contenders(given: Given) -> tuple[Contender, ...]:
 
 
 FAMILIES = {
-    "head": ("bank head", "linear head"),
-    "bank": ("bank head",),
+    "head": ("bank head",),
     "tree": ("decision tree",),
 }
 """The built-in families as the command line names them, and their contenders."""
 
 
 def _built_in(given: Given) -> list[Contender]:
-    """The families that are part of the program: heads, and for a table a decision tree first."""
-    helper = given.helper
-    least = 1.0 + 2 * len(given.sample) / EXAMPLES_A_SECOND
-    bank = partial(compress_bank_head, targets=given.targets)
-    found = [Contender("bank head", bank_head.FAMILY, bank, helper, False, 3.0)]
-    weight = 3.0 if len(given.sample) <= SMALL_SAMPLE else 0.3
-    found.append(Contender("linear head", linear_head.FAMILY, compress_head, helper, False, weight, least))
-    if given.families or not is_image(helper.input_shape):
-        found.insert(0, Contender("decision tree", decision_tree.FAMILY, compress_trees, helper, True, 3.0))
+    """The families that are part of the program: a head on feature sets, and for a table a decision tree first."""
+    head = partial(compress_head, targets=given.targets)
+    found = [Contender("bank head", bank_head.FAMILY, head, given.helper, False, 3.0)]
+    if given.families or not is_image(given.helper.input_shape):
+        tree = Contender("decision tree", decision_tree.FAMILY, compress_trees, given.helper, True, 3.0)
+        found.insert(0, tree)
     if given.families:
         wanted = {name for family in given.families for name in FAMILIES[family]}
         return [contender for contender in found if contender.name in wanted]

@@ -1,18 +1,20 @@
 """Banks of helper features and an integer head that selects rows of one, trained for the certificate itself (family 5).
 
-Banks are screened on a small part of the sample. The head then grows from nothing while the price of a bit falls, on
-cross-entropy; is polished by pairs, insertions and replacements of rows; and ends on a loss that comes close to the
-0/1 error (:mod:`bitcert.search.head_objective`), with a bit priced at what it costs the certificate: at an error rate
-``q`` and a bound ``p`` one bit is worth ``ln2 / ln(p (1 - q) / (q (1 - p)))`` errors. While time is left, a share of
-the rows is dropped and sought anew. Every stage's head is a candidate, and the best message is kept. Banks are fixed
-and the one used is in the message; prices, temperatures and orders are not, since decoding does not use them.
-Selecting among candidates costs nothing: all are words of one prefix code.
+Banks are screened on a small part of the sample, narrow ones first. A head then grows from nothing while the price of a
+bit falls, on cross-entropy, or begins as a rounded convex solution (:mod:`bitcert.search.head_start`). Of few examples
+three banks are tried with both starts; of many, where the time is too short for wide banks, one with the convex start.
+The head is polished by pairs, insertions and replacements of rows, and ends on a loss close to the 0/1 error
+(:mod:`bitcert.search.head_objective`), with a bit priced at what it costs the certificate: at an error rate ``q`` and a
+bound ``p`` one bit is worth ``ln2 / ln(p (1 - q) / (q (1 - p)))`` errors. Then a share of the rows is dropped and
+sought anew, until that has not paid for as long as everything before took. Every stage's head is a candidate, and the
+best message is kept. Banks are fixed and the one used is in the message; prices, temperatures and orders are not, since
+decoding does not use them. Selecting among candidates costs nothing: all are words of one prefix code.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,28 +31,36 @@ from bitcert.random import stream
 from bitcert.run import Compressed, Run
 from bitcert.search.head_moves import delete_rows, descend, descend_pairs, insert_rows, kick, replace_rows
 from bitcert.search.head_objective import BankObjective, Examples
+from bitcert.search.head_start import CROSS_ENTROPY, GROWTH, SHORT_GROWTH, begin_convex, convex_operations, grow
 
 FEATURE_MEMORY_BYTES = 3 << 29
 """Training features beyond this are those of a random subset; errors are always counted on the whole sample."""
 
 _SCREENED, _WELL_SCREENED = 3_000, 8_000
-_SMALL_SAMPLE = 6_000
+SMALL_SAMPLE = 6_000
+"""So few examples make every bit dear, and a try cheap: more banks, starts and prices are tried."""
+
 _SHORT_SECONDS, _LONG_SECONDS = 60.0, 600.0
 _START_SCALE = 0.15
-_GROWTH = (0.5, 0.35, 0.5, 0.7, 1.0)
-"""Prices during the growth, relative to the final one: rows found while bits are cheap are given up only if useless."""
-
-_SHORT_GROWTH = (4.0, 2.0, 1.0)
 _GROWN_ON = 20_000
-_CROSS_ENTROPY = 3.3
 _STAGES = ((0.3, 2.4, 1.0), (0.6, 1.7, 1.0), (1.0, 1.0, 1.0), (1.0, 1.0, 1.5))
 """Powers ``q`` of the loss, the price of a bit relative to that of the 0/1 error, by how much logits are sharpened."""
 
-_KICKS = (0.1, 0.2, 0.05)
-_FIRST_UNIT = 0.9
-_CHUNK = 500
+_POLISH = (1.0, 2.0, 1.2)
+"""Prices while a head is polished, relative to the final one: a dear bit drops what a cheap one would keep for good."""
 
-Stop = Callable[[], bool]
+_FINALISTS = 3
+_MOST_CYCLES = 8
+_MIN_RELATIVE_GAIN = 1e-3
+_SCREEN_SHARE, _GROWTH_SHARE = 0.4, 0.6
+_CONVEX_SHARE, _OPERATIONS_A_SECOND = 0.2, 3e9
+_KICKS, _SMALL_KICKS = (0.1, 0.2, 0.05), (0.2, 0.4, 0.1)
+IDLE_KICKS, _SMALL_IDLE_KICKS = 6, 20
+_FIRST_UNIT = 0.9
+_DENSE_UNIT = 0.5
+"""Where a convex start is priced at most: what a cheap bit brings in is given up later if it is useless."""
+
+_CHUNK = 500
 
 
 @dataclass(eq=False)
@@ -98,13 +108,13 @@ def part_of(examples: Examples, most: int, order: np.random.Generator) -> Exampl
     if len(labels) <= most:
         return examples
     chosen = torch.from_numpy(np.sort(order.permutation(len(labels))[:most]))
-    targets = None if examples.targets_t is None else examples.targets_t[:, chosen]
+    targets, offset = (None if x is None else x[:, chosen] for x in (examples.targets_t, examples.offset_t))
     counts = np.bincount(labels[chosen].numpy(), minlength=len(examples.counts))
     weight = examples.loss_weight * len(labels) / most
-    return Examples(examples.features_t[:, chosen], counts, weight, targets)
+    return Examples(examples.features_t[:, chosen], counts, weight, targets, offset)
 
 
-def bank_memory_bytes(helper: Helper, num_samples: int) -> int:
+def head_memory_bytes(helper: Helper, num_samples: int) -> int:
     """Peak memory of a descent beside the program and the data: features and a dozen arrays of probabilities."""
     widest = max(len(bank_groups(bank, helper.input_shape)) for bank in available_banks(helper.input_shape))
     rows = min(num_samples, FEATURE_MEMORY_BYTES // (4 * widest))
@@ -129,20 +139,45 @@ class BankSearch:
         self.sample, self.helper, self.run, self.targets = sample, helper, run, targets
         self.best = _Best()
         self.order = stream(run.seed, "bank head")
-        self.whole: BankObjective | None = None
+        self.whole: tuple[Bank | None, BankObjective] | None = None
         self.screened_on = _WELL_SCREENED if run.budget_seconds >= _LONG_SECONDS else _SCREENED
         self.first: dict[str, NDArray[np.int64]] = {}
         self.tolerance = min(3.0, 5e-5 * len(sample))
+        self.is_small = len(sample) <= SMALL_SAMPLE
+        self.is_convex = self.is_small or any(self.is_affordable(bank) for bank in available_banks(helper.input_shape))
+        self.idle_kicks = _SMALL_IDLE_KICKS if self.is_small else IDLE_KICKS
+        self.started = self.found = run.seconds
+
+    def search(self) -> None:
+        """Screen, refine the finalists, polish the best thoroughly, and kick it; or kick the one of a checkpoint."""
+        if not self.resume():
+            finalists = self.screen()[: _FINALISTS if self.is_small else 1]
+            for bank in sorted(finalists, key=self.width):
+                self.refine(bank)
+                if self.growth_is_over():
+                    break
+            if not self.out_of_time():
+                self.improve(self.best.bank, self.best_again(), thorough=True)
+        self.kick()
 
     def out_of_time(self) -> bool:
         """Whether the budget is used; tells the progress."""
         self.run.progress("training", self.run.fraction)
         return self.run.fraction >= 1.0
 
+    def width(self, bank: Bank | None) -> int:
+        """Number of features, the constant included."""
+        return len(bank_groups(bank, self.helper.input_shape))
+
+    def is_affordable(self, bank: Bank | None) -> bool:
+        """Whether a convex start on the whole sample takes a small part of a time that is too short for wide banks."""
+        size = self.width(bank) * self.helper.num_classes * len(self.sample)
+        seconds = convex_operations(size) / _OPERATIONS_A_SECOND
+        return self.run.budget_seconds < _LONG_SECONDS and seconds <= _CONVEX_SHARE * self.run.budget_seconds
+
     def some(self, bank: Bank | None, most: int) -> NDArray[np.intp]:
         """All rows of the sample, or a random part of them."""
-        width = len(bank_groups(bank, self.helper.input_shape))
-        most = max(1, min(most, FEATURE_MEMORY_BYTES // (4 * width)))
+        most = max(1, min(most, FEATURE_MEMORY_BYTES // (4 * self.width(bank))))
         if len(self.sample) <= most:
             return np.arange(len(self.sample))
         return np.sort(stream(self.run.seed, "training subset").permutation(len(self.sample))[:most])
@@ -154,20 +189,21 @@ class BankSearch:
         shape = (len(model.groups), self.helper.num_classes)
         return BankObjective(examples, model, np.zeros(shape, dtype=np.int64), _START_SCALE)
 
-    def grow(self, objective: BankObjective, factors: tuple[float, ...], should_stop: Stop) -> None:
-        """From nothing, on cross-entropy, while the price of a bit falls and rises again."""
-        objective.power, objective.soft = 0.0, True
-        for factor in factors:
-            objective.rate = _CROSS_ENTROPY * self.best.unit * factor
-            descend(objective, should_stop, rounds=60, tolerance=self.tolerance)
-            if factor < 2:
-                descend_pairs(objective, should_stop)
-            delete_rows(objective)
-            if should_stop():
-                break
-            insert_rows(objective)
-            objective.fit_scale()
+    def on_whole(self, bank: Bank | None) -> BankObjective:
+        """The objective on the whole sample; the features of the last bank asked for are kept."""
+        if self.whole is None or self.whole[0] != bank:
+            self.whole = None
+            self.whole = bank, self.objective(bank, len(self.sample))
+        return self.whole[1]
+
+    def best_again(self) -> BankObjective:
+        """The best head so far, as an objective on the whole sample."""
+        objective = self.on_whole(self.best.bank)
+        assert self.best.weights is not None
+        objective.weights[:] = self.best.weights
+        objective.scale, objective.power, objective.soft = self.best.scale, 0.0, True
         objective.refresh()
+        return objective
 
     def book(self, name: str, bank: Bank | None, objective: BankObjective) -> float:
         """Judge the head as a message, keep it if it is the best; its bound."""
@@ -179,6 +215,7 @@ class BankSearch:
         if candidate.bound < self.best.bound:
             unit = errors_per_bit(errors / len(self.sample), candidate.bound)
             self.best = _Best(candidate.bound, bank, objective.weights.copy(), objective.scale, unit)
+            self.found = self.run.seconds
             self.save()
         return candidate.bound
 
@@ -206,21 +243,24 @@ class BankSearch:
         bound, scale, unit = (float(str(values[name])) for name in ("bound", "scale", "unit"))
         self.best = _Best(bound, bank, tensors["weights"].numpy(), scale, unit)
         self.run.spent_before(float(str(values["seconds"])))
+        self.started = self.found = self.run.seconds
         return True
 
     def screen(self) -> list[Bank | None]:
-        """The banks, the best on a small part of the sample first."""
+        """The banks, the best on a small part of the sample first; wide ones are left out where time is short."""
         banks = available_banks(self.helper.input_shape)
         if len(banks) == 1:
             return list(banks)
-        if self.run.budget_seconds < _SHORT_SECONDS and len(self.sample) > _SMALL_SAMPLE:
+        if self.is_convex and not self.is_small:
+            banks = tuple(bank for bank in banks if self.is_affordable(bank))
+        elif self.run.budget_seconds < _SHORT_SECONDS and not self.is_small:
             return [BANKS[1] if self.helper.input_shape[0] == 1 else BANKS[0]]
         values: list[float] = []
         tried: list[Bank | None] = []
         for bank, objective in self.screened(banks):
-            if values and self.out_of_time():
+            if values and (self.out_of_time() or self.run.fraction > _SCREEN_SHARE):
                 break
-            self.grow(objective, _SHORT_GROWTH, self.out_of_time)
+            grow(objective, self.best.unit, self.tolerance, self.out_of_time, SHORT_GROWTH, self.is_convex)
             whole = len(objective.examples.labels) == len(self.sample)
             values.append(self.book("screened", bank, objective) if whole else objective.value())
             self.first[_label(bank)] = objective.weights
@@ -230,9 +270,12 @@ class BankSearch:
     def screened(self, banks: tuple[Bank | None, ...]) -> Iterator[tuple[Bank, BankObjective]]:
         """Objectives of all banks on a small part of the sample; what banks share is computed once."""
         known = [bank for bank in banks if bank is not None]
+        unions = []
         for upright, mirrored in dict.fromkeys((bank.upright, bank.mirrored) for bank in known):
             alike = [bank for bank in known if (bank.upright, bank.mirrored) == (upright, mirrored)]
-            union = Bank(upright, tuple(dict.fromkeys(part for bank in alike for part in bank.parts)), mirrored)
+            parts = tuple(dict.fromkeys(part for bank in alike for part in bank.parts))
+            unions.append((Bank(upright, parts, mirrored), sorted(alike, key=self.width)))
+        for union, alike in sorted(unions, key=lambda pair: self.width(pair[0])):
             whole = self.objective(union, self.screened_on)
             for bank in alike:
                 numbers = [union.parts.index(part) for part in bank.parts]
@@ -244,18 +287,19 @@ class BankSearch:
                 examples = replace(whole.examples, features_t=features)
                 yield bank, BankObjective(examples, model, weights, _START_SCALE)
 
-    def stage(self, name: str, bank: Bank | None, objective: BankObjective, thorough: bool) -> None:
-        """Descend at the objective's price until it stalls; with replacements if ``thorough``."""
+    def stage(self, name: str, bank: Bank | None, objective: BankObjective, thorough: bool) -> float:
+        """Descend at the objective's price until it stalls, with replacements if ``thorough``; the bound reached."""
         descend(objective, self.out_of_time, rounds=100, tolerance=self.tolerance)
-        descend_pairs(objective, self.out_of_time)
+        descend_pairs(objective, self.out_of_time, self.is_convex)
         delete_rows(objective)
         if not self.out_of_time():
             insert_rows(objective)
-        self.book(name, bank, objective)
+        reached = self.book(name, bank, objective)
         if thorough and not self.out_of_time():
             replace_rows(objective, self.out_of_time, self.order)
             descend(objective, self.out_of_time, rounds=100, tolerance=self.tolerance)
-            self.book(f"{name}, rows replaced", bank, objective)
+            reached = min(reached, self.book(f"{name}, rows replaced", bank, objective))
+        return reached
 
     def sharpen(self, name: str, bank: Bank | None, objective: BankObjective, thorough: bool) -> None:
         """From a smooth loss to the 0/1 error."""
@@ -271,49 +315,84 @@ class BankSearch:
             self.stage(f"{name}, power {power}, scale x {sharper}", bank, objective, thorough)
 
     def refine(self, bank: Bank | None) -> None:
-        """Grow a head on a part of the sample, polish and sharpen it on the whole."""
-        objective = self.whole = self.objective(bank, len(self.sample))
-        part = replace(objective, examples=part_of(objective.examples, _GROWN_ON, self.order))
-        known = len(self.sample) <= self.screened_on or self.growth_is_over()
-        if known and _label(bank) in self.first:
-            part.weights[:] = self.first[_label(bank)]
-            part.refresh()
-        short = self.run.budget_seconds < _SHORT_SECONDS and not known
-        self.grow(part, _SHORT_GROWTH if short else _GROWTH, self.growth_is_over)
-        objective.scale = part.scale
-        objective.fit_scale()
-        self.book("grown", bank, objective)
-        for thorough in (False, True):
-            objective.power, objective.soft = 0.0, True
-            objective.rate = _CROSS_ENTROPY * self.best.unit
+        """Heads from each start, polished and sharpened on the whole sample."""
+        objective = self.on_whole(bank)
+        convex = self.is_convex and objective.examples.offset_t is None
+        if self.is_small or not convex:
+            self.begin(bank, objective)
             objective.fit_scale()
-            self.stage("polished", bank, objective, thorough)
-            self.sharpen("sharpened", bank, objective, thorough)
+            self.book("grown", bank, objective)
+            self.improve(bank, objective, thorough=False)
+        if convex and not self.growth_is_over():
+            begin_convex(objective, min(self.best.unit, _DENSE_UNIT), self.tolerance, self.out_of_time)
+            delete_rows(objective)
+            self.book("convex start", bank, objective)
+            self.improve(bank, objective, thorough=False)
+
+    def begin(self, bank: Bank | None, objective: BankObjective) -> None:
+        """What was grown in the screening if that says enough, else a head grown on a part of the sample."""
+        known = self.first.get(_label(bank))
+        if known is not None and (self.is_small or self.growth_is_over()):
+            objective.weights[:] = known
+            return
+        short = self.is_small or self.run.budget_seconds < _SHORT_SECONDS
+        part = replace(objective, examples=part_of(objective.examples, _GROWN_ON, self.order))
+        factors = SHORT_GROWTH if short else GROWTH
+        grow(part, self.best.unit, self.tolerance, self.growth_is_over, factors, self.is_convex)
+        objective.scale = part.scale
+
+    def improve(self, bank: Bank | None, objective: BankObjective, thorough: bool) -> None:
+        """Polish, of few examples until that no longer pays, then sharpen to the 0/1 error."""
+        reached = np.inf
+        for _ in range(_MOST_CYCLES if self.is_convex and not thorough else 1):
+            before = reached
+            reached = self.polish(bank, objective, _POLISH if self.is_convex else _POLISH[:1], thorough)
             if self.out_of_time():
                 return
+            if reached > before * (1 - _MIN_RELATIVE_GAIN):
+                break
+        self.sharpen("sharpened", bank, objective, thorough)
+
+    def polish(
+        self, bank: Bank | None, objective: BankObjective, prices: tuple[float, ...], thorough: bool = False
+    ) -> float:
+        """Descend on cross-entropy at one price after the other; the best bound reached."""
+        unit, reached = self.best.unit, np.inf
+        for price in prices:
+            objective.power, objective.soft = 0.0, True
+            objective.rate = CROSS_ENTROPY * unit * price
+            objective.fit_scale()
+            reached = min(reached, self.stage(f"polished, price x {price}", bank, objective, thorough))
+            if self.out_of_time():
+                break
+        return reached
 
     def growth_is_over(self) -> bool:
         """Whether growth has used its share of the budget."""
-        return self.out_of_time() or self.run.fraction > 0.6
+        return self.out_of_time() or self.run.fraction > _GROWTH_SHARE
 
     def kick(self) -> None:
-        """Drop some rows of the best head and seek others, until the time is over."""
-        bank = self.best.bank
-        objective = self.whole or self.objective(bank, len(self.sample))
-        cycle = 0
-        while not self.out_of_time():
-            assert self.best.weights is not None
-            objective.weights[:] = self.best.weights
-            objective.scale, objective.power, objective.soft = self.best.scale, _STAGES[0][0], True
-            objective.rate = _STAGES[0][1] * self.best.unit
+        """Drop some rows of the best head and seek others, until that has not paid for long or the time is over."""
+        cycle = idle = 0
+        while not self.out_of_time() and not self.is_idle(idle):
+            before, bank, objective = self.best.bound, self.best.bank, self.best_again()
+            shares = _SMALL_KICKS if self.is_small else _KICKS
+            objective.power, objective.rate = _STAGES[0][0], _STAGES[0][1] * self.best.unit
             objective.refresh()
-            kick(objective, _KICKS[cycle % len(_KICKS)], self.order)
+            kick(objective, shares[cycle % len(shares)], self.order)
+            if self.is_small:
+                self.polish(bank, objective, _POLISH[1:])
             objective.fit_scale()
             cycle += 1
-            self.sharpen(f"kick {cycle}", bank, objective, thorough=True)
+            self.sharpen(f"kick {cycle}", bank, objective, thorough=not self.is_small)
+            idle = 0 if self.best.bound < before else idle + 1
+
+    def is_idle(self, kicks: int) -> bool:
+        """Whether so many kicks in vain are enough: several, and as long as everything before the last gain took."""
+        return kicks >= self.idle_kicks and self.run.seconds - self.found >= self.found - self.started
 
 
-def compress_bank_head(
+def compress_head(
     sample: Sample, helper: Helper, run: Run, *, targets: NDArray[np.float32] | None = None
 ) -> Compressed:
     """Train an integer head that selects from a bank of helper features, for the best certificate of ``sample``.
@@ -337,11 +416,7 @@ def compress_bank_head(
         expected = f"targets of shape {[len(sample), helper.num_classes]}"
         raise InputError(expected, f"shape {list(targets.shape)}", "give one row of probabilities for each example")
     search = BankSearch(sample, helper, run, targets)
-    if not search.resume():
-        banks = search.screen()
-        search.refine(banks[0])
-    if not search.out_of_time():
-        search.kick()
+    search.search()
     best = search.best
     assert best.weights is not None
     message, ledger = bank_head.write(best.bank, best.weights, helper)

@@ -2,10 +2,9 @@
 
 The helper network's values are computed once (:mod:`bitcert.search.head_features`). Candidates are the network as
 it is, integer heads on the entries of the fixed list of features, and integer corrections of its logits. The entries
-are screened on a subset of the examples; the best heads go through the row descent of the banks of features
-(:mod:`bitcert.search.network_rows`), corrections through the exact descent of family 1. After every stage the message
-is a candidate, judged by its binomial bound; all are words of one prefix code, so choosing costs nothing. Not promised:
-that a helper network made for other data helps.
+are screened on a subset of the examples; the best go through the row descent of the banks of features
+(:mod:`bitcert.search.network_rows`). After every stage the message is a candidate, judged by its binomial bound; all
+are words of one prefix code, so choosing costs nothing. Not promised: that a helper network made for other data helps.
 """
 
 from __future__ import annotations
@@ -36,13 +35,10 @@ from bitcert.errors import InputError
 from bitcert.proof import occam_bound
 from bitcert.run import Compressed, Run
 from bitcert.search.head_features import FeatureCache, Part
+from bitcert.search.head_moves import descend
+from bitcert.search.head_objective import BankObjective
+from bitcert.search.head_start import CROSS_ENTROPY, begin_convex
 from bitcert.search.network_rows import RowDescent, examples_of
-from bitcert.search.plain_descent import descend_pairs, descend_singles
-from bitcert.search.plain_objective import LIMIT, HeadObjective
-from bitcert.search.plain_start import sparse_softmax
-
-RATES = (1.5, 3.0, 1.8)
-"""Prices of a bit in nats of loss over ln 2, cycled; as for the heads of family 1."""
 
 SCREEN_ROWS = 6_000
 SCREEN_SHARE = 0.3
@@ -56,45 +52,8 @@ _SEMIFINALISTS = 5
 _FINALISTS = 2
 _WORTH = 1.05
 _SCREEN_ROUNDS = 25
-_START_UNIT = 0.3
-_START_L1 = 100 / 60_000
-_START_ITERATIONS = 80
-_MAX_CYCLES = 8
-_MIN_RELATIVE_GAIN = 1e-3
-
-
-@dataclass(eq=False)
-class NetworkObjective(HeadObjective):
-    """:class:`HeadObjective` with a fixed part of the logits and, if given, soft labels.
-
-    Args:
-        offset_t: ``[classes, m]``, added to the unscaled logits, or ``None``.
-        targets_t: ``[classes, m]``, columns that sum to 1, in place of the labels in the loss, or ``None``.
-    """
-
-    offset_t: Tensor | None = None
-    targets_t: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.targets_t is not None:
-            self._is_label = self.targets_t
-
-    def logits_t(self) -> Tensor:
-        """Unscaled logits ``[classes, m]``."""
-        logits = super().logits_t()
-        return logits if self.offset_t is None else logits + self.offset_t
-
-    def _loss_of(self, logits_t: Tensor) -> float:
-        if self.targets_t is None:
-            return super()._loss_of(logits_t)
-        own = (self.targets_t * logits_t).sum(0)
-        return self.loss_weight * float((torch.logsumexp(logits_t, 0) - own).double().sum())
-
-    def _own(self, label: int, u: Tensor) -> float:
-        if self.targets_t is None:
-            return super()._own(label, u)
-        return float((u * self.targets_t[label]).double().sum())
+_SCREEN_UNIT = 0.45
+_START_SCALE = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,33 +65,19 @@ class _Problem:
     run: Run
     targets: Tensor | None
 
-    def start(self, code: NetworkHeadCode, matrix: Tensor, labels: Tensor) -> NDArray[np.int64]:
-        """Integers to begin with: the code's own, zeros for a correction, else a convex solution rounded."""
-        classes = self.helper.num_classes
-        if code.weights is not None:
-            return code.weights.copy()
-        if code.form is Form.CORRECTION:
-            return np.zeros((len(matrix), classes), dtype=np.int64)
-        start = sparse_softmax(matrix, labels, classes, _START_L1 * len(labels), _START_ITERATIONS)
-        return torch.round(start / _START_UNIT).clamp(-LIMIT, LIMIT).long().numpy()
-
-    def objective(self, code: NetworkHeadCode, cache: FeatureCache, first: int | None = None) -> NetworkObjective:
-        """The state of a descent on the first examples of the cache, all of them by default."""
+    def objective(self, code: NetworkHeadCode, cache: FeatureCache, first: int | None = None) -> BankObjective:
+        """A head without weights on the first examples of the cache, all of them by default."""
         source = feature_sources(cache.architecture)[code.source]
-        matrix, labels = cache.matrix(source, code.root, code.with_logits), cache.labels
-        if first is not None:
-            matrix, labels = matrix[:, :first].contiguous(), labels[:first]
-        offset, scale = None, _START_UNIT
+        matrix, labels = cache.matrix(source, code.root, code.with_logits)[:, :first], cache.labels[:first]
+        targets = None if self.targets is None else self.targets[cache.rows[: len(labels)]]
+        offset, scale = None, _START_SCALE
         if code.form is Form.CORRECTION:
             scale = step_size(code.exponent)
-            offset = (cache.logits[: len(labels)] / scale).T.contiguous()
-        targets = None
-        if self.targets is not None:
-            targets = self.targets[cache.rows[: len(labels)]].T.contiguous()
-        weights, loss_weight = self.start(code, matrix, labels), len(self.sample) / len(labels)
-        objective = NetworkObjective(matrix, labels, weights, scale, RATES[0], loss_weight, offset, targets)
-        objective.fit_scale()
-        return objective
+            offset = cache.logits[: len(labels)] / scale
+        weight, classes = len(self.sample) / len(labels), self.helper.num_classes
+        examples = examples_of(matrix, labels, classes, weight, targets, offset)
+        model = row_model(part_sizes(cache.architecture, source, code.with_logits), classes)
+        return BankObjective(examples, model, np.zeros((len(matrix), classes), dtype=np.int64), scale)
 
 
 class _Search:
@@ -168,50 +113,14 @@ class _Search:
         code = NetworkHeadCode(Form.NETWORK)
         self.book(label(code, self.problem.helper), code, self.errors(cache.logits, cache.labels))
 
-    def stage(self, name: str, code: NetworkHeadCode, objective: NetworkObjective, pairs: bool) -> float:
-        if pairs:
-            descend_pairs(objective, self.out_of_time)
-        descend_singles(objective, self.out_of_time)
-        objective.fit_scale()
-        errors = self.errors(objective.logits_t().T, objective.labels)
-        return self.book(name, replace(code, weights=objective.weights), errors)
-
     def refine(self, code: NetworkHeadCode, cache: FeatureCache) -> None:
-        """Heads by the row descent, corrections by cycling through the rates, until it no longer pays."""
-        if code.form is Form.HEAD:
-            self.refine_head(code, cache)
-        else:
-            self.refine_correction(code, cache)
-
-    def refine_head(self, code: NetworkHeadCode, cache: FeatureCache) -> None:
-        problem, source = self.problem, feature_sources(cache.architecture)[code.source]
-        matrix = cache.matrix(source, code.root, code.with_logits)
-        targets = None if problem.targets is None else problem.targets[cache.rows]
-        weight, classes = len(problem.sample) / len(cache.labels), problem.helper.num_classes
-        examples = examples_of(matrix, cache.labels, classes, weight, targets)
-        model = row_model(part_sizes(cache.architecture, source, code.with_logits), classes)
-        name = label(code, problem.helper)
+        """By the row descent, until it no longer pays."""
+        problem, name = self.problem, label(code, self.problem.helper)
 
         def book(stage: str, weights: NDArray[np.int64], errors: int) -> float:
             return self.book(f"{name}, {stage}", replace(code, weights=weights), errors)
 
-        descent = RowDescent(problem.sample, problem.helper, self.run, (examples, model), book)
-        descent.refine(None)
-        descent.seek()
-
-    def refine_correction(self, code: NetworkHeadCode, cache: FeatureCache) -> None:
-        name = label(code, self.problem.helper)
-        objective = self.problem.objective(code, cache)
-        reached = self.stage(f"{name}, start", code, objective, pairs=False)
-        for cycle in range(_MAX_CYCLES):
-            before = reached
-            for rate in RATES:
-                if self.out_of_time():
-                    return
-                objective.rate = rate
-                reached = min(reached, self.stage(f"{name}, cycle {cycle + 1}, rate {rate}", code, objective, True))
-            if reached > before * (1 - _MIN_RELATIVE_GAIN):
-                return
+        RowDescent(problem.sample, problem.helper, self.run, problem.objective(code, cache), book).search()
 
     def save(self) -> None:
         if self.run.checkpoint is None or self.best is None:
@@ -284,7 +193,11 @@ class _Screening:
     def head(self, code: NetworkHeadCode, rounds: int) -> float:
         """The estimated bound after so many rounds of single changes."""
         objective = self.problem.objective(code, self.cache, self.seen)
-        descend_singles(objective, self.out_of_time, rounds)
+        if code.form is Form.HEAD:
+            begin_convex(objective, _SCREEN_UNIT, 0.0, self.out_of_time, rounds)
+        else:
+            objective.rate = CROSS_ENTROPY * _SCREEN_UNIT
+            descend(objective, self.out_of_time, rounds, 0.0)
         source = feature_sources(self.cache.architecture)[code.source]
         features = self.cache.matrix(source, code.root, code.with_logits)
         logits = features.T @ torch.from_numpy(objective.weights).float()

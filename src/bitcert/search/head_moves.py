@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from bitcert.search.head_objective import LIMIT, BankObjective, Floats, Integers, Rows, Saved
 
@@ -26,8 +27,10 @@ _INSERTION_SLACK = 60.0
 _REPLACEMENTS = 5
 _CURVATURE_EVERY = 8
 _REFINEMENTS = 12
-_FIRST_MOVES = 150
-_PAIRS_PER_CLASS = 60
+_FIRST_MOVES = 600
+_PAIRS_PER_CLASS = 300
+_SHORTLIST = 400
+_PAIR_ROUNDS, _FEW_PAIR_ROUNDS = 10, 4
 _ALWAYS = -np.inf
 
 
@@ -191,42 +194,76 @@ def _replace(objective: BankObjective, one: Rows, bends: Floats) -> bool:
     return found is not None
 
 
-def _pair_proposals(objective: BankObjective, rows: Rows, label: int, slopes: Floats, bends: Floats) -> list[_Proposal]:
-    features = objective.examples.features_t[rows]
-    hessian = objective.class_hessian(label, features)
+def _shortlists(objective: BankObjective, beyond: bool) -> list[Rows]:
+    """For each class the rows worth pairing: those in use, and if ``beyond`` those with the largest predicted gain."""
+    used = (objective.weights != 0).any(1) | (objective.model.groups < 0)
+    if not beyond:
+        return [np.flatnonzero(used)] * objective.num_classes
+    gains = objective.slopes() ** 2 / objective.bends()
+    gains[used] = np.inf
+    return [np.sort(np.argsort(-gain, kind="stable")[:_SHORTLIST]) for gain in gains.T]
+
+
+def _single_costs(
+    objective: BankObjective, rows: Rows, label: int, slopes: Floats, bends: Floats
+) -> tuple[Floats, Integers]:
+    """Predicted change ``[rows, steps]`` of each single step of one class; an unused row pays for its beginning."""
     weights = objective.weights[rows, label]
     after = [np.clip(weights + step, -LIMIT, LIMIT) for step in _PAIR_STEPS]
-    steps = np.stack([*(a - weights for a in after), -weights], 1)
-    costs = slopes[:, label, None] * steps + 0.5 * bends[:, label, None] * steps * steps
+    steps = np.stack([*(a - weights for a in after), -weights, -2 * weights], 1)
+    costs = slopes[rows, label, None] * steps + 0.5 * bends[:, None] * steps * steps
     costs += _entry_costs(objective, np.broadcast_to(weights[:, None], steps.shape), weights[:, None] + steps)
+    prices = objective.prices
+    unused = ~(objective.weights[rows] != 0).any(1) & (objective.model.groups[rows] >= 0)
+    begin = prices.used[rows] - prices.unused[rows] + objective.num_classes * prices.entries[LIMIT]
+    costs += np.where(unused, objective.bit_price * begin, 0.0)[:, None]
     costs[steps == 0] = np.inf
+    return costs, steps
+
+
+def _pair_proposals(
+    objective: BankObjective, rows: Rows, label: int, hessian: Floats, slopes: Floats
+) -> list[_Proposal]:
+    costs, steps = _single_costs(objective, rows, label, slopes, np.maximum(np.diag(hessian), 1e-12))
     owner = np.repeat(np.arange(len(rows)), steps.shape[1])
     flat, flat_costs = steps.ravel(), costs.ravel()
-    first = np.argsort(flat_costs)[:_FIRST_MOVES]
+    first = np.argsort(flat_costs, kind="stable")[:_FIRST_MOVES]
     joint = flat_costs[first][:, None] + flat_costs[None]
     joint = joint + hessian[np.ix_(owner[first], owner)] * np.outer(flat[first], flat)
     joint[owner[first][:, None] == owner[None]] = np.inf
     found = []
-    for index in np.argsort(joint, axis=None)[:_PAIRS_PER_CLASS]:
+    kept = np.argpartition(joint, min(_PAIRS_PER_CLASS, joint.size - 1), axis=None)[:_PAIRS_PER_CLASS]
+    for index in kept:
         a, b = np.unravel_index(index, joint.shape)
-        if joint[a, b] >= -_MIN_GAIN:
-            break
-        change = np.zeros((2, objective.num_classes), dtype=np.int64)
-        change[:, label] = flat[first[a]], flat[b]
-        found.append(_Proposal(float(joint[a, b]), rows[[owner[first[a]], owner[b]]], change))
+        if joint[a, b] < -_MIN_GAIN:
+            change = np.zeros((2, objective.num_classes), dtype=np.int64)
+            change[:, label] = flat[first[a]], flat[b]
+            found.append(_Proposal(float(joint[a, b]), rows[[owner[first[a]], owner[b]]], change))
     return found
 
 
-def descend_pairs(objective: BankObjective, should_stop: Stop, rounds: int = 4) -> None:
-    """Change two entries of one class at a time, among the rows that are used."""
-    for _ in range(rounds):
+def descend_pairs(objective: BankObjective, should_stop: Stop, beyond: bool) -> None:
+    """Change two entries of one class at a time.
+
+    Args:
+        objective: changed in place.
+        should_stop: ends it between rounds.
+        beyond: whether promising rows are looked at besides those in use, in more rounds; several times as long.
+    """
+    objective.refresh()
+    lists, features = _shortlists(objective, beyond), objective.examples.features_t
+    hessians = [objective.class_hessian(c, features[torch.from_numpy(rows)]) for c, rows in enumerate(lists)]
+    rows = np.unique(np.concatenate(lists))
+    for _ in range(_PAIR_ROUNDS if beyond else _FEW_PAIR_ROUNDS):
+        if should_stop():
+            return
         objective.refresh()
-        rows = np.flatnonzero((objective.weights != 0).any(1) | (objective.model.groups < 0))
-        slopes, bends = objective.slopes(rows), objective.bends(rows)
+        slopes = np.zeros(objective.weights.shape)
+        slopes[rows] = objective.slopes(rows)
         found: list[_Proposal] = []
-        for label in range(objective.num_classes):
-            found += _pair_proposals(objective, rows, label, slopes, bends)
-        if not _attempt_apart(objective, found) or should_stop():
+        for label, (chosen, hessian) in enumerate(zip(lists, hessians, strict=True)):
+            found += _pair_proposals(objective, chosen, label, hessian, slopes)
+        if not _attempt_apart(objective, found):
             return
 
 

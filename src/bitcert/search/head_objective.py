@@ -45,12 +45,14 @@ class Examples:
         counts: ``[classes]`` examples of each label; the examples stand in the order of their labels.
         loss_weight: how many training examples each of the ``m`` stands for.
         targets_t: ``[classes, m]`` float32 probabilities, or ``None`` for the labels themselves.
+        offset_t: ``[classes, m]`` float32, a fixed part of the unscaled logits, or ``None``.
     """
 
     features_t: Tensor
     counts: Integers
     loss_weight: float = 1.0
     targets_t: Tensor | None = None
+    offset_t: Tensor | None = None
 
     @property
     def labels(self) -> Tensor:
@@ -124,7 +126,8 @@ class BankObjective:
     def logits_t(self) -> Tensor:
         """Unscaled logits ``[classes, m]``."""
         rows = np.flatnonzero((self.weights != 0).any(1))
-        return torch.from_numpy(self.weights[rows]).float().T @ self.examples.features_t[torch.from_numpy(rows)]
+        logits = torch.from_numpy(self.weights[rows]).float().T @ self.examples.features_t[torch.from_numpy(rows)]
+        return logits if self.examples.offset_t is None else logits + self.examples.offset_t
 
     def _targets(self) -> Tensor | None:
         return self.examples.targets_t if self.soft else None

@@ -8,32 +8,28 @@ by the owner of the search. Nothing is promised beyond what is booked: each is a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitcert.coding import RowModel
 from bitcert.counting import DecisionRule, count_batch
 from bitcert.data import Sample
 from bitcert.decoder import Helper
+from bitcert.decoder.features.banks import Bank
 from bitcert.run import Run
 from bitcert.search import head as bank_head
-from bitcert.search.head_moves import kick
 from bitcert.search.head_objective import BankObjective, Examples
-
-MAX_IDLE_KICKS = 6
-_START_SCALE = 0.25
-_POWER, _PRICE = 0.3, 2.4
-_SHARES = (0.1, 0.2, 0.05)
+from bitcert.search.head_start import begin_convex
 
 Book = Callable[[str, NDArray[np.int64], int], float]
 """Books a head by stage and errors on the whole sample, and returns its bound."""
 
 
 def examples_of(
-    features_t: Tensor, labels: Tensor, num_classes: int, weight: float, targets: Tensor | None
+    features_t: Tensor, labels: Tensor, num_classes: int, weight: float, *others: Tensor | None
 ) -> Examples:
     """The examples in the order of their labels.
 
@@ -42,29 +38,46 @@ def examples_of(
         labels: ``[m]``.
         num_classes: number of classes.
         weight: how many training examples each stands for.
-        targets: ``[m, classes]`` soft labels, or ``None``.
+        others: ``[m, classes]`` soft labels, or ``None``; then a fixed part of the logits, or ``None``.
     """
     order = torch.argsort(labels, stable=True)
     counts = np.bincount(labels.numpy(), minlength=num_classes)
-    soft = None if targets is None else targets[order].T.contiguous()
-    return Examples(features_t[:, order].contiguous(), counts, weight, soft)
+    more = (None if values is None else values[order].T.contiguous() for values in others)
+    return Examples(features_t[:, order].contiguous(), counts, weight, *more)
 
 
 class RowDescent(bank_head.BankSearch):
     """The search of the banks on one given matrix of features."""
 
-    def __init__(
-        self, sample: Sample, helper: Helper, run: Run, problem: tuple[Examples, RowModel], book: Book
-    ) -> None:
+    def __init__(self, sample: Sample, helper: Helper, run: Run, empty: BankObjective, book: Book) -> None:
         super().__init__(sample, helper, run, None)
-        self.problem, self.book_head, self.begun = problem, book, run.fraction
+        self.empty, self.book_head, self.begun = empty, book, run.fraction
+        self.idle_kicks = bank_head.IDLE_KICKS  # there are other matrices to come
+
+    def resume(self) -> bool:
+        """The checkpoint is the owner's."""
+        return False
+
+    def is_affordable(self, bank: object) -> bool:
+        """Of many examples the head grows."""
+        del bank
+        return False
+
+    def begin(self, bank: Bank | None, objective: BankObjective) -> None:
+        """Where the time for growing is over already, a convex start is better than nothing."""
+        if self.growth_is_over() and objective.examples.offset_t is None:
+            begin_convex(objective, self.best.unit, self.tolerance, lambda: False, 10)
+        else:
+            super().begin(bank, objective)
+
+    def screen(self) -> list[Bank | None]:
+        """There is one matrix only."""
+        return [None]
 
     def objective(self, bank: object, most: int) -> BankObjective:
         """A head without weights; there is one matrix only, whatever the bank."""
         del bank, most
-        examples, model = self.problem
-        weights = np.zeros((len(model.groups), self.helper.num_classes), dtype=np.int64)
-        return BankObjective(examples, model, weights, _START_SCALE)
+        return replace(self.empty, weights=np.zeros_like(self.empty.weights))
 
     def book(self, name: str, bank: object, objective: BankObjective) -> float:
         """Hand the head to the owner, and remember the best."""
@@ -75,23 +88,9 @@ class RowDescent(bank_head.BankSearch):
         if bound < self.best.bound:
             unit = bank_head.errors_per_bit(errors / len(self.sample), bound)
             self.best = bank_head._Best(bound, None, objective.weights.copy(), objective.scale, unit)
+            self.found = self.run.seconds
         return bound
 
     def growth_is_over(self) -> bool:
         """Whether growth has used its share of the time since the features were known."""
         return self.out_of_time() or self.run.fraction > self.begun + 0.6 * (1 - self.begun)
-
-    def seek(self) -> None:
-        """Drop some rows of the best head and seek others, until that has not paid a few times."""
-        objective, cycle, idle = self.whole or self.objective(None, 0), 0, 0
-        while idle < MAX_IDLE_KICKS and not self.out_of_time() and self.best.weights is not None:
-            before = self.best.bound
-            objective.weights[:] = self.best.weights
-            objective.scale, objective.power, objective.soft = self.best.scale, _POWER, True
-            objective.rate = _PRICE * self.best.unit
-            objective.refresh()
-            kick(objective, _SHARES[cycle % len(_SHARES)], self.order)
-            objective.fit_scale()
-            cycle += 1
-            self.sharpen(f"kick {cycle}", None, objective, thorough=True)
-            idle = 0 if self.best.bound < before else idle + 1

@@ -1,4 +1,4 @@
-"""A decision tree trained for the certificate itself (family 2).
+"""A decision tree trained for the certificate itself (family 1).
 
 Trees grow by entropy and are pruned by errors and bits, at several prices. The best is then improved in place, exactly:
 at each node in turn the test is exchanged for the one with which the tree around it makes fewest errors (tree

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from bitcert import Compressed, Helper, Role, certify, load_sample
 from bitcert.certificates.original import unlabelled_sample
 from bitcert.cli.common import load_original, load_unlabelled_for
-from bitcert.decoder import Preprocessing, linear_head
+from bitcert.decoder import Preprocessing
+from bitcert.decoder import head as bank_head
 from bitcert.errors import SampleReuseError
 
 MODULE = """
@@ -46,7 +47,7 @@ def files(here, toy_data):
     unlabelled = load_unlabelled_for("more.npz", sample, False, quiet)
     original = load_original("original_networks:Mlp", "weights.safetensors", unlabelled, Preprocessing())
     helper = Helper.for_sample(sample)
-    message, ledger = linear_head.write(None, np.array([[-3, 3], [0, 0], [0, 0]]), helper)
+    message, ledger = bank_head.write(None, np.array([[-3, 3], [0, 0], [0, 0]]), helper)
     certificate = certify(Compressed(message, ledger, helper), sample, original=original)
     (here / "message.bin").write_bytes(message)
     (here / "certificate.json").write_text(certificate.to_json())

@@ -1,4 +1,4 @@
-"""Helper features against their slow twin and the symmetries of their definition."""
+"""Oriented edges against their slow twin and the symmetries of their definition."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert.decoder.features.edges import FEATURE_GRID, FeatureSettings, features, is_image, num_features
+from bitcert.decoder.features.banks import Bank, Part, bank_features
+from bitcert.decoder.features.edges import is_image
 from tests.reference import features_naive as TWIN
 
 
@@ -20,69 +21,67 @@ def images(num_images: int, channels: int, height: int, width: int) -> torch.Ten
     return torch.tensor(0.7 * blobs[:, None] + 0.3 * noise, dtype=torch.float32)
 
 
-@pytest.mark.parametrize("settings", [s for s in FEATURE_GRID if s.grid in (3, 6, 8)], ids=str)
+@pytest.mark.parametrize("grid", [3, 5])
+@pytest.mark.parametrize("kind", ["edges", "sharp edges"])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 12)])
-def test_agrees_with_the_slow_twin(settings: FeatureSettings, shape: tuple[int, int, int]) -> None:
+def test_agrees_with_the_slow_twin(kind: str, grid: int, shape: tuple[int, int, int]) -> None:
     x = images(1, *shape)
-    (fast,) = features(settings, x).double().numpy()
-    slow = TWIN.naive_features(
-        x[0].double().numpy(), settings.grid, settings.smoothing, settings.intensity, settings.orientations
-    )
-    assert len(slow) == num_features(settings, shape)
+    (fast,) = bank_features(edges_alone(kind, grid), x).double().numpy()
+    slow = TWIN.naive_features(x[0].double().numpy(), grid, int(kind == "edges"), 8)
+    assert len(slow) == 8 * grid**2 + 1
     np.testing.assert_allclose(fast, slow, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", FEATURE_GRID, ids=str)
+@pytest.mark.parametrize("kind", ["edges", "sharp edges"])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 20)])
-def test_shape_norm_and_batch_composition(settings: FeatureSettings, shape: tuple[int, int, int]) -> None:
-    x = images(7, *shape)
-    batch = features(settings, x)
+def test_shape_norm_and_batch_composition(kind: str, shape: tuple[int, int, int]) -> None:
+    x, bank = images(7, *shape), edges_alone(kind, 7)
+    batch = bank_features(bank, x)
     assert batch.dtype == torch.float32
-    assert batch.shape == (7, num_features(settings, shape))
+    assert batch.shape == (7, 8 * 49 + 1)
     assert (batch[:, -1] == 1).all()
     np.testing.assert_allclose(batch[:, :-1].norm(dim=1), (batch.shape[1] - 1) ** 0.5, rtol=1e-5)
-    alone = torch.cat([features(settings, x[i : i + 1]) for i in (0, 3, 6)])
-    shuffled = features(settings, x.flip(0)).flip(0)
+    alone = torch.cat([bank_features(bank, x[i : i + 1]) for i in (0, 3, 6)])
+    shuffled = bank_features(bank, x.flip(0)).flip(0)
     np.testing.assert_allclose(alone, batch[[0, 3, 6]], rtol=0, atol=1e-6)
     np.testing.assert_allclose(shuffled, batch, rtol=0, atol=1e-6)
 
 
-def maps(settings: FeatureSettings, x: torch.Tensor) -> torch.Tensor:
+def edges_alone(kind: str, grid: int) -> Bank:
+    """A bank of one kind of edges, pooled on one lattice."""
+    return Bank(False, (Part(kind, grid),))
+
+
+def maps(kind: str, grid: int, x: torch.Tensor) -> torch.Tensor:
     """Features without the constant as ``[batch, orientations, grid, grid]``."""
-    return features(settings, x)[:, :-1].reshape(len(x), settings.orientations, settings.grid, settings.grid)
+    return bank_features(edges_alone(kind, grid), x)[:, :-1].reshape(len(x), 8, grid, grid)
 
 
 def test_a_quarter_turn_turns_orientations_and_places() -> None:
-    settings, x = FeatureSettings(5, 1, False), images(3, 1, 12, 12)
-    turned = maps(settings, x.rot90(1, (2, 3)))
-    expected = maps(settings, x).rot90(1, (2, 3)).roll(-2, 1)
+    x = images(3, 1, 12, 12)
+    turned = maps("edges", 5, x.rot90(1, (2, 3)))
+    expected = maps("edges", 5, x).rot90(1, (2, 3)).roll(-2, 1)
     np.testing.assert_allclose(turned, expected, atol=2e-6)
 
 
 def test_a_negative_swaps_opposite_orientations() -> None:
-    settings, x = FeatureSettings(4, 0, False), images(3, 1, 9, 11)
-    np.testing.assert_allclose(maps(settings, -x), maps(settings, x).roll(4, 1), atol=2e-6)
+    x = images(3, 1, 9, 11)
+    np.testing.assert_allclose(maps("sharp edges", 4, -x), maps("sharp edges", 4, x).roll(4, 1), atol=2e-6)
 
 
 def test_an_edge_answers_in_its_own_direction() -> None:
     x = torch.zeros(1, 1, 16, 16)
     x[..., 8:] = 1
-    response = maps(FeatureSettings(4, 0, False), x)[0, :, 1, 1:3].sum(1)
+    response = maps("sharp edges", 4, x)[0, :, 1, 1:3].sum(1)
     assert response.argmax() == 0
     assert response[4] == 0
 
 
-@pytest.mark.parametrize("intensity", [False, True])
-def test_a_blank_image_has_no_features_but_the_constant(intensity: bool) -> None:
-    found = features(FeatureSettings(3, 1, intensity), torch.zeros(2, 1, 8, 8))
+@pytest.mark.parametrize("kind", ["edges", "sharp edges"])
+def test_a_blank_image_has_no_features_but_the_constant(kind: str) -> None:
+    found = bank_features(edges_alone(kind, 3), torch.zeros(2, 1, 8, 8))
     assert (found[:, :-1] == 0).all()
     assert (found[:, -1] == 1).all()
-
-
-def test_other_inputs_are_features_themselves() -> None:
-    x = torch.arange(12.0).reshape(2, 3, 2)
-    assert features(None, x).tolist() == [[0, 1, 2, 3, 4, 5, 1], [6, 7, 8, 9, 10, 11, 1]]
-    assert num_features(None, (3, 2)) == 7
 
 
 @pytest.mark.parametrize(

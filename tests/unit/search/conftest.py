@@ -9,7 +9,8 @@ import pytest
 
 from bitcert import Compressed, Helper, Role, Run, Sample
 from bitcert.counting import count_errors
-from bitcert.decoder import decode_message, linear_head
+from bitcert.decoder import decode_message
+from bitcert.decoder import head as bank_head
 from bitcert.search import Contender
 
 
@@ -41,7 +42,7 @@ def head_message(slope: int, tilt: int, helper: Helper) -> bytes:
     """A head that looks at the first number ``slope`` times and, wrongly, at the second ``tilt`` times."""
     weights = np.zeros((4, 2), np.int64)
     weights[:2, 1] = slope, tilt
-    return linear_head.write(None, weights, helper)[0]
+    return bank_head.write(None, weights, helper)[0]
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Fake:
             run.progress("training", run.fraction)
 
     def contender(self, name: str, sample: Sample, **options) -> Contender:
-        return Contender(name, linear_head.FAMILY, self, Helper.for_sample(sample), self.continues, **options)
+        return Contender(name, bank_head.FAMILY, self, Helper.for_sample(sample), self.continues, **options)
 
 
 @pytest.fixture

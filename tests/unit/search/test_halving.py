@@ -10,6 +10,7 @@ import torch
 
 from bitcert import Compressed, Helper, Preprocessing, Role, Run, Sample, certify
 from bitcert.decoder import decode_message
+from bitcert.decoder import head as bank_head
 from bitcert.errors import InputError
 from bitcert.search import Checkpoint, Contender, Judge, OriginalNetwork, search
 from bitcert.search.halving import entrants
@@ -208,7 +209,10 @@ def test_a_wrong_claim_of_a_contender_costs_tightness_only(fake, points, message
         run.consider("lie", 0, len(sample), 8 * len(message))
         return Compressed(message, decode_message(message, helper).ledger, helper, tuple(run.candidates))
 
-    contenders = [Contender("liar", 1, lie, Helper.for_sample(points)), fake({0: 1}).contender("honest", points)]
+    contenders = [
+        Contender("liar", bank_head.FAMILY, lie, Helper.for_sample(points)),
+        fake({0: 1}).contender("honest", points),
+    ]
     found = search(contenders, points, Judge(points, 0.05), Run(budget_seconds=10.0))
     assert certify(found, points).bound > 0.4
 
@@ -217,7 +221,7 @@ def test_one_family_has_one_helper(fake, points):
     """Two helper strings for one family would be two codes, and their choice a bit that nobody pays."""
     other = replace(Helper.for_sample(points), preprocessing=Preprocessing(scale=2.0))
     one = fake({0: 0}).contender("one", points)
-    with pytest.raises(InputError, match="one helper string for all messages of family 1"):
+    with pytest.raises(InputError, match="one helper string for all messages of family 5"):
         search([one, replace(one, name="two", helper=other)], points, Judge(points, 0.05), Run(budget_seconds=5.0))
     with pytest.raises(InputError, match="different names"):
         search([one, one], points, Judge(points, 0.05), Run(budget_seconds=5.0))

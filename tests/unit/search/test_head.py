@@ -1,81 +1,254 @@
-"""The integer head: what its candidates say is so, a rerun goes on where it stopped, and sizes decide the settings."""
+"""Heads on banks: what the candidates say is so, moves are exact, a rerun goes on, soft targets are only a guide."""
+
+from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 
 import numpy as np
 import pytest
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from bitcert import Helper, Role, Run, Sample, certify, count_errors, decode_message
-from bitcert.decoder import linear_head
-from bitcert.decoder.features.edges import FEATURE_GRID, num_features
+from bitcert.coding import RowModel
+from bitcert.decoder import head as bank_head
+from bitcert.decoder.features.banks import BANKS
 from bitcert.errors import InputError
-from bitcert.search import Checkpoint, compress_head
-from bitcert.search import plain_head as head
+from bitcert.proof import occam_bound
+from bitcert.search import Checkpoint, compress_head, head
+from bitcert.search import head_moves as bank_moves
+from bitcert.search.head import _GROWN_ON, BankSearch, errors_per_bit, feature_examples, head_memory_bytes
+from bitcert.search.head_objective import BankObjective, Examples
+from bitcert.search.head_start import begin_convex, sparse_softmax
+
+
+@pytest.fixture(scope="module")
+def columns():
+    """Vectors of which two entries decide between three classes."""
+    rng = np.random.default_rng(2)
+    inputs = rng.normal(size=(400, 12)).astype(np.float32)
+    labels = np.where(inputs[:, 3] > 0.4, 2, (inputs[:, 7] > 0).astype(np.int64))
+    return Sample(inputs, labels, 3, Role.TRAIN, "columns")
 
 
 @pytest.fixture(scope="module")
 def lines():
-    """Images [1, 8, 8] of horizontal and vertical lines with noise: easy for oriented edges."""
+    """Images [1, 8, 8] of horizontal and vertical lines with noise."""
     rng = np.random.default_rng(0)
-    inputs = rng.integers(0, 60, (240, 1, 8, 8)).astype(np.uint8)
-    labels = rng.integers(0, 2, 240)
-    for image, label, position in zip(inputs[:, 0], labels, rng.integers(2, 6, 240), strict=True):
-        if label:
-            image[position] += 180
-        else:
-            image[:, position] += 180
+    inputs = rng.integers(0, 60, (400, 1, 8, 8)).astype(np.uint8)
+    labels = rng.integers(0, 2, 400)
+    for image, label, position in zip(inputs[:, 0], labels, rng.integers(2, 6, 400), strict=True):
+        image[(position, slice(None)) if label else (slice(None), position)] += 180
     return Sample(inputs, labels, 2, Role.TRAIN, "lines")
 
 
-def compressed(sample, **options):
-    return compress_head(sample, Helper.for_sample(sample), Run(**{"budget_seconds": 0.2, **options}))
+def compressed(sample, targets=None, **options):
+    run = Run(**{"budget_seconds": 0.3, **options})
+    return compress_head(sample, Helper.for_sample(sample), run, targets=targets)
 
 
-def test_a_head_learns_and_says_what_it_is(lines):
-    result = compressed(lines)
-    certificate = certify(result, lines)
-    assert certificate.errors < 0.1 * len(lines)
-    assert certificate.bound < 0.35
+def objective_of(sample, power=0.0, targets=None, seed=1):
+    helper = Helper.for_sample(sample)
+    examples = feature_examples(sample, helper, None, np.arange(len(sample)), targets)
+    weights = np.random.default_rng(seed).integers(-2, 3, (13, 3)) * (np.arange(13) % 2 == 1)[:, None]
+    return BankObjective(examples, bank_head.row_model(None, helper), weights, 0.5, power=power)
+
+
+def test_a_head_learns_and_says_what_it_is(columns):
+    result = compressed(columns)
+    certificate = certify(result, columns)
+    assert certificate.bound < 0.4
     decoded = decode_message(result.message, result.helper)
     assert decoded.ledger == result.ledger
-    assert [name for name, _ in result.ledger.sections] == ["header", "feature settings", "head weights", "padding"]
-    assert isinstance(decoded.classifier, linear_head.LinearHead)
-    assert f"{np.count_nonzero(decoded.classifier.weights)} non-zero weights" in decoded.description
-
-
-def test_the_best_candidate_is_the_message(lines):
-    """What the search believed of its best head is what a stranger counts of the decoded one."""
-    result = compressed(lines)
-    best = min(result.candidates, key=lambda candidate: candidate.bound)
-    certificate = certify(result, lines)
-    assert (best.errors, best.message_bits) == (certificate.errors, certificate.message_bits)
-    assert best.bound == certificate.bound
-    assert best.seconds >= 0
-
-
-def test_delta_of_the_run_is_that_of_its_candidates(lines):
-    result = compressed(lines, delta=1e-6)
-    best = min(result.candidates, key=lambda candidate: candidate.bound)
-    assert best.bound == certify(result, lines, delta=1e-6).bound
-
-
-def test_labels_that_are_coins_say_nothing(lines):
-    labels = np.random.default_rng(1).integers(0, 2, len(lines))
-    result = compressed(dataclasses.replace(lines, labels=labels))
-    assert certify(result, dataclasses.replace(lines, labels=labels)).bound >= 0.5
-
-
-def test_inputs_that_are_no_images():
-    rng = np.random.default_rng(2)
-    inputs = rng.normal(size=(300, 5)).astype(np.float32)
-    sample = Sample(inputs, (inputs[:, 3] > 0.5).astype(np.int64), 2, Role.TRAIN, "columns")
-    result = compressed(sample)
     assert [name for name, _ in result.ledger.sections] == ["header", "head weights", "padding"]
-    assert certify(result, sample).bound < 0.3
+    used = set(np.flatnonzero(decoded.classifier.weights[:-1].any(1)))
+    assert {3, 7} <= used
+
+
+def test_the_best_candidate_is_the_message(columns):
+    result = compressed(columns, delta=1e-3)
+    best = min(result.candidates, key=lambda candidate: candidate.bound)
+    certificate = certify(result, columns, delta=1e-3)
+    assert (best.errors, best.message_bits, best.bound) == (
+        certificate.errors,
+        certificate.message_bits,
+        certificate.bound,
+    )
+
+
+def test_images_use_a_bank_and_name_it(lines):
+    result = compressed(lines, budget_seconds=1.5)
+    certificate = certify(result, lines)
+    assert certificate.bound < 0.6
+    assert "feature bank" in dict(result.ledger.sections)
+    assert all(candidate.name.startswith("bank ") for candidate in result.candidates)
+    assert decode_message(result.message, result.helper).classifier.bank in BANKS
+
+
+def test_labels_that_are_coins_say_nothing(columns):
+    labels = np.random.default_rng(1).integers(0, 3, len(columns))
+    coins = dataclasses.replace(columns, labels=labels)
+    assert certify(compressed(coins), coins).bound >= 2 / 3
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("power", [0.0, 0.3, 1.0])
+def test_changes_and_derivatives_are_those_of_the_loss(columns, power, soft):
+    targets = np.random.default_rng(5).dirichlet(np.ones(3), len(columns)).astype(np.float32) if soft else None
+    objective = objective_of(columns, power, targets)
+    slopes, before = objective.slopes(), objective.loss
+    rows, steps = np.array([2, 7]), np.array([[1, 0, -2], [0, 1, 0]])
+    assert objective.attempt(rows, steps, -np.inf)
+    moved = objective.loss
+    objective.refresh()
+    assert moved == pytest.approx(objective.loss, rel=1e-4)
+    assert objective.loss != pytest.approx(before, rel=1e-4)
+    objective.attempt(rows, -steps, -np.inf)
+    objective.weights[4] = 0
+    objective.refresh()
+    slopes, step, at = objective.slopes(), 1e-3, objective.loss
+    objective.examples.features_t[4] *= step
+    objective.attempt(np.array([4]), np.array([[0, 1, 0]]), -np.inf)
+    assert (objective.loss - at) / step == pytest.approx(slopes[4, 1], rel=0.05, abs=0.3)
+
+
+def test_a_large_change_of_a_sure_example_is_exact():
+    """One minus nearly one must not be taken from float32 probabilities."""
+    features = torch.tensor([[30.0, -30.0], [1.0, 1.0]])
+    model = RowModel(np.array([0, -1], dtype=np.intp), 2)
+    objective = BankObjective(Examples(features, np.array([1, 1])), model, np.array([[1, -1], [0, 0]]), 1.0)
+    assert objective.loss == pytest.approx(0, abs=1e-6)
+    objective.attempt(np.array([0]), np.array([[-2, 2]]), -np.inf)
+    assert objective.loss == pytest.approx(120, rel=1e-5)
+
+
+def test_moves_never_raise_the_objective_and_restore_is_exact(columns):
+    objective = objective_of(columns)
+    saved = objective.save(np.arange(13))
+    value, order = objective.value(), np.random.default_rng(0)
+    for move in (
+        lambda: bank_moves.descend(objective, lambda: False, 5, 0.1),
+        lambda: bank_moves.descend_pairs(objective, lambda: False, True),
+        lambda: bank_moves.delete_rows(objective),
+        lambda: bank_moves.insert_rows(objective),
+        lambda: bank_moves.replace_rows(objective, lambda: False, order),
+    ):
+        move()
+        objective.refresh()
+        assert objective.value() < value + 5, "prices are refreshed between rounds only"
+        value = objective.value()
+    reached = objective.loss
+    objective.restore(saved)
+    assert objective.loss == saved.loss
+    objective.refresh()
+    assert objective.loss == pytest.approx(saved.loss, rel=1e-5)
+    assert objective.loss > reached
+
+
+def test_a_kick_drops_rows(columns):
+    objective = objective_of(columns)
+    before = len(objective.used_rows())
+    bank_moves.kick(objective, 0.5, np.random.default_rng(0))
+    assert len(objective.used_rows()) == before - 3
+
+
+def test_errors_per_bit_is_the_slope_of_the_bound():
+    errors, bits, samples = 900, 1200, 60_000
+    bound = occam_bound(errors, samples, bits, 0.05).binomial
+    by_bits = occam_bound(errors, samples, bits + 64, 0.05).binomial - bound
+    by_errors = occam_bound(errors + 40, samples, bits, 0.05).binomial - bound
+    ratio = (by_bits / 64) / (by_errors / 40)
+    assert errors_per_bit(errors / samples, bound) * np.log(2) == pytest.approx(ratio, rel=0.05)
+    assert np.isfinite([errors_per_bit(0.0, 0.1), errors_per_bit(0.9, 1.0)]).all()
+
+
+def test_a_rerun_goes_on_from_the_checkpoint(columns, tmp_path):
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", "this run")
+    first = compressed(columns, checkpoint=checkpoint)
+    reached = min(candidate.bound for candidate in first.candidates)
+    again = Run(budget_seconds=0.01, checkpoint=checkpoint)
+    second = compress_head(columns, Helper.for_sample(columns), again)
+    assert again.seconds > 0.01
+    assert certify(second, columns).bound == reached
+
+
+def test_a_stopped_run_still_has_a_message(lines):
+    run = Run(budget_seconds=100)
+    run.stop()
+    result = compress_head(lines, Helper.for_sample(lines), run)
+    assert 0 < certify(result, lines).bound <= 1
+
+
+def test_targets_guide_and_labels_count(columns):
+    targets = np.eye(3, dtype=np.float32)[columns.labels] * 0.9 + 1 / 30
+    result = compressed(columns, targets)
+    best = min(result.candidates, key=lambda candidate: candidate.bound)
+    assert certify(result, columns).errors == best.errors
+    with pytest.raises(InputError, match="one row of probabilities"):
+        compressed(columns, targets[:5])
+
+
+def test_too_many_weights_are_refused():
+    sample = Sample(np.zeros((4, 3000), np.float32), np.array([0, 1, 2, 7999]), 8000, Role.TRAIN, "wide")
+    with pytest.raises(InputError, match="give a network of your own"):
+        compressed(sample)
+
+
+def test_memory_is_that_of_the_widest_bank():
+    assert head_memory_bytes(Helper((1, 28, 28), 10), 60_000) < 1 << 30
+    assert head_memory_bytes(Helper((1, 28, 28), 10), 60_000) > 4 * 60_000 * 900
+    assert _GROWN_ON < 60_000
+
+
+def test_the_convex_start_finds_the_entries_that_decide(columns):
+    helper = Helper.for_sample(columns)
+    examples = feature_examples(columns, helper, None, np.arange(len(columns)), None)
+    weights = sparse_softmax(examples.features_t, examples.labels, 3, 5.0, lambda: False)
+    largest = np.argsort(-weights[:-1].abs().sum(1).numpy())[:2]
+    assert set(largest) == {3, 7}
+    assert (weights[:-1].abs().sum(1) == 0).any(), "the penalty leaves entries out"
+    assert not sparse_softmax(examples.features_t, examples.labels, 3, 5.0, lambda: True).any()
+
+
+def test_a_convex_start_is_a_head_of_its_objective(columns):
+    objective = objective_of(columns)
+    objective.weights[:] = 0
+    objective.refresh()
+    nothing = objective.value()
+    begin_convex(objective, 0.5, 0.1, lambda: False)
+    assert {3, 7} <= set(objective.used_rows())
+    assert objective.value() < nothing
+
+
+def test_few_examples_are_kicked_until_that_is_vain(columns):
+    """The end is by the time since the last gain: several kicks, and as long as everything before it took."""
+    run = Run(budget_seconds=1e6)
+    search = BankSearch(columns, Helper.for_sample(columns), run, None)
+    search.found = run.seconds + 1e3
+    assert not search.is_idle(1000)
+    search.found = search.started
+    assert search.is_idle(20)
+    assert not search.is_idle(19)
+
+
+def test_narrow_banks_are_screened_first(lines):
+    search = BankSearch(lines, Helper.for_sample(lines), Run(budget_seconds=1e6), None)
+    banks = tuple(bank for bank in BANKS if not bank.upright and not bank.mirrored)
+    widths = [len(objective.model.groups) for _, objective in search.screened(banks)]
+    assert widths == sorted(widths)
+    assert len(widths) == len(banks)
+
+
+def test_polishing_in_pairs_looks_beyond_the_rows_in_use():
+    x = np.random.default_rng(7).normal(size=(400, 2)).astype(np.float32)
+    order = np.argsort(x[:, 0] > 0, kind="stable")
+    features = torch.tensor(np.stack([x[:, 0] + x[:, 1], x[:, 1], np.ones(400)])[:, order], dtype=torch.float32)
+    examples = Examples(features, np.bincount(x[:, 0] > 0))
+    model = RowModel(np.array([0, 0, -1], dtype=np.intp), 2)
+    objective = BankObjective(examples, model, np.zeros((3, 2), dtype=np.int64), 1.0, rate=1.0)
+    bank_moves.descend_pairs(objective, lambda: False, True)
+    assert (np.diff(objective.weights[:2]).ravel() * [1, -1] > 0).all(), "the second row takes away what disturbs"
 
 
 def test_a_number_of_classes_read_off_the_labels_is_in_the_message(lines):
@@ -102,18 +275,6 @@ def test_progress_and_budget(lines):
     assert seen
     assert all(0 <= fraction <= 1 for fraction in seen)
     assert run.seconds < 20, "one stage may overrun the budget, not a whole search"
-
-
-def test_a_rerun_goes_on_from_the_checkpoint(lines, tmp_path):
-    checkpoint = Checkpoint(tmp_path / "state.safetensors", "this run")
-    first = compressed(lines, checkpoint=checkpoint, budget_seconds=1.0)
-    reached = min(candidate.bound for candidate in first.candidates)
-    spent = json.loads(safe_open(checkpoint.path, framework="pt").metadata()["values"])["seconds"]
-    assert spent > 0
-    again = Run(budget_seconds=0.01, checkpoint=checkpoint)
-    second = compress_head(lines, Helper.for_sample(lines), again)
-    assert again.seconds >= spent, "the time of the earlier sitting counts"
-    assert certify(second, lines).bound <= reached
 
 
 def test_a_checkpoint_of_another_run_is_not_used(lines, tmp_path):
@@ -155,44 +316,3 @@ def test_a_sample_larger_than_memory_is_trained_on_in_part_and_counted_in_whole(
     assert certificate.samples == len(lines)
     assert certificate.errors == count_errors(decode_message(result.message, result.helper).classifier, lines).errors
     assert certificate.bound < 0.6
-
-
-def test_too_many_weights_are_refused():
-    sample = Sample(np.zeros((4, 3000), np.float32), np.array([0, 1, 2, 7999]), 8000, Role.TRAIN, "wide")
-    with pytest.raises(InputError, match="give a network of your own"):
-        compressed(sample)
-
-
-@pytest.mark.parametrize(
-    ("shape", "num_samples"), [((1, 8, 8), 100), ((1, 28, 28), 60_000), ((3, 32, 32), 50_000), ((1, 4, 4), 10)]
-)
-def test_settings_are_chosen_by_sizes_alone_and_fit(shape, num_samples):
-    chosen = head.choose_settings(Helper(shape, 10), num_samples)
-    assert chosen
-    assert set(chosen) <= set(FEATURE_GRID)
-    assert all(setting is not None and setting.grid <= min(shape[1:]) for setting in chosen)
-
-
-def test_settings_of_the_benchmarks():
-    assert head.choose_settings(Helper((7,), 3), 100) == (None,)
-    [mnist] = head.choose_settings(Helper((1, 28, 28), 10), 60_000)
-    assert (mnist.grid, mnist.smoothing, mnist.intensity) == (7, 1, False)
-    [cifar] = head.choose_settings(Helper((3, 32, 32), 10), 50_000)
-    assert cifar.intensity
-
-
-@pytest.mark.parametrize("setting", [FEATURE_GRID[0], FEATURE_GRID[5], FEATURE_GRID[-1]])
-def test_any_head_is_written_and_read(setting):
-    helper = Helper((1, 12, 12), 4)
-    rng = np.random.default_rng(3)
-    weights = rng.integers(-5, 6, (num_features(setting, helper.input_shape), 4)) * (rng.random(4) < 0.7)
-    message, ledger = linear_head.write(setting, weights, helper)
-    decoded = decode_message(message, helper)
-    assert isinstance(decoded.classifier, linear_head.LinearHead)
-    assert decoded.classifier.settings == setting
-    assert np.array_equal(decoded.classifier.weights, weights)
-    assert decoded.ledger == ledger
-    assert ledger.total_bits == 8 * len(message)
-    x = rng.integers(0, 256, (3, 1, 12, 12)).astype(np.uint8)
-    assert decoded.classifier(x).shape == (3, 4)
-    assert decoded.classifier(x).dtype == torch.float32

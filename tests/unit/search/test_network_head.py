@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bitcert.certificates.certification import certify
+from bitcert.coding import RowModel
 from bitcert.data import Role, Sample
 from bitcert.decoder import Helper, HelperWeights, Preprocessing
 from bitcert.decoder.features.network import feature_sources
@@ -18,7 +19,9 @@ from bitcert.errors import DecodeError, InputError
 from bitcert.network import capture
 from bitcert.run import Checkpoint, Run
 from bitcert.search.head_features import FeatureCache, Part
-from bitcert.search.head_forms import NetworkObjective, compress_network_head
+from bitcert.search.head_forms import compress_network_head
+from bitcert.search.head_objective import BankObjective
+from bitcert.search.network_rows import examples_of
 
 FOREVER = 1e9
 
@@ -116,25 +119,28 @@ def test_resuming_keeps_the_best_message(tmp_path: Path) -> None:
     assert not again.candidates  # nothing was left to do
 
 
-def test_soft_targets_that_say_the_labels_make_the_same_objective() -> None:
-    draws = torch.Generator().manual_seed(0)
-    features, labels = torch.randn(5, 50, generator=draws), torch.randint(0, 3, (50,), generator=draws)
-    weights = np.random.default_rng(0).integers(-2, 3, (5, 3))
-    hard = torch.nn.functional.one_hot(labels, 3).float().T.contiguous()
-    one = NetworkObjective(features, labels, weights.copy(), 0.3)
-    other = NetworkObjective(features, labels, weights.copy(), 0.3, targets_t=hard)
+def test_soft_labels_that_are_sure_are_the_labels_and_a_fixed_part_is_added() -> None:
+    draws = np.random.default_rng(3)
+    features = torch.tensor(draws.normal(size=(5, 60)), dtype=torch.float32)
+    labels, offset = torch.tensor(draws.integers(0, 3, 60)), torch.tensor(draws.normal(size=(60, 3))).float()
+    hard = torch.eye(3)[labels]
+    model = RowModel(np.array([0, 0, 0, 0, -1], dtype=np.intp), 3)
+    one, other = (
+        BankObjective(examples_of(features, labels, 3, 1.0, soft, offset), model, np.zeros((5, 3), np.int64), 0.3)
+        for soft in (None, hard)
+    )
+    order = torch.argsort(labels, stable=True)
+    assert torch.equal(one.logits_t(), offset[order].T)
+    assert one.loss == pytest.approx(float(torch.nn.functional.cross_entropy(0.3 * offset, labels)) * 60, rel=1e-5)
     assert other.loss == pytest.approx(one.loss, rel=1e-5)
-    np.testing.assert_allclose(other.gradient(), one.gradient(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(other.slopes(), one.slopes(), rtol=1e-4, atol=1e-4)
     for row in range(5):
-        assert other.attempt(1, ((row, 1),)) == one.attempt(1, ((row, 1),))
+        change = np.array([[0, 1, 0]])
+        assert all(objective.attempt(np.array([row]), change, -np.inf) for objective in (one, other))
         assert other.loss == pytest.approx(one.loss, rel=1e-5)
-    soft = NetworkObjective(features, labels, weights.copy(), 0.3, targets_t=(hard + 0.1) / 1.3)
-    before = soft.loss
-    if soft.attempt(0, ((0, 1),)):
-        after = soft.loss
-        soft.refresh()
-        assert soft.loss == pytest.approx(after, rel=1e-5)
-        assert after < before
+    assert one.weights.any()
+    moved = torch.from_numpy(one.weights).float().T @ features[:, order] + offset[order].T
+    assert torch.allclose(one.logits_t(), moved, atol=1e-5)
 
 
 def test_refusals() -> None:

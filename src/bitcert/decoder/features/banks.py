@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bitcert.decoder.features import waves as bank_waves
-from bitcert.decoder.features.edges import _pooling, is_image
+from bitcert.decoder.features.edges import is_image, pooling
 from bitcert.decoder.features.maps import (
     ORIENTATIONS,
     crossings,
@@ -208,7 +208,7 @@ def bank_features(bank: Bank | None, x: Tensor) -> Tensor:
 def _pooled(part: Part, grid: int, maps: _Maps) -> Tensor:
     """One part of a bank for one view, ``[batch, features]``."""
     found = maps(part.kind)
-    across, down = (_pooling(found.shape[axis], grid).to(found.dtype) for axis in (3, 2))
+    across, down = (pooling(found.shape[axis], grid).to(found.dtype) for axis in (3, 2))
     return _scaled(part.kind, (down @ (found @ across.T)).flatten(1))
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bitcert.decoder.features.edges import _oriented, _smooth
+from bitcert.decoder.features.edges import oriented, smooth
 
 ORIENTATIONS = 8
 _USUAL_HEIGHT, _USUAL_WIDTH = 0.2, 0.16
@@ -54,13 +54,13 @@ def upright(x: Tensor) -> Tensor:
 
 def edges(x: Tensor, smoothed: bool = True) -> Tensor:
     """Oriented responses ``[batch, 8, height, width]`` of the mean channel."""
-    return _oriented((_smooth(x) if smoothed else x).mean(1), ORIENTATIONS)
+    return oriented((smooth(x) if smoothed else x).mean(1), ORIENTATIONS)
 
 
 def crossings(edge_maps: Tensor) -> Tensor:
     """For each two of the four undirected orientations, ``[batch, 6, height, width]``."""
     half = ORIENTATIONS // 2
-    undirected = _smooth(_smooth(edge_maps[:, :half] + edge_maps[:, half:])).sqrt()
+    undirected = smooth(smooth(edge_maps[:, :half] + edge_maps[:, half:])).sqrt()
     pairs = [undirected[:, i] * undirected[:, j] for i in range(half) for j in range(i + 1, half)]
     return torch.stack(pairs, 1)
 
@@ -69,9 +69,9 @@ def second_edges(edge_maps: Tensor) -> Tensor:
     """Oriented responses to each of the four undirected orientations, ``[batch, 32, height // 2, width // 2]``."""
     half = ORIENTATIONS // 2
     roots = edge_maps.sqrt()
-    undirected = functional.avg_pool2d(_smooth(roots[:, :half] + roots[:, half:]), 2)
+    undirected = functional.avg_pool2d(smooth(roots[:, :half] + roots[:, half:]), 2)
     rows, columns = undirected.shape[2:]
-    return _oriented(undirected.reshape(-1, rows, columns), ORIENTATIONS).reshape(len(edge_maps), -1, rows, columns)
+    return oriented(undirected.reshape(-1, rows, columns), ORIENTATIONS).reshape(len(edge_maps), -1, rows, columns)
 
 
 def mirrored_map(kind: str, index: int) -> int:
