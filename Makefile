@@ -9,7 +9,7 @@ PAGES = networks tables search original certificates records stability codecs bo
 .PHONY: certify test test-random mutation lint types contracts docs site bench check constraints clean
 
 certify: $(STAMP)  ## train, compress, certify and verify on the embedded digits; results in out/
-	$(BIN)/bitcert certify --out out
+	$(BIN)/bitcert certify --budget 60 --out out
 	$(BIN)/bitcert verify out/certificate.json
 
 test: $(STAMP)  ## unit tests, laws, attacks, simulated validity, docstring examples

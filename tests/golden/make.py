@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from bitcert.coding import MAX_MAGNITUDE, Ledger, MessageReader, MessageWriter, step_size
 from bitcert.coding.coders import CODERS
 from bitcert.coding.steps import MAX_EXPONENT
-from bitcert.decoder import Helper, HelperWeights, decode_message, network_head
+from bitcert.coding.trees import Comparison, Leaf, Split, Subject
+from bitcert.decoder import Helper, HelperWeights, decode_message, network_head, trees
 from bitcert.decoder import head as bank_head
 from bitcert.decoder import network as quantised
 from bitcert.decoder import tensors as composed
@@ -390,8 +391,32 @@ def _network_head(form: network_head.Form, source: int, classes: int, inferred: 
     return Golden(encode, decode)
 
 
+def _tree() -> Golden:
+    """A decision tree with every kind of test, some of them twice."""
+    first, pair = Comparison(Subject(4), 20.0), Comparison(Subject(1, 3, -0.25), -1.5)
+    equal, other = Comparison(Subject(0), 3.0, equal=True), Comparison(Subject(4), float(np.float32(21.7)))
+    right = Split(first, Leaf(1), Split(Comparison(Subject(2), 0.0), Leaf(0), Leaf(1)))
+    tree = Split(first, Split(pair, Leaf(0), Split(other, Leaf(1), Leaf(2))), Split(equal, right, Leaf(2)))
+
+    def decode(message: bytes) -> Json:
+        decoded = decode_message(message, _VECTORS)
+        classifier = decoded.classifier
+        _expect(isinstance(classifier, trees.TreeClassifier))
+        inputs = pattern(6 * 64, "tree inputs", 30, 40).reshape(64, 6).astype(np.float32)
+        return {
+            "ledger": _ledger(decoded.ledger),
+            "description": decoded.description,
+            "tree": asdict(classifier.tree),
+            "answers": _integers(trees.answers(classifier.tree, inputs).astype(np.int64)),
+            "float32": float32_hash([classifier.logits(inputs, torch.float32)]),
+        }
+
+    return Golden(lambda: trees.write(tree, _VECTORS), decode)
+
+
 GOLDEN: dict[str, Golden] = {
     "raw": _raw(),
+    "tree": _tree(),
     "bank-digits": _bank(3, _DIGITS, 90),
     "bank-colour": _bank(4, _COLOUR, 97),
     "bank-vectors": _bank(None, _VECTORS, 30),

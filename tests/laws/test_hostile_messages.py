@@ -14,8 +14,10 @@ from bitcert.coding import ArithmeticEncoder, MessageWriter
 from bitcert.coding.arithmetic import blocks
 from bitcert.coding.rows import _RowCounts
 from bitcert.coding.tensors import UNARY_MAGNITUDES
+from bitcert.coding.trees import Comparison, Leaf, Split, Subject
 from bitcert.decoder import Helper, decode_message
 from bitcert.decoder import head as bank_head
+from bitcert.decoder import trees as decision_tree
 from bitcert.decoder.features.banks import BANKS
 from bitcert.errors import DecodeError
 from tests.tools.counted import at_most
@@ -37,12 +39,20 @@ def head_message(number: int, every: int) -> bytes:
 def contents(message: bytes) -> tuple[object, bytes]:
     """The hypothesis of a message, comparable, and the one message it is written as."""
     classifier = decode_message(message, IMAGES).classifier
+    if isinstance(classifier, decision_tree.TreeClassifier):
+        return classifier.tree, decision_tree.write(classifier.tree, IMAGES)[0]
     assert isinstance(classifier, bank_head.BankHead)
     again, _ = bank_head.write(classifier.bank, classifier.weights, IMAGES)
     return (classifier.bank, classifier.weights.tobytes()), again
 
 
+def tree_message() -> bytes:
+    tree = Split(Comparison(Subject(20), 8.0), Leaf(3), Split(Comparison(Subject(3, 7, -2.0), 1.5), Leaf(0), Leaf(2)))
+    return decision_tree.write(Split(Comparison(Subject(20), 3.0), tree, Leaf(1)), IMAGES)[0]
+
+
 MESSAGES: dict[str, Callable[[], bytes]] = {
+    "tree": tree_message,
     "dense": lambda: head_message(6, 17),
     "sparse": lambda: head_message(0, 29),
 }

@@ -19,6 +19,7 @@ from bitcert.coding import ArithmeticDecoder, ArithmeticEncoder, BitReader, BitW
 from bitcert.decoder import Helper, decode_message
 from bitcert.decoder import head as bank_head
 from bitcert.decoder import tensors as composed
+from bitcert.decoder import trees as decision_tree
 from bitcert.decoder.tensors import Base, ComposedMessage, TensorCode
 from bitcert.decoder.transforms import Coefficients
 from bitcert.errors import DecodeError
@@ -181,6 +182,9 @@ def assert_injective(message: bytes, helper: Helper) -> bool:
     except DecodeError:
         return False
     head = decoded.classifier
+    if isinstance(head, decision_tree.TreeClassifier):
+        assert decision_tree.write(head.tree, helper) == (message, decoded.ledger)
+        return True
     assert isinstance(head, bank_head.BankHead)
     assert bank_head.write(head.bank, head.weights, helper) == (message, decoded.ledger)
     return True

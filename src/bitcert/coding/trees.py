@@ -109,8 +109,7 @@ class TreeCode:
     """
 
     def __init__(self, coder: Coder, num_columns: int, num_classes: int, categories: Sequence[int] = ()) -> None:
-        self.coder, self.num_classes = coder, num_classes
-        self.categories = tuple(categories) or (0,) * num_columns
+        self.coder, self.num_columns, self.categories = coder, num_columns, categories
         self.used: dict[Subject, int] = {}
         self.tests: dict[Subject, list[Comparison]] = {}
         self.labels = [1] * num_classes
@@ -160,33 +159,37 @@ class TreeCode:
         known = self.tests.setdefault(subject, [])
         if known and self.yes("again", given in known):
             return known[self.coder.uniform(len(known), known.index(given) if given in known else 0)]
-        alone, size = subject.other is None, self.categories[subject.column]
+        alone, size = subject.other is None, self.categories[subject.column] if self.categories else 0
         if alone and size:
             category = int(given.value) if 0 <= given.value < size else 0
             test = Comparison(subject, float(self.coder.uniform(size, category)), equal=True)
         else:
             equal = alone and self.yes("equal", given.equal)
             test = Comparison(subject, self.threshold(subject, given.value), equal)
-        if test not in known:
-            known.append(test)
+        if test in known:
+            raise _not_canonical("a new test that was there before")
+        known.append(test)
         return test
 
     def subject(self, value: Subject) -> Subject:
         """What a test looks at: as one before, by their uses, or something new."""
         before = list(self.used)
-        if self.coder.choice((_REUSE, sum(self.used.values())), int(value in self.used)):
+        again = self.coder.choice((_REUSE, sum(self.used.values())), int(value in self.used))
+        if again:
             place = before.index(value) if value in self.used else 0
             found = before[self.coder.choice(list(self.used.values()), place)]
-        elif len(self.categories) > 1 and self.yes("pair", value.other is not None):
+        elif self.num_columns > 1 and self.yes("pair", value.other is not None):
             found = self.pair(value)
         else:
-            found = Subject(self.coder.uniform(len(self.categories), value.column))
+            found = Subject(self.coder.uniform(self.num_columns, value.column))
+        if found in self.used and not again:
+            raise _not_canonical("a new subject that was there before")
         self.used[found] = self.used.get(found, 0) + 1
         return found
 
     def pair(self, value: Subject) -> Subject:
         """Two columns and the power of two that the second is multiplied by."""
-        size, other = len(self.categories), value.other or 1
+        size, other = self.num_columns, value.other or 1
         rank = self.coder.uniform(size * (size - 1) // 2, other * (other - 1) // 2 + min(value.column, other - 1))
         other = (1 + math.isqrt(1 + 8 * rank)) // 2
         negative = self.yes("minus", value.factor < 0)
@@ -225,3 +228,7 @@ class TreeCode:
             return _CHEAP[self.coder.uniform(len(_CHEAP), value - _CHEAP[0] if value in _CHEAP else 0)]
         size = LARGEST_EXPONENT - LEAST_EXPONENT + 1
         return self.coder.uniform(size, value - LEAST_EXPONENT) + LEAST_EXPONENT
+
+
+def _not_canonical(got: str) -> DecodeError:
+    return DecodeError("a tree in canonical form", got, "ask for the file again")

@@ -351,7 +351,7 @@ def test_interrupted(bitcert, toy_data, here, monkeypatch):
     def stopped(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(FAMILIES, "head", stopped)
+    monkeypatch.setitem(FAMILIES, "table", stopped)
     outcome = bitcert("certify", "--data", toy_data)
     assert outcome.code == 130
     assert "run the same command again" in outcome.failures[0]
@@ -362,6 +362,6 @@ def test_a_bug_is_not_hidden(here, toy_data, monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setitem(FAMILIES, "head", broken)
+    monkeypatch.setitem(FAMILIES, "table", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["certify", "--data", toy_data])

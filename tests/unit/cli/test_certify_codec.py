@@ -82,7 +82,7 @@ def test_public_weights_in_the_helper_are_written_hashed_and_told(bitcert, netwo
         (("--codec", "quantise", "--layers", "nowhere"), "weight layer"),
         (("--codec", "quantise", "--option", "layers= , "), "between the commas"),
         (("--codec", "quantise", "--no-fine-tune"), "no --fine-tune or --no-fine-tune with --codec"),
-        (("--codec", "quantise", "--family", "bank"), "no --family for a given network"),
+        (("--codec", "quantise", "--family", "head"), "no --family for a given network"),
         (("--codec", "quantise", "--helper", "weights.safetensors", "--option", "base=file"), "the network itself"),
         (("--codec", "per-layer", "--option", "rules=*=svd rank:1 seed:9"), "give them to per-layer itself"),
         (("--codec", "auto", "--option", "seed=1"), "no options with --codec auto"),

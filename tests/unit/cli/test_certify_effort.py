@@ -57,13 +57,13 @@ def certify(bitcert, *arguments):
 
 def test_an_effort_searches_and_can_be_prolonged(bitcert, here, toy_data):
     first, outcome = certify(bitcert, "--effort", "quick")
-    assert "Trying: bank head" in outcome.err
+    assert "Trying: decision tree, bank head" in outcome.err
     assert "best so far" in outcome.err
     assert (here / ".out.search").is_dir()
     again, _ = certify(bitcert, "--effort", "thorough")
     assert again["bound"] <= first["bound"]
     assert bitcert("verify", "out/certificate.json", "--data", toy_data).code == 0
-    assert "bank head: " in (here / "out" / "report.html").read_text(), "what was tried is listed"
+    assert "decision tree: " in (here / "out" / "report.html").read_text(), "what was tried is listed"
 
 
 def test_the_original_network_is_certified(bitcert, network):
