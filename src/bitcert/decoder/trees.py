@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from bitcert.coding import Ledger, MessageReader, MessageWriter
-from bitcert.coding.adaptive import Reader, Writer
+from bitcert.coding.adaptive import Coder, Reader, Writer
 from bitcert.coding.trees import Comparison, Leaf, Subject, Tree, TreeCode, num_splits
 from bitcert.counting import FloatClassifier
+from bitcert.data.sample import MAX_CLASSES
 from bitcert.decoder.helper import Helper, read_classes, write_classes
+from bitcert.errors import DecodeError
 
 FAMILY = 1
+
+MAX_COLUMNS = 1 << 24
 
 Columns = NDArray[np.float32]
 
@@ -67,6 +71,14 @@ class TreeClassifier(FloatClassifier):
         return functional.one_hot(torch.from_numpy(answers(self.tree, columns)), self.num_classes).to(dtype)
 
 
+def _code(coder: Coder, helper: Helper) -> TreeCode:
+    columns = math.prod(helper.input_shape)
+    if columns > MAX_COLUMNS or helper.num_classes > MAX_CLASSES:
+        expected = f"at most {MAX_COLUMNS:,} columns and {MAX_CLASSES:,} classes of a tree"
+        raise DecodeError(expected, f"{columns:,} and {helper.num_classes:,}", "give a network of your own to certify")
+    return TreeCode(coder, columns, helper.num_classes)
+
+
 def write(tree: Tree, helper: Helper) -> tuple[bytes, Ledger]:
     """The message of a tree.
 
@@ -75,7 +87,7 @@ def write(tree: Tree, helper: Helper) -> tuple[bytes, Ledger]:
     """
     writer, coder = MessageWriter(FAMILY), Writer()
     write_classes(writer, helper)
-    if TreeCode(coder, math.prod(helper.input_shape), helper.num_classes).tree(tree) != tree:
+    if _code(coder, helper).tree(tree) != tree:
         raise ValueError("the tree code has no word for this tree")
     with writer.section("tree") as bits:
         bits.extend(coder.bits())
@@ -86,12 +98,12 @@ def read(reader: MessageReader, helper: Helper) -> tuple[TreeClassifier, str]:
     """Decode a tree.
 
     Raises:
-        DecodeError: for one larger than any that is written.
+        DecodeError: for one larger than any that is written, and for more columns or classes.
     """
     read_classes(reader, helper)
     with reader.section("tree") as bits:
         coder = Reader(bits)
-        tree = TreeCode(coder, math.prod(helper.input_shape), helper.num_classes).tree()
+        tree = _code(coder, helper).tree()
         coder.finish()
     tests = num_splits(tree)
     described = f"a decision tree of {tests} test{'' if tests == 1 else 's'} and {tests + 1} answers"
