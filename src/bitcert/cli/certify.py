@@ -45,7 +45,7 @@ from bitcert.losses import is_users, parse_losses
 from bitcert.network import Network, OpaqueModel, operations_in_words
 from bitcert.report import render_report, terminal_summary, tree_lines
 from bitcert.search import Checkpoint, Compressed, Run
-from bitcert.search.compression import FAMILIES, plan_memory_bytes
+from bitcert.search.compression import compress_built_in, plan_memory_bytes
 from bitcert.search.request import BestCertificate, CertifyRequest, certified, certify_best, search_checkpoint
 from bitcert.stability import StabilityProfile, network_hash
 from bitcert.theory.table import BoundTable
@@ -166,7 +166,7 @@ def _compress_one_way(options: CertifyOptions, loaded: _Loaded, run: Run) -> Com
         return encode_best(request.codecs, network.captured(), request.sample, helper, run)
     if network is not None:
         return compress_values(network.values, request.sample, helper, run, fine_tune=request.fine_tune)
-    return FAMILIES[options.trained_family(request.sample)](request.sample, helper, run)
+    return compress_built_in(request.sample, helper, run, options.trained_family(request.sample))
 
 
 def _checkpoint(options: CertifyOptions, loaded: _Loaded) -> Checkpoint:

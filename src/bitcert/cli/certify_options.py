@@ -15,7 +15,7 @@ from bitcert.data import Sample
 from bitcert.errors import InputError
 from bitcert.proof.budget import check_delta
 from bitcert.search import Effort
-from bitcert.search.compression import usual_family
+from bitcert.search.contenders import usual_family
 
 DEFAULT_BUDGET = {"head": 240.0, "table": 60.0, "network": 600.0}
 
@@ -95,7 +95,7 @@ class CertifyOptions(RunOptions):
 
     def trained_family(self, sample: Sample) -> str:
         """The built-in family that is trained where no network is given."""
-        return usual_family(sample) if self.family is None else self.family.value
+        return usual_family(sample.input_shape) if self.family is None else self.family.value
 
     @property
     def trains_prior_model(self) -> bool:

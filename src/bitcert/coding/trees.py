@@ -11,7 +11,7 @@ cost the same, so the unit of a column is free within them. Nothing here looks a
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from bitcert.coding.adaptive import Coder
@@ -105,11 +105,10 @@ class TreeCode:
         coder: a writer or a reader.
         num_columns: entries of an example.
         num_classes: number of classes.
-        categories: for each column the number of its categories, 0 for a column of numbers; none has if empty.
     """
 
-    def __init__(self, coder: Coder, num_columns: int, num_classes: int, categories: Sequence[int] = ()) -> None:
-        self.coder, self.num_columns, self.categories = coder, num_columns, categories
+    def __init__(self, coder: Coder, num_columns: int, num_classes: int) -> None:
+        self.coder, self.num_columns = coder, num_columns
         self.used: dict[Subject, int] = {}
         self.tests: dict[Subject, list[Comparison]] = {}
         self.labels = [1] * num_classes
@@ -159,13 +158,8 @@ class TreeCode:
         known = self.tests.setdefault(subject, [])
         if known and self.yes("again", given in known):
             return known[self.coder.uniform(len(known), known.index(given) if given in known else 0)]
-        alone, size = subject.other is None, self.categories[subject.column] if self.categories else 0
-        if alone and size:
-            category = int(given.value) if 0 <= given.value < size else 0
-            test = Comparison(subject, float(self.coder.uniform(size, category)), equal=True)
-        else:
-            equal = alone and self.yes("equal", given.equal)
-            test = Comparison(subject, self.threshold(subject, given.value), equal)
+        equal = subject.other is None and self.yes("equal", given.equal)
+        test = Comparison(subject, self.threshold(subject, given.value), equal)
         if test in known:
             raise _not_canonical("a new test that was there before")
         known.append(test)

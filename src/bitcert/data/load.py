@@ -75,6 +75,8 @@ def load_sample(
         # Only the last part of a path: a certificate is shown to strangers.
         title, (inputs, labels, classes) = Path(text).name, _load_path(path, split, role)
         names = read_npz_columns(path) if path.suffix == ".npz" and path.is_file() else ()
+        # names are for people; an array of that name that is something else is left alone
+        names = names if inputs.shape[1:] == (len(names),) else ()
     else:
         assert name is not None
         title = name if split == "train" else f"{name} ({split})"

@@ -8,6 +8,7 @@ tree (:mod:`bitcert.coding.trees`).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ FAMILY = 1
 MAX_COLUMNS = 1 << 24
 
 Columns = NDArray[np.float32]
+Rows = NDArray[np.intp]
 
 
 def numbers(subject: Subject, columns: Columns) -> NDArray[np.float64]:
@@ -42,20 +44,25 @@ def passes(test: Comparison, columns: Columns) -> NDArray[np.bool_]:
     return np.asarray(values == test.value if test.equal else values <= test.value)
 
 
-def answers(tree: Tree, columns: Columns) -> NDArray[np.intp]:
-    """The class ``[n]`` that a tree gives each example of ``columns [n, d]``."""
-    found = np.zeros(len(columns), dtype=np.intp)
+def decide(tree: Tree, rows: Rows, passing: Callable[[Comparison, Rows], NDArray[np.bool_]]) -> Rows:
+    """The class ``[n]`` that a tree gives each of ``rows [n]``, given which of some rows pass a test."""
+    found = np.zeros(len(rows), dtype=np.intp)
 
-    def descend(tree: Tree, rows: NDArray[np.intp]) -> None:
+    def descend(tree: Tree, places: Rows) -> None:
         if isinstance(tree, Leaf):
-            found[rows] = tree.label
+            found[places] = tree.label
             return
-        passed = passes(tree.test, columns[rows])
-        descend(tree.passed, rows[passed])
-        descend(tree.failed, rows[~passed])
+        passed = passing(tree.test, rows[places])
+        descend(tree.passed, places[passed])
+        descend(tree.failed, places[~passed])
 
-    descend(tree, np.arange(len(columns)))
+    descend(tree, np.arange(len(rows)))
     return found
+
+
+def answers(tree: Tree, columns: Columns) -> Rows:
+    """The class ``[n]`` that a tree gives each example of ``columns [n, d]``."""
+    return decide(tree, np.arange(len(columns)), lambda test, rows: passes(test, columns[rows]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,4 +114,6 @@ def read(reader: MessageReader, helper: Helper) -> tuple[TreeClassifier, str]:
         coder.finish()
     tests = num_splits(tree)
     described = f"a decision tree of {tests} test{'' if tests == 1 else 's'} and {tests + 1} answers"
+    if not tests:
+        described = "one answer for everything"
     return TreeClassifier(tree, helper.num_classes), described

@@ -7,39 +7,31 @@ import math
 from bitcert.codecs.tuned import compress_network
 from bitcert.data import Sample
 from bitcert.decoder import Helper, Preprocessing
-from bitcert.decoder.features.edges import is_image
 from bitcert.decoder.helper import examples_at_a_time
 from bitcert.errors import unknown_name
 from bitcert.network import Network, estimate_plan
 from bitcert.run import Compressed, Run
-from bitcert.search.contenders import Given, contenders
+from bitcert.search.contenders import FAMILIES, Given, contenders, usual_family
 from bitcert.search.halving import search
-from bitcert.search.head import compress_head, head_memory_bytes
+from bitcert.search.head import head_memory_bytes
 from bitcert.search.judging import Judge
-from bitcert.search.trees import compress_trees, tree_memory_bytes
+from bitcert.search.trees import tree_memory_bytes
 
 
-def compress_table(sample: Sample, helper: Helper, run: Run) -> Compressed:
-    """The best message that the built-in families find in the run's time, a decision tree or a head."""
-    tried = contenders(Given(sample, helper))
+def compress_built_in(sample: Sample, helper: Helper, run: Run, family: str) -> Compressed:
+    """The best message of a built-in family that is found in the run's time.
+
+    Raises:
+        InputError: a sample that the family cannot use.
+    """
+    tried = contenders(Given(sample, helper, families=(family,)))
+    if len(tried) == 1:
+        return tried[0].compress(sample, helper, run)
     found = search(tried, sample, Judge(sample, run.delta), run)
     if run.checkpoint is not None and not run.stopped:
         for contender in tried:
             run.checkpoint.part(contender.name).remove()
     return found
-
-
-FAMILIES = {
-    "head": compress_head,
-    "tree": compress_trees,
-    "table": compress_table,
-}
-"""The built-in families by the names that users give them; of a table all that can read one."""
-
-
-def usual_family(sample: Sample) -> str:
-    """What is trained where no family is named."""
-    return "head" if is_image(sample.input_shape) else "table"
 
 
 def compress(
@@ -71,10 +63,10 @@ def compress(
     helper = Helper.for_sample(sample, architecture, preprocessing)
     if network is not None:
         return compress_network(network, sample, helper, run, fine_tune=fine_tune)
-    family = family or usual_family(sample)
+    family = family or usual_family(sample.input_shape)
     if family not in FAMILIES:
         raise unknown_name("family", family, FAMILIES)
-    return FAMILIES[family](sample, helper, run)
+    return compress_built_in(sample, helper, run, family)
 
 
 def plan_memory_bytes(sample: Sample, network: Network | None = None) -> int | None:
@@ -84,9 +76,10 @@ def plan_memory_bytes(sample: Sample, network: Network | None = None) -> int | N
     """
     if network is None:
         helper = Helper.for_sample(sample)
-        head, table = head_memory_bytes(helper, len(sample)), not is_image(sample.input_shape)
-        tree = tree_memory_bytes(len(sample), math.prod(sample.input_shape)) if table else 0
-        return sample.inputs.nbytes + max(head, tree)
+        needed = head_memory_bytes(helper, len(sample))
+        if usual_family(sample.input_shape) != "head":
+            needed = max(needed, tree_memory_bytes(len(sample), math.prod(sample.input_shape)))
+        return sample.inputs.nbytes + needed
     batch_size = examples_at_a_time(network.architecture, sample.input_shape, sample.num_classes)
     plan = estimate_plan(network, len(sample), batch_size)
     return sample.inputs.nbytes + 8 * plan.parameter_bytes + max(plan.activation_bytes, plan.gradient_bytes // 8)

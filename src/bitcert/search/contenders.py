@@ -120,21 +120,26 @@ def contenders(given: Given) -> tuple[Contender, ...]:
 FAMILIES = {
     "head": ("bank head",),
     "tree": ("decision tree",),
+    "table": ("decision tree", "bank head"),
 }
-"""The built-in families as the command line names them, and their contenders."""
+"""The built-in families as users name them, and their contenders."""
+
+
+def usual_family(input_shape: tuple[int, ...]) -> str:
+    """What is trained where no family is named: a head for images, for everything else whatever reads tables."""
+    return "head" if is_image(input_shape) else "table"
 
 
 def _built_in(given: Given) -> list[Contender]:
-    """The families that are part of the program: a head on feature sets, and for a table a decision tree first."""
+    """The families that are part of the program: those wanted, else the usual ones for such data."""
     head = partial(compress_head, targets=given.targets)
-    found = [Contender("bank head", bank_head.FAMILY, head, given.helper, False, 3.0)]
-    if given.families or not is_image(given.helper.input_shape):
-        tree = Contender("decision tree", decision_tree.FAMILY, compress_trees, given.helper, True, 3.0)
-        found.insert(0, tree)
-    if given.families:
-        wanted = {name for family in given.families for name in FAMILIES[family]}
-        return [contender for contender in found if contender.name in wanted]
-    return found
+    found = (
+        Contender("decision tree", decision_tree.FAMILY, compress_trees, given.helper, True, 3.0),
+        Contender("bank head", bank_head.FAMILY, head, given.helper, False, 3.0),
+    )
+    families = given.families or (usual_family(given.helper.input_shape),)
+    wanted = {name for family in families for name in FAMILIES[family]}
+    return [contender for contender in found if contender.name in wanted]
 
 
 def _of_network(given: Given) -> list[Contender]:
@@ -227,4 +232,4 @@ def _chosen(given: Given) -> list[Contender]:
     return found
 
 
-__all__ = ["Given", "Targets", "contenders", "helper_with"]
+__all__ = ["FAMILIES", "Given", "Targets", "contenders", "helper_with", "usual_family"]

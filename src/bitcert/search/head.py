@@ -13,7 +13,6 @@ decoding does not use them. Selecting among candidates costs nothing: all are wo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -32,6 +31,7 @@ from bitcert.run import Compressed, Run
 from bitcert.search.head_moves import delete_rows, descend, descend_pairs, insert_rows, kick, replace_rows
 from bitcert.search.head_objective import BankObjective, Examples
 from bitcert.search.head_start import CROSS_ENTROPY, GROWTH, SHORT_GROWTH, begin_convex, convex_operations, grow
+from bitcert.search.judging import errors_per_bit
 
 FEATURE_MEMORY_BYTES = 3 << 29
 """Training features beyond this are those of a random subset; errors are always counted on the whole sample."""
@@ -74,19 +74,6 @@ class _Best:
     unit: float = _FIRST_UNIT
 
 
-def errors_per_bit(error_rate: float, bound: float) -> float:
-    """How many errors of a sample one bit of its message is worth, over ``ln 2``: ``1 / ln`` of the odds ratio.
-
-    The derivative of ``kl(q || p) = bits ln2 / m`` along a constant bound, at ``q = error_rate`` and ``p = bound``.
-
-    >>> round(errors_per_bit(0.0155, 0.0446), 3)
-    0.92
-    """
-    q = min(max(error_rate, 1e-6), 0.9)
-    p = min(max(bound, q * 1.01), 0.99)
-    return 1 / math.log(p * (1 - q) / (q * (1 - p)))
-
-
 def feature_examples(
     sample: Sample, helper: Helper, bank: Bank | None, rows: NDArray[np.intp], targets: NDArray[np.float32] | None
 ) -> Examples:
@@ -100,18 +87,6 @@ def feature_examples(
     counts = np.bincount(sample.labels[rows], minlength=helper.num_classes)
     soft = None if targets is None else torch.from_numpy(np.ascontiguousarray(targets[rows].T, dtype=np.float32))
     return Examples(matrix, counts, len(sample) / len(rows), soft)
-
-
-def part_of(examples: Examples, most: int, order: np.random.Generator) -> Examples:
-    """At most ``most`` of the examples, chosen at random."""
-    labels = examples.labels
-    if len(labels) <= most:
-        return examples
-    chosen = torch.from_numpy(np.sort(order.permutation(len(labels))[:most]))
-    targets, offset = (None if x is None else x[:, chosen] for x in (examples.targets_t, examples.offset_t))
-    counts = np.bincount(labels[chosen].numpy(), minlength=len(examples.counts))
-    weight = examples.loss_weight * len(labels) / most
-    return Examples(examples.features_t[:, chosen], counts, weight, targets, offset)
 
 
 def head_memory_bytes(helper: Helper, num_samples: int) -> int:
@@ -336,7 +311,7 @@ class BankSearch:
             objective.weights[:] = known
             return
         short = self.is_small or self.run.budget_seconds < _SHORT_SECONDS
-        part = replace(objective, examples=part_of(objective.examples, _GROWN_ON, self.order))
+        part = replace(objective, examples=objective.examples.part(_GROWN_ON, self.order))
         factors = SHORT_GROWTH if short else GROWTH
         grow(part, self.best.unit, self.tolerance, self.growth_is_over, factors, self.is_convex)
         objective.scale = part.scale

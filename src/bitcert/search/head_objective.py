@@ -65,6 +65,16 @@ class Examples:
         ends = np.cumsum(self.counts)
         return [slice(int(end - count), int(end)) for end, count in zip(ends, self.counts, strict=True)]
 
+    def part(self, most: int, order: np.random.Generator) -> Examples:
+        """At most ``most`` of them, chosen at random."""
+        labels = self.labels
+        if len(labels) <= most:
+            return self
+        chosen = torch.from_numpy(np.sort(order.permutation(len(labels))[:most]))
+        targets, offset = (None if x is None else x[:, chosen] for x in (self.targets_t, self.offset_t))
+        counts = np.bincount(labels[chosen].numpy(), minlength=len(self.counts))
+        return Examples(self.features_t[:, chosen], counts, self.loss_weight * len(labels) / most, targets, offset)
+
 
 @dataclass(frozen=True, eq=False)
 class Saved:

@@ -23,6 +23,7 @@ from bitcert.run import Run
 from bitcert.search import head as bank_head
 from bitcert.search.head_objective import BankObjective, Examples
 from bitcert.search.head_start import begin_convex
+from bitcert.search.judging import errors_per_bit
 
 Book = Callable[[str, NDArray[np.int64], int], float]
 """Books a head by stage and errors on the whole sample, and returns its bound."""
@@ -86,7 +87,7 @@ class RowDescent(bank_head.BankSearch):
         errors = round(count.errors * len(self.sample) / count.samples)
         bound = self.book_head(name, objective.weights, errors)
         if bound < self.best.bound:
-            unit = bank_head.errors_per_bit(errors / len(self.sample), bound)
+            unit = errors_per_bit(errors / len(self.sample), bound)
             self.best = bank_head._Best(bound, None, objective.weights.copy(), objective.scale, unit)
             self.found = self.run.seconds
         return bound

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bitcert.coding.adaptive import Meter
 from bitcert.coding.trees import MAX_SPLITS, Comparison, Leaf, Split, Tree, TreeCode
-from bitcert.search.tree_table import Floats, Rows, Table
+from bitcert.decoder.trees import decide
+from bitcert.search.tree_table import Binned, Floats, Rows
 
 _MAX_DEPTH = 40
 _LEAVES = 2.5
@@ -25,7 +25,7 @@ def tree_bits(tree: Tree, num_columns: int, num_classes: int) -> float:
     return meter.length
 
 
-def test_prices(beside: Counter[Comparison], table: Table) -> Floats:
+def prices_beside(beside: Counter[Comparison], table: Binned) -> Floats:
     """What one more test costs about, in bits ``[2, bins]``, in a tree with these tests; infinite for what is none."""
     tests, columns = beside.total(), math.log2(table.num_columns)
     pairs = np.array([subject.other is not None for subject in table.subjects])
@@ -52,7 +52,17 @@ def comparisons(tree: Tree) -> Counter[Comparison]:
     return Counter([tree.test]) + comparisons(tree.passed) + comparisons(tree.failed)
 
 
-Noise = Callable[[], Floats]
+@dataclass(frozen=True)
+class Growing:
+    """What besides the table decides how a tree grows.
+
+    Args:
+        should_stop: asked at every node; what is not grown by then is a leaf.
+        noise: makes what multiplies the gains of a node, ``[1, bins]`` or 1.
+    """
+
+    should_stop: Callable[[], bool] = lambda: False
+    noise: Callable[[], Floats | float] = lambda: 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +77,11 @@ class Grown:
     failed: Grown | None = None
 
 
+_FREELY = Growing()
+
+
 def grow(
-    table: Table, rows: Rows, beside: Counter[Comparison], nats_per_bit: float, noise: Noise | None = None
+    table: Binned, rows: Rows, beside: Counter[Comparison], nats_per_bit: float, growing: Growing = _FREELY
 ) -> Grown:
     """Grow greedily: the test with the largest gain in entropy beyond its price, until none has any.
 
@@ -77,7 +90,7 @@ def grow(
         rows: of those that arrive here.
         beside: the tests elsewhere in the tree.
         nats_per_bit: what a bit must gain.
-        noise: makes what multiplies the gains ``[2, bins]`` of a node.
+        growing: when to stop, and what multiplies the gains.
     """
     left, beside = MAX_SPLITS, Counter(beside)
 
@@ -86,14 +99,13 @@ def grow(
         counts = np.bincount(table.labels[rows], minlength=table.num_classes)
         label = int(counts.argmax())
         leaf = Grown(int(len(rows) - counts[label]), label)
-        if leaf.errors == 0 or depth >= _MAX_DEPTH or left <= 0:
+        if leaf.errors == 0 or depth >= _MAX_DEPTH or left <= 0 or growing.should_stop():
             return leaf
         passing = table.passing(table.counts(rows))
         gain = table.entropies(counts) - table.entropies(passing) - table.entropies(counts - passing)
-        prices = test_prices(beside, table)
+        prices = prices_beside(beside, table)
         gain -= nats_per_bit * prices
-        if noise is not None:
-            gain = np.where(gain > 0, gain * noise(), gain)
+        gain = np.where(gain > 0, gain * growing.noise(), gain)
         best = int(gain.argmax())
         if not gain.flat[best] > 0:
             return leaf
@@ -130,17 +142,6 @@ def tidy(tree: Tree) -> Tree:
     return passed if passed == failed else Split(tree.test, passed, failed)
 
 
-def predictions(table: Table, tree: Tree, rows: Rows) -> NDArray[np.int64]:
+def predictions(table: Binned, tree: Tree, rows: Rows) -> Rows:
     """The class ``[len(rows)]`` that a tree of this table gives each of the rows."""
-    found = np.zeros(len(rows), dtype=np.int64)
-
-    def descend(tree: Tree, places: Rows) -> None:
-        if isinstance(tree, Leaf):
-            found[places] = tree.label
-            return
-        passed = table.passes(tree.test, rows[places])
-        descend(tree.passed, places[passed])
-        descend(tree.failed, places[~passed])
-
-    descend(tree, np.arange(len(rows)))
-    return found
+    return decide(tree, rows, lambda test, some: table.passes(test, some))

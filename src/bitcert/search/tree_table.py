@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.coding.trees import LEAST_EXPONENT, MAX_DIGITS, Comparison, Subject
+from bitcert.coding.trees import LARGEST_EXPONENT, LEAST_EXPONENT, MAX_DIGITS, Comparison, Subject
 from bitcert.decoder.trees import numbers
 
 MOST_BINS = 255
@@ -84,12 +84,14 @@ def pairs_of(columns: Columns, chosen: Sequence[int]) -> list[Subject]:
             if not sizes[first] or not sizes[second]:
                 continue
             octave = round(math.log2(sizes[first] / sizes[second]))
+            if not LEAST_EXPONENT < octave < LARGEST_EXPONENT:
+                continue
             found += [Subject(column, other, sign * 2.0 ** (octave + more)) for sign in (1, -1) for more in (-1, 0, 1)]
     return found
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class Binned:
     """Subjects of tests in bins. A bin is a subject and an upper threshold; an example is in one bin of each subject.
 
     Attributes:
@@ -117,7 +119,7 @@ class Table:
     digits: NDArray[np.intp]
 
     @classmethod
-    def of(cls, columns: Columns, labels: NDArray[np.int64], num_classes: int, pairs: Sequence[Subject] = ()) -> Table:
+    def of(cls, columns: Columns, labels: NDArray[np.int64], num_classes: int, pairs: Sequence[Subject] = ()) -> Binned:
         """Bins of ``columns [n, d]``, and of some pairs."""
         num_columns = columns.shape[1]
         subjects = (*map(Subject, range(num_columns)), *pairs)

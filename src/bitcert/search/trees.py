@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,9 +30,9 @@ from bitcert.errors import InputError
 from bitcert.proof import occam_bound
 from bitcert.random import stream
 from bitcert.run import Compressed, Run
-from bitcert.search.head import errors_per_bit
-from bitcert.search.tree_growth import comparisons, grow, predictions, prune, test_prices, tidy, tree_bits
-from bitcert.search.tree_table import LEAST_BINS, MOST_COUNTS, Floats, Rows, Table, pairs_of
+from bitcert.search.judging import errors_per_bit
+from bitcert.search.tree_growth import Growing, comparisons, grow, predictions, prices_beside, prune, tidy, tree_bits
+from bitcert.search.tree_table import LEAST_BINS, MOST_COUNTS, Binned, Floats, Rows, pairs_of
 
 _GROWTH = (2.0, 1.0, 0.5, 0.25)
 """Nats of entropy that a bit must gain in the first trees, relative to the errors it must save in the end."""
@@ -52,7 +52,7 @@ _SAME_PAIRS = 6
 _NEAR = 1.25
 """A tree is improved if errors plus bits are at most so many times those of the best one."""
 
-_TABLE_ENTRIES = 1 << 27
+_TABLE_ENTRIES = 1 << 25
 """Training examples with more numbers than this are those of a random subset; the certificate counts on all."""
 
 _PAIRED, PAIR_ENTRIES = 48, 1 << 24
@@ -119,10 +119,12 @@ class TreeSearch:
             part = np.sort(stream(run.seed, "training subset").permutation(len(sample))[:most])
             columns, labels = columns[part], labels[part]
         self.columns = columns.astype(np.float32)
-        self.table = Table.of(self.columns, labels, helper.num_classes)
+        self.table = Binned.of(self.columns, labels, helper.num_classes)
         self.share = len(labels) / len(sample)
         self.rows = np.arange(len(self.table))
-        self.order = stream(run.seed, "trees")
+        self.growing = Growing(lambda: run.fraction >= 1.0)
+        self.sitting = 0
+        self.order = stream(run.seed, "trees, sitting 0")
         _, ledger = family.write(Leaf(0), helper)
         self.header_bits = sum(bits for name, bits in ledger.sections if name not in ("tree", "padding"))
         self.bound, self.rate = np.inf, math.log(2)
@@ -165,7 +167,8 @@ class TreeSearch:
         """Write the checkpoint: the best message."""
         if self.run.checkpoint is not None:
             message, _ = family.write(self.best_tree, self.helper)
-            self.run.checkpoint.save({"seconds": self.run.seconds}, {"message": torch.tensor(list(message))})
+            values = {"seconds": self.run.seconds, "sitting": self.sitting}
+            self.run.checkpoint.save(values, {"message": torch.tensor(list(message))})
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one; whether there is."""
@@ -176,6 +179,8 @@ class TreeSearch:
         classifier, _ = family.read(MessageReader(bytes(tensors["message"].tolist())), self.helper)
         tree, found = classifier.tree, answers(classifier.tree, self.columns)
         self.run.spent_before(float(str(values["seconds"])))
+        self.sitting = int(str(values["sitting"])) + 1
+        self.order = stream(self.run.seed, f"trees, sitting {self.sitting}")
         self.book("before", Standing(tree, int(np.count_nonzero(found != self.table.labels)), self.bits(tree)))
         return True
 
@@ -184,16 +189,17 @@ class TreeSearch:
         if self.best is not None and not self.out_of_time():
             self.book(name, self.improve(self.best))
 
-    def start(self) -> None:
-        """Grow and prune at several prices."""
-        majority = int(np.bincount(self.table.labels).argmax())
-        standing = self.standing(Leaf(majority))
+    def begin(self) -> None:
+        """The majority class, and what a bit is worth to a tree that makes half as many errors."""
+        standing = self.standing(Leaf(int(np.bincount(self.table.labels).argmax())))
         self.book("majority class", standing)
-        # what a bit is worth to a tree that makes half as many errors
         errors = round(standing.errors / self.share / 2)
         self.rate = self.price(errors, occam_bound(errors, len(self.sample), _FIRST_BITS, self.run.delta).binomial)
+
+    def start(self) -> None:
+        """Grow and prune at several prices."""
         for nats in _GROWTH:
-            grown = grow(self.table, self.rows, Counter(), nats * self.rate)
+            grown = grow(self.table, self.rows, Counter(), nats * self.rate, self.growing)
             for factor in _PRUNING:
                 tree, _ = prune(grown, factor * self.rate)
                 self.book(f"grown at {nats} nats, pruned at {factor}", self.standing(tree))
@@ -247,7 +253,7 @@ class TreeSearch:
         if not len(rows):
             return
         beside = comparisons(tree)
-        prices = self.rate * test_prices(beside, self.table)
+        prices = self.rate * prices_beside(beside, self.table)
         if isinstance(here, Split):
             yield here.passed
             yield here.failed
@@ -255,7 +261,7 @@ class TreeSearch:
             right = [predictions(self.table, child, rows) == labels for child in (here.passed, here.failed)]
             for _, test in self.largest(self.right(rows, *right) - prices):
                 yield replace(here, test=test)
-        yield prune(grow(self.table, rows, beside - comparisons(here), self.rate), self.rate)[0]
+        yield prune(grow(self.table, rows, beside - comparisons(here), self.rate, self.growing), self.rate)[0]
         added = [*self.stumps(rows, counts, prices), *self.tests_above(here, rows, labels, prices)]
         for _, subtree in sorted(added, key=lambda each: -each[0])[:_SHORTLIST]:
             yield subtree
@@ -297,23 +303,23 @@ class TreeSearch:
         if table is None:
             return
         part = len(table) / len(self.table)
-        factors = partial(self.noise, table) if noise else None
-        grown = grow(table, np.arange(len(table)), Counter(), self.rate * part, factors)
+        growing = self.noisily(table) if noise else self.growing
+        grown = grow(table, np.arange(len(table)), Counter(), self.rate * part, growing)
         tree, _ = prune(grown, min(_PRUNING) * self.rate * part)
         found = [test.subject for known in (self.best_tree, tree) for test in comparisons(known)]
         used = tuple(dict.fromkeys(subject for subject in found if subject.other is not None))
         if used != self.table.subjects[self.table.num_columns :]:
-            self.table = Table.of(self.columns, self.table.labels, self.table.num_classes, used)
+            self.table = Binned.of(self.columns, self.table.labels, self.table.num_classes, used)
 
     @cached_property
-    def paired(self) -> Table | None:
+    def paired(self) -> Binned | None:
         """A part of the sample with all pairs of the columns that say most."""
         pairs = pairs_of(self.columns, self.telling(_PAIRED))
         if not pairs:
             return None
         size = len(self.columns)
         part = np.sort(self.order.permutation(size)[: min(size, PAIR_ENTRIES // len(pairs))])
-        return Table.of(self.columns[part], self.table.labels[part], self.table.num_classes, pairs)
+        return Binned.of(self.columns[part], self.table.labels[part], self.table.num_classes, pairs)
 
     @property
     def cost_of_best(self) -> float:
@@ -350,15 +356,19 @@ class TreeSearch:
             beside = comparisons(tree) - comparisons(at(tree, path))
             rows = self.arriving(tree, path)
             nats, rate = self.rate * self.order.choice(_GROWTH), self.rate * self.order.choice(_PRUNING)
-            grown = grow(self.table, rows, beside, nats, partial(self.noise, self.table))
+            grown = grow(self.table, rows, beside, nats, self.noisily(self.table))
             proposed = self.standing(tidy(put(tree, path, prune(grown, rate)[0])))
             if proposed.tree not in self.seen and proposed.cost(self.rate) < self.cost_of_best * _NEAR:
                 self.seen.add(proposed.tree)
                 self.book(f"restart {cycle}", self.improve(proposed))
 
-    def noise(self, table: Table) -> Floats:
-        """Positive factors ``[1, bins]``, one for each subject of tests."""
-        return np.exp(_NOISE * self.order.standard_normal((1, len(table.subjects))))[:, table.subject]
+    def noisily(self, table: Binned) -> Growing:
+        """Growth whose gains are multiplied by random factors, one for each subject of tests."""
+
+        def noise() -> Floats:
+            return np.exp(_NOISE * self.order.standard_normal((1, len(table.subjects))))[:, table.subject]
+
+        return replace(self.growing, noise=noise)
 
 
 def tree_memory_bytes(num_samples: int, num_columns: int) -> int:
@@ -383,6 +393,7 @@ def compress_trees(sample: Sample, helper: Helper, run: Run) -> Compressed:
         raise InputError(expected, f"{least // LEAST_BINS:,}", "leave out columns, or give a network of your own")
     search = TreeSearch(sample, helper, run)
     if not search.resume():
+        search.begin()
         search.start()
         search.improve_best("improved")
     if not search.out_of_time():
@@ -390,5 +401,6 @@ def compress_trees(sample: Sample, helper: Helper, run: Run) -> Compressed:
         search.start()
         search.improve_best("improved with pairs")
         search.restart()
+    search.save()
     message, ledger = family.write(search.best_tree, helper)
     return Compressed(message, ledger, helper, tuple(run.candidates))

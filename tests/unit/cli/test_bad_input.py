@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 
 from bitcert.cli import main
-from bitcert.search.compression import FAMILIES
 
 GOOD = {"x": np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32), "y": np.arange(60) % 2}
 
@@ -351,7 +350,7 @@ def test_interrupted(bitcert, toy_data, here, monkeypatch):
     def stopped(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(FAMILIES, "table", stopped)
+    monkeypatch.setattr("bitcert.cli.certify.compress_built_in", stopped)
     outcome = bitcert("certify", "--data", toy_data)
     assert outcome.code == 130
     assert "run the same command again" in outcome.failures[0]
@@ -362,6 +361,6 @@ def test_a_bug_is_not_hidden(here, toy_data, monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setitem(FAMILIES, "table", broken)
+    monkeypatch.setattr("bitcert.cli.certify.compress_built_in", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["certify", "--data", toy_data])

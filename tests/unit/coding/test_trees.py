@@ -42,9 +42,9 @@ def trees(draw: st.DrawFn, depth: int = 5) -> Tree:
     return passed if passed == failed else Split(test, passed, failed)
 
 
-def written(tree: Tree, columns: int = COLUMNS, classes: int = CLASSES, categories: tuple[int, ...] = ()) -> np.ndarray:
+def written(tree: Tree, columns: int = COLUMNS, classes: int = CLASSES) -> np.ndarray:
     writer = Writer()
-    assert TreeCode(writer, columns, classes, categories).tree(tree) == tree
+    assert TreeCode(writer, columns, classes).tree(tree) == tree
     return writer.bits()
 
 
@@ -142,14 +142,6 @@ def test_no_word_begins_another_and_kraft_holds() -> None:
     ordered = sorted(words)
     assert not any(after.startswith(before) for before, after in pairwise(ordered))
     assert sum(2.0 ** -len(word) for word in words) <= 1
-
-
-def test_a_column_of_categories_is_compared_with_one_of_them() -> None:
-    categories = (0, 7, 0)
-    tree = Split(Comparison(Subject(1), 5.0, equal=True), Leaf(0), Leaf(1))
-    bits = written(tree, 3, 2, categories)
-    assert TreeCode(Reader(BitReader(np.packbits(bits).tobytes())), 3, 2, categories).tree() == tree
-    assert len(bits) < len(written(tree, 3, 2)), "a list of seven is known, a number is not"
 
 
 def test_siblings_of_one_class_and_thresholds_of_no_float32_have_no_word() -> None:

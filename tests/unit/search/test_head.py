@@ -18,9 +18,10 @@ from bitcert.errors import InputError
 from bitcert.proof import occam_bound
 from bitcert.search import Checkpoint, compress_head, head
 from bitcert.search import head_moves as bank_moves
-from bitcert.search.head import _GROWN_ON, BankSearch, errors_per_bit, feature_examples, head_memory_bytes
+from bitcert.search.head import _GROWN_ON, BankSearch, feature_examples, head_memory_bytes
 from bitcert.search.head_objective import BankObjective, Examples
 from bitcert.search.head_start import begin_convex, sparse_softmax
+from bitcert.search.judging import errors_per_bit
 
 
 @pytest.fixture(scope="module")

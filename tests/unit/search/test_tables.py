@@ -11,7 +11,8 @@ from bitcert import Role, Run, Sample, certify, compress, decode_message
 from bitcert.decoder.head import BankHead
 from bitcert.decoder.trees import TreeClassifier
 from bitcert.run import Checkpoint
-from bitcert.search.compression import plan_memory_bytes, usual_family
+from bitcert.search.compression import plan_memory_bytes
+from bitcert.search.contenders import usual_family
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def test_the_better_of_tree_and_head_is_what_a_user_gets(sample: Sample, kind: t
 
 def test_images_get_a_head_and_everything_else_the_best_of_a_table() -> None:
     images = Sample(np.zeros((4, 1, 8, 8), np.uint8), np.array([0, 1, 0, 1]), 2, Role.TRAIN, "images")
-    assert (usual_family(images), usual_family(boxes())) == ("head", "table")
+    assert (usual_family(images.input_shape), usual_family(boxes().input_shape)) == ("head", "table")
     assert plan_memory_bytes(directions()) > directions().inputs.nbytes
 
 

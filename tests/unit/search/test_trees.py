@@ -14,7 +14,7 @@ from bitcert.decoder.trees import answers, passes
 from bitcert.errors import InputError
 from bitcert.run import Checkpoint
 from bitcert.search.tree_growth import comparisons, grow, predictions, prune, tidy, tree_bits
-from bitcert.search.tree_table import Table, pairs_of, shortest_between
+from bitcert.search.tree_table import Binned, pairs_of, shortest_between
 from bitcert.search.trees import TreeSearch, compress_trees
 
 
@@ -84,7 +84,7 @@ def test_gaps_without_a_normal_float32_number_have_none() -> None:
 
 def test_every_test_of_a_table_decides_as_the_decoder_does() -> None:
     x, y = table_of()
-    table = Table.of(x, y, 3, pairs_of(x, range(5)))
+    table = Binned.of(x, y, 3, pairs_of(x, range(5)))
     rows = np.arange(len(x))
     places = np.argwhere(table.tests)
     assert {table.test(*place).subject.other is None for place in places} == {True, False}
@@ -96,7 +96,7 @@ def test_every_test_of_a_table_decides_as_the_decoder_does() -> None:
 
 def test_sums_over_those_that_pass_are_those_of_each_test() -> None:
     x, y = table_of(1, 120)
-    table, rows = Table.of(x, y, 3), np.arange(0, 120, 2)
+    table, rows = Binned.of(x, y, 3), np.arange(0, 120, 2)
     weights = np.linspace(-1, 2, len(rows))
     passing, counted = table.passing(table.totals(rows, weights)), table.passing(table.counts(rows))
     for kind, number in np.argwhere(table.tests):
@@ -107,7 +107,7 @@ def test_sums_over_those_that_pass_are_those_of_each_test() -> None:
 
 def test_pruning_is_the_best_of_all_subtrees() -> None:
     x, y = table_of(2, 150)
-    table = Table.of(x, y, 3)
+    table = Binned.of(x, y, 3)
     grown = grow(table, np.arange(150), comparisons(Leaf(0)), 0.1)
 
     def all_costs(node, rate):
@@ -137,6 +137,7 @@ def test_a_certificate_counts_what_the_search_booked() -> None:
 def test_every_change_of_a_node_is_judged_exactly() -> None:
     sample = sample_of(*table_of(3, 300))
     search = TreeSearch(sample, Helper.for_sample(sample), Run(budget_seconds=20))
+    search.begin()
     search.start()
     before = search.best
     after = search.improve(before)
@@ -192,7 +193,7 @@ def test_too_many_columns_and_classes_are_refused_in_one_sentence() -> None:
 
 
 def test_bits_of_a_tree_are_those_of_its_message() -> None:
-    tree = Split(passed=Leaf(0), failed=Leaf(2), test=Table.of(*table_of(), 3).test(0, 3))
+    tree = Split(passed=Leaf(0), failed=Leaf(2), test=Binned.of(*table_of(), 3).test(0, 3))
     search = TreeSearch(sample_of(*table_of()), Helper((5,), 3), Run())
     assert search.bits(tree) == pytest.approx(search.header_bits + tree_bits(tree, 5, 3), abs=8)
     assert predictions(search.table, tree, search.rows).tolist() == answers(tree, table_of()[0]).tolist()
