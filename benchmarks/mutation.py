@@ -64,6 +64,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     **{f"coding/{name}": CODERS for name in ("codebook", "coders", "enumerative")},
     "coding/adaptive": ("tests/unit/coding/test_adaptive.py", GOLDEN),
     "coding/layouts": ("tests/unit/coding/test_layouts.py", GOLDEN),
+    "coding/trees": ("tests/unit/coding/test_trees.py", GOLDEN),
+    "decoder/trees": (f"{UNIT}trees.py", GOLDEN),
     "proof/binomial": ("tests/unit/proof/test_binomial.py",),
     "proof/chernoff": ("tests/unit/proof/test_chernoff_hoeffding.py",),
     "proof/hoeffding_bound": ("tests/unit/proof/test_chernoff_hoeffding.py",),
