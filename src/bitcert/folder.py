@@ -140,6 +140,19 @@ def write_output(target: Path, files: Mapping[str, bytes], allowed: Set[str] = O
             _discard(fresh)
 
 
+def remove_output(target: Path, allowed: Set[str] = OUTPUT_FILES) -> None:
+    """Delete an earlier result of the same verb, if there is one.
+
+    Raises:
+        InputError: as :func:`check_output_folder`.
+    """
+    target = Path(os.path.abspath(target))
+    if target.exists():
+        with locked(target):
+            _check(target, allowed)
+            _discard(target)
+
+
 def _put_in_place(fresh: Path, target: Path, allowed: Set[str]) -> None:
     """Give the fresh folder the target's name; what had it before has the fresh folder's name, or is gone."""
     if target.exists() and _exchanged(fresh, target):

@@ -43,12 +43,24 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Compressed:
-    """The outcome of a compression: the message, its ledger, the helper it needs, and how it was found."""
+    """The outcome of a compression: the message, its ledger, the helper it needs, and how it was found.
+
+    A search that had a choice names what the message is of (``option``), gives the best message of every other option,
+    best first (``others``), and says of the options that have none why (``missing``).
+    """
 
     message: bytes
     ledger: Ledger
     helper: Helper
     candidates: tuple[Candidate, ...] = ()
+    option: str = ""
+    others: tuple[Compressed, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def bound(self) -> float:
+        """Of the best candidate; 1 where none is known."""
+        return min((candidate.bound for candidate in self.candidates), default=1.0)
 
 
 @dataclass

@@ -170,7 +170,7 @@ def test_all_contenders_of_a_search_read_their_family_with_one_helper(sample, ne
         CertifyRequest(sample, network, unlabelled=half_planes(50, 1, Role.UNLABELLED)),
     ):
         for public in (None, network, wide):
-            found = contenders(given_for(request, sample, public))
+            found = contenders(given_for(request, sample, public, None))
             check_helpers(found)
             assert found
 
@@ -223,5 +223,5 @@ def test_the_rest_is_preprocessed_as_the_whole_sample():
     """The usual scale of digits follows from their name, and the rest of a split has another one."""
     digits = load_sample("digits", Role.TRAIN)
     _, rest = split_prior(digits, 0.5)
-    given = given_for(CertifyRequest(digits, prior_fraction=0.5), rest, None)
+    given = given_for(CertifyRequest(digits, prior_fraction=0.5), rest, None, None)
     assert given.helper.preprocessing == Preprocessing.usual(digits) == Preprocessing(scale=16.0)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from bitcert.certificates.certification import CERTIFICATE_FILE, REPORT_FILE
 from bitcert.certificates.looks import LookBook
@@ -35,15 +38,15 @@ from bitcert.cli.common import (
 )
 from bitcert.cli.live import live_board, stopped_by_interrupt
 from bitcert.codecs.best import encode_best
-from bitcert.codecs.tuned import compress_values
 from bitcert.counting import Progress
 from bitcert.decoder import Helper, decode_message
 from bitcert.decoder.trees import TreeClassifier
 from bitcert.errors import InputError
-from bitcert.folder import OUTPUT_FILES, write_output
+from bitcert.folder import OUTPUT_FILES, check_output_folder, remove_output, write_output
 from bitcert.losses import is_users, parse_losses
 from bitcert.network import Network, OpaqueModel, operations_in_words
 from bitcert.report import render_report, terminal_summary, tree_lines
+from bitcert.report.text import percent_up
 from bitcert.search import Checkpoint, Compressed, Run
 from bitcert.search.compression import compress_built_in, plan_memory_bytes
 from bitcert.search.request import BestCertificate, CertifyRequest, certified, certify_best, search_checkpoint
@@ -66,6 +69,8 @@ def certify_network(options: CertifyOptions) -> None:
     """Compress a network and certify how often it, or the original one, will be wrong on new data."""
     options.check()
     options.check_output(OUTPUT_FILES)
+    for folder in options.option_folders.values():
+        check_output_folder(folder)
     errors = Console(stderr=True, highlight=False)
     with progress_bar() as progress:
         loaded = _load(options, progress)
@@ -74,6 +79,21 @@ def certify_network(options: CertifyOptions) -> None:
     run.checkpoint = _checkpoint(options, loaded)
     with stopped_by_interrupt(run, errors):
         found = _search(loaded, run, errors) if options.searches else _compress(options, loaded, run)
+    for each in (found, *found.others):
+        of_option = options.option_folders.get(each.compressed.option)
+        places = [options.out if each is found else None, of_option]
+        _write(each, loaded, [place for place in places if place is not None])
+    told = {each.compressed.option for each in (found, *found.others)}
+    for option, folder in options.option_folders.items():
+        if option not in told:
+            remove_output(folder)
+    if run.checkpoint is not None and not options.searches and not run.stopped:
+        run.checkpoint.remove()
+    _print_results(options, loaded, found, run)
+
+
+def _write(found: BestCertificate, loaded: _Loaded, folders: Sequence[Path]) -> None:
+    """Verify a certificate from its files, and write them and the report."""
     files = {**message_files(found.compressed), CERTIFICATE_FILE: found.certificate.to_json().encode()}
     with progress_bar() as progress:
         verification = _verify_files(files, loaded.request, found, progress)
@@ -81,15 +101,13 @@ def certify_network(options: CertifyOptions) -> None:
         expected = "the files just made to verify"
         raise InputError(expected, verification.reason, "report this as a bug with the command you ran")
     lines = [f"{line.name}: {line.detail}" for line in verification.lines]
-    # before the pictures: nothing in a profile from elsewhere may cost the certificate
-    write_output(options.out, files)
+    for folder in folders:
+        # before the pictures: nothing in a profile from elsewhere may cost the certificate
+        write_output(folder, files)
     candidates = found.compressed.candidates
-    rules = _rules(found)
-    report = render_report(found.certificate, candidates, lines, loaded.profile, loaded.bounds, rules)
-    write_output(options.out, {**files, REPORT_FILE: report.encode()})
-    if run.checkpoint is not None and not options.searches and not run.stopped:
-        run.checkpoint.remove()
-    _print_results(options, loaded, found, run, rules)
+    report = render_report(found.certificate, candidates, lines, loaded.profile, loaded.bounds, _rules(found))
+    for folder in folders:
+        write_output(folder, {**files, REPORT_FILE: report.encode()})
 
 
 def _rules(found: BestCertificate) -> list[str]:
@@ -162,10 +180,8 @@ def _compress(options: CertifyOptions, loaded: _Loaded, run: Run) -> BestCertifi
 
 def _compress_one_way(options: CertifyOptions, loaded: _Loaded, run: Run) -> Compressed:
     request, network, helper = loaded.request, loaded.network, loaded.helper
-    if network is not None and request.codecs:
-        return encode_best(request.codecs, network.captured(), request.sample, helper, run)
     if network is not None:
-        return compress_values(network.values, request.sample, helper, run, fine_tune=request.fine_tune)
+        return encode_best(request.codecs, network.captured(), request.sample, helper, run)
     return compress_built_in(request.sample, helper, run, options.trained_family(request.sample))
 
 
@@ -221,9 +237,7 @@ def _print_notes(options: CertifyOptions, loaded: _Loaded) -> None:
         options.note_weights("the weights that the factory itself sets are compressed")
 
 
-def _print_results(
-    options: CertifyOptions, loaded: _Loaded, found: BestCertificate, run: Run, rules: list[str]
-) -> None:
+def _print_results(options: CertifyOptions, loaded: _Loaded, found: BestCertificate, run: Run) -> None:
     if options.helper is not None and found.compressed.helper.weights is None:
         how = "" if options.searches else " (see --option base=file)"
         note(f"Note: the message does not refer to the weights of --helper{how}.")
@@ -232,14 +246,36 @@ def _print_results(
             f"Interrupted after {run.seconds:.0f} s: the certificate is valid, a longer search may find a better one. "
             "The same command goes on."
         )
+    for option, why in found.compressed.missing.items():
+        note(f"Note: nothing was certified of {option}: {why}")
     if options.json_output:
         print(found.certificate.to_json(), end="")
         return
     console = Console(highlight=False)
-    console.print(terminal_summary(found.certificate, rules))
+    console.print(terminal_summary(found.certificate, _rules(found)))
     if loaded.network is not None and loaded.network.refusal:
         console.print(f"Certified as an opaque module, because capture failed: {loaded.network.refusal}", markup=False)
     if options.searches:
         console.print(f"Candidates tried: {len(found.compressed.candidates):,} (listed in the report).")
+    if found.compressed.others or found.compressed.missing:
+        console.print(_table_of_options(options, found))
     out = options.out
     console.print(f"Verified from the files. Results: {out / REPORT_FILE}, {out / CERTIFICATE_FILE}", markup=False)
+
+
+def _table_of_options(options: CertifyOptions, found: BestCertificate) -> Table:
+    """What could be certified, the best first, and where the certificate of each is."""
+    title = "What can be certified of this network (each holds, and all of them together)"
+    table = Table("what", "bound", "errors", "bits", "certificate", title=title, title_justify="left")
+    for each in (found, *found.others):
+        made, option = each.certificate, each.compressed.option
+        counts = percent_up(made.bound), f"{made.errors:,}", f"{made.message_bits:,}"
+        table.add_row(*map(Text, (option, *counts, str(options.option_folders[option]))))
+    told = {each.compressed.option for each in found.others}
+    for left in (other for other in found.compressed.others if other.option not in told):
+        judged = left.candidates[0]
+        counts = percent_up(judged.bound), f"{judged.errors:,}", f"{judged.message_bits:,}"
+        table.add_row(*map(Text, (left.option, *counts, "none: it says no more than guessing")))
+    for option, why in found.compressed.missing.items():
+        table.add_row(*map(Text, (option, "–", "", "", f"none: {why}")))
+    return table

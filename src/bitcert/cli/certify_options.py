@@ -15,6 +15,7 @@ from bitcert.data import Sample
 from bitcert.errors import InputError
 from bitcert.proof.budget import check_delta
 from bitcert.search import Effort
+from bitcert.search.contenders import Option as Choice
 from bitcert.search.contenders import usual_family
 
 DEFAULT_BUDGET = {"head": 240.0, "table": 60.0, "network": 600.0}
@@ -81,17 +82,27 @@ class CertifyOptions(RunOptions):
     def searches(self) -> bool:
         """Whether all contenders are tried, rather than the one way to compress that the options name."""
         special = self.unlabelled is not None or self.prior_split is not None
-        return self.effort is not None or special or (self.helper is not None and self.codec is None)
+        named = self.model is not None or self.helper is not None
+        return self.effort is not None or special or (named and self.codec is None)
 
     def seconds(self, sample: Sample) -> float:
         """The time budget."""
         if self.budget is not None:
             return self.budget
+        plain = self.unlabelled is None and self.prior_split is None and self.helper is None
+        if self.effort is None and self.model is not None and plain:
+            return DEFAULT_BUDGET["network"]
         if self.searches:
             return (self.effort or Effort.quick).seconds
-        if self.model is not None:
-            return DEFAULT_BUDGET["network"]
         return DEFAULT_BUDGET["table" if self.trained_family(sample) in ("tree", "table") else "head"]
+
+    @property
+    def option_folders(self) -> dict[str, Path]:
+        """Where each of several options gets its certificate; empty where there is one thing to certify."""
+        one_thing = self.unlabelled is not None or self.prior_split is not None or self.helper is not None
+        if self.model is None or one_thing or self.codec is not None:
+            return {}
+        return {each: self.out.with_name(f"{self.out.name}-{each.name.lower().replace('_', '-')}") for each in Choice}
 
     def trained_family(self, sample: Sample) -> str:
         """The built-in family that is trained where no network is given."""

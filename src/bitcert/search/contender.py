@@ -42,6 +42,8 @@ class Contender:
             follows its budget does not: it starts again with the longer one.
         weight: its part of a round's time, relative to the others'.
         least_seconds: below this it is not worth starting.
+        option: what its messages are of, where the user has a choice between several; the leader of every option goes
+            on to the last round, and the best message of each is kept.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Contender:
     continues: bool = True
     weight: float = 1.0
     least_seconds: float = 0.0
+    option: str = ""
 
 
 def check_helpers(contenders: Sequence[Contender]) -> None:

@@ -1,7 +1,9 @@
 """Which contenders enter a search: what is given decides, by fixed rules that look at sizes and kinds only.
 
 - No network: the built-in families.
-- A given network: besides learned quantisation, all codecs, and a codec and strength for every layer.
+- A given network: learned quantisation, all codecs, and a codec and strength for every layer; and the built-in
+  families, which need no network and give a certificate at once. What is certified is the user's choice: the best
+  message of its weights, of its architecture and of the built-in families are all kept (:class:`Option`).
 - A helper network (public, or trained on a declared prior part): heads on its features, and differences from it.
 - A surrogate for an original network: all of these, the built-in families learning the original's soft answers.
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import partial
 
 import numpy as np
@@ -34,7 +37,7 @@ from bitcert.decoder import trees as decision_tree
 from bitcert.decoder.features.edges import is_image
 from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
-from bitcert.network import Network, OpaqueModel
+from bitcert.network import Network, OpaqueModel, estimate_plan
 from bitcert.network.architecture import Architecture
 from bitcert.run import Compressed, Run
 from bitcert.search.contender import Contender
@@ -46,8 +49,19 @@ from bitcert.search.trees import compress_trees
 
 Targets = NDArray[np.float32]
 
+
+class Option(StrEnum):
+    """What a message is of, where a network is given: in the words of the user's choice."""
+
+    WEIGHTS = "its weights, compressed"
+    ARCHITECTURE = "its architecture, trained for the certificate"
+    BUILT_IN = "a built-in classifier, trained for the certificate"
+
+
 EXAMPLES_A_SECOND = 4000
 """A training that sees fewer than a few passes over the data says nothing; a rough speed is enough to judge that."""
+LEAST_COUNTS = 3
+"""As many passes of a given network over the sample does the quickest of its compressors make."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +124,12 @@ def contenders(given: Given) -> tuple[Contender, ...]:
         found += _on_helper_network(given)
     # a data-free message can hardly rival a helper network, but may try
     weight = 1.0 if given.helper_network is None else 0.2
-    if given.predictor is None or given.targets is not None:
-        found += [replace(contender, weight=weight * contender.weight) for contender in _built_in(given)]
+    found += [replace(contender, weight=weight * contender.weight) for contender in _built_in(given)]
     if given.predictor is not None:
         found += _of_network(given)
+    if given.predictor is None or given.targets is not None or given.helper_network is not None:
+        # the user asked for one thing: its best message, of whatever kind
+        found = [replace(contender, option="") for contender in found]
     return tuple(found)
 
 
@@ -132,10 +148,10 @@ def usual_family(input_shape: tuple[int, ...]) -> str:
 
 def _built_in(given: Given) -> list[Contender]:
     """The families that are part of the program: those wanted, else the usual ones for such data."""
-    head = partial(compress_head, targets=given.targets)
+    head, option = partial(compress_head, targets=given.targets), Option.BUILT_IN
     found = (
-        Contender("decision tree", decision_tree.FAMILY, compress_trees, given.helper, True, 3.0),
-        Contender("bank head", bank_head.FAMILY, head, given.helper, False, 3.0),
+        Contender("decision tree", decision_tree.FAMILY, compress_trees, given.helper, True, 3.0, option=option),
+        Contender("bank head", bank_head.FAMILY, head, given.helper, False, 3.0, option=option),
     )
     families = given.families or (usual_family(given.helper.input_shape),)
     wanted = {name for family in families for name in FAMILIES[family]}
@@ -146,27 +162,38 @@ def _of_network(given: Given) -> list[Contender]:
     """A given network: learned quantisation, and if its layers are visible all codecs."""
     helper = given.own_helper
     bare = replace(helper, weights=None)
-    least = 1.0 + len(given.sample) / EXAMPLES_A_SECOND
+    counts = LEAST_COUNTS * _seconds_of_a_count(given)
+    least = 1.0 + len(given.sample) / EXAMPLES_A_SECOND + counts
 
     def tuned(sample: Sample, helper: Helper, run: Run) -> Compressed:
         return compress_values(given.values, sample, helper, run, fine_tune=given.fine_tune)
 
-    found = [Contender("learned quantisation", quantised.FAMILY, tuned, bare, False, 1.0)]
+    own = Option.WEIGHTS
+    found = [Contender("learned quantisation", quantised.FAMILY, tuned, bare, False, 1.0, counts, own)]
     network = given.predictor
     public = given.helper_network
     if not isinstance(network, Network) or (public is not None and helper.weights is None):
         return found
     strengths = PerLayerStrengths(network)
-    found.append(Contender("a strength for each layer", composed.FAMILY, strengths, bare, False, 0.5, least))
+    found.append(Contender("a strength for each layer", composed.FAMILY, strengths, bare, False, 0.5, least, own))
     plain = PlainCodecs(_plain(helper), network)
-    found.append(Contender("codecs of the papers", composed.FAMILY, plain, helper, True, 0.5, least))
+    found.append(Contender("codecs of the papers", composed.FAMILY, plain, helper, True, 0.5, least, own))
     for kind in CODECS.values():
         if issubclass(kind, TunedQuantise) or not is_trained(kind):
             continue
         usual = kind.strengths()
         codec = usual[len(usual) // 2]
-        found.append(_trained(codec, network, bare, codec.label, 0.3, 4 * least))
+        trained = _trained(codec, network, bare, codec.label, 0.3, 4 * least)
+        found.append(replace(trained, option=Option.ARCHITECTURE))
     return found
+
+
+def _seconds_of_a_count(given: Given) -> float:
+    """Of the given network's errors, roughly, on the machine of :data:`~bitcert.network.plan.OPERATIONS_PER_SECOND`."""
+    if not isinstance(given.predictor, Network):
+        return 0.0
+    plan = estimate_plan(given.predictor, len(given.sample), given.own_helper.batch_size)
+    return plan.estimate_seconds()
 
 
 def _plain(helper: Helper) -> tuple[Codec, ...]:
@@ -232,4 +259,4 @@ def _chosen(given: Given) -> list[Contender]:
     return found
 
 
-__all__ = ["FAMILIES", "Given", "Targets", "contenders", "helper_with", "usual_family"]
+__all__ = ["FAMILIES", "Given", "Option", "Targets", "contenders", "helper_with", "usual_family"]

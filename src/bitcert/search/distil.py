@@ -38,23 +38,22 @@ def network_logits(network: Classifier, sample: Sample) -> NDArray[np.float32]:
 
 
 def distillation_targets(
-    network: Classifier, sample: Sample, temperature: float = 2.0, weight: float = 0.7
+    logits: NDArray[np.float32], sample: Sample, temperature: float = 2.0, weight: float = 0.7
 ) -> NDArray[np.float32]:
     """Soft labels ``[m, classes]`` whose rows sum to 1.
 
     Args:
-        network: raw inputs ``[batch, ...]`` -> logits ``[batch, classes]``, e.g. the decoder's view of the original.
+        logits: ``[m, classes]`` of the original network on the sample, see :func:`network_logits`.
         sample: labelled training examples.
         temperature: above 1 softens.
         weight: of the network's probabilities, the rest is the label's; 1 copies the network.
 
     Raises:
-        InputError: settings out of range, logits of another width, or a sample that may not be looked at.
+        InputError: settings out of range, or logits of another shape.
     """
     if not (np.isfinite(temperature) and temperature > 0 and 0 <= weight <= 1):
         got = f"temperature {temperature}, weight {weight}"
         raise InputError("a positive temperature and a weight in [0, 1]", got, "correct them")
-    logits = network_logits(network, sample)
     if logits.shape != (len(sample), sample.num_classes):
         got = f"shape {list(logits.shape)}"
         raise InputError(f"logits for {sample.num_classes} classes", got, "use the network of this problem")

@@ -1,9 +1,10 @@
 """The search for the best certificate: all contenders briefly, then fewer and fewer of them with more time.
 
 Successive halving (Jamieson & Talwalkar 2016) on the certificate itself: every contender gets a small share of the
-time, those with the smallest bounds go on (or start again with a longer schedule), and the last one gets what is left.
-The best message of all rounds is kept. Choosing it is free: all are words of one prefix code
-(:mod:`bitcert.search.contender`), so the number of contenders, rounds and candidates enters no bound.
+time, those with the smallest bounds go on (or start again with a longer schedule), and the last one gets what is left;
+where the user has a choice of options, the leader of each gets a part. The best message of all rounds is kept. Choosing
+it is free: all are words of one prefix code (:mod:`bitcert.search.contender`), so the number of contenders, rounds and
+candidates enters no bound.
 
 A stopped search (:meth:`~bitcert.run.Run.stop`) returns the best message so far; a killed one goes on from the
 checkpoints of search and contenders, and so does one that was given more time. Not guaranteed: that the contender which
@@ -17,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bitcert.codecs.best import without_unused_weights
 from bitcert.data import Sample
 from bitcert.errors import BitcertError, InputError
 from bitcert.run import Candidate, Checkpoint, Compressed, Run
@@ -104,13 +104,23 @@ class _Search:
         early = _first_round_seconds(contenders, self.total)
         for number in range(1, rounds + 1):
             for contender in left:
-                if self.is_over():
-                    return
-                seconds = self.time_left if number == rounds else _part(contender, left, early)
+                if self.is_over(contender.option):
+                    continue
+                seconds = _part(contender, left, early) if number < rounds else self.last_part(contender, left)
                 self.attempt(self.share(contender, seconds))
             if number < rounds:
-                left = self.best_of(left, _num_kept(len(left)))
+                left = self.kept_of(left, _num_kept(len(left)) if number < rounds - 1 else 1)
         self.spend(contenders)
+
+    def kept_of(self, left: Sequence[Contender], most: int) -> list[Contender]:
+        """The best of them, and the best of every option: who asks for several is not left with one."""
+        ranked = self.best_of(left, len(left))
+        firsts = {contender.option: contender for contender in reversed(ranked)}
+        return [c for k, c in enumerate(ranked) if k < most or firsts[c.option] is c]
+
+    def last_part(self, contender: Contender, left: Sequence[Contender]) -> float:
+        """Seconds of the last round: of what is left the best takes twice what all after it get together, and so on."""
+        return self.time_left * (1.0 if contender is left[-1] else 2 / 3)
 
     def spend(self, contenders: Sequence[Contender]) -> None:
         """Give what is left, where the last one ended early, to each in the order of their bounds."""
@@ -128,9 +138,12 @@ class _Search:
     def time_left(self) -> float:
         return self.run.budget_seconds - self.run.seconds
 
-    def is_over(self) -> bool:
-        """Whether to end: stopped or out of time, with at least one message."""
-        return self.run.fraction >= 1.0 and any(s.verdict is not None for s in self.standings.values())
+    def is_over(self, option: str | None = None) -> bool:
+        """Whether to end: stopped or out of time, with at least one message, and this option (if any) was tried."""
+        standings = self.standings.values()
+        if self.run.fraction < 1.0 or all(s.verdict is None for s in standings):
+            return False
+        return self.run.stopped or option is None or any(s.was_tried for s in standings if s.contender.option == option)
 
     def best_of(self, contenders: Sequence[Contender], most: int) -> list[Contender]:
         """At most so many of them that have a message, best first by the certificate."""
@@ -222,9 +235,13 @@ class _Search:
         found = [s for s in self.standings.values() if s.verdict is not None]
         if not found:
             raise next(s.refusal for s in self.standings.values() if s.refusal is not None)
-        compressed = min(found, key=lambda s: s.rank).compressed()
+        ranked = sorted(found, key=lambda s: s.rank)
+        firsts = {s.contender.option: s for s in reversed(ranked)}
+        best, *others = (s.compressed() for s in ranked if firsts[s.contender.option] is s)
         candidates = tuple(sorted(self.run.candidates, key=lambda c: c.seconds))
-        return replace(without_unused_weights(compressed), candidates=candidates)
+        missing = {s.contender.option: s.why_none for s in reversed(list(self.standings.values()))}
+        missing = {option: why for option, why in missing.items() if option not in firsts}
+        return replace(best, candidates=candidates, others=tuple(others), missing=missing)
 
 
 def search(

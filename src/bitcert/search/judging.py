@@ -64,16 +64,14 @@ class OriginalNetwork:
     """The network that is to be certified through a surrogate, and what is known of the unlabelled sample.
 
     Args:
-        classifier: raw inputs ``[batch, ...]`` -> logits of the network as it is.
+        logits: ``[m, classes]`` of the network as it is on the training sample.
         num_unlabelled: size of the unlabelled sample; nothing else of it is known to the search.
         delta: what the disagreement bound may spend.
-        batch_size: examples evaluated at a time.
     """
 
-    classifier: Classifier
+    logits: NDArray[np.float32]
     num_unlabelled: int
     delta: float
-    batch_size: int = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,20 +86,24 @@ class Decisions:
         cls, classifier: Classifier, sample: Sample, rule: DecisionRule, progress: Progress | None = None
     ) -> Decisions:
         """By the decision rule of a certificate, in one pass over the sample."""
-        first, clear = np.empty(len(sample), np.int64), np.empty(len(sample), np.bool_)
+        parts: list[Decisions] = []
         done = 0
         for inputs, labels in sample.batches(rule.batch_size):
             with torch.no_grad():
-                logits = check_logits(classifier(inputs), labels, sample).double()
-            top = logits.topk(2, dim=1)
-            gap, size = top.values[:, 0] - top.values[:, 1], logits.abs().amax(1)
-            chosen = slice(done, done + len(labels))
-            first[chosen] = top.indices[:, 0].numpy()
-            clear[chosen] = (torch.isfinite(logits).all(1) & (gap > rule.tolerance * size)).numpy()
+                parts.append(cls.of_logits(check_logits(classifier(inputs), labels, sample), rule))
             done += len(labels)
             if progress is not None:
                 progress("counting errors", done / len(sample))
-        return cls(first, clear)
+        return cls(np.concatenate([part.first for part in parts]), np.concatenate([part.clear for part in parts]))
+
+    @classmethod
+    def of_logits(cls, logits: torch.Tensor, rule: DecisionRule) -> Decisions:
+        """By the same rule, of logits ``[m, classes]``."""
+        logits = logits.double()
+        top = logits.topk(2, dim=1)
+        gap, size = top.values[:, 0] - top.values[:, 1], logits.abs().amax(1)
+        clear = torch.isfinite(logits).all(1) & (gap > rule.tolerance * size)
+        return cls(top.indices[:, 0].numpy(), clear.numpy())
 
     def errors(self, labels: NDArray[np.int64]) -> int:
         """Errors, near-ties among them."""
@@ -129,7 +131,7 @@ class Judge:
     @cached_property
     def _reference(self) -> Decisions:
         assert self.original is not None
-        return Decisions.of(self.original.classifier, self.sample, DecisionRule(self.original.batch_size))
+        return Decisions.of_logits(torch.from_numpy(self.original.logits), DecisionRule())
 
     def judge(self, compressed: Compressed, progress: Progress | None = None) -> Verdict:
         """The verdict; what the compressor itself counted is believed where nothing else is needed.

@@ -22,7 +22,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from bitcert.certificates.certificate import Certificate
@@ -41,7 +43,7 @@ from bitcert.proof.claims import delta_plan
 from bitcert.run import Checkpoint, Compressed, Run
 from bitcert.search.contender import Board
 from bitcert.search.contenders import Given, contenders, helper_with
-from bitcert.search.distil import distillation_targets
+from bitcert.search.distil import distillation_targets, network_logits
 from bitcert.search.halving import search
 from bitcert.search.judging import Judge, OriginalNetwork
 from bitcert.search.prior import train_prior
@@ -188,6 +190,9 @@ class BestCertificate:
         original: the network that is certified with its unlabelled examples, or ``None``.
         interrupted: whether the search was stopped before its time was over.
         counts: what was counted for the certificate.
+        others: where a network was given and no unlabelled examples: the best of every other option that says more
+            than guessing, best first (what a certificate is of is ``compressed.option``). All hold together, because
+            their messages are words of one code: they share one ``delta``.
     """
 
     certificate: Certificate
@@ -196,6 +201,7 @@ class BestCertificate:
     original: Original | None
     interrupted: bool
     counts: Counts
+    others: tuple[BestCertificate, ...] = ()
 
 
 def search_checkpoint(out: Path, request: CertifyRequest, seed: int) -> Checkpoint:
@@ -272,8 +278,9 @@ def find_message(
         public, sample = train_helper(split, request, run), split.rest
         split = split.with_helper(RawClassifier(public.architecture, public.parameters, request.used_preprocessing))
         before = run.seconds
-    given = given_for(request, sample, public)
-    judge = Judge(sample, run.delta, _judged_original(request))
+    logits = None if request.unlabelled is None else network_logits(request.classifier(), sample)
+    given = given_for(request, sample, public, logits)
+    judge = Judge(sample, run.delta, _judged_original(request, logits))
     return split, search(contenders(given), sample, judge, run, watch=watch, before=before)
 
 
@@ -305,32 +312,38 @@ def certified(
         declared=Declaration((*declared_helpers(request), *declared), request.looks),
         progress=run.progress,
     )
-    return BestCertificate(made.certificate, compressed, sample, original, run.stopped, made.counts)
+    # a count can take long: it is for what says more than guessing
+    told = [other for other in compressed.others if other.bound < 1 - 1 / sample.num_classes]
+    others = tuple(certified(request, other, split, run, declared) for other in told)
+    return BestCertificate(made.certificate, compressed, sample, original, run.stopped, made.counts, others)
 
 
-def given_for(request: CertifyRequest, sample: Sample, helper_network: Network | None) -> Given:
-    """What the search may use: the request without its unlabelled and held-out examples and without the prior part."""
+def given_for(
+    request: CertifyRequest, sample: Sample, helper_network: Network | None, logits: NDArray[np.float32] | None
+) -> Given:
+    """What the search may use: the request without its unlabelled and held-out examples and without the prior part.
+
+    ``logits`` are the original network's on the sample, if it is what is certified.
+    """
     return Given(
         sample,
         Helper.for_sample(sample, None, request.used_preprocessing),
         request.network,
         request.tensors,
         helper_network,
-        None if request.unlabelled is None else distillation_targets(request.classifier(), sample),
+        None if logits is None else distillation_targets(logits, sample),
         request.codecs,
         request.families,
         request.fine_tune,
     )
 
 
-def _judged_original(request: CertifyRequest) -> OriginalNetwork | None:
+def _judged_original(request: CertifyRequest, logits: NDArray[np.float32] | None) -> OriginalNetwork | None:
     """The original network for the search: of the unlabelled examples their number goes with it, nothing else."""
-    if request.unlabelled is None:
+    if request.unlabelled is None or logits is None:
         return None
-    raw = request.classifier()
     delta = delta_plan(request.delta, request._loss_names, 1)[1].amount
-    batch_size = Helper.for_sample(request.sample, raw.predictor, raw.preprocessing).batch_size
-    return OriginalNetwork(raw, len(request.unlabelled), delta, batch_size)
+    return OriginalNetwork(logits, len(request.unlabelled), delta)
 
 
 def train_helper(split: PriorSplit, request: CertifyRequest, run: Run) -> Network:

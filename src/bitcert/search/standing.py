@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bitcert.codecs.best import without_unused_weights
 from bitcert.decoder import decode_message
 from bitcert.errors import BitcertError, DecodeError
 from bitcert.run import Candidate, Compressed, Run
@@ -46,6 +47,19 @@ class Standing:
     _glimpse: Candidate | None = None
 
     @property
+    def was_tried(self) -> bool:
+        """Whether an attempt was finished, or refused."""
+        return self.longest > 0 or self.verdict is not None or self.refusal is not None
+
+    @property
+    def why_none(self) -> str:
+        """In words for the user, why there is no message."""
+        if self.refusal is not None:
+            return str(self.refusal)
+        least = self.contender.least_seconds
+        return f"the time is too short: it needs a share of {least:.0f} s" if least else "the time was over before"
+
+    @property
     def rank(self) -> tuple[float, int, int]:
         """By the certificate; contenders without a message come last."""
         return (2.0, 0, 0) if self.verdict is None else self.verdict.rank
@@ -67,9 +81,13 @@ class Standing:
             self._glimpse = candidate
 
     def compressed(self) -> Compressed:
-        """The best message with its ledger, decoded afresh."""
-        helper = self.contender.helper
-        return Compressed(self.message, decode_message(self.message, helper).ledger, helper)
+        """The best message with its ledger, decoded afresh, and what it was judged to be worth."""
+        contender, verdict = self.contender, self.verdict
+        assert verdict is not None
+        ledger = decode_message(self.message, contender.helper).ledger
+        judged = Candidate(contender.name, verdict.errors, verdict.message_bits, verdict.bound, self.seconds)
+        found = Compressed(self.message, ledger, contender.helper, (judged,), contender.option)
+        return without_unused_weights(found)
 
     def row(self) -> Row:
         """For a table: the best message, that of the attempt that is running included."""

@@ -1,10 +1,13 @@
 """A user's own network from the command line: captured or opaque, with its weights in each of the usual files."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+
+from bitcert.coding import MessageReader
 
 MODULE = """
 import torch
@@ -43,14 +46,16 @@ def network(here, toy_data):
     return here
 
 
-def certify(bitcert, *arguments):
-    outcome = bitcert("certify", *arguments, "--data", "toy.npz", "--budget", "0.3", "--json")
+def certify(bitcert, *arguments, folder="out-weights"):
+    """The certificate of the network's own weights, one of several options; the best one is in ``out``."""
+    outcome = bitcert("certify", *arguments, "--data", "toy.npz", "--budget", "0.3")
     assert outcome.code == 0, outcome.err
-    return json.loads(outcome.out)
+    assert "its weights, compressed" in outcome.out
+    return json.loads(Path(folder, "certificate.json").read_text())
 
 
-def verify(bitcert, *arguments):
-    return bitcert("verify", "out/certificate.json", "--data", "toy.npz", *arguments)
+def verify(bitcert, *arguments, folder="out-weights"):
+    return bitcert("verify", f"{folder}/certificate.json", "--data", "toy.npz", *arguments)
 
 
 @pytest.mark.parametrize("weights", ["weights.safetensors", "weights.pt"])
@@ -59,11 +64,55 @@ def test_a_factory_with_weights(bitcert, network, weights):
     assert content["certifies"] == "compressed"
     assert content["errors"] < 0.1 * content["samples"], "the weights in the file were used"
     assert content["helper"]["factory"] is None
-    names = {path.name for path in (network / "out").iterdir()}
+    names = {path.name for path in (network / "out-weights").iterdir()}
     assert names == {"message.bin", "certificate.json", "report.html", "architecture.json"}
     (network / "my_networks.py").unlink()
     (network / weights).unlink()
     assert verify(bitcert).code == 0, "message and architecture are enough"
+
+
+def test_what_could_be_certified_is_a_table_and_each_has_its_certificate(bitcert, network):
+    """The network's own weights, its architecture and a built-in classifier: the best first, and in ``out``."""
+    arguments = ("certify", "my_networks:Mlp", "--weights", "weights.pt", "--data", "toy.npz", "--budget", "1")
+    outcome = bitcert(*arguments)
+    assert outcome.code == 0, outcome.err
+    table = outcome.out[outcome.out.index("What can be certified") :]
+    found = {}
+    for folder, words in (("out-weights", "its weights"), ("out-built-in", "a built-in classifier")):
+        assert words in table
+        assert folder in table
+        found[folder] = json.loads((network / folder / "certificate.json").read_text())
+        assert verify(bitcert, folder=folder).code == 0
+        assert found[folder]["delta_ledger"] == [["occam bound of the compressed network", 0.05]], (
+            "one delta: all are words of one code"
+        )
+    best, worst = sorted(found, key=lambda folder: found[folder]["bound"])
+    assert (network / "out" / "message.bin").read_bytes() == (network / best / "message.bin").read_bytes()
+    assert table.index(best) < table.index(worst)
+    families = {MessageReader((network / folder / "message.bin").read_bytes()).family for folder in found}
+    assert len(families) == 2, "no two options read one message differently"
+
+
+def test_an_option_that_says_no_more_than_guessing_has_no_certificate(bitcert, network):
+    (network / "out-weights").mkdir()
+    (network / "out-weights" / "certificate.json").write_text("{}")
+    wrong = {name: -value if name == "2.weight" else value for name, value in STATE.items()}
+    save_file(wrong, network / "wrong.safetensors")
+    arguments = ("--weights", "wrong.safetensors", "--data", "toy.npz", "--budget", "0.3", "--no-fine-tune")
+    outcome = bitcert("certify", "my_networks:Mlp", *arguments)
+    assert outcome.code == 0, outcome.err
+    assert "no more than guessing" in " ".join(outcome.out.replace("│", " ").split())
+    assert verify(bitcert, folder="out").code == 0
+    assert not (network / "out-weights").exists(), "nothing of an earlier run stays beside the new table"
+
+
+def test_a_folder_of_an_option_that_could_not_be_replaced_is_refused_before_any_work(bitcert, network):
+    (network / "out-weights").mkdir()
+    (network / "out-weights" / "thesis.tex").write_text("")
+    outcome = bitcert("certify", "my_networks:Mlp", "--weights", "weights.pt", "--data", "toy.npz", "--budget", "0.3")
+    assert outcome.code == 2
+    assert "thesis.tex" in outcome.failures[0]
+    assert not (network / "out").exists()
 
 
 def test_an_exported_program(bitcert, network):
@@ -82,13 +131,13 @@ def test_an_exported_program(bitcert, network):
 
 def test_preprocessing_is_part_of_the_helper(bitcert, network):
     options = ("--weights", "weights.pt", "--no-fine-tune", "--scale", "8", "--mean", "0.5,0", "--std", "2,1")
-    content = certify(bitcert, "my_networks:Mlp", *options)
+    content = certify(bitcert, "my_networks:Mlp", *options, folder="out")
     assert (content["helper"]["scale"], content["helper"]["mean"], content["helper"]["std"]) == (
         8.0,
         [0.5, 0.0],
         [2.0, 1.0],
     )
-    assert verify(bitcert).code == 0
+    assert verify(bitcert, folder="out").code == 0
 
 
 def test_an_opaque_network(bitcert, network):
@@ -98,10 +147,11 @@ def test_an_opaque_network(bitcert, network):
     assert outcome.code == 0, outcome.err
     assert "opaque module" in outcome.out
     assert "torch.export" in outcome.out, "the reason why is told"
-    content = json.loads((network / "out" / "certificate.json").read_text())
+    content = json.loads((network / "out-weights" / "certificate.json").read_text())
     assert content["helper"]["factory"] == "my_networks:Guarded"
     assert content["errors"] < 0.1 * content["samples"]
-    assert {path.name for path in (network / "out").iterdir()} == {"message.bin", "certificate.json", "report.html"}
+    names = {path.name for path in (network / "out-weights").iterdir()}
+    assert names == {"message.bin", "certificate.json", "report.html"}
 
     without = verify(bitcert)
     assert without.code == 2
@@ -144,7 +194,7 @@ def test_an_unsupported_operation_is_named(bitcert, network):
     outcome = bitcert("certify", "odd_networks:Odd", "--data", "toy.npz", "--budget", "0.1")
     assert outcome.code == 0
     assert "bessel_j0" in outcome.out
-    assert verify(bitcert, "--model", "odd_networks:Odd").code == 0
+    assert verify(bitcert, folder="out").code == 0, "an untrained network: a built-in classifier says more"
 
 
 def test_the_plan_is_said_and_more_than_allowed_is_not_counted(bitcert, network):

@@ -52,6 +52,26 @@ def test_time_goes_to_the_promising(clock, fake, points):
     assert fakes["slow"].attempts == sorted(fakes["slow"].attempts)
 
 
+def test_the_leader_of_every_option_goes_on_and_is_kept(clock, fake, points, message_of):
+    """An option that never wins still gets its best message, and the best one still gets most of the time."""
+    fakes = three(fake) | {"own slow": fake({0: 6, 8: 3, 20: 2}), "own poor": fake({0: 5})}
+    contenders = [
+        replace(each.contender(name, points), option="own" if name.startswith("own") else "built in")
+        for name, each in fakes.items()
+    ]
+    start = clock.now
+    found = search(contenders, points, Judge(points, 0.05), Run(budget_seconds=200.0))
+    assert clock.now - start == pytest.approx(200.0, abs=3.0)
+    assert (found.option, found.message) == ("built in", message_of(1, 0, found.helper))
+    (other,) = found.others
+    assert (other.option, other.message, other.others) == ("own", message_of(1, 2, other.helper), ())
+    (judged,) = other.candidates
+    errors = certify(other, points).errors
+    assert (judged.name, judged.errors, judged.message_bits) == ("own slow", errors, 8 * len(other.message))
+    assert judged.bound == other.bound > found.bound
+    assert fakes["slow"].steps > fakes["own slow"].steps > fakes["own poor"].steps
+
+
 def test_one_that_cannot_continue_starts_again_with_a_longer_budget(fake, points):
     fakes = three(fake) | {"slow": fake({0: 1, 10: 1, 40: 0}, continues=False)}
     found = found_by(fakes, points)
@@ -170,21 +190,17 @@ def test_those_that_the_time_is_too_short_for_are_left_out(fake, points):
     assert [c.name for c in entrants((first, second, third), 1000.0)] == ["a", "b", "c"]
 
 
-def agreeing(tilt):
-    """The original network: the right sign, seen through a tilt."""
-
-    def classifier(inputs):
-        score = torch.from_numpy(inputs[:, 0] + 0.5 * tilt * inputs[:, 1])
-        return torch.stack([-score, score], 1)
-
-    return classifier
+def tilted(points, tilt):
+    """Logits of the original network: the right sign, seen through a tilt."""
+    score = points.inputs[:, 0] + 0.5 * tilt * points.inputs[:, 1]
+    return np.stack([-score, score], 1)
 
 
 def test_a_surrogate_is_judged_with_the_disagreement(fake, points, message_of):
     """The message with the fewest errors is not the one that says most of a tilted original network."""
     right, alike = fake({0: 0}), fake({0: 1})
     contenders = [right.contender("right", points), alike.contender("alike", points)]
-    original = OriginalNetwork(agreeing(2.0), 100, 0.04)
+    original = OriginalNetwork(tilted(points, 2.0), 100, 0.04)
     run = Run(budget_seconds=10.0, delta=0.01)
     found = search(contenders, points, Judge(points, 0.01, original), run)
     assert found.message == message_of(1, 1, found.helper)
