@@ -370,12 +370,12 @@ def test_brackets_in_a_text_are_not_depth(certificate):
 )
 def test_the_bound_is_rounded_up(certificate, bound, said):
     sentence = dataclasses.replace(certificate, bound=bound).sentence
-    assert sentence == f"With 95 % confidence this network is wrong on at most {said} of new data like these."
+    assert sentence == f"With 95 % confidence this classifier is wrong on at most {said} of new data like these."
 
 
 @pytest.mark.parametrize("bound", [0.9991, 1.0])
 def test_a_bound_that_rounds_up_to_all_is_vacuous(certificate, bound):
-    expected = "With 95 % confidence nothing is certified of this network: the bound is vacuous (100 %)."
+    expected = "With 95 % confidence nothing is certified of this classifier: the bound is vacuous (100 %)."
     assert dataclasses.replace(certificate, bound=bound).sentence == expected
 
 

@@ -116,7 +116,7 @@ class Certificate:
     def sentence(self) -> str:
         """The certificate in one plain sentence."""
         confidence = f"{_percent_down(self.delta)} %"
-        what = "this network" if self.certifies == "compressed" else "the original network"
+        what = "this classifier" if self.certifies == "compressed" else "the original network"
         percent = _percent_up(self.bound)
         if self.vacuous or float(percent) >= 100:
             return f"With {confidence} confidence nothing is certified of {what}: the bound is vacuous (100 %)."

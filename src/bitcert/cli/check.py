@@ -1,18 +1,27 @@
-"""``bitcert check``: what was captured of a network, what is unsupported and why, and what a run will cost."""
+"""``bitcert check``: what was captured of a network, what is unsupported and why, and what could be certified of it."""
 
 from __future__ import annotations
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bitcert.cli.common import progress_bar
+from bitcert.cli.common import LoadedNetwork, progress_bar
 from bitcert.cli.options import NetworkOptions
+from bitcert.counting import DecisionRule, count_errors
+from bitcert.data import Sample
 from bitcert.decoder.helper import examples_at_a_time
 from bitcert.network import Network, estimate_plan, operations_in_words
+from bitcert.report.text import percent
+from bitcert.search.forecast import Facts, forecasts
+from bitcert.search.request import CertifyRequest
+
+COUNTED = 2000
+"""Training examples on which the network's errors are counted for the forecast, evenly spread over the sample."""
 
 
 def check(options: NetworkOptions) -> None:
-    """Say what of a network is understood, and plan memory and time."""
+    """Say what of a network is understood, plan memory and time, and what could be certified of it."""
     console = Console(highlight=False)
     with progress_bar() as progress:
         sample = options.load_sample(progress)
@@ -23,6 +32,7 @@ def check(options: NetworkOptions) -> None:
         console.print(f"Not captured: {loaded.refusal}", markup=False)
         count = sum(value.numel() for value in loaded.values.values())
         console.print(f"It can be certified as an opaque module ({count:,} numbers coded), but not measured.")
+        _print_options(console, _facts(options, sample, loaded, 0.0))
         return
     network = loaded.predictor
     table = Table("layer", "operation", "weight", "bias", title="Weight layers")
@@ -42,3 +52,24 @@ def check(options: NetworkOptions) -> None:
         f"Plan for {len(sample):,} samples: one pass {operations_in_words(plan.operations)}, and "
         f"{plan.memory_bytes / 2**20:.0f} MiB; fine-tuning about {plan.gradient_bytes / 2**20:.0f} MiB a batch."
     )
+    _print_options(console, _facts(options, sample, loaded, plan.estimate_seconds()))
+
+
+def _facts(options: NetworkOptions, sample: Sample, loaded: LoadedNetwork, seconds: float) -> Facts:
+    part = sample.take(np.arange(0, len(sample), max(1, len(sample) // COUNTED))[:COUNTED])
+    request = CertifyRequest(part, loaded.predictor, loaded.values, options.preprocessing(sample))
+    batch_size = examples_at_a_time(loaded.described, sample.input_shape, sample.num_classes)
+    rate = count_errors(request.classifier(), part, DecisionRule(batch_size)).rate
+    return Facts(len(sample), sample.num_classes, sum(value.numel() for value in loaded.values.values()), rate, seconds)
+
+
+def _print_options(console: Console, facts: Facts) -> None:
+    """What could be certified; ``bitcert certify`` tries the first three, the others need another option or data."""
+    title = f"What could be certified: it errs on {percent(facts.error_rate)} of (a part of) the training sample"
+    table = Table("what", "needs", "time", "forecast", title=title, title_justify="left")
+    for row in forecasts(facts):
+        says = row.words if row.bound is None or row.bound >= 1 else f"about {percent(row.bound)}, {row.words}"
+        minutes = f"{row.minutes:.0f} min" if row.minutes else "–"
+        table.add_row(row.option, row.needs, minutes, says)
+    console.print(table)
+    console.print("Forecasts are rules of thumb: only a certificate counts.")

@@ -1,6 +1,7 @@
 """A user's own network from the command line: captured or opaque, with its weights in each of the usual files."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,8 @@ def test_check_a_captured_network(bitcert, network):
     assert outcome.code == 0
     assert "22 parameters" in outcome.out
     assert "Plan for 400 samples" in outcome.out
+    (rate,) = re.findall(r"it errs on\s+([\d.]+) %", outcome.out)
+    assert float(rate) < 10, "of the trained network"
     assert not (network / "out").exists()
 
 
@@ -175,6 +178,7 @@ def test_check_an_opaque_network(bitcert, network):
     assert outcome.code == 0
     assert "Not captured" in outcome.out
     assert "22 numbers coded" in outcome.out
+    assert "What could be certified: it errs on" in outcome.out
     assert not (network / "out").exists()
 
 

@@ -1,0 +1,105 @@
+"""What could be certified of a given network, before anything is tried: what each option needs, takes and may give.
+
+The forecasts are rules of thumb from the size of the sample, the network's errors on it and its number of weights. They
+are meant to tell 5 % from 50 %, and say nothing that a certificate could rest on. Those marked *at best* suppose that a
+network errs on new examples as often as this one on its training sample; most err more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
+from bitcert.proof.budget import check_delta
+from bitcert.search.contenders import Option
+
+BITS_A_WEIGHT = 0.4
+"""What a small network's weights come to after training under a price: between 0.2 and 0.6 on those that were tried."""
+ERRORS_MORE = 1.5
+"""And how its errors grow."""
+PRIOR_BITS = 100
+"""A head on the features of a network that was trained on the prior part."""
+UNLABELLED = (1_000, 10_000)
+_DISAGREES = 0.02
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known before anything is tried.
+
+    Args:
+        samples: size of the training sample.
+        num_classes: of the problem.
+        weights: numbers that the network has.
+        error_rate: of the network on (a part of) the training sample.
+        seconds_of_a_count: of its errors on the whole sample.
+        delta: with which certificates may fail.
+    """
+
+    samples: int
+    num_classes: int
+    weights: int
+    error_rate: float
+    seconds_of_a_count: float
+    delta: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_delta(self.delta, "delta")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One row of the plan: ``bound`` is ``None`` where no rule of thumb is worth a number."""
+
+    option: str
+    needs: str
+    minutes: float
+    bound: float | None
+    words: str
+
+
+def forecasts(facts: Facts) -> tuple[Forecast, ...]:
+    """All options, in the order in which a user may think of them.
+
+    >>> rows = forecasts(Facts(samples=60_000, num_classes=10, weights=6_000, error_rate=0.01, seconds_of_a_count=15))
+    >>> [round(row.bound, 3) for row in rows if row.bound is not None]
+    [0.075, 0.016, 0.012]
+    """
+    counting = facts.seconds_of_a_count / 60
+    return (
+        Forecast(Option.WEIGHTS, "nothing more", 10 + 4 * counting, *_weights(facts)),
+        Forecast(Option.ARCHITECTURE, "nothing more", 15 + 4 * counting, None, "a few thousand bits"),
+        Forecast(Option.BUILT_IN, "nothing more", 4, None, "try it: it needs no network"),
+        Forecast("the original network, by disagreement", "unlabelled examples", 4 + counting, None, _original(facts)),
+        Forecast("with a prior part", "half of the sample", 20, *_prior(facts)),
+        Forecast("held out, for comparison", "a tenth of the sample, never trained on", 0, *_held_out(facts)),
+    )
+
+
+def _weights(facts: Facts) -> tuple[float, str]:
+    errors = min(facts.samples, math.ceil(ERRORS_MORE * facts.error_rate * facts.samples))
+    bits = math.ceil(BITS_A_WEIGHT * facts.weights)
+    bound = occam_bound(errors, facts.samples, bits, facts.delta).binomial
+    if bound >= 1 - 1 / facts.num_classes:
+        return 1.0, f"too many weights ({facts.weights:,}) for {facts.samples:,} examples"
+    return bound, f"if {bits:,} bits are enough"
+
+
+def _original(facts: Facts) -> str:
+    costs = []
+    for size in UNLABELLED:
+        agreed = disagreement_bound(0.0, math.ceil(_DISAGREES * size), size, facts.delta)
+        costs.append(f"{100 * (agreed - _DISAGREES):.1f} points with {size:,}")
+    return f"a certificate above, plus how often the two differ, plus {', '.join(costs)}"
+
+
+def _prior(facts: Facts) -> tuple[float, str]:
+    rest = max(1, facts.samples // 2)
+    errors = math.ceil(facts.error_rate * rest)
+    return occam_bound(errors, rest, PRIOR_BITS, facts.delta).binomial, "at best"
+
+
+def _held_out(facts: Facts) -> tuple[float, str]:
+    held = max(1, facts.samples // 10)
+    return holdout_bound(math.ceil(facts.error_rate * held), held, facts.delta), "at best"
