@@ -42,8 +42,8 @@ class Contender:
             follows its budget does not: it starts again with the longer one.
         weight: its part of a round's time, relative to the others'.
         least_seconds: below this it is not worth starting.
-        option: what its messages are of, where the user has a choice between several; the leader of every option goes
-            on to the last round, and the best message of each is kept.
+        option: what its messages are of, where the user has a choice between several; the leaders of the two best
+            options share the last round, and the best message of each option is kept.
     """
 
     name: str

@@ -60,8 +60,10 @@ class Option(StrEnum):
 
 EXAMPLES_A_SECOND = 4000
 """A training that sees fewer than a few passes over the data says nothing; a rough speed is enough to judge that."""
-LEAST_COUNTS = 3
+LEAST_COUNTS = 2
 """As many passes of a given network over the sample does the quickest of its compressors make."""
+EXAMPLES_A_DIMENSION = 30
+"""Of a random subspace for a whole network: about three bits a dimension, a tenth of a bit for each example."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,17 +171,20 @@ def _of_network(given: Given) -> list[Contender]:
         return compress_values(given.values, sample, helper, run, fine_tune=given.fine_tune)
 
     own = Option.WEIGHTS
-    found = [Contender("learned quantisation", quantised.FAMILY, tuned, bare, False, 1.0, counts, own)]
+    found = [Contender("learned quantisation", quantised.FAMILY, tuned, bare, False, 1.5, counts, own)]
     network = given.predictor
     public = given.helper_network
     if not isinstance(network, Network) or (public is not None and helper.weights is None):
         return found
     strengths = PerLayerStrengths(network)
-    found.append(Contender("a strength for each layer", composed.FAMILY, strengths, bare, False, 0.5, least, own))
+    found.append(Contender("a strength for each layer", composed.FAMILY, strengths, bare, False, 0.25, least, own))
     plain = PlainCodecs(_plain(helper), network)
-    found.append(Contender("codecs of the papers", composed.FAMILY, plain, helper, True, 0.5, least, own))
+    found.append(Contender("codecs of the papers", composed.FAMILY, plain, helper, True, 0.25, least, own))
+    subspace = RandomSubspace(dimension=max(20, min(5000, len(given.sample) // EXAMPLES_A_DIMENSION)))
+    trained = _trained(subspace, network, bare, subspace.label, 1.5, least)
+    found.append(replace(trained, option=Option.ARCHITECTURE))
     for kind in CODECS.values():
-        if issubclass(kind, TunedQuantise) or not is_trained(kind):
+        if issubclass(kind, TunedQuantise | RandomSubspace) or not is_trained(kind):
             continue
         usual = kind.strengths()
         codec = usual[len(usual) // 2]

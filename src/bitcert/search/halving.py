@@ -2,8 +2,8 @@
 
 Successive halving (Jamieson & Talwalkar 2016) on the certificate itself: every contender gets a small share of the
 time, those with the smallest bounds go on (or start again with a longer schedule), and the last one gets what is left;
-where the user has a choice of options, the leader of each gets a part. The best message of all rounds is kept. Choosing
-it is free: all are words of one prefix code (:mod:`bitcert.search.contender`), so the number of contenders, rounds and
+where the user has a choice of options, the leaders of two share it. The best message of all rounds is kept. Choosing it
+is free: all are words of one prefix code (:mod:`bitcert.search.contender`), so the number of contenders, rounds and
 candidates enters no bound.
 
 A stopped search (:meth:`~bitcert.run.Run.stop`) returns the best message so far; a killed one goes on from the
@@ -29,6 +29,8 @@ EARLY_SHARE = 0.4
 """Part of the time that is spent before the last round."""
 KEPT_OF = 3
 """One in so many contenders goes on from one round to the next, at least one."""
+FIRST_SHARE = 0.6
+"""Part of the last round's time for the best contender, where that of another option gets the rest."""
 WORTHWHILE = 0.02
 """Less of the time than this is not shared out once more."""
 SAVE_SECONDS = 20.0
@@ -109,7 +111,7 @@ class _Search:
                 seconds = _part(contender, left, early) if number < rounds else self.last_part(contender, left)
                 self.attempt(self.share(contender, seconds))
             if number < rounds:
-                left = self.kept_of(left, _num_kept(len(left)) if number < rounds - 1 else 1)
+                left = self.kept_of(left, _num_kept(len(left))) if number < rounds - 1 else self.finalists(left)
         self.spend(contenders)
 
     def kept_of(self, left: Sequence[Contender], most: int) -> list[Contender]:
@@ -118,9 +120,13 @@ class _Search:
         firsts = {contender.option: contender for contender in reversed(ranked)}
         return [c for k, c in enumerate(ranked) if k < most or firsts[c.option] is c]
 
+    def finalists(self, left: Sequence[Contender]) -> list[Contender]:
+        """The best one, and the best of the next option if there are several; more would get too little time each."""
+        return self.kept_of(left, 1)[:2]
+
     def last_part(self, contender: Contender, left: Sequence[Contender]) -> float:
-        """Seconds of the last round: of what is left the best takes twice what all after it get together, and so on."""
-        return self.time_left * (1.0 if contender is left[-1] else 2 / 3)
+        """Seconds of the last round."""
+        return self.time_left * (1.0 if contender is left[-1] else FIRST_SHARE)
 
     def spend(self, contenders: Sequence[Contender]) -> None:
         """Give what is left, where the last one ended early, to each in the order of their bounds."""

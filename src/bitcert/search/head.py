@@ -13,6 +13,7 @@ decoding does not use them. Selecting among candidates costs nothing: all are wo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -24,12 +25,13 @@ from bitcert.counting import DecisionRule, count_batch
 from bitcert.data import Sample
 from bitcert.decoder import Helper
 from bitcert.decoder import head as bank_head
-from bitcert.decoder.features.banks import BANKS, Bank, available_banks, bank_features, bank_groups
+from bitcert.decoder.features.banks import BANKS, Bank, available_banks, bank_groups
 from bitcert.errors import InputError
 from bitcert.random import stream
 from bitcert.run import Compressed, Run
+from bitcert.search.head_features import feature_examples
 from bitcert.search.head_moves import delete_rows, descend, descend_pairs, insert_rows, kick, replace_rows
-from bitcert.search.head_objective import BankObjective, Examples
+from bitcert.search.head_objective import BankObjective
 from bitcert.search.head_start import CROSS_ENTROPY, GROWTH, SHORT_GROWTH, begin_convex, convex_operations, grow
 from bitcert.search.judging import errors_per_bit
 
@@ -60,7 +62,11 @@ _FIRST_UNIT = 0.9
 _DENSE_UNIT = 0.5
 """Where a convex start is priced at most: what a cheap bit brings in is given up later if it is useless."""
 
-_CHUNK = 500
+_PROBED, _PROBED_FROM = 16, 10**8
+"""Where the numbers of a sample are so many, a few examples tell how long features take, before all are computed."""
+_FEATURES_SHARE = 0.3
+"""Of the time that is left: on how many examples a bank's features are computed."""
+_LEAST_EXAMPLES = 50
 
 
 @dataclass(eq=False)
@@ -72,21 +78,6 @@ class _Best:
     weights: NDArray[np.int64] | None = None
     scale: float = _START_SCALE
     unit: float = _FIRST_UNIT
-
-
-def feature_examples(
-    sample: Sample, helper: Helper, bank: Bank | None, rows: NDArray[np.intp], targets: NDArray[np.float32] | None
-) -> Examples:
-    """Features and labels of ``rows`` of the sample, sorted by label."""
-    rows = rows[np.argsort(sample.labels[rows], kind="stable")]
-    matrix = torch.empty(len(bank_groups(bank, helper.input_shape)), len(rows))
-    for start in range(0, len(rows), _CHUNK):
-        chosen = rows[start : start + _CHUNK]
-        batch = helper.preprocessing(sample.inputs[chosen])
-        matrix[:, start : start + len(chosen)] = bank_features(bank, batch).T
-    counts = np.bincount(sample.labels[rows], minlength=helper.num_classes)
-    soft = None if targets is None else torch.from_numpy(np.ascontiguousarray(targets[rows].T, dtype=np.float32))
-    return Examples(matrix, counts, len(sample) / len(rows), soft)
 
 
 def head_memory_bytes(helper: Helper, num_samples: int) -> int:
@@ -126,6 +117,7 @@ class BankSearch:
     def search(self) -> None:
         """Screen, refine the finalists, polish the best thoroughly, and kick it; or kick the one of a checkpoint."""
         if not self.resume():
+            self.book_majority()
             finalists = self.screen()[: _FINALISTS if self.is_small else 1]
             for bank in sorted(finalists, key=self.width):
                 self.refine(bank)
@@ -152,10 +144,22 @@ class BankSearch:
 
     def some(self, bank: Bank | None, most: int) -> NDArray[np.intp]:
         """All rows of the sample, or a random part of them."""
-        most = max(1, min(most, FEATURE_MEMORY_BYTES // (4 * self.width(bank))))
+        most = max(1, min(most, FEATURE_MEMORY_BYTES // (4 * self.width(bank)), self.affordable_examples(bank)))
         if len(self.sample) <= most:
             return np.arange(len(self.sample))
         return np.sort(stream(self.run.seed, "training subset").permutation(len(self.sample))[:most])
+
+    def affordable_examples(self, bank: Bank | None) -> int:
+        """As many as a part of the time that is left is enough for; of small inputs, all."""
+        numbers = len(self.sample) * math.prod(self.helper.input_shape)
+        if numbers < _PROBED_FROM:
+            return len(self.sample)
+        started = self.run.seconds
+        some = np.arange(min(_PROBED, len(self.sample)))
+        feature_examples(self.sample, self.helper, bank, some, None)
+        each = (self.run.seconds - started) / len(some)
+        left = max(0.0, self.run.budget_seconds - self.run.seconds)
+        return max(_LEAST_EXAMPLES, int(_FEATURES_SHARE * left / max(each, 1e-9)))
 
     def objective(self, bank: Bank | None, most: int) -> BankObjective:
         """A head without weights on a bank's features of at most so many examples."""
@@ -193,6 +197,17 @@ class BankSearch:
             self.found = self.run.seconds
             self.save()
         return candidate.bound
+
+    def book_majority(self) -> None:
+        """The most frequent class for everything: a message from the first moment on, without any feature."""
+        bank = min(available_banks(self.helper.input_shape), key=self.width)
+        counts = np.bincount(self.sample.labels, minlength=self.helper.num_classes)
+        weights = np.zeros((self.width(bank), self.helper.num_classes), dtype=np.int64)
+        weights[-1, counts.argmax()] = 1
+        message, _ = bank_head.write(bank, weights, self.helper)
+        errors = len(self.sample) - int(counts.max())
+        bound = self.run.consider("majority class", errors, len(self.sample), 8 * len(message)).bound
+        self.best = _Best(bound, bank, weights)
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -251,6 +266,8 @@ class BankSearch:
             parts = tuple(dict.fromkeys(part for bank in alike for part in bank.parts))
             unions.append((Bank(upright, parts, mirrored), sorted(alike, key=self.width)))
         for union, alike in sorted(unions, key=lambda pair: self.width(pair[0])):
+            if self.out_of_time():
+                return
             whole = self.objective(union, self.screened_on)
             for bank in alike:
                 numbers = [union.parts.index(part) for part in bank.parts]

@@ -1,12 +1,13 @@
-"""Features of a helper network on a training sample, computed once in a streaming pass and kept as vectors.
+"""Features of a training sample, computed in a streaming pass and kept as vectors: a bank's, or a helper network's.
 
-Kept are the pooled values of the graph, before square roots and scaling, one block for each pair of node and grid, and
-the network's logits. What does not fit in :data:`CACHE_BYTES` is replaced by a random subset of the examples; errors of
-a certificate are always counted on the whole sample, by decoding the message.
+Of a network are kept the pooled values of the graph, before square roots and scaling, one block for each pair of node
+and grid, and the network's logits. What does not fit in :data:`CACHE_BYTES` is replaced by a random subset of the
+examples; errors of a certificate are always counted on the whole sample, by decoding the message.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,21 +18,40 @@ from torch import Tensor
 
 from bitcert.data import Sample
 from bitcert.decoder import Helper
+from bitcert.decoder.features.banks import Bank, bank_features, bank_groups
 from bitcert.decoder.features.network import FeatureSource, part_sizes, pooled, scaled
 from bitcert.decoder.network import network_inputs
 from bitcert.decoder.network_head import helper_network
 from bitcert.network.architecture import Architecture
 from bitcert.random import stream
 from bitcert.run import Run
+from bitcert.search.head_objective import Examples
 
 CACHE_BYTES = 3 << 29
 """Pooled values beyond this are those of a random subset of the examples."""
 
+_EXAMPLES_AT_ONCE, _NUMBERS_AT_ONCE = 500, 1 << 22
 _CHUNK = 250
 _STAGING = 8
 
 Block = tuple[str, int]
 """A node and the grid its value is averaged on."""
+
+
+def feature_examples(
+    sample: Sample, helper: Helper, bank: Bank | None, rows: NDArray[np.intp], targets: NDArray[np.float32] | None
+) -> Examples:
+    """Features and labels of ``rows`` of the sample, sorted by label."""
+    rows = rows[np.argsort(sample.labels[rows], kind="stable")]
+    matrix = torch.empty(len(bank_groups(bank, helper.input_shape)), len(rows))
+    chunk = max(1, min(_EXAMPLES_AT_ONCE, _NUMBERS_AT_ONCE // math.prod(helper.input_shape)))
+    for start in range(0, len(rows), chunk):
+        chosen = rows[start : start + chunk]
+        batch = helper.preprocessing(sample.inputs[chosen])
+        matrix[:, start : start + len(chosen)] = bank_features(bank, batch).T
+    counts = np.bincount(sample.labels[rows], minlength=helper.num_classes)
+    soft = None if targets is None else torch.from_numpy(np.ascontiguousarray(targets[rows].T, dtype=np.float32))
+    return Examples(matrix, counts, len(sample) / len(rows), soft)
 
 
 @dataclass(frozen=True)

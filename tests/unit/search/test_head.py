@@ -18,7 +18,8 @@ from bitcert.errors import InputError
 from bitcert.proof import occam_bound
 from bitcert.search import Checkpoint, compress_head, head
 from bitcert.search import head_moves as bank_moves
-from bitcert.search.head import _GROWN_ON, BankSearch, feature_examples, head_memory_bytes
+from bitcert.search.head import _GROWN_ON, BankSearch, head_memory_bytes
+from bitcert.search.head_features import feature_examples
 from bitcert.search.head_objective import BankObjective, Examples
 from bitcert.search.head_start import begin_convex, sparse_softmax
 from bitcert.search.judging import errors_per_bit
@@ -83,7 +84,10 @@ def test_images_use_a_bank_and_name_it(lines):
     certificate = certify(result, lines)
     assert certificate.bound < 0.6
     assert "feature bank" in dict(result.ledger.sections)
-    assert all(candidate.name.startswith("bank ") for candidate in result.candidates)
+    first, *others = result.candidates
+    assert first.name == "majority class"
+    assert others
+    assert all(candidate.name.startswith("bank ") for candidate in others)
     assert decode_message(result.message, result.helper).classifier.bank in BANKS
 
 
