@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitcert.coding import BitReader, BitWriter
-from bitcert.coding.adaptive import Coder, Reader, Writer
+from bitcert.coding.adaptive import Coder, Meter, Reader, Writer
 from bitcert.errors import DecodeError
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -168,6 +168,37 @@ def test_digits_of_long_integers_are_raw():
     twice = Listed(2 * ([True] * 4 + [False] + [True] * 4))
     assert [twice.integer("n") for _ in range(2)] == [30, 30]
     assert twice.chances[9:] == [3 / 4] * 4 + [1 / 4] + [1 / 2] * 4
+
+
+def test_a_choice_asks_for_halves_and_never_for_what_has_no_weight():
+    for flags, value, chances in (([True], 3, [1 / 6]), ([False, True], 2, [1 / 6, 2 / 5])):
+        reader = Listed(flags)
+        assert reader.choice((3, 0, 2, 1, 0, 0, 0)) == value
+        assert reader.chances == chances
+    assert (Listed([]).choice((0, 0, 5, 0)), Listed([]).choice((7,)), Listed([]).uniform(1)) == (2, 0, 0)
+    reader = Listed([False, True])
+    assert reader.uniform(5) == 1
+    assert reader.chances == [3 / 5, 1 / 2]
+
+
+def test_a_meter_measures_what_a_writer_writes():
+    meter = Meter()
+    assert [meter.flag("a", value) for value in (True, False, False)] == [True, False, False]
+    assert meter.length == pytest.approx(math.log2(2 * 4 * 2))
+    assert [meter.integer("n", 0), meter.signed("s", -1)] == [0, -1]
+    for size, value in ((2, 1), (3, 0), (5, 4), (1, 0)):
+        before = meter.length
+        assert meter.uniform(size, value) == value
+        assert meter.length - before == pytest.approx(math.log2(size))
+    for weights in ((1, 3), (5, 1, 0, 2), (1, 1, 1, 4, 9)):
+        for value in np.flatnonzero(weights).tolist():
+            before = meter.length
+            assert meter.choice(weights, value) == value
+            assert meter.length - before == pytest.approx(math.log2(sum(weights) / weights[value]))
+    steps = [("integer", "n", n % 7) for n in range(40)] + [("number", "x", 0.1307), ("octets", "o", b"abcabc")]
+    measured = Meter()
+    play(measured, steps, [value for *_, value in steps])
+    assert measured.length <= len(section(steps)) <= measured.length + 2.1
 
 
 def test_bytes_come_back():

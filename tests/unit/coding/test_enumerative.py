@@ -372,3 +372,8 @@ def test_less_than_one_entry_a_line_can_be_uneven_too():
 
 def test_what_is_too_large_for_this_coder_is_a_part_of_the_format() -> None:
     assert (module.MAX_LINES, module.MAX_CELLS) == (1 << 15, 1 << 22)
+    rows = [3000] + [1] * 2047
+    for num_columns, refusal in ((2048, "counts within a line's length"), (2049, "at most 4,194,304 entries in rows")):
+        message = forged(rows, [1] * num_columns, Mode.ROWS)
+        with pytest.raises(DecodeError, match=refusal):
+            CODER.read(BitReader(message), (len(rows), num_columns))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bitcert.coding import BitReader
 from bitcert.coding.adaptive import Meter, Reader, Writer
-from bitcert.coding.trees import MAX_DEPTH, Comparison, Leaf, Split, Subject, Tree, TreeCode, num_splits, short_form
+from bitcert.coding.trees import Comparison, Leaf, Split, Subject, Tree, TreeCode, num_splits, short_form
 from bitcert.errors import DecodeError
 
 COLUMNS, CLASSES = 5, 3
@@ -118,9 +118,12 @@ def test_more_digits_cost_more_and_a_threshold_used_before_costs_little() -> Non
         second_test = Split(Comparison(Subject(0), second), Leaf(0), Leaf(1))
         return measured(Split(Comparison(Subject(0), first), Leaf(2), second_test))
 
-    values = (4.0, 6.0, 5.0, 4.5, 4.25, 4.125)
+    values = [1.0, *(1 + 2.0**-digits for digits in range(1, 24))]
     lengths = [measured(Split(Comparison(Subject(0), value), Leaf(0), Leaf(1))) for value in values]
-    assert np.diff(lengths).tolist() == pytest.approx([1, 2, 2, 2, 2]), "one flag, and from the second digit one bit"
+    expected = [1, *[2] * 21, 1]
+    assert np.diff(lengths).tolist() == pytest.approx(expected), (
+        "a flag, from the second one a bit; none after the 23rd"
+    )
     assert twice(4.125, 4.125) < twice(4.125, 4.25) - 2
 
 
@@ -147,19 +150,166 @@ def test_no_word_begins_another_and_kraft_holds() -> None:
 def test_siblings_of_one_class_and_thresholds_of_no_float32_have_no_word() -> None:
     for tree in (
         Split(Comparison(Subject(0), 1.0), Leaf(1), Leaf(1)),
-        Split(Comparison(Subject(0), 1.0 + 2.0**-30), Leaf(0), Leaf(1)),
-        Split(Comparison(Subject(0, 1, 3.0), 1.0), Leaf(0), Leaf(1)),
+        *(Split(Comparison(Subject(0), value), Leaf(0), Leaf(1)) for value in (1.0 + 2.0**-24, 1.0 + 2.0**-30)),
+        *(Split(Comparison(Subject(0), value), Leaf(0), Leaf(1)) for value in (2.0**-127, 2.0**128)),
+        *(Split(Comparison(Subject(0, 1, c), 1.0), Leaf(0), Leaf(1)) for c in (3.0, 0.0, 2.0**-127, 2.0**128)),
+        *(Split(Comparison(Subject(*pair, 1.0), 1.0), Leaf(0), Leaf(1)) for pair in ((0, 0), (1, 1), (1, 0))),
     ):
         assert TreeCode(Writer(), 2, 2).tree(tree) != tree
 
 
-def test_a_tree_that_is_too_deep_is_refused() -> None:
+@pytest.mark.parametrize("side", ["passed", "failed", "both"])
+def test_a_tree_has_at_most_200_tests_in_a_row(side: str) -> None:
     tree: Tree = Leaf(0)
-    for level in range(MAX_DEPTH + 1):
-        tree = Split(Comparison(Subject(0), float(level)), Leaf(1 - level % 2), tree)
-    with pytest.raises(DecodeError, match=f"at most {MAX_DEPTH} in a row"):
-        TreeCode(Writer(), 1, 2).tree(tree)
-    assert num_splits(tree) == MAX_DEPTH + 1
+    for level in range(201):
+        assert level != 200 or measured(tree, 1, 2) > 0
+        other, test = Leaf(1 - level % 2), Comparison(Subject(0), 0.0)
+        down = side == "failed" or (side == "both" and level % 2 == 1)
+        tree = Split(test, other, tree) if down else Split(test, tree, other)
+    with pytest.raises(DecodeError, match="at most 200 in a row"):
+        measured(tree, 1, 2)
+    assert num_splits(tree) == 201
+
+
+def complete(depth: int) -> Tree:
+    """All tests alike, and ``2^depth - 1`` of them."""
+    if depth == 0:
+        return Leaf(0)
+    passed = complete(depth - 1)
+    return Split(Comparison(Subject(0), 0.0), passed, Leaf(1) if isinstance(passed, Leaf) else passed)
+
+
+def test_a_tree_has_at_most_4096_tests() -> None:
+    largest = Split(Comparison(Subject(0), 0.0), Leaf(0), complete(12))
+    assert num_splits(largest) == 4096
+    assert measured(largest, 1, 2) > 0
+    with pytest.raises(DecodeError, match="at most 4096 tests"):
+        measured(Split(Comparison(Subject(0), 0.0), Leaf(0), largest), 1, 2)
+
+
+def read(bits: np.ndarray, columns: int, classes: int, given: Tree | None = None) -> Tree:
+    coder = Reader(BitReader(np.packbits(np.append(bits, 1)).tobytes()))
+    tree = TreeCode(coder, columns, classes).tree(given)
+    coder.finish()
+    return tree
+
+
+def test_a_tree_is_written_step_by_step_as_the_page_on_the_format_says() -> None:
+    pair = Split(Comparison(Subject(1, 2, -0.5), 2.0**40), Leaf(1), Leaf(0))
+    again = Split(Comparison(Subject(1), -6.5), Leaf(0), Leaf(1))
+    tree = Split(Comparison(Subject(1), -6.5), pair, Split(Comparison(Subject(1), 5.0, equal=True), Leaf(0), again))
+    page = Writer()
+
+    def choices(*steps: tuple[int, int, int]) -> None:
+        for no, yes, answer in steps:
+            page.choice((no, yes), answer)
+
+    choices((1, 7, 1), (1, 1, 0))  # a test of a new subject, which is no pair
+    page.uniform(3, 1)
+    choices((6, 2, 0), (4, 2, 0), (7, 1, 1), (63, 1, 0))  # not equal, not 0, negative, a cheap exponent
+    page.uniform(64, 34)
+    choices((1, 1, 1), (1, 1, 1), (1, 1, 1), (1, 1, 0), (1, 1, 1), (1, 1, 0))  # three digits, 1 and 0 and the last
+    choices((2, 1, 1), (4, 1, 0), (3, 1, 1))  # a test passed, of a new subject, a pair
+    page.uniform(3, 2)
+    choices((1, 1, 1), (63, 1, 0))  # minus a cheap power of two
+    page.uniform(64, 31)
+    choices((6, 2, 0), (7, 1, 0), (63, 1, 1))  # not 0, not negative, an exponent that is not cheap
+    page.uniform(254, 166)
+    choices((1, 3, 0), (2, 3, 0), (1, 1, 1), (2, 1, 0))  # no digit; classes 1 and then 0
+    choices((2, 1, 1), (4, 2, 1), (1, 1, 0), (1, 1, 0))  # a test failed, of the first subject again, a new test
+    choices((8, 2, 1), (8, 2, 0), (7, 3, 0))  # equal, not 0, not negative
+    page.signed("exponent", 0)
+    choices((1, 1, 1), (1, 1, 1), (1, 1, 0), (1, 3, 0))  # two digits, 0 and the last
+    choices((4, 3, 0), (2, 2, 0), (4, 1, 1))  # class 0; a test
+    choices((4, 3, 1), (2, 1, 0), (3, 1, 1))  # of the first subject again, a test that was there before
+    page.uniform(2, 0)
+    choices((6, 3, 0), (3, 2, 0), (4, 3, 0))  # classes 0 and then 1
+    assert written(tree, 3, 2).tolist() == page.bits().tolist()
+    assert read(page.bits(), 3, 2) == tree
+
+
+def test_a_single_column_is_not_asked_whether_it_is_a_pair() -> None:
+    page = Writer()
+    for no, yes, answer in ((1, 7, 1), (6, 2, 0), (4, 2, 1), (2, 1, 0), (1, 1, 1), (2, 1, 0)):
+        page.choice((no, yes), answer)
+    tree = Split(Comparison(Subject(0), 0.0), Leaf(1), Leaf(0))
+    assert written(tree, 1, 2).tolist() == page.bits().tolist()
+    assert read(page.bits(), 1, 2) == tree
+    assert measured(tree, 1, 2) == pytest.approx(math.log2(8 / 7 * 8 / 6 * 6 / 2 * 3 / 2 * 2 * 3 / 2))
+
+
+@pytest.mark.parametrize(
+    ("steps", "got"),
+    [
+        (((4, 1, 0),), "a new subject that was there before"),
+        (((4, 1, 1), (1, 1, 0), (8, 2, 0), (4, 4, 1)), "a new test that was there before"),
+    ],
+)
+def test_what_was_there_before_and_is_coded_as_new_is_refused(
+    steps: tuple[tuple[int, int, int], ...], got: str
+) -> None:
+    page = Writer()
+    for no, yes, answer in ((1, 7, 1), (6, 2, 0), (4, 2, 1), (2, 1, 1), *steps):
+        page.choice((no, yes), answer)
+    with pytest.raises(DecodeError, match=got):
+        read(page.bits(), 1, 2)
+
+
+def chain(subjects: list[Subject], values: list[float]) -> Tree:
+    """One test after another on the side of those that fail."""
+    tree: Tree = Leaf(0)
+    for number, (subject, value) in enumerate(zip(subjects, values, strict=True)):
+        tree = Split(Comparison(subject, value), Leaf(1 + number % 2), tree)
+    return tree
+
+
+def test_every_pair_of_columns_has_a_word() -> None:
+    pairs = [Subject(j, k, sign * 2.0 ** (j - k)) for k in range(1, 5) for j in range(k) for sign in (1, -1)]
+    tree = chain(pairs, [1.0] * len(pairs))
+    assert read(written(tree), COLUMNS, CLASSES) == tree
+
+
+def test_tests_and_subjects_come_again_in_any_order() -> None:
+    order = [0, 1, 2, 3, 2, 3, 1, 0, 1, 2]
+    values = [1.0, 2.0, 3.0, 0.0, 1.5, -1.0, 2.0, 8.0, 7.0, 3.0]
+    tree = chain([(Subject(2), Subject(0, 1, 0.5), Subject(1), Subject(4))[k] for k in order], values)
+    assert read(written(tree), COLUMNS, CLASSES) == tree
+    again = chain([Subject(0)] * 6, [1.0, 2.0, 3.0, 3.0, 2.0, 1.0])
+    assert read(written(again), COLUMNS, CLASSES) == again
+
+
+@pytest.mark.parametrize("given", [Leaf(1), SAMPLE, chain([Subject(3)] * 3, [2.0**100, -3.0, 2.0**100])])
+def test_a_reader_ignores_what_it_is_given(given: Tree) -> None:
+    for tree in (Leaf(2), SAMPLE, chain([Subject(1), Subject(1), Subject(0, 1, 2.0**50)], [2.0**-90, 3.0, 0.0])):
+        assert read(written(tree), COLUMNS, CLASSES, given) == tree
+
+
+def stump(value: float, factor: float | None = None) -> Tree:
+    subject = Subject(0) if factor is None else Subject(0, 1, factor)
+    return Split(Comparison(subject, value), Leaf(0), Leaf(1))
+
+
+@pytest.mark.parametrize("size", [2.0**-126, 2.0**127])
+def test_the_exponents_of_float32_have_words(size: float) -> None:
+    for tree in (stump(size), stump(1.0, size), stump(-size, -size), chain([Subject(0)] * 2, [size, 1.0])):
+        assert read(written(tree), COLUMNS, CLASSES) == tree
+    assert measured(stump(size)) - measured(stump(1.0)) == pytest.approx(math.log2(63 * 254 / 64))
+    assert measured(stump(0.0, size)) - measured(stump(0.0, 1.0)) == pytest.approx(math.log2(63 * 254 / 64))
+
+
+@pytest.mark.parametrize("value", [2.0**-127, 2.0**128])
+def test_an_exponent_of_no_float32_is_refused(value: float) -> None:
+    with pytest.raises(DecodeError, match="thresholds of float32"):
+        written(chain([Subject(0)] * 2, [value, 1.0]))
+    page = Writer()
+    for no, yes, answer in ((1, 7, 1), (6, 2, 0), (4, 2, 0), (7, 1, 0), (63, 1, 0)):
+        page.choice((no, yes), answer)
+    page.uniform(64, 32)
+    for no, yes, answer in ((1, 1, 0), (2, 1, 1), (4, 1, 1), (1, 1, 0), (8, 2, 0), (6, 2, 0), (9, 1, 0)):
+        page.choice((no, yes), answer)
+    page.signed("exponent", round(math.log2(value)))
+    with pytest.raises(DecodeError, match="thresholds of float32"):
+        read(page.bits(), 1, 2)
 
 
 def test_short_form_is_the_number() -> None:

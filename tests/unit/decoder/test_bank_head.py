@@ -93,10 +93,10 @@ def test_a_message_for_another_number_of_classes_is_refused():
 )
 def test_what_a_decoded_head_says_of_itself(bank, helper, name):
     weights = weights_of(bank, helper, 0, 0.0)
-    weights[[0, 2], 1], weights[2, 0], weights[-1] = 4, -1, 7
+    weights[[0, 2, -2], 1], weights[2, 0], weights[-1] = 4, -1, 7
     message, ledger = bank_head.write(bank, weights, helper)
     total = len(weights) - 1
-    expected = f"integer head on 2 of {total} {name}: 6 non-zero weights"
+    expected = f"integer head on 3 of {total} {name}: 7 non-zero weights"
     assert decode_message(message, helper).description == expected
     names = [section for section, _ in ledger.sections]
     assert names == ["header", *([] if bank is None else ["feature bank"]), "head weights", "padding"]

@@ -66,6 +66,7 @@ def test_a_table_is_a_part_of_the_problem():
     hashes = {Commitment.of([helper]).hash for helper in (PROBLEM, *helpers)}
     assert len(hashes) == 4
     assert "table" not in problem_of(PROBLEM.describe())
+    assert problem_of(helpers[2].describe()) == {**problem_of(PROBLEM.describe()), "table": schemas[2].hash}
     first, second = (Commitment.of([helper]) for helper in helpers[:2])
     assert first.covers(helpers[0].describe())
     assert not first.covers(helpers[1].describe())

@@ -13,7 +13,7 @@ from torch import nn
 
 from bitcert.coding import MessageReader, MessageWriter
 from bitcert.coding.message import FORMAT_VERSION
-from bitcert.data import Role, Sample
+from bitcert.data import Column, Role, Sample, Schema, Table
 from bitcert.decoder import Helper, HelperWeights, Preprocessing
 from bitcert.decoder.helper import count_unusual_scalars, examples_at_a_time, is_unusual, read_classes, write_classes
 from bitcert.decoder.program import decoder_hash
@@ -147,7 +147,10 @@ def test_whose_number_of_classes_was_fixed_beforehand() -> None:
         (Helper((2,), 3, predictor=NETWORK), True),
         (Helper((2,), 3, predictor=NETWORK, weights=WEIGHTS), True),
         (Helper((2,), 4, predictor=NETWORK, weights=WEIGHTS), False),
+        (Helper((2,), 4, predictor=NETWORK), True),
         (Helper((2,), 3, predictor=OPAQUE), True),
+        (Helper((2,), 4, predictor=OPAQUE, weights=WEIGHTS), True),
+        (Helper((2,), 3, weights=WEIGHTS), False),
     ]
     assert [helper.fixes_classes for helper, _ in fixed] == [fixes for _, fixes in fixed]
     assert Helper((2,), 4, predictor=NETWORK, weights=WEIGHTS, classes_inferred=True).classes_inferred
@@ -167,6 +170,7 @@ def test_whose_number_of_classes_was_fixed_beforehand() -> None:
         ((3, 32, 33), 2, 992),
         ((512, 64, 64), 2, 32),
         ((1 << 10, 1 << 10), 2, 64),
+        ((2, 1 << 20), 2, 32),
     ],
 )
 def test_a_built_in_family_is_evaluated_on_as_many_examples_as_fit(shape: tuple, classes: int, examples: int) -> None:
@@ -177,6 +181,10 @@ def test_a_built_in_family_is_evaluated_on_as_many_examples_as_fit(shape: tuple,
 def test_a_network_is_evaluated_on_as_many_examples_as_its_values_allow() -> None:
     wide = capture(nn.Linear(2, 1 << 18, bias=False), torch.zeros(2, 2)).architecture
     assert examples_at_a_time(wide, (2,), 2) == min(256, (1 << 30) // wide.propagation.peak)
+    filters = nn.Sequential(nn.Conv2d(1, 1, 7), nn.Flatten(), nn.Linear(62500, 2))
+    costly = capture(filters, torch.zeros(2, 1, 256, 256)).architecture
+    assert costly.propagation.peak == 65536 + 50 * 62500, "all patches of a map of 250 x 250, beside input and output"
+    assert examples_at_a_time(costly, (1, 256, 256), 2) == 336, "of 2^30 entries at once"
     image = capture(nn.Sequential(nn.Flatten(), nn.Linear(4096, 2)), torch.zeros(2, 1, 64, 64)).architecture
     assert examples_at_a_time(image, (1, 64, 64), 2) == 1000, "it makes no 64 maps"
     assert examples_at_a_time(OPAQUE, (1, 64, 64), 2) == 1000
@@ -209,6 +217,9 @@ def test_what_a_certificate_says() -> None:
         "architecture": None,
         "classes_inferred": True,
     }
+    schema = Schema((Column("a", missing=True),), "y")
+    of_table = Helper((2,), 3, Preprocessing(2.0, (0.5, 1.0), (1.0, 4.0)), NETWORK, table=Table(schema, ("a", "y")))
+    assert of_table.describe() == {**common, "table": schema.hash}
 
 
 def test_the_helper_of_a_sample() -> None:
@@ -233,7 +244,9 @@ def test_only_a_number_of_classes_that_the_labels_told_is_coded() -> None:
         ledgers[helper] = dict(ledger.sections)
     assert ledgers[told]["number of classes"] == 5, "Elias gamma of 4"
     assert "number of classes" not in ledgers[stated]
-    read_classes(MessageReader(data[told]), told)
+    reader = MessageReader(data[told])
+    read_classes(reader, told)
+    assert dict(reader.finish().sections) == ledgers[told]
     read_classes(MessageReader(data[stated]), stated)
     with pytest.raises(DecodeError, match="for 6 classes, got 5"):
         read_classes(MessageReader(data[told]), Helper((2,), 6, classes_inferred=True))

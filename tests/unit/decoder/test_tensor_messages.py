@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -26,9 +27,11 @@ from bitcert.decoder.tensors import (
     targets,
     write,
 )
-from bitcert.decoder.transforms import NUMBERS, Coefficients, Draws, Target, subspace
+from bitcert.decoder.transforms import NUMBERS, TRANSFORMS, Coefficients, Draws, Target, subspace
 from bitcert.decoder.transforms.normal import UNIT
 from bitcert.errors import DecodeError, InputError
+from bitcert.network import Architecture
+from bitcert.network.architecture import Node, ParameterSpec
 
 LAYERS = (nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 2, 2), nn.Flatten(), nn.Linear(8, 4))
 NETWORK = capture(nn.Sequential(*LAYERS).eval(), torch.rand(2, 1, 5, 5))
@@ -157,27 +160,29 @@ def test_zeros_with_a_step_of_their_own_are_refused() -> None:
         decode_message(writer.finish()[0], HELPER)
 
 
-def members(dimension: int = 5) -> tuple[dict[str, TensorCode], SubspaceCode]:
-    """The first and the last tensor in one subspace."""
+def members(chosen: Sequence[Target] = (TARGETS[0], TARGETS[-1])) -> tuple[dict[str, TensorCode], SubspaceCode]:
+    """These tensors in one subspace of five dimensions."""
     codes = identities()
-    chosen = (TARGETS[0], TARGETS[-1])
     for target in chosen:
         codes[target.name] = TensorCode("subspace", base=Base.RANDOM)
-    settings = (int(subspace.Kind.SPARSE), dimension, 0)
-    coordinates = Coefficients(np.arange(1, dimension + 1), -8)
-    return codes, SubspaceCode(settings, (coordinates, Coefficients(np.array([1, -2]), -12)))
+    settings = (int(subspace.Kind.SPARSE), 5, 0)
+    scales = Coefficients(np.array([(-1) ** k * (k + 1) for k in range(len(chosen))]), -12)
+    return codes, SubspaceCode(settings, (Coefficients(np.arange(1, 6), -8), scales))
 
 
-def test_members_are_parts_of_one_vector_on_their_bases() -> None:
-    codes, code = members()
-    first, last = TARGETS[0], TARGETS[-1]
+@pytest.mark.parametrize("places", [(0,), (0, 3, 1), (0, len(TARGETS) - 1), tuple(range(len(TARGETS)))])
+def test_members_are_parts_of_one_vector_on_their_bases(places: tuple[int, ...]) -> None:
+    chosen = [TARGETS[place] for place in sorted(places)]
+    codes, code = members(chosen)
     message, ledger = write(HELPER, ComposedMessage(codes, 4, code))
     assert [name for name, _ in ledger.sections][-2:] == ["subspace", "padding"]
     found = read_codes(MessageReader(message), HELPER)
     assert (found.seed, found.subspace.settings) == (4, code.settings)
     weights = expand(found, HELPER)
-    vector = subspace.expand((first.size, last.size), code.settings, code.coefficients, Draws(4, "subspace"))
-    for target, part in ((first, vector[: first.size]), (last, vector[first.size :])):
+    sizes = [target.size for target in chosen]
+    vector = subspace.expand(tuple(sizes), code.settings, code.coefficients, Draws(4, "subspace"))
+    for number, target in enumerate(chosen):
+        part = vector[sum(sizes[:number]) :][: target.size]
         base = base_values(Base.RANDOM, target, target.draws(4), HELPER)
         expected = (base + part.reshape(target.shape)).astype(np.float32)
         np.testing.assert_array_equal(weights[target.name].numpy(), expected)
@@ -191,6 +196,7 @@ def test_without_members_there_is_no_subspace() -> None:
 
 @pytest.mark.parametrize("what", ["operations", "coefficients"])
 def test_a_message_may_use_all_that_is_allowed_and_not_one_more(what, monkeypatch) -> None:
+    assert (composed.COEFFICIENTS_PER_PARAMETER, composed.SPARE_COEFFICIENTS) == (8, 1 << 20)
     codes, code = members()
     message = ComposedMessage(codes, 0, code)
     size = TARGETS[0].size + TARGETS[-1].size
@@ -210,11 +216,6 @@ def test_a_message_may_use_all_that_is_allowed_and_not_one_more(what, monkeypatc
         write(HELPER, message)
     with pytest.raises(DecodeError, match="more with subspace"):
         decode_message(content, HELPER)
-
-
-def test_the_limits() -> None:
-    assert composed.COEFFICIENTS_PER_PARAMETER == 8
-    assert composed.SPARE_COEFFICIENTS == 1 << 20
 
 
 def test_coefficients_of_another_shape_are_no_message() -> None:
@@ -239,11 +240,56 @@ def test_an_exact_tensor_takes_32_bits_a_number_and_not_one_less() -> None:
     message, ledger = write(HELPER, ComposedMessage(codes))
     sections = dict(ledger.sections)
     assert [sections[target.name] for target in TARGETS] == [3 + 32 * target.size for target in TARGETS]
-    found = expand(read_codes(MessageReader(message), HELPER), HELPER)
+    read = read_codes(MessageReader(message), HELPER)
+    assert {code.coefficients[0].exponent for code in read.codes.values()} == {0}
+    found = expand(read, HELPER)
     for target in TARGETS:
         np.testing.assert_array_equal(found[target.name].numpy(), NETWORK.parameters[target.name].numpy())
     with pytest.raises(DecodeError):
         decode_message(message[:-5], HELPER)
+
+
+def test_an_exact_tensor_may_be_the_end_of_the_file_or_empty() -> None:
+    specs = (ParameterSpec("a", (3, 2), "weight"), ParameterSpec("b", (0, 2), "weight"), ParameterSpec("c", (), "bias"))
+    helper = Helper((3,), 3, predictor=Architecture((3,), 3, (Node("r", "relu", ("input",), {}),), specs))
+    values = {spec.name: torch.arange(math.prod(spec.shape)).reshape(spec.shape) + 0.5 for spec in specs}
+    codes = {name: exact_code(value) for name, value in values.items()}
+    message, ledger = write(helper, ComposedMessage(codes))
+    assert dict(ledger.sections)["padding"] == 0, "so nothing follows the last number"
+    decoded = decode_message(message, helper).classifier.weights
+    assert all(torch.equal(decoded[name], value) for name, value in values.items())
+
+
+@pytest.mark.parametrize(("number", "base"), [(1, Base.NEUTRAL), (2, Base.RANDOM), (3, Base.FILE)])
+def test_bases_have_the_numbers_of_the_page_on_the_format(number: int, base: Base) -> None:
+    writer = MessageWriter(composed.FAMILY)
+    with writer.section("seed") as bits:
+        bits.elias_gamma(1)
+    for target in TARGETS:
+        with writer.section(target.name) as bits:
+            bits.elias_gamma(2)
+            bits.elias_gamma(number)
+    message = ComposedMessage({target.name: TensorCode("none", base=base) for target in TARGETS})
+    assert write(PUBLIC, message)[0] == writer.finish()[0]
+    found = read_codes(MessageReader(writer.finish()[0]), PUBLIC)
+    assert {code.base for code in found.codes.values()} == {base}
+
+
+def test_zeros_come_without_any_work(monkeypatch) -> None:
+    """The costly transforms of a message of a few bytes are not computed."""
+    codes, zeros = identities(), Coefficients(np.zeros(40, dtype=np.int64), -12)
+    codes[TARGETS[0].name] = TensorCode("signs", (40, 0), (zeros,))
+    content, _ = write(HELPER, ComposedMessage(codes))
+    monkeypatch.setattr(type(TRANSFORMS[NUMBERS["signs"]]), "expand", None)
+    assert not decode_message(content, HELPER).classifier.weights[TARGETS[0].name].any()
+
+
+def test_moments_without_a_kept_entry_are_no_zeros() -> None:
+    codes, target = identities(), TARGETS[-1]
+    kept = Coefficients(np.zeros(target.shape, dtype=np.int64), -12)
+    codes[target.name] = TensorCode("heavy tail", (0,), (Coefficients(np.array([4, 0]), 8), kept))
+    weights = decode_message(write(HELPER, ComposedMessage(codes))[0], HELPER).classifier.weights
+    assert weights[target.name].tolist() == np.full(target.shape, 16.0).tolist()
 
 
 def test_what_a_decoded_network_says_of_itself() -> None:
@@ -262,6 +308,10 @@ def test_a_local_layer_of_zeros_has_a_filter_of_zeros_for_each_position() -> Non
     weights = decoded.classifier.weights[target.name]
     assert weights.shape == (9, *target.shape)
     assert not weights.any()
+    codes[target.name] = TensorCode("identity", (), (integers(target, value=0),))
+    shared = decode_message(write(HELPER, ComposedMessage(codes))[0], HELPER)
+    inputs = np.random.default_rng(0).random((3, 1, 5, 5), dtype=np.float32)
+    assert torch.equal(decoded.classifier(inputs), shared.classifier(inputs))
 
 
 def test_a_sketch_of_zeros_is_still_checked() -> None:

@@ -67,6 +67,36 @@ def test_a_message_comes_back_with_its_ledger() -> None:
     assert decoded.description == "a decision tree of 3 tests and 4 answers"
 
 
+@pytest.mark.parametrize(
+    ("tree", "described"),
+    [
+        (Leaf(1), "one answer for everything"),
+        (Split(Comparison(Subject(0), 1.0), Leaf(1), Leaf(0)), "a decision tree of 1 test and 2 answers"),
+    ],
+)
+def test_small_trees_are_described_in_words(tree: Tree, described: str) -> None:
+    assert decode_message(write(tree, HELPER)[0], HELPER).description == described
+
+
+def test_inputs_of_any_shape_are_flattened() -> None:
+    tree = Split(Comparison(Subject(3), 0.5), Leaf(0), Leaf(1))
+    inputs = np.arange(8, dtype=np.uint8).reshape(2, 2, 2) // 4
+    assert TreeClassifier(tree, 2).logits(inputs, torch.float32).tolist() == [[1, 0], [0, 1]]
+
+
+def test_at_most_2_to_the_24_columns_and_2_to_the_20_classes() -> None:
+    """As docs/format.md says, in both directions."""
+    tree = Split(Comparison(Subject(5), 1.0), Leaf(1), Leaf(0))
+    wide, many = Helper((1 << 12, 1 << 12), 2), Helper((6,), 1 << 20)
+    for helper in (wide, many):
+        assert decode_message(write(tree, helper)[0], helper).classifier.tree == tree
+    for helper, larger in ((wide, Helper(((1 << 24) + 1,), 2)), (many, Helper((6,), (1 << 20) + 1))):
+        with pytest.raises(DecodeError, match="at most 16,777,216 columns and 1,048,576 classes"):
+            write(tree, larger)
+        with pytest.raises(DecodeError, match="at most 16,777,216 columns and 1,048,576 classes"):
+            decode_message(write(tree, helper)[0], larger)
+
+
 def test_a_tree_without_a_word_is_not_written() -> None:
     with pytest.raises(ValueError, match="no word for this tree"):
         write(Split(Comparison(Subject(0), 1.0), Leaf(1), Leaf(1)), HELPER)
