@@ -13,7 +13,7 @@ from bitcert.network import Network, estimate_plan
 from bitcert.run import Compressed, Run
 from bitcert.search.contenders import FAMILIES, Given, contenders, usual_family
 from bitcert.search.halving import search
-from bitcert.search.head import head_memory_bytes
+from bitcert.search.head_features import head_memory_bytes
 from bitcert.search.judging import Judge
 from bitcert.search.trees import tree_memory_bytes
 

@@ -29,14 +29,11 @@ from bitcert.decoder.features.banks import BANKS, Bank, available_banks, bank_gr
 from bitcert.errors import InputError
 from bitcert.random import stream
 from bitcert.run import Compressed, Run
-from bitcert.search.head_features import feature_examples
+from bitcert.search.head_features import CACHE_BYTES, GROWN_ON, alike_banks, feature_examples
 from bitcert.search.head_moves import delete_rows, descend, descend_pairs, insert_rows, kick, replace_rows
 from bitcert.search.head_objective import BankObjective
 from bitcert.search.head_start import CROSS_ENTROPY, GROWTH, SHORT_GROWTH, begin_convex, convex_operations, grow
 from bitcert.search.judging import errors_per_bit
-
-FEATURE_MEMORY_BYTES = 3 << 29
-"""Training features beyond this are those of a random subset; errors are always counted on the whole sample."""
 
 _SCREENED, _WELL_SCREENED = 3_000, 8_000
 SMALL_SAMPLE = 6_000
@@ -44,7 +41,6 @@ SMALL_SAMPLE = 6_000
 
 _SHORT_SECONDS, _LONG_SECONDS = 60.0, 600.0
 _START_SCALE = 0.15
-_GROWN_ON = 20_000
 _STAGES = ((0.3, 2.4, 1.0), (0.6, 1.7, 1.0), (1.0, 1.0, 1.0), (1.0, 1.0, 1.5))
 """Powers ``q`` of the loss, the price of a bit relative to that of the 0/1 error, by how much logits are sharpened."""
 
@@ -78,13 +74,6 @@ class _Best:
     weights: NDArray[np.int64] | None = None
     scale: float = _START_SCALE
     unit: float = _FIRST_UNIT
-
-
-def head_memory_bytes(helper: Helper, num_samples: int) -> int:
-    """Peak memory of a descent beside the program and the data: features and a dozen arrays of probabilities."""
-    widest = max(len(bank_groups(bank, helper.input_shape)) for bank in available_banks(helper.input_shape))
-    rows = min(num_samples, FEATURE_MEMORY_BYTES // (4 * widest))
-    return 4 * (rows + min(rows, _GROWN_ON)) * (widest + 16 * helper.num_classes)
 
 
 def _label(bank: Bank | None) -> str:
@@ -144,7 +133,7 @@ class BankSearch:
 
     def some(self, bank: Bank | None, most: int) -> NDArray[np.intp]:
         """All rows of the sample, or a random part of them."""
-        most = max(1, min(most, FEATURE_MEMORY_BYTES // (4 * self.width(bank)), self.affordable_examples(bank)))
+        most = max(1, min(most, CACHE_BYTES // (4 * self.width(bank)), self.affordable_examples(bank)))
         if len(self.sample) <= most:
             return np.arange(len(self.sample))
         return np.sort(stream(self.run.seed, "training subset").permutation(len(self.sample))[:most])
@@ -260,16 +249,11 @@ class BankSearch:
     def screened(self, banks: tuple[Bank | None, ...]) -> Iterator[tuple[Bank, BankObjective]]:
         """Objectives of all banks on a small part of the sample; what banks share is computed once."""
         known = [bank for bank in banks if bank is not None]
-        unions = []
-        for upright, mirrored in dict.fromkeys((bank.upright, bank.mirrored) for bank in known):
-            alike = [bank for bank in known if (bank.upright, bank.mirrored) == (upright, mirrored)]
-            parts = tuple(dict.fromkeys(part for bank in alike for part in bank.parts))
-            unions.append((Bank(upright, parts, mirrored), sorted(alike, key=self.width)))
-        for union, alike in sorted(unions, key=lambda pair: self.width(pair[0])):
+        for union, alike in sorted(alike_banks(known), key=lambda pair: self.width(pair[0])):
             if self.out_of_time():
                 return
             whole = self.objective(union, self.screened_on)
-            for bank in alike:
+            for bank in sorted(alike, key=self.width):
                 numbers = [union.parts.index(part) for part in bank.parts]
                 columns = [np.flatnonzero(whole.model.groups == number) for number in numbers]
                 chosen = np.concatenate([*columns, np.flatnonzero(whole.model.groups < 0)])
@@ -328,7 +312,7 @@ class BankSearch:
             objective.weights[:] = known
             return
         short = self.is_small or self.run.budget_seconds < _SHORT_SECONDS
-        part = replace(objective, examples=objective.examples.part(_GROWN_ON, self.order))
+        part = replace(objective, examples=objective.examples.part(GROWN_ON, self.order))
         factors = SHORT_GROWTH if short else GROWTH
         grow(part, self.best.unit, self.tolerance, self.growth_is_over, factors, self.is_convex)
         objective.scale = part.scale

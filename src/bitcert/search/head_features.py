@@ -8,6 +8,7 @@ examples; errors of a certificate are always counted on the whole sample, by dec
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from bitcert.data import Sample
 from bitcert.decoder import Helper
-from bitcert.decoder.features.banks import Bank, bank_features, bank_groups
+from bitcert.decoder.features.banks import Bank, available_banks, bank_features, bank_groups
 from bitcert.decoder.features.network import FeatureSource, part_sizes, pooled, scaled
 from bitcert.decoder.network import network_inputs
 from bitcert.decoder.network_head import helper_network
@@ -28,7 +29,9 @@ from bitcert.run import Run
 from bitcert.search.head_objective import Examples
 
 CACHE_BYTES = 3 << 29
-"""Pooled values beyond this are those of a random subset of the examples."""
+"""Features beyond this are those of a random subset of the examples."""
+GROWN_ON = 20_000
+"""A head grows on at most so many examples."""
 
 _EXAMPLES_AT_ONCE, _NUMBERS_AT_ONCE = 500, 1 << 22
 _CHUNK = 250
@@ -52,6 +55,23 @@ def feature_examples(
     counts = np.bincount(sample.labels[rows], minlength=helper.num_classes)
     soft = None if targets is None else torch.from_numpy(np.ascontiguousarray(targets[rows].T, dtype=np.float32))
     return Examples(matrix, counts, len(sample) / len(rows), soft)
+
+
+def head_memory_bytes(helper: Helper, num_samples: int) -> int:
+    """Peak memory of a descent beside the program and the data: features and a dozen arrays of probabilities."""
+    widest = max(len(bank_groups(bank, helper.input_shape)) for bank in available_banks(helper.input_shape))
+    rows = min(num_samples, CACHE_BYTES // (4 * widest))
+    return 4 * (rows + min(rows, GROWN_ON)) * (widest + 16 * helper.num_classes)
+
+
+def alike_banks(banks: Sequence[Bank]) -> list[tuple[Bank, list[Bank]]]:
+    """Banks that share their front end, each lot with the bank of all their parts: it is computed once for them."""
+    lots = []
+    for upright, mirrored in dict.fromkeys((bank.upright, bank.mirrored) for bank in banks):
+        alike = [bank for bank in banks if (bank.upright, bank.mirrored) == (upright, mirrored)]
+        parts = tuple(dict.fromkeys(part for bank in alike for part in bank.parts))
+        lots.append((Bank(upright, parts, mirrored), alike))
+    return lots
 
 
 @dataclass(frozen=True)

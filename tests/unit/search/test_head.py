@@ -18,8 +18,8 @@ from bitcert.errors import InputError
 from bitcert.proof import occam_bound
 from bitcert.search import Checkpoint, compress_head, head
 from bitcert.search import head_moves as bank_moves
-from bitcert.search.head import _GROWN_ON, BankSearch, head_memory_bytes
-from bitcert.search.head_features import feature_examples
+from bitcert.search.head import BankSearch
+from bitcert.search.head_features import GROWN_ON, feature_examples, head_memory_bytes
 from bitcert.search.head_objective import BankObjective, Examples
 from bitcert.search.head_start import begin_convex, sparse_softmax
 from bitcert.search.judging import errors_per_bit
@@ -203,7 +203,7 @@ def test_too_many_weights_are_refused():
 def test_memory_is_that_of_the_widest_bank():
     assert head_memory_bytes(Helper((1, 28, 28), 10), 60_000) < 1 << 30
     assert head_memory_bytes(Helper((1, 28, 28), 10), 60_000) > 4 * 60_000 * 900
-    assert _GROWN_ON < 60_000
+    assert GROWN_ON < 60_000
 
 
 def test_the_convex_start_finds_the_entries_that_decide(columns):
@@ -315,9 +315,37 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
 
 
 def test_a_sample_larger_than_memory_is_trained_on_in_part_and_counted_in_whole(lines, monkeypatch):
-    monkeypatch.setattr(head, "FEATURE_MEMORY_BYTES", 4 * 100 * 100)
+    monkeypatch.setattr(head, "CACHE_BYTES", 4 * 100 * 100)
     result = compressed(lines)
     certificate = certify(result, lines)
     assert certificate.samples == len(lines)
     assert certificate.errors == count_errors(decode_message(result.message, result.helper).classifier, lines).errors
     assert certificate.bound < 0.6
+
+
+def test_the_first_message_is_one_answer_for_everything(lines):
+    """It needs no feature, so that a time that is over at once ends with a certificate too."""
+    result = compressed(lines, budget_seconds=1e-9)
+    first = result.candidates[0]
+    assert first.name == "majority class"
+    assert first.errors == min(np.bincount(lines.labels))
+    assert certify(result, lines).bound <= first.bound
+    alone = head.BankSearch(lines, Helper.for_sample(lines), Run(), None)
+    alone.book_majority()
+    message, _ = bank_head.write(alone.best.bank, alone.best.weights, alone.helper)
+    answers = decode_message(message, alone.helper).classifier(lines.inputs).argmax(1).numpy()
+    np.testing.assert_array_equal(answers, np.bincount(lines.labels).argmax())
+
+
+def test_of_large_inputs_features_are_computed_for_as_many_as_the_time_allows(lines, monkeypatch, ticking):
+    """The clock moves a second at each look: sixteen examples took one, so 0.3 of what is left is enough for so many."""
+    search = BankSearch(lines, Helper.for_sample(lines), Run(budget_seconds=60.0), None)
+    assert search.affordable_examples(BANKS[0]) == len(lines), "of small inputs, all"
+    monkeypatch.setattr(head, "_PROBED_FROM", 1)
+    ticking(1.0)
+    search = BankSearch(lines, Helper.for_sample(lines), Run(budget_seconds=60.0), None)
+    allowed = search.affordable_examples(BANKS[0])
+    assert 16 * 0.3 * 50 <= allowed <= 16 * 0.3 * 60
+    assert len(search.objective(BANKS[0], len(lines)).examples.labels) <= allowed
+    late = BankSearch(lines, Helper.for_sample(lines), Run(budget_seconds=1.0), None)
+    assert late.affordable_examples(BANKS[0]) == 50, "a few, however late it is"
