@@ -12,6 +12,7 @@ Not guaranteed: that the examples are independent draws of one distribution. No 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -242,14 +243,29 @@ def count_shared_examples(a: Sample, b: Sample) -> int:
     return len(a.example_hashes) - int(np.count_nonzero(~_found(a, b)))
 
 
+def repeated_share(sample: Sample) -> float:
+    """Share of the examples whose input occurs more than once in the sample.
+
+    It estimates the chance that an independent example of the same source repeats one of the sample: each example, left
+    out, is such a draw.
+
+    >>> repeated_share(Sample(np.array([[1], [2], [2], [3]], np.uint8), np.array([0, 1, 1, 0]), 2, Role.TRAIN, "a"))
+    0.5
+    """
+    counts = np.unique(_as_integers(sample), return_counts=True)[1]
+    return float(counts[counts > 1].sum() / max(1, len(sample)))
+
+
 def check_apart(*samples: Sample) -> None:
-    """Refuse samples that have an example in common: each example has one role.
+    """Refuse samples with more examples in common than chance gives: each example has one role.
 
     Two samples have an example in common if an input of one equals one of the other, number by number, whatever type
-    the numbers are stored in and whatever the labels. One is too many: that an independent draw would repeat an
-    example cannot be told from a copy.
+    the numbers are stored in and whatever the labels. Tables repeat themselves, and leaving such rows out of one sample
+    would make it one of another source. So as many are allowed as the larger sample's own repetitions make likely, and
+    four standard deviations more. Where it does not repeat itself, as with images, one is too many.
 
-    Not guaranteed: data that were changed (rescaled, augmented) are not recognised.
+    Not guaranteed: data that were changed (rescaled, augmented) are not recognised, nor copies among as many as are
+    likely by chance.
 
     Raises:
         SampleReuseError: naming the two samples, their roles, and how many examples they share.
@@ -259,9 +275,11 @@ def check_apart(*samples: Sample) -> None:
             continue
         small, large = (a, b) if len(a) <= len(b) else (b, a)
         shared = count_shared_examples(*of_one_type(small, large))
-        if shared:
+        likely = len(small) * repeated_share(large) if shared else 0.0
+        if shared > likely + 4 * math.sqrt(likely * (1 + len(small) / len(large))):
             roles = ", ".join(dict.fromkeys((a.role.value, b.role.value)))
-            expected = f"no example in two samples ({roles})"
+            most = f"at most about {likely:.0f} examples, as by chance," if likely >= 1 else "no example"
+            expected = f"{most} in two samples ({roles})"
             got = f"{shared:,} of the {len(small):,} examples of {small.name!r} inside {large.name!r}"
             do = "leave the shared examples out of one of them before anything is trained"
             raise SampleReuseError(expected, got, do)

@@ -278,6 +278,23 @@ def test_one_shared_example_is_refused_whatever_the_sizes():
         check_apart(train, Sample(inputs, np.arange(50) % 3, 3, Role.HOLDOUT, "almost"))
 
 
+def test_as_many_shared_examples_as_the_sample_itself_repeats_are_no_copies():
+    """Independent draws of a table with few distinct rows share rows; copies beside them are more than that."""
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        rows = np.random.default_rng(seed).normal(size=(300, 4)).astype(np.float32)
+        drawn = rng.choice(300, 400, p=np.arange(300, 0, -1) / sum(range(301)))
+        fresh = rng.normal(size=(800, 4)).astype(np.float32)
+        mixed = np.where((rng.random(800) < 0.4)[:, None], rows[rng.choice(drawn, 800)], fresh)
+        train = Sample(mixed[:600], np.arange(600) % 2, 2, Role.TRAIN, "table")
+        held = Sample(mixed[600:], np.arange(200) % 2, 2, Role.HOLDOUT, "held")
+        assert count_shared_examples(held, train) > 20
+        check_apart(train, held)
+        copied = np.concatenate([mixed[600:], mixed[:300]])
+        with pytest.raises(SampleReuseError, match="as by chance"):
+            check_apart(train, Sample(copied, np.arange(500) % 2, 2, Role.HOLDOUT, "copied"))
+
+
 def test_a_hold_out_that_is_half_training_examples_is_refused():
     train, other = make(1000, seed=1), make(25, seed=2)
     inputs = np.concatenate([other.inputs, train.inputs[:25]])

@@ -338,7 +338,7 @@ def test_the_first_message_is_one_answer_for_everything(lines):
 
 
 def test_of_large_inputs_features_are_computed_for_as_many_as_the_time_allows(lines, monkeypatch, ticking):
-    """The clock moves a second at each look: sixteen examples took one, so 0.3 of what is left is enough for so many."""
+    """The clock moves a second at each look: sixteen examples take one, and 0.3 of what is left is for features."""
     search = BankSearch(lines, Helper.for_sample(lines), Run(budget_seconds=60.0), None)
     assert search.affordable_examples(BANKS[0]) == len(lines), "of small inputs, all"
     monkeypatch.setattr(head, "_PROBED_FROM", 1)
