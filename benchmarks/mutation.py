@@ -97,7 +97,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "decoder/transforms/sketch": (LIMITS, f"{UNIT}sketch.py", *COMPOSED),
     "decoder/transforms/subspace": (LIMITS, f"{UNIT}subspace.py", *COMPOSED),
     "decoder/features/front": (FROZEN, f"{UNIT}front.py", f"{UNIT}bank_waves.py", GOLDEN),
-    "decoder/description": (f"{UNIT}description.py", SMUGGLED),
+    "decoder/description": (f"{UNIT}description_bits.py", f"{UNIT}description.py", SMUGGLED),
     "decoder/commitment": (f"{UNIT}commitment.py",),
     "counting": ("tests/unit/test_evaluate.py", "tests/unit/test_rounding.py"),
     "losses": ("tests/unit/test_losses.py", "tests/unit/test_rounding.py", CLAIMS),
