@@ -94,7 +94,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     **{f"decoder/transforms/{name}": (LIMITS, f"{UNIT}{name}.py", *PROJECTIONS) for name in ("hadamard", "signs")},
     "decoder/transforms/heavy_tail": (LIMITS, f"{UNIT}heavy_tail.py", *COMPOSED),
     "decoder/transforms/mask": (LIMITS, f"{UNIT}subspace.py", *COMPOSED),
-    "decoder/transforms/sketch": (LIMITS, f"{UNIT}sketch.py", *COMPOSED),
+    "decoder/transforms/sketch": (LIMITS, f"{UNIT}sketch_exact.py", f"{UNIT}sketch.py", *COMPOSED),
     "decoder/transforms/subspace": (LIMITS, f"{UNIT}subspace.py", *COMPOSED),
     "decoder/features/front": (FROZEN, f"{UNIT}front.py", f"{UNIT}bank_waves.py", GOLDEN),
     "decoder/description": (f"{UNIT}description_bits.py", f"{UNIT}description.py", SMUGGLED),
