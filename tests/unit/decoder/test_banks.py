@@ -63,6 +63,44 @@ def test_available_banks_of_images():
     assert len(set(BANKS)) == len(BANKS)
 
 
+def test_the_banks_are_a_format():
+    """A message names a bank by its place: appending is compatible, any other change is not."""
+    strokes = "edges 7, rays 3, diagonal rays 3, holes 3, crossings 6"
+    surfaces = f"{strokes}, edges 4, crossings 3, colour 7, colour 4"
+    small = "sharp edges 3, colour 3"
+    waves = "waves 1, waves 2, waves 4, wave peaks 1, wave energy 1, wave pairs 1, mixtures 2"
+    plain = [("edges 7", up) for up in (False, True)] + [(strokes, up) for up in (False, True)]
+    plain += [(surfaces, up) for up in (False, True)] + [(small, up) for up in (False, True)]
+    expected = [(parts, up, False) for parts, up in plain]
+    expected.append((waves, False, True))
+    expected.append((f"{surfaces}, second edges 5, second edges 10", False, True))
+    expected.append((f"{strokes}, second edges 5", True, False))
+    expected.append((f"{waves}, sharp edges 4, second sharp edges 4", False, True))
+    told = [", ".join(f"{part.kind} {part.grid}" for part in bank.parts) for bank in BANKS]
+    assert [(parts, bank.upright, bank.mirrored) for parts, bank in zip(told, BANKS, strict=True)] == expected
+
+
+def test_small_images_have_the_banks_without_waves():
+    expected = tuple(bank for index, bank in enumerate(BANKS) if index not in (8, 11))
+    assert available_banks((1, 7, 8)) == available_banks((3, 4, 4)) == expected
+
+
+def test_lattices_shrink_on_small_images_to_one_window():
+    """At least 1.5 pixels a window, and twice as many where the maps have half of the side."""
+    sides = ((5, 5), (6, 9), (9, 4), (28, 28))
+    assert [lattice(Part("edges", 7), (1, *each)) for each in sides] == [3, 4, 2, 7]
+    assert [lattice(Part("second edges", 5), (1, *each)) for each in sides] == [1, 2, 1, 5]
+    assert lattice(Part("second sharp edges", 4), (1, 2, 9)) == 1
+
+
+@pytest.mark.parametrize("kind", bank_waves.KINDS)
+def test_groups_of_waves_that_are_not_mirrored(kind):
+    bank = Bank(False, (Part(kind, 2), Part("edges", 2)))
+    groups = bank_groups(bank, (3, 8, 12))
+    assert len(groups) == bank_features(bank, torch.rand(2, 3, 8, 12)).shape[1]
+    assert [int((groups == part).sum()) for part in (1, -1)] == [8 * 4, 1]
+
+
 def test_a_hole_is_seen_and_a_gap_opens_it():
     closed, broken = ring((14, 14), 7), ring((14, 14), 7, gap=True)
     hole = holes(ink(closed))
