@@ -110,6 +110,33 @@ def test_a_hole_is_seen_and_a_gap_opens_it():
     assert float(holes(ink(broken)).sum()) == 0
 
 
+def serpentine(corridors: int) -> torch.Tensor:
+    """Ink with corridors of seven pixels, each joined to the next at alternate ends; open to the left of the first."""
+    written = torch.ones(2 * corridors + 1, 9)
+    for k in range(corridors):
+        written[2 * k + 1, 1:8] = 0
+        if k:
+            written[2 * k, 7 if k % 2 else 1] = 0
+    written[1, 0] = 0
+    return written
+
+
+def test_background_is_reached_from_all_four_sides_in_six_sweeps_and_no_more():
+    """A sweep goes down, up, right and left, so it ends with a corridor across or begins with one down or up."""
+    reached, beyond = serpentine(6), serpentine(7)
+    for turned in (
+        lambda image: image,
+        lambda image: image.flip(1),
+        lambda image: image.T,
+        lambda image: image.T.flip(0),
+    ):
+        assert not holes(turned(reached)[None]).any()
+    for across in (beyond, beyond.flip(1)):
+        assert float(holes(across[None]).sum()) == 8, "the seventh corridor and the way to it"
+    for along in (beyond.T, beyond.T.flip(0)):
+        assert float(holes(along[None]).sum()) == 6, "the way to it, which is across, is still reached"
+
+
 def test_rays_are_shares_of_the_background():
     written = ink(ring((14, 14), 7, gap=True))
     for diagonal in (False, True):
@@ -156,6 +183,33 @@ def test_upright_undoes_moving_slanting_and_scaling():
     assert after < 0.1 * before
     larger = upright(blob(13.5, 13.5, 3.3, 5.5, 0.0))
     assert float((upright(plain) - larger).norm()) < float((plain - blob(13.5, 13.5, 3.3, 5.5, 0.0)).norm())
+
+
+def test_upright_scales_within_limits():
+    """The middle row of one upright line: it fades by the root of the scale, of which the root is taken, a column."""
+    narrow, wide, apart = (torch.zeros(1, 1, 9, width) for width in (9, 28, 28))
+    narrow[..., 4], wide[..., 14] = 1, 1
+    apart[..., [0, 27]] = 1
+    # the least variance is 0.01, and the usual deviation 0.16 of the width
+    slope = (0.1 / (0.16 * 9)) ** 0.5
+    expected = [max(0.0, 1 - abs(k) * slope) for k in range(-4, 5)]
+    assert upright(narrow)[0, 0, 4].tolist() == pytest.approx(expected, abs=2e-3)
+    expected = [max(0.0, 1 - abs(k - 0.5) * 0.05**0.5) for k in range(-13, 15)]  # the middle is between two columns
+    assert upright(wide)[0, 0, 4].tolist() == pytest.approx(expected, abs=6e-3)
+    # at most twice the usual width: what is 13.5 from the middle comes to 13.5 / sqrt(2) = 9.5
+    assert upright(apart)[0, 0, 4].nonzero().flatten().tolist() == [4, 23]
+
+
+def test_upright_takes_back_a_slant_of_45_degrees_at_most():
+    def leaning(slant: float) -> torch.Tensor:
+        """For each row in the middle of the straightened line, the column it is at."""
+        rows, columns = torch.meshgrid(torch.arange(21.0), torch.arange(41.0), indexing="ij")
+        line = upright((1 - (columns - 20 - slant * (rows - 10)).abs()).clamp_min(0)[None, None])[0, 0, 5:16]
+        return (line * columns[0]).sum(1) / line.sum(1)
+
+    torch.testing.assert_close(leaning(0.9), torch.full((11,), 20.0), atol=0.2, rtol=0)
+    assert leaning(1.5)[0] < 17
+    assert leaning(1.5)[-1] > 23
 
 
 def test_upright_of_nothing_is_nothing():
