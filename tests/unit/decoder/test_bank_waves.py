@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from bitcert.decoder.features.banks import available_banks
 from bitcert.decoder.features.waves import KINDS, kept, lattice, mixing, num_rows, wave_features, wave_maps
 
 FIRST_SUM, BIAS_SUM = 63.6289, 161.4995
@@ -55,3 +56,32 @@ def test_mixtures_take_four_maps_each_and_never_change():
     assert weights.shape == (400, 44, 1, 1)
     assert float(weights.sum()) == pytest.approx(FIRST_SUM, abs=1e-3)
     assert float(biases.abs().sum()) == pytest.approx(BIAS_SUM, abs=1e-3)
+
+
+def test_banks_with_waves_need_sides_of_eight_pixels():
+    for shape, has_waves in [((1, 8, 8), True), ((1, 7, 8), False), ((1, 8, 7), False)]:
+        kinds = {part.kind for bank in available_banks(shape) for part in bank.parts}
+        assert bool(kinds & set(KINDS)) is has_waves
+
+
+def test_a_lattice_has_at_most_as_many_windows_as_the_shorter_side_has_places():
+    assert [lattice("waves", 4, (1, *sides)) for sides in ((8, 20), (20, 8), (15, 15), (16, 16), (3, 9))] == [
+        2,
+        2,
+        3,
+        4,
+        1,
+    ]
+    assert lattice("wave peaks", 4, (1, 16, 16)) == 1
+
+
+@pytest.mark.parametrize("grid", [1, 3])
+def test_all_mixtures_are_kept(grid):
+    assert kept("mixtures", grid, 1).tolist() == list(range(400 * grid**2))
+
+
+@pytest.mark.parametrize("kind", ["wave peaks", "wave energy", "wave pairs"])
+def test_what_is_taken_of_the_whole_image_is_the_same_on_any_lattice(kind):
+    maps = wave_maps(images(GREY))
+    one, many = (wave_features(kind, grid, maps, 1, mirrored=True) for grid in (1, 4))
+    assert torch.equal(one, many)

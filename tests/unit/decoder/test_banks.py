@@ -63,6 +63,44 @@ def test_available_banks_of_images():
     assert len(set(BANKS)) == len(BANKS)
 
 
+def test_the_banks_are_a_format():
+    """A message names a bank by its place: appending is compatible, any other change is not."""
+    strokes = "edges 7, rays 3, diagonal rays 3, holes 3, crossings 6"
+    surfaces = f"{strokes}, edges 4, crossings 3, colour 7, colour 4"
+    small = "sharp edges 3, colour 3"
+    waves = "waves 1, waves 2, waves 4, wave peaks 1, wave energy 1, wave pairs 1, mixtures 2"
+    plain = [("edges 7", up) for up in (False, True)] + [(strokes, up) for up in (False, True)]
+    plain += [(surfaces, up) for up in (False, True)] + [(small, up) for up in (False, True)]
+    expected = [(parts, up, False) for parts, up in plain]
+    expected.append((waves, False, True))
+    expected.append((f"{surfaces}, second edges 5, second edges 10", False, True))
+    expected.append((f"{strokes}, second edges 5", True, False))
+    expected.append((f"{waves}, sharp edges 4, second sharp edges 4", False, True))
+    told = [", ".join(f"{part.kind} {part.grid}" for part in bank.parts) for bank in BANKS]
+    assert [(parts, bank.upright, bank.mirrored) for parts, bank in zip(told, BANKS, strict=True)] == expected
+
+
+def test_small_images_have_the_banks_without_waves():
+    expected = tuple(bank for index, bank in enumerate(BANKS) if index not in (8, 11))
+    assert available_banks((1, 7, 8)) == available_banks((3, 4, 4)) == expected
+
+
+def test_lattices_shrink_on_small_images_to_one_window():
+    """At least 1.5 pixels a window, and twice as many where the maps have half of the side."""
+    sides = ((5, 5), (6, 9), (9, 4), (28, 28))
+    assert [lattice(Part("edges", 7), (1, *each)) for each in sides] == [3, 4, 2, 7]
+    assert [lattice(Part("second edges", 5), (1, *each)) for each in sides] == [1, 2, 1, 5]
+    assert lattice(Part("second sharp edges", 4), (1, 2, 9)) == 1
+
+
+@pytest.mark.parametrize("kind", bank_waves.KINDS)
+def test_groups_of_waves_that_are_not_mirrored(kind):
+    bank = Bank(False, (Part(kind, 2), Part("edges", 2)))
+    groups = bank_groups(bank, (3, 8, 12))
+    assert len(groups) == bank_features(bank, torch.rand(2, 3, 8, 12)).shape[1]
+    assert [int((groups == part).sum()) for part in (1, -1)] == [8 * 4, 1]
+
+
 def test_a_hole_is_seen_and_a_gap_opens_it():
     closed, broken = ring((14, 14), 7), ring((14, 14), 7, gap=True)
     hole = holes(ink(closed))
@@ -70,6 +108,33 @@ def test_a_hole_is_seen_and_a_gap_opens_it():
     assert hole[0, 0, 2, 2] == 0
     assert float(hole.sum()) == pytest.approx(np.pi * 6**2, rel=0.2)
     assert float(holes(ink(broken)).sum()) == 0
+
+
+def serpentine(corridors: int) -> torch.Tensor:
+    """Ink with corridors of seven pixels, each joined to the next at alternate ends; open to the left of the first."""
+    written = torch.ones(2 * corridors + 1, 9)
+    for k in range(corridors):
+        written[2 * k + 1, 1:8] = 0
+        if k:
+            written[2 * k, 7 if k % 2 else 1] = 0
+    written[1, 0] = 0
+    return written
+
+
+def test_background_is_reached_from_all_four_sides_in_six_sweeps_and_no_more():
+    """A sweep goes down, up, right and left, so it ends with a corridor across or begins with one down or up."""
+    reached, beyond = serpentine(6), serpentine(7)
+    for turned in (
+        lambda image: image,
+        lambda image: image.flip(1),
+        lambda image: image.T,
+        lambda image: image.T.flip(0),
+    ):
+        assert not holes(turned(reached)[None]).any()
+    for across in (beyond, beyond.flip(1)):
+        assert float(holes(across[None]).sum()) == 8, "the seventh corridor and the way to it"
+    for along in (beyond.T, beyond.T.flip(0)):
+        assert float(holes(along[None]).sum()) == 6, "the way to it, which is across, is still reached"
 
 
 def test_rays_are_shares_of_the_background():
@@ -118,6 +183,33 @@ def test_upright_undoes_moving_slanting_and_scaling():
     assert after < 0.1 * before
     larger = upright(blob(13.5, 13.5, 3.3, 5.5, 0.0))
     assert float((upright(plain) - larger).norm()) < float((plain - blob(13.5, 13.5, 3.3, 5.5, 0.0)).norm())
+
+
+def test_upright_scales_within_limits():
+    """The middle row of one upright line: it fades by the root of the scale, of which the root is taken, a column."""
+    narrow, wide, apart = (torch.zeros(1, 1, 9, width) for width in (9, 28, 28))
+    narrow[..., 4], wide[..., 14] = 1, 1
+    apart[..., [0, 27]] = 1
+    # the least variance is 0.01, and the usual deviation 0.16 of the width
+    slope = (0.1 / (0.16 * 9)) ** 0.5
+    expected = [max(0.0, 1 - abs(k) * slope) for k in range(-4, 5)]
+    assert upright(narrow)[0, 0, 4].tolist() == pytest.approx(expected, abs=2e-3)
+    expected = [max(0.0, 1 - abs(k - 0.5) * 0.05**0.5) for k in range(-13, 15)]  # the middle is between two columns
+    assert upright(wide)[0, 0, 4].tolist() == pytest.approx(expected, abs=6e-3)
+    # at most twice the usual width: what is 13.5 from the middle comes to 13.5 / sqrt(2) = 9.5
+    assert upright(apart)[0, 0, 4].nonzero().flatten().tolist() == [4, 23]
+
+
+def test_upright_takes_back_a_slant_of_45_degrees_at_most():
+    def leaning(slant: float) -> torch.Tensor:
+        """For each row in the middle of the straightened line, the column it is at."""
+        rows, columns = torch.meshgrid(torch.arange(21.0), torch.arange(41.0), indexing="ij")
+        line = upright((1 - (columns - 20 - slant * (rows - 10)).abs()).clamp_min(0)[None, None])[0, 0, 5:16]
+        return (line * columns[0]).sum(1) / line.sum(1)
+
+    torch.testing.assert_close(leaning(0.9), torch.full((11,), 20.0), atol=0.2, rtol=0)
+    assert leaning(1.5)[0] < 17
+    assert leaning(1.5)[-1] > 23
 
 
 def test_upright_of_nothing_is_nothing():

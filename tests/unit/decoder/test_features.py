@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bitcert.decoder.features.banks import Bank, Part, bank_features
-from bitcert.decoder.features.edges import is_image
+from bitcert.decoder.features.edges import is_image, smooth
 from tests.reference import features_naive as TWIN
 
 
@@ -85,7 +85,25 @@ def test_a_blank_image_has_no_features_but_the_constant(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"), [((1, 4, 4), True), ((3, 4, 3), False), ((4, 4), False), ((1, 1, 4, 4), False), ((), False)]
+    ("shape", "expected"),
+    [
+        ((1, 4, 4), True),
+        ((3, 4, 3), False),
+        ((3, 3, 4), False),
+        ((4, 4), False),
+        ((1, 1, 4, 4), False),
+        ((), False),
+    ],
 )
 def test_is_image(shape: tuple[int, ...], expected: bool) -> None:
     assert is_image(shape) is expected
+
+
+@pytest.mark.parametrize("leading", [(), (1,), (1, 1), (1, 1, 1)])
+def test_smoothing_is_along_the_last_two_axes(leading: tuple[int, ...]) -> None:
+    point = torch.zeros(*leading, 5, 4)
+    point[..., 2, 1] = 16
+    line = torch.tensor([1.0, 2.0, 1.0])
+    expected = torch.zeros(*leading, 5, 4)
+    expected[..., 1:4, 0:3] = torch.outer(line, line)
+    assert torch.equal(smooth(point), expected)

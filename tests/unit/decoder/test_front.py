@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert.decoder.features.front import flipped, front, num_maps
+from bitcert.decoder.features.front import flipped, front, num_maps, wave_orders
 
 
 def images(*shape):
@@ -25,3 +25,10 @@ def test_contrast_of_brightness_is_ignored_where_it_says_so():
     detail = [*range(15), *range(16, 31)]
     torch.testing.assert_close(plain[:, detail], strong[:, detail], atol=0.02, rtol=0.02)
     assert not torch.allclose(plain[:, [15, 31]], strong[:, [15, 31]], atol=0.1)
+
+
+def test_orders_of_the_waves_are_frozen():
+    """Fifteen waves of detail, the mean of brightness, and of each opponent the mean and the two first waves."""
+    detail = (0, 1, 2, 3, 4, 1, 2, 3, 4, 2, 3, 4, 3, 4, 4)
+    assert wave_orders(1) == wave_orders(2) == ((*detail, 0), 15)
+    assert wave_orders(3) == ((*detail, 0, 0, 1, 1, 0, 1, 1), 15)

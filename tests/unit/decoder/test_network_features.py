@@ -54,6 +54,17 @@ class Turned(nn.Module):
         return self.last(torch.relu(self.first(x).transpose(0, 1)).transpose(0, 1))
 
 
+class Sequences(nn.Module):
+    """A last layer whose input has its batch on the second axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.first(x)).transpose(0, 1)).transpose(0, 1).mean(1)
+
+
 class Summed(nn.Module):
     """An activation of one number an example, and one of no batch at all, before the last layer."""
 
@@ -88,7 +99,11 @@ SAME_SIZE = nn.Sequential(
     nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2),
 )  # fmt: skip
 DEEP = nn.Sequential(*(each for _ in range(34) for each in (nn.Linear(3, 3), nn.ReLU())), nn.Linear(3, 2))
-SOFTMAX, SUMMED, TURNED, COUNTED = nn.Softmax(1), Summed(), Turned(), Counted()
+HALVED = nn.Sequential(
+    nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Conv2d(2, 2, (2, 1), (2, 1)), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)
+)
+AVERAGED = nn.Sequential(nn.Conv2d(1, 2, 1), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(8, 2))
+SOFTMAX, SUMMED, TURNED, COUNTED, SEQUENCES = nn.Softmax(1), Summed(), Turned(), Counted(), Sequences()
 
 
 @functools.cache
@@ -119,6 +134,31 @@ def test_a_stage_ends_with_the_last_activation_of_its_size() -> None:
         *((("relu_1",), grid) for grid in (1, 2, 4)),
         *((("relu",), grid) for grid in (1, 2, 4)),
     ]
+
+
+def test_maps_of_two_pixels_are_sources_and_those_of_one_are_not() -> None:
+    for sides in ((1, 2), (2, 1)):
+        assert [nodes for nodes, _ in sources_of(convolution(4), 1, *sides)][1:] == [("relu",)] * 3
+    assert sources_of(convolution(2), 1, 1, 1) == [(("flatten",), 1)]
+
+
+def test_maps_of_one_width_and_other_heights_are_stages_of_their_own() -> None:
+    assert [nodes for nodes, _ in sources_of(HALVED, 1, 4, 3)] == [
+        ("flatten",),
+        *[("relu_1",), ("relu", "relu_1")] * 3,
+        *[("relu",)] * 3,
+    ]
+
+
+def test_an_average_pooling_ends_a_stage() -> None:
+    assert sources_of(AVERAGED, 1, 4, 4) == [(("flatten",), 1), *((("avg_pool2d",), grid) for grid in (1, 2, 4))]
+
+
+def test_an_input_of_the_last_layer_whose_batch_is_not_the_first_axis_is_no_source() -> None:
+    """The layer before it is taken: its input is the network's own."""
+    architecture = architecture_of(SEQUENCES, 3, 4)
+    assert architecture.weight_layers[-1].source == "transpose"
+    assert feature_sources(architecture)[0].nodes == ("input",)
 
 
 @pytest.mark.parametrize(
