@@ -305,7 +305,8 @@ class Warm:
         clear_caches()
         if not swap():
             return NOT_SWAPPED
-        items[0].session._setupstate.teardown_exact(items[0])
+        # what its file shares is kept, but not the test itself: it may be the one that ran last
+        items[0].session._setupstate.teardown_exact(items[0].parent)  # type: ignore[arg-type]
         for item, following in zip(items, [*items[1:], None], strict=True):
             self.rounds.count, self.rounds.most = 0, PATIENCE * self.known[item.nodeid].num_rounds + SLACK_ROUNDS
             reports = self.reports(item, following)

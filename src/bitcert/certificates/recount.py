@@ -31,7 +31,7 @@ from bitcert.certificates.original import (
 from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, read_numbers
 from bitcert.certificates.workload import WorkLimit
 from bitcert.counting import Classifier, DecisionRule, Level, Progress, count_errors_at
-from bitcert.data import NAMES, Role, Sample, Table, load_sample, schema_like
+from bitcert.data import NAMES, Role, Sample, Table, load_sample, schema_like, shaped_like
 from bitcert.decoder import Helper, Preprocessing
 from bitcert.decoder.commitment import num_choices
 from bitcert.errors import BitcertError, InputError, SampleReuseError
@@ -286,7 +286,7 @@ def _find_unlabelled(certificate: Certificate, sample: Sample, given: Given) -> 
         raise CannotCheckError(f"the unlabelled data {name!r} are not built in; name them with --unlabelled")
     source = built_in if given.unlabelled is None else given.unlabelled
     try:
-        return load_unlabelled(source, sample.num_classes, table=sample.table)
+        return shaped_like(load_unlabelled(source, sample.num_classes, table=sample.table), sample.input_shape)
     except BitcertError as error:
         raise CannotCheckError(f"the unlabelled data: {error}") from None
 

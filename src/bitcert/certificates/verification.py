@@ -48,7 +48,7 @@ from bitcert.certificates.recount import (
 )
 from bitcert.certificates.workload import WorkLimit
 from bitcert.counting import DecisionRule, ErrorCount, Progress
-from bitcert.data import NAMES, Role, Sample, load_sample
+from bitcert.data import NAMES, Role, Sample, load_sample, shaped_like
 from bitcert.data.schema_file import SchemaSource
 from bitcert.decoder import Decoded, Helper
 from bitcert.decoder.description import SplitClaim, helper_ledger
@@ -93,9 +93,12 @@ def _find_sample(
     found = table_schema(certificate, schema, label)
     source = data if data is not None else str(name)
     try:
-        return load_sample(source, Role.TRAIN, num_classes=_count_or_none(classes), schema=found)
+        sample = load_sample(source, Role.TRAIN, num_classes=_count_or_none(classes), schema=found)
     except BitcertError as error:
         raise CannotCheckError(f"the data: {error}") from None
+    sizes = certificate.data.get("input_shape")
+    known = isinstance(sizes, list) and all((_count_or_none(size) or 0) > 0 for size in sizes)
+    return shaped_like(sample, tuple(sizes)) if known and isinstance(sizes, list) else sample
 
 
 def _count_or_none(value: object) -> int | None:

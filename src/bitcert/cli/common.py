@@ -20,7 +20,7 @@ from bitcert.certificates.certificate import MESSAGE_FILE
 from bitcert.certificates.certification import ARCHITECTURE_FILE, check_holdout
 from bitcert.certificates.original import Original, check_unlabelled, unlabelled_sample
 from bitcert.counting import Progress as Report
-from bitcert.data import Role, Sample, load_sample, schema_like
+from bitcert.data import Role, Sample, load_sample, schema_like, shaped_like
 from bitcert.decoder import Preprocessing
 from bitcert.decoder.weights import HELPER_FILE
 from bitcert.errors import CaptureError, DecodeError, InputError
@@ -200,9 +200,10 @@ def load_unlabelled_for(
 
 def _load_test_part(name: str, role: Role, sample: Sample, download: bool, progress: Report) -> Sample:
     classes, schema = sample.num_classes, schema_like(name, sample.table)
-    return load_sample(
+    found = load_sample(
         name, role, split="test", num_classes=classes, download=download, progress=progress, schema=schema
     )
+    return shaped_like(found, sample.input_shape)
 
 
 def load_original(spec: str, weights: str | None, unlabelled: Sample, preprocessing: Preprocessing) -> Original:

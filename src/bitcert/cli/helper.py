@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from bitcert.cli.codec_options import load_helper_network, prior_model
 from bitcert.cli.common import load_for_inputs
-from bitcert.cli.options import InputOptions
+from bitcert.cli.options import InputOptions, parse_sizes
 from bitcert.data import Sample, peek, peek_shape
 from bitcert.decoder import Helper
 from bitcert.decoder.description import helper_contents, helper_ledger
@@ -49,12 +49,7 @@ class HelperOptions(InputOptions):
             return peek(self.data, self.classes, self.declared())
         if self.declared() is not None:
             raise InputError("--data for --label, --schema or --class-names", "--shape", "name the table's file")
-        try:
-            sizes = tuple(int(part) for part in self.shape.split(","))
-        except ValueError:
-            got = repr(self.shape)
-            raise InputError("sizes separated by commas for --shape", got, "write e.g. 3,32,32") from None
-        return peek_shape(sizes, self.floats, self.classes)
+        return peek_shape(parse_sizes(self.shape), self.floats, self.classes)
 
     def request(self) -> CertifyRequest:
         """What ``certify`` will be asked for with the same options, as far as it is fixed beforehand."""

@@ -29,6 +29,7 @@ SHOWN_LAST = (
     "label",
     "schema",
     "class_names",
+    "shape",
     "scale",
     "mean",
     "std",
@@ -85,12 +86,18 @@ class NetworkOptions(InputOptions):
     data: Annotated[str, Option(help="Training data: a built-in name or a path.")] = "digits"
     weights: Annotated[str | None, Option(help="Weights of the factory: .safetensors or state dict.")] = None
     download: Annotated[bool, Option(help="Download built-in data that are not found.")] = False
+    shape: Annotated[str, Option(help="Sizes of one input, e.g. 50,3 for sequences; by default as stored.")] = ""
 
     def load_sample(self, progress: Progress) -> Sample:
         """The training sample."""
-        classes, schema = self.classes, self.declared()
         return load_sample(
-            self.data, Role.TRAIN, num_classes=classes, download=self.download, progress=progress, schema=schema
+            self.data,
+            Role.TRAIN,
+            num_classes=self.classes,
+            download=self.download,
+            progress=progress,
+            schema=self.declared(),
+            shape=parse_sizes(self.shape) if self.shape else None,
         )
 
     def load_network(self, sample: Sample) -> LoadedNetwork:
@@ -186,3 +193,19 @@ def parse_numbers(text: str, option: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError:
         raise InputError(f"numbers separated by commas for {option}", repr(text), "write e.g. 0.5,0.5,0.5") from None
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """``"3,32,32"`` -> ``(3, 32, 32)``.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        got = repr(text[:100])
+        raise InputError("sizes separated by commas for --shape", got, "write e.g. 3,32,32") from None
+    if min(sizes) < 1:
+        raise InputError("sizes of 1 or more for --shape", repr(text[:100]), "write e.g. 3,32,32")
+    return sizes

@@ -4,7 +4,7 @@ Not guaranteed: that a sample is a set of independent draws; that is the user's 
 """
 
 from bitcert.data.download import Progress, download_openml
-from bitcert.data.load import load_sample, schema_like, to_sample
+from bitcert.data.load import load_sample, schema_like, shaped_like, to_sample
 from bitcert.data.names import NAMES, benchmark_name, is_original
 from bitcert.data.peeking import peek, peek_shape
 from bitcert.data.sample import Role, Sample, check_apart, count_shared_examples
@@ -33,6 +33,7 @@ __all__ = [
     "peek_shape",
     "sample_from_torch",
     "schema_like",
+    "shaped_like",
     "split_prior",
     "to_sample",
 ]

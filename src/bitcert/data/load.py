@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +38,7 @@ def load_sample(
     progress: Progress | None = None,
     label: str | None = None,
     schema: SchemaSource = None,
+    shape: Sequence[int] | None = None,
 ) -> Sample:
     """Load a built-in data set by name, or a file or folder by path.
 
@@ -53,9 +56,11 @@ def load_sample(
         progress: called with what is being done and the fraction done, while downloading.
         label: of a table, the name of the label's column.
         schema: of a table, what was declared of it (see :mod:`bitcert.data.schema`): a file or its content.
+        shape: of one input; by default as it is stored, where three axes are taken for grey images. Sequences
+            ``[n, steps, channels]`` need it, and so do pixels in the columns of a table.
 
     Raises:
-        InputError: when nothing is found (saying where was looked), or it cannot be used.
+        InputError: when nothing is found (saying where was looked), or it cannot be used or have that shape.
 
     >>> load_sample("digits", Role.TRAIN)
     Sample('digits', train, 1797 of 1x8x8 uint8, 10 classes)
@@ -66,7 +71,8 @@ def load_sample(
     name = canonical_name(text) if isinstance(name_or_path, str) else None
     path = _existing(text) if name is None else None
     if path is not None and is_table(path):
-        return read_table(open_table(path), load_schema(schema).having(label), role, num_classes)
+        found = read_table(open_table(path), load_schema(schema).having(label), role, num_classes)
+        return found if shape is None else _shaped(found, tuple(shape))
     if label is not None or schema is not None:
         kinds = " or ".join(OPENERS)
         do = f"leave out label and schema, or name a {kinds} file"
@@ -82,7 +88,30 @@ def load_sample(
         title = name if split == "train" else f"{name} ({split})"
         names, (inputs, labels, classes) = (), _load_named(name, split, download, progress)
     number = num_classes if num_classes is not None else classes
-    return Sample.from_arrays(inputs, labels, role, title, number, columns=names)
+    found = Sample.from_arrays(inputs, labels, role, title, number, columns=names)
+    return found if shape is None else _shaped(found, tuple(shape))
+
+
+def shaped_like(sample: Sample, shape: tuple[int, ...]) -> Sample:
+    """The sample with inputs of this shape, that of another sample of the source, where it can have it; else as is."""
+    return _shaped(sample, shape) if _can_have(sample, shape) else sample
+
+
+def _can_have(sample: Sample, shape: tuple[int, ...]) -> bool:
+    """Whether the same numbers in their order are inputs of this shape without mixing axes up."""
+    stored = sample.input_shape
+    alike = [size for size in stored if size != 1] == [size for size in shape if size != 1]
+    return bool(shape) and math.prod(stored) == math.prod(shape) and (alike or 1 in (len(stored), len(shape)))
+
+
+def _shaped(sample: Sample, shape: tuple[int, ...]) -> Sample:
+    stored = sample.input_shape
+    if stored == shape:
+        return sample
+    if not _can_have(sample, shape):
+        do = "give a shape with as many numbers: axes of length 1 may come and go, and flat inputs may be folded"
+        raise InputError(f"inputs that can have shape {list(shape)}", f"shape {list(stored)}", do)
+    return replace(sample, inputs=sample.inputs.reshape(len(sample), *shape), columns=())
 
 
 def to_sample(

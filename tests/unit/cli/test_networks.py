@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -114,6 +115,36 @@ def test_a_folder_of_an_option_that_could_not_be_replaced_is_refused_before_any_
     assert outcome.code == 2
     assert "thesis.tex" in outcome.failures[0]
     assert not (network / "out").exists()
+
+
+def test_sequences_keep_their_axes_with_a_shape(bitcert, network):
+    """Three axes are taken for grey images unless a shape says otherwise; ``verify`` takes it from the certificate."""
+    (network / "sequences.py").write_text(
+        "from torch import nn\n"
+        "class Convolution(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.inner, self.last = nn.Conv1d(2, 3, 3), nn.Linear(3, 2)\n"
+        "    def forward(self, x):\n"
+        "        assert x.ndim == 3\n"
+        "        return self.last(self.inner(x).relu().amax(2))\n"
+    )
+    rng = np.random.default_rng(0)
+    for name, count in (("some.npz", 300), ("new.npz", 100)):
+        x = rng.normal(size=(count, 2, 7)).astype(np.float32)
+        np.savez(network / name, x=x, y=(x[:, 0, 3] > 0).astype(int))
+    arguments = ("certify", "sequences:Convolution", "--data", "some.npz", "--holdout", "new.npz", "--budget", "0.5")
+    refused = bitcert(*arguments)
+    assert refused.code == 2
+    outcome = bitcert(*arguments, "--shape", "2,7")
+    assert outcome.code == 0, outcome.err
+    content = json.loads((network / "out" / "certificate.json").read_text())
+    assert content["data"]["input_shape"] == [2, 7]
+    assert content["holdout"]["samples"] == 100
+    assert bitcert("verify", "out/certificate.json", "--data", "some.npz").code == 0
+    for wrong in ("7,2", "2,8", "14", "0,14", "2,-7", "two", ","):
+        code = bitcert(*arguments, "--shape", wrong).code
+        assert code == 2, wrong
 
 
 def test_an_exported_program(bitcert, network):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bitcert.data import Role, load_sample
+from bitcert.data import Role, load_sample, shaped_like
 from bitcert.data.files import check_size
 from bitcert.data.npz import read_npz
 from bitcert.errors import InputError
@@ -236,3 +236,26 @@ def test_mutated_archives_raise_input_errors_only(tmp_path, data):
     except InputError:
         return
     assert len(sample) == 4
+
+
+SHAPES = {
+    (5, 4): [(1, 5, 4), (5, 4), (20,), (5, 1, 4)],
+    (20,): [(20,), (4, 5), (2, 2, 5)],
+    (3, 2, 2): [(3, 2, 2), (12,)],
+}
+MIXED = {(5, 4): [(4, 5), (2, 10), (5, 5), (1, 4, 5)], (20,): [(3, 7)], (3, 2, 2): [(2, 2, 3), (4, 3)]}
+
+
+@pytest.mark.parametrize("stored", SHAPES)
+def test_a_shape_folds_flat_inputs_and_adds_or_drops_axes_but_mixes_none(tmp_path, stored):
+    x = np.arange(6 * np.prod(stored), dtype=np.float32).reshape(6, *stored)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(6) % 2)
+    for shape in SHAPES[stored]:
+        sample = load_sample(tmp_path / "a.npz", Role.TRAIN, shape=shape)
+        np.testing.assert_array_equal(sample.inputs, x.reshape(6, *shape))
+    usual = load_sample(tmp_path / "a.npz", Role.TRAIN)
+    for shape in MIXED[stored]:
+        with pytest.raises(InputError, match="inputs that can have shape"):
+            load_sample(tmp_path / "a.npz", Role.TRAIN, shape=shape)
+        assert shaped_like(usual, shape) is usual
+    assert shaped_like(usual, SHAPES[stored][-1]).input_shape == SHAPES[stored][-1]
