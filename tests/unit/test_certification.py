@@ -167,7 +167,7 @@ UNUSABLE = {
     **dict.fromkeys(("sections", "helper_sections"), (*NO_PAIRS, [["x", 1, 2]], *([["x", n]] for n in NO_COUNTS))),
     "delta_ledger": (*NO_PAIRS, [["x", 0.5, 0.5]], *([["x", value]] for value in NO_PROBABILITIES)),
     "conditions": (None, "text", {"a": "b"}, *([text] for text in NO_TEXTS)),
-    **dict.fromkeys(("message", "versions"), (*NO_OBJECTS, *({"file": text} for text in NO_TEXTS))),
+    **dict.fromkeys(("message", "versions"), (*NO_OBJECTS, *({"file": text, "b": "x"} for text in NO_TEXTS))),
     **dict.fromkeys(("holdout", "prior", "rest", "original"), ([], "x", 1, False)),
     "losses": (None, {}, "x", [None], [[]]),
 }
@@ -292,8 +292,11 @@ def test_bits_of_the_helper_are_those_of_its_sections(certificate):
     assert dataclasses.replace(certificate, helper_sections=()).helper_bits is None
 
 
-def test_what_a_file_may_say_of_its_parts():
+def test_what_a_file_may_say_of_its_parts(certificate):
     """Names that other programs read: a change of one is another format."""
+    content = json.loads(certificate.to_json())
+    assert (set(content["data"]), set(content["message"])) == (DATA_KEYS, MESSAGE_KEYS)
+    assert (content["delta_ledger"][0][0], content["message"]["file"]) == (PURPOSE, MESSAGE_FILE)
     assert {"name", "hash", "num_classes", "input_shape", "benchmark"} == DATA_KEYS
     assert {"label", "classes", "schema"} == TABLE_KEYS
     assert {"name", "hash", "samples", "errors", "bound"} == HOLDOUT_KEYS

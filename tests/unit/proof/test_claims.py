@@ -25,6 +25,7 @@ from bitcert.proof.claims import (
 def test_the_parts_are_never_more_than_the_whole_and_all_but_what_later_looks_get(delta, losses, look):
     names = [f"top-{k}" for k in range(losses)]
     plan = delta_plan(delta, names, look)
+    assert plan[0].name == "occam bound of the compressed network"
     spent = sum(Fraction(repr(entry.amount)) for entry in plan)
     assert spent <= Fraction(repr(delta))
     left = 0 if look is None else Fraction(4, 5) * (1 - look_share(look)) / (1 + losses)
