@@ -349,16 +349,14 @@ def words(certificate) -> str:
     return " ".join(console.export_text().split())
 
 
-def test_a_search_on_permuted_labels_ends_vacuous_and_says_so(ticking):
+def test_a_search_on_permuted_labels_ends_without_a_claim_and_says_so(ticking):
     ticking(0.01)
     digits = load_sample("digits", Role.TRAIN)
     labels = np.random.default_rng(0).permutation(digits.labels)
     noise = Sample(digits.inputs[:400], labels[:400], 10, Role.TRAIN, "digits")
     certificate = certify_best(CertifyRequest(noise), Run(budget_seconds=1.0)).certificate
     assert certificate.bound >= 0.9, "every classifier is wrong on nine in ten"
-    assert certificate.vacuous
-    assert "vacuous" in certificate.sentence
-    assert "vacuous" in words(certificate)
+    assert "says no more than guessing" in words(certificate)
 
 
 def coins(num: int, seed: int, role: Role = Role.TRAIN) -> Sample:

@@ -98,7 +98,7 @@ def check_holdout(sample: Sample, holdout: Sample) -> None:
         expected = f"held-out data of shape {list(sample.input_shape)} with {sample.num_classes} classes"
         got = f"{holdout.name} of shape {list(holdout.input_shape)} with {holdout.num_classes}"
         raise InputError(expected, got, "hold out examples of the same problem")
-    check_apart(sample, holdout)
+    check_apart(sample, holdout, repeats=True)
 
 
 def _check_classes(helper: Helper, sample: Sample) -> None:

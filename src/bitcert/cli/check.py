@@ -11,6 +11,7 @@ from bitcert.cli.options import NetworkOptions
 from bitcert.counting import DecisionRule, count_errors
 from bitcert.data import Sample
 from bitcert.decoder.helper import examples_at_a_time
+from bitcert.errors import BitcertError
 from bitcert.network import Network, estimate_plan, operations_in_words
 from bitcert.report.text import percent
 from bitcert.search.forecast import Facts, forecasts
@@ -32,7 +33,7 @@ def check(options: NetworkOptions) -> None:
         console.print(f"Not captured: {loaded.refusal}", markup=False)
         count = sum(value.numel() for value in loaded.values.values())
         console.print(f"It can be certified as an opaque module ({count:,} numbers coded), but not measured.")
-        _print_options(console, _facts(options, sample, loaded, 0.0))
+        _print_options(console, options, sample, loaded, 0.0)
         return
     network = loaded.predictor
     table = Table("layer", "operation", "weight", "bias", title="Weight layers")
@@ -52,7 +53,7 @@ def check(options: NetworkOptions) -> None:
         f"Plan for {len(sample):,} samples: one pass {operations_in_words(plan.operations)}, and "
         f"{plan.memory_bytes / 2**20:.0f} MiB; fine-tuning about {plan.gradient_bytes / 2**20:.0f} MiB a batch."
     )
-    _print_options(console, _facts(options, sample, loaded, plan.estimate_seconds()))
+    _print_options(console, options, sample, loaded, plan.estimate_seconds())
 
 
 def _facts(options: NetworkOptions, sample: Sample, loaded: LoadedNetwork, seconds: float) -> Facts:
@@ -63,8 +64,15 @@ def _facts(options: NetworkOptions, sample: Sample, loaded: LoadedNetwork, secon
     return Facts(len(sample), sample.num_classes, sum(value.numel() for value in loaded.values.values()), rate, seconds)
 
 
-def _print_options(console: Console, facts: Facts) -> None:
+def _print_options(
+    console: Console, options: NetworkOptions, sample: Sample, loaded: LoadedNetwork, seconds: float
+) -> None:
     """What could be certified; ``bitcert certify`` tries the first three, the others need another option or data."""
+    try:
+        facts = _facts(options, sample, loaded, seconds)
+    except BitcertError as error:
+        console.print(f"No forecast, because the network's errors cannot be counted: {error}", markup=False)
+        return
     title = f"What could be certified: it errs on {percent(facts.error_rate)} of (a part of) the training sample"
     table = Table("what", "needs", "time", "forecast", title=title, title_justify="left")
     for row in forecasts(facts):

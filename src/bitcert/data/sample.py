@@ -256,16 +256,18 @@ def repeated_share(sample: Sample) -> float:
     return float(counts[counts > 1].sum() / max(1, len(sample)))
 
 
-def check_apart(*samples: Sample) -> None:
-    """Refuse samples with more examples in common than chance gives: each example has one role.
+def check_apart(*samples: Sample, repeats: bool = False) -> None:
+    """Refuse samples that have an example in common: each example has one role.
 
     Two samples have an example in common if an input of one equals one of the other, number by number, whatever type
-    the numbers are stored in and whatever the labels. Tables repeat themselves, and leaving such rows out of one sample
-    would make it one of another source. So as many are allowed as the larger sample's own repetitions make likely, and
-    four standard deviations more. Where it does not repeat itself, as with images, one is too many.
+    the numbers are stored in and whatever the labels. One is too many: that an independent draw would repeat an
+    example cannot be told from a copy.
 
-    Not guaranteed: data that were changed (rescaled, augmented) are not recognised, nor copies among as many as are
-    likely by chance.
+    With ``repeats``, where no guarantee rests on it: tables repeat themselves, and leaving such rows out of one sample
+    would make it one of another source. As many are allowed as the larger sample's own repetitions make likely, and
+    four standard deviations more; where it does not repeat itself, as with images, one is too many.
+
+    Not guaranteed: data that were changed (rescaled, augmented) are not recognised.
 
     Raises:
         SampleReuseError: naming the two samples, their roles, and how many examples they share.
@@ -275,7 +277,7 @@ def check_apart(*samples: Sample) -> None:
             continue
         small, large = (a, b) if len(a) <= len(b) else (b, a)
         shared = count_shared_examples(*of_one_type(small, large))
-        likely = len(small) * repeated_share(large) if shared else 0.0
+        likely = len(small) * repeated_share(large) if shared and repeats else 0.0
         if shared > likely + 4 * math.sqrt(likely * (1 + len(small) / len(large))):
             roles = ", ".join(dict.fromkeys((a.role.value, b.role.value)))
             most = f"at most about {likely:.0f} examples, as by chance," if likely >= 1 else "no example"

@@ -64,7 +64,7 @@ def forecasts(facts: Facts) -> tuple[Forecast, ...]:
 
     >>> rows = forecasts(Facts(samples=60_000, num_classes=10, weights=6_000, error_rate=0.01, seconds_of_a_count=15))
     >>> [round(row.bound, 3) for row in rows if row.bound is not None]
-    [0.075, 0.016, 0.012]
+    [0.063, 0.018, 0.012]
     """
     counting = facts.seconds_of_a_count / 60
     return (

@@ -39,17 +39,14 @@ _SCREENED, _WELL_SCREENED = 3_000, 8_000
 SMALL_SAMPLE = 6_000
 """So few examples make every bit dear, and a try cheap: more banks, starts and prices are tried."""
 
-_SHORT_SECONDS, _LONG_SECONDS = 60.0, 600.0
-_START_SCALE = 0.15
+_SHORT_SECONDS, _LONG_SECONDS, _START_SCALE = 60.0, 600.0, 0.15
 _STAGES = ((0.3, 2.4, 1.0), (0.6, 1.7, 1.0), (1.0, 1.0, 1.0), (1.0, 1.0, 1.5))
 """Powers ``q`` of the loss, the price of a bit relative to that of the 0/1 error, by how much logits are sharpened."""
 
 _POLISH = (1.0, 2.0, 1.2)
 """Prices while a head is polished, relative to the final one: a dear bit drops what a cheap one would keep for good."""
 
-_FINALISTS = 3
-_MOST_CYCLES = 8
-_MIN_RELATIVE_GAIN = 1e-3
+_FINALISTS, _MOST_CYCLES, _MIN_RELATIVE_GAIN = 3, 8, 1e-3
 _SCREEN_SHARE, _GROWTH_SHARE = 0.4, 0.6
 _CONVEX_SHARE, _OPERATIONS_A_SECOND = 0.2, 3e9
 _KICKS, _SMALL_KICKS = (0.1, 0.2, 0.05), (0.2, 0.4, 0.1)
@@ -197,6 +194,7 @@ class BankSearch:
         errors = len(self.sample) - int(counts.max())
         bound = self.run.consider("majority class", errors, len(self.sample), 8 * len(message)).bound
         self.best = _Best(bound, bank, weights)
+        self.save()
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -208,20 +206,23 @@ class BankSearch:
             "bound": self.best.bound,
             "scale": self.best.scale,
             "unit": self.best.unit,
+            "begun": bool(self.best.weights[:-1].any()),
             "seconds": self.run.seconds,
         }
         self.run.checkpoint.save(values, {"weights": torch.from_numpy(self.best.weights)})
 
     def resume(self) -> bool:
-        """Go on from the checkpoint, if there is one; whether there is."""
+        """Go on from the checkpoint, if there is one with a head that uses features; whether there is."""
         state = self.run.checkpoint.load() if self.run.checkpoint is not None else None
         if state is None:
             return False
         values, tensors = state
         bank = available_banks(self.helper.input_shape)[int(str(values["bank"]))]
         bound, scale, unit = (float(str(values[name])) for name in ("bound", "scale", "unit"))
-        self.best = _Best(bound, bank, tensors["weights"].numpy(), scale, unit)
         self.run.spent_before(float(str(values["seconds"])))
+        if not values["begun"]:
+            return False
+        self.best = _Best(bound, bank, tensors["weights"].numpy(), scale, unit)
         self.started = self.found = self.run.seconds
         return True
 

@@ -289,10 +289,12 @@ def test_as_many_shared_examples_as_the_sample_itself_repeats_are_no_copies():
         train = Sample(mixed[:600], np.arange(600) % 2, 2, Role.TRAIN, "table")
         held = Sample(mixed[600:], np.arange(200) % 2, 2, Role.HOLDOUT, "held")
         assert count_shared_examples(held, train) > 20
-        check_apart(train, held)
+        check_apart(train, held, repeats=True)
+        with pytest.raises(SampleReuseError, match="no example"):
+            check_apart(train, held)
         copied = np.concatenate([mixed[600:], mixed[:300]])
         with pytest.raises(SampleReuseError, match="as by chance"):
-            check_apart(train, Sample(copied, np.arange(500) % 2, 2, Role.HOLDOUT, "copied"))
+            check_apart(train, Sample(copied, np.arange(500) % 2, 2, Role.HOLDOUT, "copied"), repeats=True)
 
 
 def test_a_hold_out_that_is_half_training_examples_is_refused():
