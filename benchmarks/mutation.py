@@ -156,14 +156,18 @@ def done_file(name: str) -> Path:
 
 
 def keep_killed(name: str) -> None:
-    """Take over what tests noticed before tests were added; what is explained is not tried."""
-    source, known = fingerprint(name).split("-")[0], explanations()
-    former = sorted(FOLDER.glob(f"{name.replace('/', '-')}.{source}-*.jsonl"), key=lambda path: path.stat().st_mtime)
-    found = [row for path in former for row in rows(path)]
-    mutants = Module(source_of(name).read_text(), str(source_of(name))).mutants
-    explained = [mutant.key for mutant in mutants if key_text(name, mutant.key) in known]
-    kept = {json.dumps(key): {"key": key, "outcome": "survived"} for key in explained}
-    kept |= {json.dumps(row["key"]): row for row in found if row["outcome"] != "survived"}
+    """Take over what tests noticed of the same statements before; what is explained is not tried."""
+    known = explanations()
+    former = sorted(FOLDER.glob(f"{name.replace('/', '-')}.*.jsonl"), key=lambda path: path.stat().st_mtime)
+    mutants = {json.dumps(m.key): m for m in Module(source_of(name).read_text(), str(source_of(name))).mutants}
+    kept = {
+        key: {"key": mutant.key, "outcome": "survived"}
+        for key, mutant in mutants.items()
+        if key_text(name, mutant.key) in known
+    }
+    for row in (row for path in former for row in rows(path)):
+        if row["outcome"] != "survived" and json.dumps(row["key"]) in mutants:
+            kept[json.dumps(row["key"])] = row
     done_file(name).write_text("".join(json.dumps(row) + "\n" for row in kept.values()))
 
 
