@@ -100,6 +100,15 @@ def test_hold_out_line(toy, toy_compressed):
     assert line["bound"] == holdout_bound(errors, 80, 0.1)
 
 
+def test_a_hold_out_may_repeat_what_the_sample_itself_repeats(toy, toy_compressed):
+    """Tables do; leaving such rows out would make the hold-out one of another source."""
+    twice = toy.take([*range(len(toy)), *range(len(toy))])
+    held = toy.take(slice(0, 20)).with_role(Role.HOLDOUT)
+    assert certify(toy_compressed, twice, holdout=held).holdout["samples"] == 20
+    with pytest.raises(SampleReuseError):
+        certify(toy_compressed, toy, holdout=held)
+
+
 def test_hold_out_must_be_other_examples_of_the_same_problem(toy, toy_compressed):
     with pytest.raises(SampleReuseError):
         certify(toy_compressed, toy, holdout=toy.with_role(Role.HOLDOUT))
