@@ -997,3 +997,15 @@ def test_only_code_outside_the_program_may_be_without_float64(predictor, double,
     assert last(verifying._check_rule, certificate, helper) is holds
     odd = SimpleNamespace(decision_rule={**rule.describe(True), "batch_size": float(rule.batch_size)})
     assert last(verifying._check_rule, odd, helper) is False
+
+
+@pytest.mark.parametrize("claimed", [[-8, -8], [-64], [0], [], ["64"], [True, 64], [64.0], None, "64", [8, 9], [4, 16]])
+def test_a_shape_that_is_none_of_these_data_changes_nothing(tmp_path, claimed):
+    """A file may say anything; what the data cannot have is found by the check of the sample, not here."""
+    x = np.random.default_rng(0).normal(size=(6, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(6) % 2)
+    certificate = SimpleNamespace(data={"name": "a.npz", "num_classes": 2, "input_shape": claimed})
+    kept = verifying._find_sample(certificate, tmp_path / "a.npz")
+    assert kept.input_shape == (1, 8, 8)
+    certificate.data["input_shape"] = [8, 8]
+    assert verifying._find_sample(certificate, tmp_path / "a.npz").input_shape == (8, 8)

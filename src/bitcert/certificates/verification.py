@@ -97,8 +97,8 @@ def _find_sample(
     except BitcertError as error:
         raise CannotCheckError(f"the data: {error}") from None
     sizes = certificate.data.get("input_shape")
-    known = isinstance(sizes, list) and all((_count_or_none(size) or 0) > 0 for size in sizes)
-    return shaped_like(sample, tuple(sizes)) if known and isinstance(sizes, list) else sample
+    claimed = tuple(sizes) if isinstance(sizes, list) else ()
+    return shaped_like(sample, claimed) if all(map(_count_or_none, claimed)) else sample
 
 
 def _count_or_none(value: object) -> int | None:

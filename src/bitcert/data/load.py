@@ -101,7 +101,12 @@ def _can_have(sample: Sample, shape: tuple[int, ...]) -> bool:
     """Whether the same numbers in their order are inputs of this shape without mixing axes up."""
     stored = sample.input_shape
     alike = [size for size in stored if size != 1] == [size for size in shape if size != 1]
-    return bool(shape) and math.prod(stored) == math.prod(shape) and (alike or 1 in (len(stored), len(shape)))
+    return (
+        bool(shape)
+        and min(shape) > 0
+        and math.prod(stored) == math.prod(shape)
+        and (alike or 1 in (len(stored), len(shape)))
+    )
 
 
 def _shaped(sample: Sample, shape: tuple[int, ...]) -> Sample:
