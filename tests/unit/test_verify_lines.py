@@ -999,7 +999,9 @@ def test_only_code_outside_the_program_may_be_without_float64(predictor, double,
     assert last(verifying._check_rule, odd, helper) is False
 
 
-@pytest.mark.parametrize("claimed", [[-8, -8], [-64], [0], [], ["64"], [True, 64], [64.0], None, "64", [8, 9], [4, 16]])
+@pytest.mark.parametrize(
+    "claimed", [[-8, -8], [-64], [0], [], ["64"], ["x", 64], [True, 64], [64.0], None, "64", [8, 9], [4, 16]]
+)
 def test_a_shape_that_is_none_of_these_data_changes_nothing(tmp_path, claimed):
     """A file may say anything; what the data cannot have is found by the check of the sample, not here."""
     x = np.random.default_rng(0).normal(size=(6, 8, 8)).astype(np.float32)
