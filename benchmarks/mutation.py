@@ -56,6 +56,7 @@ CLAIMS = "tests/unit/test_further_claims.py"
 FORGED = "tests/attacks/test_further_claims_attacks.py"
 SMUGGLED = "tests/attacks/test_smuggled_helper.py"
 WHOLE = "tests/unit/test_verify_whole.py"
+LINES = "tests/unit/test_verify_"
 COUNTS = ("tests/unit/proof/test_holdout_budget.py", "tests/unit/proof/test_claims.py")
 MODULES: dict[str, tuple[str, ...]] = {
     **{f"coding/{name}": (f"tests/unit/coding/test_{name}.py", GOLDEN) for name in ("arithmetic", "bitstream", "rows")},
@@ -105,9 +106,9 @@ MODULES: dict[str, tuple[str, ...]] = {
     "certificates/conditions": ("tests/unit/test_conditions.py",),
     "certificates/looks": ("tests/unit/test_looks.py",),
     "certificates/certification": ("tests/unit/test_certification.py", "tests/unit/test_looks.py", CLAIMS),
-    "certificates/reading": (WHOLE, "tests/unit/test_verify_lines.py", SMUGGLED, CLAIMS, FORGED),
-    "certificates/recount": (WHOLE, "tests/unit/test_verify_lines.py", CLAIMS, FORGED),
-    "certificates/verification": (WHOLE, "tests/unit/test_verify_lines.py", CLAIMS, FORGED),
+    "certificates/reading": (WHOLE, f"{LINES}lines.py", f"{LINES}tables.py", SMUGGLED, CLAIMS, FORGED),
+    "certificates/recount": (WHOLE, f"{LINES}lines.py", CLAIMS, FORGED),
+    "certificates/verification": (WHOLE, f"{LINES}lines.py", CLAIMS, FORGED),
 }
 """Test files, folders and single tests that matter for a module; its own docstring examples always do."""
 
