@@ -81,6 +81,7 @@ def test_a_label_given_twice_is_refused_in_one_sentence():
     [
         [],
         "table",
+        ["classes", "label", "schema"],
         {},
         {**STATED, "more": 1},
         {key: STATED[key] for key in ("label", "schema")},
