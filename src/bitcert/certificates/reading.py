@@ -18,7 +18,7 @@ from pathlib import Path
 from bitcert.certificates.certificate import DATA_KEYS, MAX_CERTIFICATE_BYTES, MESSAGE_FILE, TABLE_KEYS, Certificate
 from bitcert.coding import MAX_MESSAGE_BYTES
 from bitcert.data import PriorSplit, Sample, Schema, benchmark_name, count_shared_examples, load_schema
-from bitcert.data.sample import repeated_fraction
+from bitcert.data.apart import repeated_fraction
 from bitcert.data.schema_file import SchemaSource
 from bitcert.data.split import PRIOR_KEYS
 from bitcert.decoder import Decoded, Helper, HelperWeights, Preprocessing, decode_message

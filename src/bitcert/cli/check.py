@@ -61,7 +61,9 @@ def _facts(options: NetworkOptions, sample: Sample, loaded: LoadedNetwork, secon
     request = CertifyRequest(part, loaded.predictor, loaded.values, options.preprocessing(sample))
     batch_size = examples_at_a_time(loaded.described, sample.input_shape, sample.num_classes)
     rate = count_errors(request.classifier(), part, DecisionRule(batch_size)).rate
-    return Facts(len(sample), sample.num_classes, sum(value.numel() for value in loaded.values.values()), rate, seconds)
+    weights = sum(value.numel() for value in loaded.values.values())
+    captured = isinstance(loaded.predictor, Network)
+    return Facts(len(sample), sample.num_classes, weights, rate, seconds, captured)
 
 
 def _print_options(
@@ -76,7 +78,7 @@ def _print_options(
     title = f"What could be certified: it errs on {percent(facts.error_rate)} of (a part of) the training sample"
     table = Table("what", "needs", "time", "forecast", title=title, title_justify="left")
     for row in forecasts(facts):
-        says = row.words if row.bound is None or row.bound >= 1 else f"about {percent(row.bound)}, {row.words}"
+        says = row.words if row.bound is None else f"about {percent(row.bound)}, {row.words}"
         minutes = f"{row.minutes:.0f} min" if row.minutes else "–"
         table.add_row(row.option, row.needs, minutes, says)
     console.print(table)

@@ -3,11 +3,12 @@
 Not guaranteed: that a sample is a set of independent draws; that is the user's word, and the certificate says so.
 """
 
+from bitcert.data.apart import check_apart, count_shared_examples
 from bitcert.data.download import Progress, download_openml
 from bitcert.data.load import load_sample, schema_like, shaped_like, to_sample
 from bitcert.data.names import NAMES, benchmark_name, is_original
 from bitcert.data.peeking import peek, peek_shape
-from bitcert.data.sample import Role, Sample, check_apart, count_shared_examples
+from bitcert.data.sample import Role, Sample
 from bitcert.data.schema import Column, Schema, Table
 from bitcert.data.schema_file import load_schema
 from bitcert.data.split import PriorSplit, split_prior

@@ -71,8 +71,7 @@ def load_sample(
     name = canonical_name(text) if isinstance(name_or_path, str) else None
     path = _existing(text) if name is None else None
     if path is not None and is_table(path):
-        found = read_table(open_table(path), load_schema(schema).having(label), role, num_classes)
-        return found if shape is None else _shaped(found, tuple(shape))
+        return _shaped(read_table(open_table(path), load_schema(schema).having(label), role, num_classes), shape)
     if label is not None or schema is not None:
         kinds = " or ".join(OPENERS)
         do = f"leave out label and schema, or name a {kinds} file"
@@ -87,9 +86,8 @@ def load_sample(
         assert name is not None
         title = name if split == "train" else f"{name} ({split})"
         names, (inputs, labels, classes) = (), _load_named(name, split, download, progress)
-    number = num_classes if num_classes is not None else classes
-    found = Sample.from_arrays(inputs, labels, role, title, number, columns=names)
-    return found if shape is None else _shaped(found, tuple(shape))
+    classes = classes if num_classes is None else num_classes
+    return _shaped(Sample.from_arrays(inputs, labels, role, title, classes, columns=names), shape)
 
 
 def shaped_like(sample: Sample, shape: tuple[int, ...]) -> Sample:
@@ -109,14 +107,14 @@ def _can_have(sample: Sample, shape: tuple[int, ...]) -> bool:
     )
 
 
-def _shaped(sample: Sample, shape: tuple[int, ...]) -> Sample:
-    stored = sample.input_shape
-    if stored == shape:
+def _shaped(sample: Sample, shape: Sequence[int] | None) -> Sample:
+    stored, wanted = sample.input_shape, sample.input_shape if shape is None else tuple(shape)
+    if stored == wanted:
         return sample
-    if not _can_have(sample, shape):
+    if not _can_have(sample, wanted):
         do = "give a shape with as many numbers: axes of length 1 may come and go, and flat inputs may be folded"
-        raise InputError(f"inputs that can have shape {list(shape)}", f"shape {list(stored)}", do)
-    return replace(sample, inputs=sample.inputs.reshape(len(sample), *shape), columns=())
+        raise InputError(f"inputs that can have shape {list(wanted)}", f"shape {list(stored)}", do)
+    return replace(sample, inputs=sample.inputs.reshape(len(sample), *wanted), columns=())
 
 
 def to_sample(

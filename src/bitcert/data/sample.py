@@ -12,18 +12,16 @@ Not guaranteed: that the examples are independent draws of one distribution. No 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitcert.data.schema import Table
-from bitcert.errors import InputError, SampleReuseError, unknown_name
+from bitcert.errors import InputError, unknown_name
 
 CHUNK_BYTES = 1 << 24
 """Working memory of the streamed checks and hashes, in bytes."""
@@ -169,7 +167,7 @@ class Sample:
     @cached_property
     def examples_hash(self) -> str:
         """SHA-256 (hex) of the set of inputs as numbers: without labels, order, repetitions and type."""
-        hashes = sorted(set(_as_floats(self).example_hashes.tolist()))
+        hashes = sorted(set(self.as_floats().example_hashes.tolist()))
         return hashlib.sha256(b"bitcert examples 1\n" + b"".join(hashes)).hexdigest()
 
     @cached_property
@@ -208,6 +206,10 @@ class Sample:
             )
         return other
 
+    def as_floats(self) -> Sample:
+        """The sample with its inputs as float32: examples of equal numbers are then equal, whatever type they had."""
+        return self if self.inputs.dtype == np.float32 else replace(self, inputs=self.inputs.astype(np.float32))
+
     def take(self, index: slice | Sequence[int] | Array, name: str | None = None) -> Sample:
         """The examples at ``index`` (a view for a slice), with the same role and number of classes.
 
@@ -230,88 +232,6 @@ class Sample:
         title = name or f"{self.name}[part]"
         same = self.classes_inferred, self.columns, self.table
         return Sample(inputs, labels, self.num_classes, self.role, title, *same)
-
-
-def count_shared_examples(a: Sample, b: Sample) -> int:
-    """How many examples of ``a`` have an identical input (labels ignored, same dtype and shape) in ``b``.
-
-    >>> a = Sample(np.array([[1], [2], [2]], np.uint8), np.array([0, 1, 1]), 2, Role.TRAIN, "a")
-    >>> b = Sample(np.array([[2], [9]], np.uint8), np.array([0, 1]), 2, Role.HOLDOUT, "b")
-    >>> count_shared_examples(a, b), count_shared_examples(b, a)
-    (2, 1)
-    """
-    return len(a.example_hashes) - int(np.count_nonzero(~_found(a, b)))
-
-
-def repeated_share(sample: Sample) -> float:
-    """Share of the examples whose input occurs more than once in the sample.
-
-    It estimates the chance that an independent example of the same source repeats one of the sample: each example, left
-    out, is such a draw.
-
-    >>> repeated_share(Sample(np.array([[1], [2], [2], [3]], np.uint8), np.array([0, 1, 1, 0]), 2, Role.TRAIN, "a"))
-    0.5
-    """
-    counts = np.unique(_as_integers(sample), return_counts=True)[1]
-    return float(counts[counts > 1].sum() / max(1, len(sample)))
-
-
-def check_apart(*samples: Sample, repeats: bool = False) -> None:
-    """Refuse samples that have an example in common: each example has one role.
-
-    Two samples have an example in common if an input of one equals one of the other, number by number, whatever type
-    the numbers are stored in and whatever the labels. One is too many: that an independent draw would repeat an
-    example cannot be told from a copy.
-
-    With ``repeats``, where no guarantee rests on it: tables repeat themselves, and leaving such rows out of one sample
-    would make it one of another source. As many are allowed as the larger sample's own repetitions make likely, and
-    four standard deviations more; where it does not repeat itself, as with images, one is too many.
-
-    Not guaranteed: data that were changed (rescaled, augmented) are not recognised.
-
-    Raises:
-        SampleReuseError: naming the two samples, their roles, and how many examples they share.
-    """
-    for a, b in combinations(samples, 2):
-        if a.input_shape != b.input_shape:
-            continue
-        small, large = (a, b) if len(a) <= len(b) else (b, a)
-        shared = count_shared_examples(*of_one_type(small, large))
-        likely = len(small) * repeated_share(large) if shared and repeats else 0.0
-        if shared > likely + 4 * math.sqrt(likely * (1 + len(small) / len(large))):
-            roles = ", ".join(dict.fromkeys((a.role.value, b.role.value)))
-            most = f"at most about {likely:.0f} examples, as by chance," if likely >= 1 else "no example"
-            expected = f"{most} in two samples ({roles})"
-            got = f"{shared:,} of the {len(small):,} examples of {small.name!r} inside {large.name!r}"
-            do = "leave the shared examples out of one of them before anything is trained"
-            raise SampleReuseError(expected, got, do)
-
-
-def of_one_type(*samples: Sample) -> tuple[Sample, ...]:
-    """The samples, as float32 where some are bytes and others are not: equal numbers are then equal examples."""
-    if len({sample.inputs.dtype for sample in samples}) == 1:
-        return samples
-    return tuple(map(_as_floats, samples))
-
-
-def _as_floats(sample: Sample) -> Sample:
-    """The sample with its inputs as float32."""
-    return sample if sample.inputs.dtype == np.float32 else replace(sample, inputs=sample.inputs.astype(np.float32))
-
-
-def _found(a: Sample, b: Sample) -> NDArray[np.bool_]:
-    return np.isin(_as_integers(a), _as_integers(b))
-
-
-def _as_integers(sample: Sample) -> NDArray[np.uint64]:
-    # Half of the 128 bits keeps numpy's sort fast; chance collisions at a million examples are below 1e-7.
-    return sample.example_hashes.view("<u8").reshape(-1, 2)[:, 0]
-
-
-def repeated_fraction(sample: Sample) -> float:
-    """Fraction of the examples whose input occurs more than once: how often a new draw repeats an old one."""
-    _, counts = np.unique(_as_integers(sample), return_counts=True)
-    return 1.0 - float(np.count_nonzero(counts == 1)) / len(sample)
 
 
 def _update(digest: hashlib._Hash, title: str, array: Array) -> None:

@@ -64,7 +64,7 @@ def check_eager(function: Function, example: Tensor) -> Tensor:
         try:
             first, second = function(example), function(example)
         except Exception as error:
-            do = advice(error, "check its input shape")
+            do = advice(error, "check its input shape (--shape gives the inputs of arrays another one)")
             raise CaptureError("a model that accepts the example", one_line(error), do) from error
     if not isinstance(first, Tensor) or first.dim() != 2 or len(first) != len(example):
         got = f"shape {list(first.shape)}" if isinstance(first, Tensor) else type(first).__name__

@@ -14,10 +14,10 @@ from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
 from bitcert.proof.budget import check_delta
 from bitcert.search.contenders import Option
 
-BITS_A_WEIGHT = 0.4
-"""What a small network's weights come to after training under a price: between 0.2 and 0.6 on those that were tried."""
-ERRORS_MORE = 1.5
-"""And how its errors grow."""
+BITS_A_WEIGHT, ERRORS_MORE = 0.4, 1.5
+"""What a small network's weights come to after training under a price, and how its errors grow."""
+BITS_AN_EXAMPLE = 0.5
+"""Where that is more bits than so, the network is not a small one: what is left of it depends on the data too much."""
 PRIOR_BITS = 100
 """A head on the features of a network that was trained on the prior part."""
 UNLABELLED = (1_000, 10_000)
@@ -34,6 +34,7 @@ class Facts:
         weights: numbers that the network has.
         error_rate: of the network on (a part of) the training sample.
         seconds_of_a_count: of its errors on the whole sample.
+        captured: whether its layers can be seen.
         delta: with which certificates may fail.
     """
 
@@ -42,6 +43,7 @@ class Facts:
     weights: int
     error_rate: float
     seconds_of_a_count: float
+    captured: bool = True
     delta: float = 0.05
 
     def __post_init__(self) -> None:
@@ -67,9 +69,10 @@ def forecasts(facts: Facts) -> tuple[Forecast, ...]:
     [0.063, 0.018, 0.012]
     """
     counting = facts.seconds_of_a_count / 60
+    trained = Forecast(Option.ARCHITECTURE, "nothing more", 15 + 4 * counting, None, "try it: a few bits a dimension")
     return (
         Forecast(Option.WEIGHTS, "nothing more", 10 + 4 * counting, *_weights(facts)),
-        Forecast(Option.ARCHITECTURE, "nothing more", 15 + 4 * counting, None, "a few thousand bits"),
+        *([trained] if facts.captured else []),
         Forecast(Option.BUILT_IN, "nothing more", 4, None, "try it: it needs no network"),
         Forecast("the original network, by disagreement", "unlabelled examples", 4 + counting, None, _original(facts)),
         Forecast("with a prior part", "half of the sample", 20, *_prior(facts)),
@@ -77,12 +80,17 @@ def forecasts(facts: Facts) -> tuple[Forecast, ...]:
     )
 
 
-def _weights(facts: Facts) -> tuple[float, str]:
+def _weights(facts: Facts) -> tuple[float | None, str]:
     errors = min(facts.samples, math.ceil(ERRORS_MORE * facts.error_rate * facts.samples))
     bits = math.ceil(BITS_A_WEIGHT * facts.weights)
+    if bits > BITS_AN_EXAMPLE * facts.samples:
+        return (
+            None,
+            f"many weights ({facts.weights:,}) for {facts.samples:,} examples: try how few are enough",
+        )
     bound = occam_bound(errors, facts.samples, bits, facts.delta).binomial
     if bound >= 1 - 1 / facts.num_classes:
-        return 1.0, f"too many weights ({facts.weights:,}) for {facts.samples:,} examples"
+        return None, "no more than guessing, with so many errors"
     return bound, f"if {bits:,} bits are enough"
 
 

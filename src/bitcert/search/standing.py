@@ -56,8 +56,7 @@ class Standing:
         """In words for the user, why there is no message."""
         if self.refusal is not None:
             return str(self.refusal)
-        least = self.contender.least_seconds
-        return f"the time is too short: it needs a share of {least:.0f} s" if least else "the time was over before"
+        return "the time is too short for it; give a longer one"
 
     @property
     def rank(self) -> tuple[float, int, int]:

@@ -35,16 +35,21 @@ def test_forecasts_are_the_bounds_of_the_counts_they_suppose() -> None:
 
 
 def test_more_weights_forecast_less_until_nothing_is_forecast() -> None:
-    bounds = [by_option(replace(SMALL, weights=count))[Option.WEIGHTS] for count in (600, 6_000, 60_000, 600_000)]
+    """A network with many weights for its sample may lose most of them: no number says how many."""
+    bounds = [by_option(replace(SMALL, weights=count))[Option.WEIGHTS] for count in (600, 6_000, 75_000)]
     assert bounds == sorted(bounds)
-    assert bounds[-1] == 1.0
-    assert "too many weights (600,000) for 60,000 examples" in forecasts(replace(SMALL, weights=600_000))[0].words
+    many = forecasts(replace(SMALL, weights=75_001))[0]
+    assert many.bound is None
+    assert "many weights (75,001) for 60,000 examples" in many.words
+
+
+def test_an_architecture_that_cannot_be_seen_is_not_in_the_plan() -> None:
+    assert Option.ARCHITECTURE not in by_option(replace(SMALL, captured=False))
 
 
 def test_a_forecast_that_says_no_more_than_guessing_is_none() -> None:
     for errors in (0.5, 0.9, 1.0):
-        facts = Facts(200, 2, 10, errors, 0.0)
-        assert by_option(facts)[Option.WEIGHTS] == 1.0
+        assert by_option(Facts(200, 2, 10, errors, 0.0))[Option.WEIGHTS] is None
 
 
 def test_the_price_of_unlabelled_examples_is_that_of_their_number() -> None:
