@@ -1,6 +1,6 @@
 """What each kind of feature and each step of a head on banks gives: ``python benchmarks/ablations.py [DATA] [--json]``.
 
-Each case grows a head of family 5 on one bank, on a random part of the training sample (12,000 examples unless
+Each case grows a head of family 2 on one bank, on a random part of the training sample (12,000 examples unless
 ``--examples`` says more, seed 0), and sharpens it. One JSON line for each case and step: errors (scaled to the whole
 sample), ideal bits of the row code, the bound that these would give, ideal bits of the same head when every weight has
 its own flag, seconds. A part is fitted better than the whole, the more so the larger the bank: the bounds are

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 import torch
-from guha import Training, build
+from guha_training import Training, build
 from safetensors.torch import load_file
 
 from bitcert import Network, Preprocessing, Role, Sample, capture, load_sample

@@ -8,7 +8,7 @@ Weinberger et al. 2009), which were fixed before any sentence was seen. In place
 
 The public head is a linear classifier trained on *other* sentences (about products). The sample is about films: the
 same words of praise and blame among others that the head has never met. The message says how to change the head:
-family 7 (as it is, a correction, a head of its own), or a difference codec with ``base=file``.
+family 5 (as it is, a correction, a head of its own), or a difference codec with ``base=file``.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def certify_all(sample: bitcert.Sample, seconds: float) -> dict[str, bitcert.Cer
     helper = Helper.for_sample(sample, network.architecture, None, weights)
     found = {}
     compressed = compress_network_head(sample, helper, Run(budget_seconds=seconds))
-    found["public head, family 7"] = bitcert.certify(compressed, sample)
+    found["public head, family 5"] = bitcert.certify(compressed, sample)
     trained = nn.Linear(DIMENSIONS, len(MOOD))
     trained.load_state_dict({name: torch.from_numpy(np.array(v)) for name, v in weights.values.items()})
     optimiser = torch.optim.SGD(trained.parameters(), lr=0.1, weight_decay=1e-3)

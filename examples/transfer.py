@@ -5,7 +5,7 @@
 
 Each factory wraps a published network so that it takes images of 28 x 28 grey values in 0..1: it pads them to 32 x 32,
 repeats the channel and normalises inside the graph. What the message holds is an integer head on the network's
-features (family 7). The network must not have seen the data that are certified: a CIFAR-10 network has not seen
+features (family 5). The network must not have seen the data that are certified: a CIFAR-10 network has not seen
 Fashion-MNIST. Whoever names helper weights answers for that; the certificate states their hash.
 """
 

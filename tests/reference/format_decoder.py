@@ -1,4 +1,4 @@
-"""An independent decoder of message headers, ledgers and the head family 5, written from docs/format.md alone.
+"""An independent decoder of message headers, ledgers and the head family 2, written from docs/format.md alone.
 
 Section titles of that page stand above the parts that follow them. numpy and Python integers only, nothing of bitcert:
 where this file and bitcert disagree, the page, bitcert or this file is wrong.
@@ -208,7 +208,7 @@ class Section:
         return matrix
 
 
-# Family 5
+# Family 2
 
 STROKES = "edges 7, rays 3, diagonal rays 3, holes 3, crossings 6"
 SURFACES = f"{STROKES}, edges 4, crossings 3, colour 7, colour 4"
@@ -274,7 +274,7 @@ def groups(choice: int | None, problem: Problem) -> list[int]:
 
 
 def decode(message: bytes, problem: Problem) -> Head:
-    """Decode a message of family 5.
+    """Decode a message of family 2.
 
     Raises:
         InvalidMessage: saying what is wrong with it.
@@ -282,7 +282,7 @@ def decode(message: bytes, problem: Problem) -> Head:
     bits, places = Bits(message), [("header", 0)]
     require(bits.gamma() == 1, "another format")
     family = bits.gamma()
-    require(family == 5, "a family that this decoder does not know")
+    require(family == 2, "a family that this decoder does not know")
     if problem.classes_inferred:
         places.append(("number of classes", bits.place))
         require(bits.gamma() + 1 == problem.num_classes, "another number of classes")

@@ -5,6 +5,7 @@ import pkgutil
 import subprocess
 import sys
 
+import house
 import pytest
 
 import bitcert
@@ -39,3 +40,13 @@ def test_what_draws_is_loaded_only_when_it_is_asked_for():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("folder", [house.SOURCE, house.ROOT / "benchmarks"], ids=["src", "benchmarks"])
+def test_no_import_leads_back(folder):
+    """Imports inside functions count too: they hide a circle, they do not open it."""
+    graph = house.import_graph(folder)
+    assert len(graph) > 20
+    assert house.circle(graph) == []
+    one, another = [name for name in graph if graph[name]][:2]
+    assert house.circle({**graph, one: {another}, another: {one}})

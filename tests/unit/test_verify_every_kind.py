@@ -1,6 +1,6 @@
 """A certificate of each new kind is valid for a stranger: a fresh process, more threads, files and data only.
 
-One process verifies all of them: heads on banks (family 5) and on a helper network (7), each with
+One process verifies all of them: heads on banks (family 2) and on a helper network (5), each with
 other claims beside them.
 """
 

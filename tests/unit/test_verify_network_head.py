@@ -1,4 +1,4 @@
-"""Certificates of family 7 verified from their files, and refused with another helper network beside them."""
+"""Certificates of family 5 verified from their files, and refused with another helper network beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codec family 5: a bank of helper features and an integer head that selects rows of it.
+"""Codec family 2: a bank of helper features and an integer head that selects rows of it.
 
 ``logits = features(x) @ W`` with ``W [features, classes]`` integer and mostly unused rows. A common scale of ``W``
 changes no decision, so no step is coded. Message: index of the bank (Elias gamma of index + 1, for images), then ``W``
@@ -20,7 +20,7 @@ from bitcert.decoder.features.edges import is_image
 from bitcert.decoder.helper import Helper, read_classes, write_classes
 from bitcert.errors import DecodeError
 
-FAMILY = 5
+FAMILY = 2
 MAX_WEIGHTS = 1 << 22
 _IMAGES_AT_A_TIME = 250
 """Maps of so many images stay in the cache: a third less time than for a thousand."""

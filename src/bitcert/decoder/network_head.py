@@ -1,4 +1,4 @@
-"""Codec family 7: a helper network, as it is or with an integer linear head on its features.
+"""Codec family 5: a helper network, as it is or with an integer linear head on its features.
 
 The helper holds an architecture and its weights, public or trained on a declared prior part. A message has one of three
 forms, whose number opens it (Elias gamma):
@@ -32,7 +32,7 @@ from bitcert.decoder.network import network_inputs, run_network
 from bitcert.errors import DecodeError, InputError
 from bitcert.network.architecture import Architecture
 
-FAMILY = 7
+FAMILY = 5
 MAX_WEIGHTS = 1 << 22
 
 Integers = NDArray[np.int64]

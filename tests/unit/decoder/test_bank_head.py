@@ -1,4 +1,4 @@
-"""Codec family 5: messages of heads on banks, what they compute, what is refused."""
+"""Codec family 2: messages of heads on banks, what they compute, what is refused."""
 
 from __future__ import annotations
 

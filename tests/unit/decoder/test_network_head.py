@@ -1,4 +1,4 @@
-"""Codec family 7: helper networks as they are, heads on their features, corrections of their logits."""
+"""Codec family 5: helper networks as they are, heads on their features, corrections of their logits."""
 
 from __future__ import annotations
 

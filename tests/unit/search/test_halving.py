@@ -237,7 +237,7 @@ def test_one_family_has_one_helper(fake, points):
     """Two helper strings for one family would be two codes, and their choice a bit that nobody pays."""
     other = replace(Helper.for_sample(points), preprocessing=Preprocessing(scale=2.0))
     one = fake({0: 0}).contender("one", points)
-    with pytest.raises(InputError, match="one helper string for all messages of family 5"):
+    with pytest.raises(InputError, match="one helper string for all messages of family 2"):
         search([one, replace(one, name="two", helper=other)], points, Judge(points, 0.05), Run(budget_seconds=5.0))
     with pytest.raises(InputError, match="different names"):
         search([one, one], points, Judge(points, 0.05), Run(budget_seconds=5.0))

@@ -1,4 +1,4 @@
-"""The trainer of family 7 on small helper networks."""
+"""The trainer of family 5 on small helper networks."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-import guha
+import guha_training
 import numpy as np
 import pytest
 import torch
@@ -23,8 +23,8 @@ def images():
 
 def run(folder, images, *epochs):
     for count in epochs:
-        training = guha.Training(folder, width=6, rate=0.01, epochs=count)
-        guha.train(training, images, lambda line: None)
+        training = guha_training.Training(folder, width=6, rate=0.01, epochs=count)
+        guha_training.train(training, images, lambda line: None)
     return load_file(training.file("weights")), json.loads(training.file("log").read_text())
 
 
@@ -39,9 +39,9 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, images):
 
 
 def test_the_network_is_five_layers_without_biases(tmp_path):
-    model = guha.build(784)
+    model = guha_training.build(784)
     shapes = [tuple(p.shape) for p in model.parameters()]
     assert shapes == [(784, 784)] * 4 + [(10, 784)]
     assert all(abs(float(p.detach().abs().max()) * 28 - 1) < 1e-3 for p in model.parameters())
-    assert torch.equal(guha.build(784)[1].weight, model[1].weight)
-    assert not torch.equal(guha.build(784, seed=1)[1].weight, model[1].weight)
+    assert torch.equal(guha_training.build(784)[1].weight, model[1].weight)
+    assert not torch.equal(guha_training.build(784, seed=1)[1].weight, model[1].weight)
