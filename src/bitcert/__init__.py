@@ -19,30 +19,30 @@ papers' bounds), ``codecs`` (the papers' compressions), ``search``, ``comparison
 """
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from bitcert.certificates.certificate import Certificate
-from bitcert.certificates.certification import certify
-from bitcert.certificates.original import Original
-from bitcert.certificates.verification import Status, Verification, verify
-from bitcert.certificates.workload import WorkLimit
-from bitcert.comparison import CompareSettings, Comparison, OutputDeviation, compare, output_deviation
-from bitcert.counting import DecisionRule, ErrorCount, count_errors
-from bitcert.data import PriorSplit, Role, Sample, load_sample, to_sample
-from bitcert.decoder import Decoded, Helper, HelperWeights, Preprocessing, decode_message
-from bitcert.errors import BitcertError
-from bitcert.network import Network, capture
-from bitcert.run import Candidate, Compressed, Run
-from bitcert.search.compression import compress
-from bitcert.search.request import BestCertificate, CertifyRequest, certify_best
-from bitcert.stability import MeasureSettings, StabilityProfile, measure
-from bitcert.stability.tracker import Tracker
-from bitcert.theory.gathering import bounds
-from bitcert.theory.settings import BoundSettings
-from bitcert.theory.table import BoundTable
-
 if TYPE_CHECKING:
+    from bitcert.certificates.certificate import Certificate
+    from bitcert.certificates.certification import certify
+    from bitcert.certificates.original import Original
+    from bitcert.certificates.verification import Status, Verification, verify
+    from bitcert.certificates.workload import WorkLimit
+    from bitcert.comparison import CompareSettings, Comparison, OutputDeviation, compare, output_deviation
+    from bitcert.counting import DecisionRule, ErrorCount, count_errors
+    from bitcert.data import PriorSplit, Role, Sample, load_sample, to_sample
+    from bitcert.decoder import Decoded, Helper, HelperWeights, Preprocessing, decode_message
+    from bitcert.errors import BitcertError
+    from bitcert.network import Network, capture
     from bitcert.report import render_report
+    from bitcert.run import Candidate, Compressed, Run
+    from bitcert.search.compression import compress
+    from bitcert.search.request import BestCertificate, CertifyRequest, certify_best
+    from bitcert.stability import MeasureSettings, StabilityProfile, measure
+    from bitcert.stability.tracker import Tracker
+    from bitcert.theory.gathering import bounds
+    from bitcert.theory.settings import BoundSettings
+    from bitcert.theory.table import BoundTable
 
 __version__ = "0.1.0"
 
@@ -92,10 +92,40 @@ __all__ = [
     "verify",
 ]
 
+_MODULES = {
+    "certificates.certificate": "Certificate",
+    "certificates.certification": "certify",
+    "certificates.original": "Original",
+    "certificates.verification": "Status Verification verify",
+    "certificates.workload": "WorkLimit",
+    "comparison": "CompareSettings Comparison OutputDeviation compare output_deviation",
+    "counting": "DecisionRule ErrorCount count_errors",
+    "data": "PriorSplit Role Sample load_sample to_sample",
+    "decoder": "Decoded Helper HelperWeights Preprocessing decode_message",
+    "errors": "BitcertError",
+    "network": "Network capture",
+    "report": "render_report",
+    "run": "Candidate Compressed Run",
+    "search.compression": "compress",
+    "search.request": "BestCertificate CertifyRequest certify_best",
+    "stability": "MeasureSettings StabilityProfile measure",
+    "stability.tracker": "Tracker",
+    "theory.gathering": "bounds",
+    "theory.settings": "BoundSettings",
+    "theory.table": "BoundTable",
+}
+_HOMES = {name: f"bitcert.{module}" for module, names in _MODULES.items() for name in names.split()}
+"""Where each public name is defined."""
+
 
 def __getattr__(name: str) -> Any:
-    """Displays load when they are asked for: most verbs draw nothing."""
-    if name not in ("report", "render_report"):
+    """Modules load when something of theirs is asked for: ``import bitcert`` alone loads no torch."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name.startswith("_") or find_spec(f"bitcert.{name}") is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    report = importlib.import_module("bitcert.report")
-    return report if name == "report" else report.render_report
+    return importlib.import_module(f"bitcert.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

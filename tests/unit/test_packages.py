@@ -9,6 +9,7 @@ import house
 import pytest
 
 import bitcert
+from bitcert.cli.app import VERBS
 
 FOUND = pkgutil.walk_packages(bitcert.__path__, "bitcert.")
 MODULES = sorted(module.name for module in FOUND if not module.name.endswith("__main__"))
@@ -31,15 +32,40 @@ def test_every_public_name_is_there():
         bitcert.raport  # noqa: B018
 
 
-def test_what_draws_is_loaded_only_when_it_is_asked_for():
-    program = (
+def fresh(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_nothing_heavy_is_loaded_before_it_is_asked_for():
+    fresh(
         "import sys, bitcert\n"
+        "assert not {'torch', 'numpy', 'scipy', 'matplotlib', 'rich', 'jinja2'} & set(sys.modules)\n"
+        "bitcert.certify, bitcert.codecs.Quantise\n"
         "assert not {'matplotlib', 'rich', 'jinja2', 'bitcert.report'} & set(sys.modules)\n"
         "bitcert.report.plot_attenuation, bitcert.render_report\n"
         "assert 'matplotlib' in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("option", ["--help", "-h", "--version"])
+def test_help_and_version_load_no_verb(option):
+    text = fresh(
+        f"import sys; sys.argv = ['bitcert', {option!r}]\n"
+        "from bitcert.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "assert not {'torch', 'numpy', 'matplotlib', 'bitcert.cli.certify'} & set(sys.modules)\n"
+    )
+    assert text == f"bitcert {bitcert.__version__}\n" if option == "--version" else "certify" in text
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_help_tells_of_a_verb_what_its_function_does(name):
+    function, summary = VERBS[name]
+    verb = getattr(importlib.import_module(f"bitcert.cli.{name}"), function)
+    assert summary == verb.__doc__.partition("\n")[0]
 
 
 @pytest.mark.parametrize("folder", [house.SOURCE, house.ROOT / "benchmarks"], ids=["src", "benchmarks"])

@@ -1,47 +1,88 @@
-"""The ``bitcert`` program: its verbs, and how failures are told (one sentence, exit code 2)."""
+"""The ``bitcert`` program: its verbs, and how failures are told (one sentence, exit code 2).
+
+A verb is loaded when it is called, so that help and version need neither torch nor what draws.
+"""
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from bitcert.cli.bounds import compute_bounds
-from bitcert.cli.certify import certify_network
-from bitcert.cli.check import check
-from bitcert.cli.compare import compare_codecs
-from bitcert.cli.compress import compress_network
-from bitcert.cli.helper import print_commitment
-from bitcert.cli.measure import measure_network
-from bitcert.cli.options import as_command
-from bitcert.cli.verify import verify_certificate
+from bitcert import __version__
 from bitcert.errors import BitcertError
-from bitcert.network.memory import is_out_of_memory
 
-app = typer.Typer(
-    name="bitcert",
-    help="Compress a trained classifier and certify, from its training data alone, how often it will be wrong.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 # Newer typers carry click inside, so its base class of wrong usage is found rather than imported.
 _UsageError = typer.BadParameter.__mro__[2]
 _NO_MEMORY = "expected enough memory, ran out of it; see `bitcert check`, or give fewer samples"
 INTERRUPTED = 130
 
 VERBS = {
-    "certify": certify_network,
-    "verify": verify_certificate,
-    "helper": print_commitment,
-    "check": check,
-    "measure": measure_network,
-    "compress": compress_network,
-    "compare": compare_codecs,
-    "bounds": compute_bounds,
+    "certify": (
+        "certify_network",
+        "Compress a network and certify how often it, or the original one, will be wrong on new data.",
+    ),
+    "verify": (
+        "verify_certificate",
+        "Check a certificate: exit 0 valid, 1 invalid (says which line fails), 2 cannot be checked (says why).",
+    ),
+    "helper": (
+        "print_commitment",
+        "Print the hash that commits to a helper; publish it before the data are opened. No label is read.",
+    ),
+    "check": ("check", "Say what of a network is understood, plan memory and time, and what could be certified of it."),
+    "measure": ("measure_network", "Measure why a network can be compressed: its noise stability on a sample."),
+    "compress": ("compress_network", "Compress a network into a message, and say what the codec's paper predicted."),
+    "compare": (
+        "compare_codecs",
+        "Compare all codecs on a network: bits, errors, deviations, bounds, theory beside practice.",
+    ),
+    "bounds": (
+        "compute_bounds",
+        "Every bound of the papers on one network, side by side: what is proved, what is only measured.",
+    ),
 }
-for name, run in VERBS.items():
-    app.command(name)(as_command(run))
+"""Of each verb its function in the module of its name, and the first line of that function's docstring."""
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        print(f"bitcert {__version__}")
+        raise typer.Exit
+
+
+def _program(arguments: Sequence[str]) -> typer.Typer:
+    """The program with the verb that is called in full and the others by name."""
+    app = typer.Typer(
+        name="bitcert",
+        help="Compress a trained classifier and certify, from its training data alone, how often it will be wrong.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+        ] = False,
+    ) -> None: ...
+
+    for name, (function, summary) in VERBS.items():
+        if name != next(iter(arguments), None):
+            app.command(name, help=summary)(_not_loaded)
+            continue
+        as_command = importlib.import_module("bitcert.cli.options").as_command
+        app.command(name)(as_command(getattr(importlib.import_module(f"bitcert.cli.{name}"), function)))
+    return app
+
+
+def _not_loaded() -> None:
+    raise AssertionError("only the verb that is called is loaded")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -50,9 +91,9 @@ def main(arguments: list[str] | None = None) -> None:
         # A name in a file that the terminal cannot show must not end the program.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        code = app(args=arguments or ["--help"], standalone_mode=False)
+        code = _program(arguments)(args=arguments, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except _UsageError as error:
@@ -65,6 +106,8 @@ def main(arguments: list[str] | None = None) -> None:
         where = f" at {error.filename}" if error.filename else ""
         sys.exit(_tell(f"expected to read and write files, got {error.strerror or error}{where}; check the disk"))
     except RuntimeError as error:
+        from bitcert.network.memory import is_out_of_memory  # loads torch, which is there if it raised this
+
         if not is_out_of_memory(error):
             raise
         sys.exit(_tell(_NO_MEMORY))

@@ -284,11 +284,8 @@ def read(reader: MessageReader, helper: Helper) -> tuple[Classifier, str]:
 
 
 def _is_local(code: TensorCode) -> bool:
-    return (
-        code.transform in NUMBERS
-        and code.transform not in SPECIAL.values()
-        and TRANSFORMS[NUMBERS[code.transform]].local
-    )
+    transform = TRANSFORMS.get(NUMBERS[code.transform])
+    return transform is not None and transform.local
 
 
 def _is_zero(code: TensorCode) -> bool:
@@ -381,10 +378,7 @@ def expand(message: ComposedMessage, helper: Helper) -> dict[str, torch.Tensor]:
         )
         ends = np.cumsum(list(sizes.values()))
         parts = dict(zip(sizes, np.split(vector, ends[:-1]), strict=True))
-    weights = {}
-    for target in targets(architecture):
-        weights[target.name] = _expand_tensor(target, message, parts, helper)
-    return weights
+    return {target.name: _expand_tensor(target, message, parts, helper) for target in targets(architecture)}
 
 
 def _expand_tensor(
@@ -398,11 +392,9 @@ def _expand_tensor(
     base = base_values(code.base, target, draws, helper)
     if code.transform == MEMBER:
         values = parts[target.name].reshape(target.shape)
+    elif _is_zero(code):
+        values = np.zeros(target.shape)
     else:
-        transform = TRANSFORMS[NUMBERS[code.transform]]
-        if _is_zero(code):
-            values = np.zeros(target.shape)
-        else:
-            values = transform.expand(target, code.settings, code.coefficients, draws)
+        values = TRANSFORMS[NUMBERS[code.transform]].expand(target, code.settings, code.coefficients, draws)
     with np.errstate(over="ignore"):  # an infinite weight makes infinite logits, and those count as errors
         return torch.from_numpy(np.asarray(base + values, dtype=np.float32))

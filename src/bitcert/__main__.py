@@ -1,0 +1,5 @@
+"""``python -m bitcert`` is ``bitcert``."""
+
+from bitcert.cli import main
+
+main()
