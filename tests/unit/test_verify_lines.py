@@ -12,7 +12,7 @@ import torch
 
 from bitcert import Helper, HelperWeights, Preprocessing, Role, Sample, Status, capture, certify, load_sample
 from bitcert.certificates.certificate import MAX_CERTIFICATE_BYTES
-from bitcert.certificates.original import Counts, Disagreement, Original
+from bitcert.certificates.original import Counts, Original
 from bitcert.certificates.reading import (
     CannotCheckError,
     Checker,
@@ -29,7 +29,6 @@ from bitcert.certificates.reading import (
 )
 from bitcert.certificates.recount import (
     Given,
-    bracket,
     check_losses,
     check_original,
     check_rest,
@@ -42,13 +41,13 @@ from bitcert.certificates.recount import (
     stated_look,
 )
 from bitcert.coding import MAX_MESSAGE_BYTES
-from bitcert.counting import DecisionRule, ErrorCount, Level
+from bitcert.counting import DecisionRule, Disagreement, ErrorCount, Level, LossCount
 from bitcert.data import PriorSplit
 from bitcert.decoder.commitment import Commitment
 from bitcert.decoder.description import SplitClaim
 from bitcert.decoder.helper import description_hash
 from bitcert.errors import InputError
-from bitcert.losses import LossCount, parse_losses
+from bitcert.losses import parse_losses
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import ParameterSpec
 from bitcert.proof import holdout_bound, occam_bound, self_contained_bound
@@ -610,10 +609,6 @@ def test_a_network_in_the_helper_is_counted_again(toy):
         lines, _ = found(check_rest, certificate, helper, toy, DecisionRule())
         said = f"{errors} errors claimed, between {wrong} and {wrong} counted"
         assert (lines[0].holds, lines[0].detail.split("; ")[1]) == (errors == wrong, said)
-
-
-def test_the_bracket_is_half_and_twice_the_tolerance():
-    assert bracket(DecisionRule(tolerance=0.25)) == (0.125, 0.5)
 
 
 @pytest.mark.parametrize(

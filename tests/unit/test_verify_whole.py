@@ -14,11 +14,10 @@ from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError
 from bitcert.certificates.recount import Given, check_rest, load_unlabelled
 from bitcert.certificates.workload import WorkLimit
 from bitcert.codecs.tuned import compress_values
-from bitcert.counting import DecisionRule, ErrorCount
+from bitcert.counting import DecisionRule, ErrorCount, LossCount
 from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.decoder.helper import description_hash
 from bitcert.errors import DecodeError, ModelError
-from bitcert.losses import LossCount
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import ParameterSpec
 from bitcert.proof import holdout_bound

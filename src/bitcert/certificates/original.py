@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,22 +30,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitcert.counting import (
-    Classifier,
-    DecisionRule,
-    FloatClassifier,
-    Level,
-    Progress,
-    both_ways,
-    clear_first_place,
-    runs_in_double,
-)
+from bitcert.counting import Classifier, Disagreement, FloatClassifier, LossCount
 from bitcert.data import Role, Sample, check_apart
 from bitcert.decoder import Helper, HelperWeights, Preprocessing
 from bitcert.decoder.helper import examples_at_a_time
 from bitcert.decoder.network import run_network
 from bitcert.errors import InputError
-from bitcert.losses import LossCount
 from bitcert.network import Network, OpaqueModel
 from bitcert.network.architecture import Architecture
 
@@ -171,40 +161,6 @@ class Counts:
 
     losses: tuple[LossCount, ...]
     disagreements: tuple[Disagreement, ...] = ()
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """On how many of how many unlabelled examples two networks disagree, near-ties of either included."""
-
-    disagreements: int
-    samples: int
-
-
-def count_disagreements(
-    original: Classifier,
-    compressed: Classifier,
-    unlabelled: Sample,
-    rule: DecisionRule,
-    levels: Sequence[Level] = (Level.CERTIFIED,),
-    progress: Progress | None = None,
-) -> tuple[Disagreement, ...]:
-    """Disagreements of two classifiers by both ways of counting, one count for each level.
-
-    Raises:
-        InputError: a classifier does not return one logit per class.
-    """
-    totals, done = [0] * len(levels), 0
-    pair = [both_ways(each, unlabelled, rule, runs_in_double(each, unlabelled)) for each in (original, compressed)]
-    for (first, rows), (second, _) in zip(*pair, strict=True):
-        same = first.double.argmax(1) == second.double.argmax(1)
-        for index, level in enumerate(levels):
-            clear = clear_first_place(first, rule, level) & clear_first_place(second, rule, level)
-            totals[index] += int((~(clear & same)).sum())
-        done += len(rows)
-        if progress is not None:
-            progress("counting disagreements", done / len(unlabelled))
-    return tuple(Disagreement(total, done) for total in totals)
 
 
 def helper_network(helper: Helper) -> Classifier | None:

@@ -23,25 +23,29 @@ from bitcert.certificates.original import (
     MakeOriginal,
     Original,
     check_unlabelled,
-    count_disagreements,
     helper_network,
     identity_hash,
     unlabelled_sample,
 )
 from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, read_numbers
 from bitcert.certificates.workload import WorkLimit
-from bitcert.counting import Classifier, DecisionRule, Level, Progress, count_errors_at
+from bitcert.counting import (
+    Classifier,
+    DecisionRule,
+    Level,
+    LossCount,
+    Progress,
+    count_disagreements,
+    count_losses,
+)
 from bitcert.data import NAMES, Role, Sample, Table, load_sample, schema_like, shaped_like
 from bitcert.decoder import Helper, Preprocessing
 from bitcert.decoder.commitment import num_choices
 from bitcert.errors import BitcertError, InputError, SampleReuseError
-from bitcert.losses import LOSS_KEYS, Loss, LossCount, is_users, parse_loss
+from bitcert.losses import LOSS_KEYS, Loss, is_users, parse_loss
 from bitcert.proof import disagreement_bound, holdout_bound
 
 RELATIVE_TOLERANCE = 1e-12
-BRACKET = (0.5, 2.0)
-"""Multiples of the near-tie tolerance between which a claimed count of a comparison must lie."""
-
 LEVELS = (Level.LENIENT, Level.STRICT)
 """Between the counts at these a claimed count must lie."""
 
@@ -49,11 +53,6 @@ LEVELS = (Level.LENIENT, Level.STRICT)
 def close(claimed: object, recomputed: float) -> bool:
     """Whether a claimed number is the recomputed one, up to the last digits of a float."""
     return type(claimed) is float and math.isclose(claimed, recomputed, rel_tol=RELATIVE_TOLERANCE, abs_tol=0.0)
-
-
-def bracket(rule: DecisionRule) -> tuple[float, float]:
-    """The two tolerances that are counted at."""
-    return BRACKET[0] * rule.tolerance, BRACKET[1] * rule.tolerance
 
 
 # Losses
@@ -160,9 +159,9 @@ def check_rest(certificate: Certificate, helper: Helper, rest: Sample, rule: Dec
     found = "comparison only; its network is not in the files"
     holds = close(claimed["bound"], bound)
     if network is not None:
-        low, high = count_errors_at(network, rest, rule.batch_size, bracket(rule))
-        holds = holds and low.errors <= claimed["errors"] <= high.errors
-        found = f"{claimed['errors']} errors claimed, between {low.errors} and {high.errors} counted"
+        low, high = (each.errors.errors for each in count_losses(network, rest, rule, levels=LEVELS, quick=True))
+        holds = holds and low <= claimed["errors"] <= high
+        found = f"{claimed['errors']} errors claimed, between {low} and {high} counted"
     check.line("hold-out on the rest", holds, f"{bound:.6f} recomputed; {found}")
 
 

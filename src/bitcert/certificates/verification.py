@@ -47,13 +47,13 @@ from bitcert.certificates.recount import (
     stated_look,
 )
 from bitcert.certificates.workload import WorkLimit
-from bitcert.counting import DecisionRule, ErrorCount, Progress
+from bitcert.counting import DecisionRule, ErrorCount, LossCount, Progress, count_losses
 from bitcert.data import NAMES, Role, Sample, load_sample, shaped_like
 from bitcert.data.schema_file import SchemaSource
 from bitcert.decoder import Decoded, Helper
 from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.errors import BitcertError, BudgetError, InputError, ModelError
-from bitcert.losses import Loss, LossCount, count_losses, is_users
+from bitcert.losses import Loss, is_users
 from bitcert.network import OpaqueModel
 from bitcert.proof import ConfidenceBudget, OccamBound, holdout_bound, occam_bound, self_contained_bound
 from bitcert.proof.claims import delta_plan, theorem_text
