@@ -24,14 +24,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitcert.counting import Classifier, Disagreement, FloatClassifier, LossCount
-from bitcert.data import Role, Sample, check_apart
+from bitcert.counting import Classifier, Disagreement, FloatClassifier, LossCount, Progress
+from bitcert.data import Role, Sample, check_apart, load_sample, schema_like, shaped_like
 from bitcert.decoder import Helper, HelperWeights, Preprocessing
 from bitcert.decoder.helper import examples_at_a_time
 from bitcert.decoder.network import run_network
@@ -133,6 +134,29 @@ def unlabelled_sample(sample: Sample) -> Sample:
     if sample.role is Role.UNLABELLED and not sample.has_labels:
         return sample
     return Sample(sample.inputs, None, sample.num_classes, Role.UNLABELLED, sample.name)  # type: ignore[arg-type]
+
+
+def load_test_part(
+    source: str | Path, role: Role, like: Sample, download: bool = False, progress: Progress | None = None
+) -> Sample:
+    """Held-out or unlabelled examples by name or path: the test part where there are two.
+
+    Args:
+        source: name or path.
+        role: what they are for; of unlabelled ones the labels are dropped.
+        like: the training sample: a table is read as it was, inputs have its shape if they can have it.
+        download: fetch built-in data that are not found.
+        progress: while downloading.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    classes, schema = like.num_classes, schema_like(source, like.table)
+    found = load_sample(
+        source, role, split="test", num_classes=classes, download=download, progress=progress, schema=schema
+    )
+    found = shaped_like(found, like.input_shape)
+    return unlabelled_sample(found) if role is Role.UNLABELLED else found
 
 
 def check_unlabelled(unlabelled: Sample, *used: Sample) -> None:
