@@ -20,14 +20,24 @@ from typing import Any
 from bitcert.certificates.certificate import MESSAGE_FILE, VERSIONED, Certificate
 from bitcert.certificates.conditions import Facts, conditions
 from bitcert.certificates.looks import LookBook
-from bitcert.certificates.original import Counts, Original, check_unlabelled, count_disagreements, helper_network
-from bitcert.counting import Classifier, DecisionRule, ErrorCount, Level, Progress, count_errors
+from bitcert.certificates.original import Counts, Original, check_unlabelled, helper_network
+from bitcert.counting import (
+    Classifier,
+    DecisionRule,
+    ErrorCount,
+    Level,
+    LossCount,
+    Progress,
+    count_disagreements,
+    count_errors,
+    count_losses,
+)
 from bitcert.data import PriorSplit, Sample, benchmark_name, check_apart
 from bitcert.decoder import Decoded, Helper, decode_message
 from bitcert.decoder.commitment import Commitment
 from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.errors import InputError, SampleReuseError
-from bitcert.losses import Loss, LossCount, count_losses, parse_losses
+from bitcert.losses import Loss, parse_losses
 from bitcert.network import OpaqueModel
 from bitcert.proof import (
     ConfidenceBudget,

@@ -18,9 +18,9 @@ from torch import nn
 
 from bitcert.certificates.certificate import MESSAGE_FILE
 from bitcert.certificates.certification import ARCHITECTURE_FILE, check_holdout
-from bitcert.certificates.original import Original, check_unlabelled, unlabelled_sample
+from bitcert.certificates.original import Original, check_unlabelled, load_test_part
 from bitcert.counting import Progress as Report
-from bitcert.data import Role, Sample, load_sample, schema_like, shaped_like
+from bitcert.data import Role, Sample
 from bitcert.decoder import Preprocessing
 from bitcert.decoder.weights import HELPER_FILE
 from bitcert.errors import CaptureError, DecodeError, InputError
@@ -172,7 +172,7 @@ def load_holdout(name: str | None, sample: Sample, download: bool, progress: Rep
     """
     if name is None:
         return None
-    held = _load_test_part(name, Role.HOLDOUT, sample, download, progress)
+    held = load_test_part(name, Role.HOLDOUT, sample, download, progress)
     check_holdout(sample, held)
     return held
 
@@ -193,17 +193,9 @@ def load_unlabelled_for(
         InputError: they cannot be read or do not fit.
         SampleReuseError: they share examples with another sample, with their number.
     """
-    unlabelled = unlabelled_sample(_load_test_part(name, Role.UNLABELLED, sample, download, progress))
+    unlabelled = load_test_part(name, Role.UNLABELLED, sample, download, progress)
     check_unlabelled(unlabelled, sample, *([] if holdout is None else [holdout]))
     return unlabelled
-
-
-def _load_test_part(name: str, role: Role, sample: Sample, download: bool, progress: Report) -> Sample:
-    classes, schema = sample.num_classes, schema_like(name, sample.table)
-    found = load_sample(
-        name, role, split="test", num_classes=classes, download=download, progress=progress, schema=schema
-    )
-    return shaped_like(found, sample.input_shape)
 
 
 def load_original(spec: str, weights: str | None, unlabelled: Sample, preprocessing: Preprocessing) -> Original:

@@ -33,7 +33,7 @@ from bitcert.canonical import finite, plain
 from bitcert.coding import MessageReader
 from bitcert.comparison.plan import MOST_LOGITS
 from bitcert.comparison.records import DeviationRow, HoldoutCount, Measured, Spread
-from bitcert.counting import Classifier, DecisionRule, ErrorCount, Progress, count_batch, count_errors
+from bitcert.counting import Classifier, DecisionRule, ErrorCount, Progress, count_batch, count_errors, one_pass
 from bitcert.data import Sample
 from bitcert.decoder import Helper, decode_message
 from bitcert.decoder.network import QuantisedNetwork, base_value
@@ -183,21 +183,15 @@ def _outputs(
     original: Classifier, compressed: Classifier, sample: Sample, batch_size: int, progress: Progress | None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]]:
     """Logits ``[batch, classes]`` of both networks, and the labels, batch by batch."""
-    done = 0
-    for inputs, labels in sample.batches(batch_size):
-        with torch.no_grad():
-            f, g = original(inputs), compressed(inputs)
-        if f.shape != g.shape or f.ndim != 2 or len(f) != len(inputs) or f.shape[1] < 2:
-            got = f"shapes {list(f.shape)} and {list(g.shape)} for {len(inputs)} inputs"
+    for (f, g), labels in one_pass((original, compressed), sample, batch_size, "comparing outputs", progress):
+        if f.shape != g.shape or f.ndim != 2 or len(f) != len(labels) or f.shape[1] < 2:
+            got = f"shapes {list(f.shape)} and {list(g.shape)} for {len(labels)} inputs"
             do = "compare networks of one task"
             raise InputError("logits [batch, classes] of one shape from both networks", got, do)
-        if labels.size and int(labels.max()) >= f.shape[1]:
+        if int(labels.max()) >= f.shape[1]:
             got = f"label {int(labels.max())}"
             raise InputError(f"labels below the number of logits, {f.shape[1]}", got, "use the data of these networks")
         yield f, g, labels
-        done += len(inputs)
-        if progress is not None:
-            progress("comparing outputs", done / len(sample))
 
 
 class _Columns:
