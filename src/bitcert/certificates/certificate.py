@@ -22,6 +22,7 @@ from bitcert.errors import DecodeError
 FORMAT = "bitcert-certificate-3"
 MAX_CERTIFICATE_BYTES = 1 << 20
 MESSAGE_FILE = "message.bin"
+CERTIFICATE_FILE = "certificate.json"
 
 DATA_KEYS = frozenset({"name", "hash", "num_classes", "input_shape", "benchmark"})
 TABLE_KEYS = frozenset({"label", "classes", "schema"})

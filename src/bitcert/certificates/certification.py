@@ -51,7 +51,6 @@ from bitcert.proof.budget import check_delta
 from bitcert.proof.claims import delta_plan, theorem_text
 from bitcert.run import Compressed
 
-CERTIFICATE_FILE = "certificate.json"
 ARCHITECTURE_FILE = "architecture.json"
 REPORT_FILE = "report.html"
 CERTIFIED = tuple(Level).index(Level.CERTIFIED)

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bitcert.certificates.certification import CERTIFICATE_FILE, REPORT_FILE
+from bitcert.certificates.certificate import CERTIFICATE_FILE
+from bitcert.certificates.certification import REPORT_FILE
 from bitcert.certificates.looks import LookBook
 from bitcert.certificates.verification import Status, Verification, verify
 from bitcert.certificates.workload import WorkLimit, counting_operations
