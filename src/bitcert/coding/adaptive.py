@@ -164,7 +164,7 @@ class Reader(Coder):
 
     def _code(self, value: bool, probability: float) -> bool:
         del value
-        return bool(self._decoder.known(np.array([probability]))[0])
+        return bool(self._decoder.known(np.zeros(1, dtype=bool), np.array([probability]))[0])
 
     def finish(self) -> None:
         """End the section.
