@@ -8,7 +8,7 @@ This module does NOT check that the result equals the original: :mod:`bitcert.ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -64,11 +64,15 @@ def whole_of(value: object) -> int:
     return value
 
 
+def sizes_of(values: Iterable[object]) -> tuple[int, ...]:
+    """Integer settings."""
+    return tuple(whole_of(value) for value in values)
+
+
 def tuple_of(value: Any, length: int) -> tuple[int, ...]:
     """One integer an axis; a single one is repeated."""
     items = [value] if isinstance(value, int) else list(value)
-    items = items * length if len(items) == 1 else items
-    return tuple(whole_of(item) for item in items)
+    return sizes_of(items * length if len(items) == 1 else items)
 
 
 def number_of(value: object) -> float:
@@ -183,6 +187,10 @@ class Lowering:
         self._taken.add(name)
         self.nodes.append(Node(name, op, tuple(inputs), attributes))
         return name
+
+    def apply(self, op: str, node: fx.Node, *inputs: object, **attributes: Attribute) -> str:
+        """Appends the operation that ``node`` is, of fx arguments (as :meth:`values`), and returns its name."""
+        return self.emit(op, self.values(*inputs), attributes, node.name)
 
     def sizes(self, node: fx.Node, symbol: int) -> tuple[int, ...]:
         """Recorded sizes of a node with ``symbol`` in place of the one that depends on the batch."""
