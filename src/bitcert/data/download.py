@@ -7,8 +7,6 @@ the published files; for CIFAR-10 only the shape and OpenML's own checksum are.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from http.client import HTTPException
 from importlib.util import find_spec
@@ -16,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bitcert.data.files import unreadable
+from bitcert.data.files import reading
 from bitcert.data.names import CONTENT_HASHES, NUM_CLASSES, cache_folder, is_original
 from bitcert.data.npz import read_npz
 from bitcert.data.sample import Array, Role, Sample
 from bitcert.errors import InputError
+from bitcert.locking import replacing
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction done, 0 to 1."""
@@ -33,8 +32,8 @@ SOURCES = {
 """Name at OpenML (version 1), shape of an image, and how many of the first rows train and of the last rows test."""
 
 
-def cached(name: str, split: str) -> tuple[Array, Array, Path] | None:
-    """A split that was downloaded before: images, labels and the file, or ``None``.
+def cached(name: str, split: str) -> tuple[Array, Array] | None:
+    """A split that was downloaded before, images and labels, or ``None``.
 
     Raises:
         InputError: when the file is damaged.
@@ -45,7 +44,7 @@ def cached(name: str, split: str) -> tuple[Array, Array, Path] | None:
     inputs, labels = read_npz(path)
     assert labels is not None
     _check(name, split, inputs, labels, str(path), f"delete {path} and download it again")
-    return inputs, labels, path
+    return inputs, labels
 
 
 def download_openml(name: str, progress: Progress | None = None) -> None:
@@ -110,14 +109,7 @@ def _cache_file(name: str, split: str) -> Path:
 
 
 def _keep(path: Path, inputs: Array, labels: Array) -> None:
-    temporary = None
-    try:
+    with reading(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        with replacing(path) as partial, open(partial, "wb") as file:
             np.savez(file, x=inputs, y=labels)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise unreadable(path, error) from error
