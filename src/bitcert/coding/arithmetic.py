@@ -98,7 +98,7 @@ class ArithmeticEncoder(FlagCoder):
     """Codes flags one after another; :meth:`bits` ends the section.
 
     >>> encoder = ArithmeticEncoder()
-    >>> encoder.flags(np.zeros(1000, dtype=bool))
+    >>> flags = encoder.flags(np.zeros(1000, dtype=bool))
     >>> len(encoder.bits())  # about log2(1000) / 2 + 1, instead of 1000
     6
     """
