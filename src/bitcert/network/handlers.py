@@ -22,6 +22,7 @@ from bitcert.network.lowering import (
     dims_of,
     handles,
     number_of,
+    operator_of,
     sizes_of,
     tuple_of,
     value_of,
@@ -174,60 +175,42 @@ def _clamp_any(low: Lowering, node: fx.Node, args: Args) -> str:
     return _clamp(low, node, args.get("min"), args.get("max"))
 
 
-def _make_softmax(op: str) -> None:
-    @handles(f"aten.{op}.int", f"aten._{op}.default")
-    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
-        return low.apply(op, node, args["self"], dim=dims_of(node, args["dim"])[0])
+@handles("aten.softmax.int", "aten._softmax.default", "aten.log_softmax.int", "aten._log_softmax.default")
+def _softmax(low: Lowering, node: fx.Node, args: Args) -> str:
+    return low.apply(operator_of(node), node, args["self"], dim=dims_of(node, args["dim"])[0])
 
 
-_make_softmax("softmax")
-_make_softmax("log_softmax")
+@handles("aten.mean.dim", "aten.mean.default", "aten.sum.dim_IntList", "aten.sum.default", "aten.amax.default")
+def _reduce(low: Lowering, node: fx.Node, args: Args) -> str:
+    if args.get("dtype") is not None and args["dtype"] != torch.float32:
+        raise Unsupported("a reduction into another dtype")
+    keepdim = bool(args.get("keepdim", False))
+    return low.apply(operator_of(node), node, args["self"], dim=dims_of(node, args.get("dim")), keepdim=keepdim)
 
 
-def _make_reduce(op: str, *targets: str) -> None:
-    @handles(*targets)
-    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
-        if args.get("dtype") is not None and args["dtype"] != torch.float32:
-            raise Unsupported("a reduction into another dtype")
-        keepdim = bool(args.get("keepdim", False))
-        return low.apply(op, node, args["self"], dim=dims_of(node, args.get("dim")), keepdim=keepdim)
+@handles(*(f"aten.{kind}_pool{dims}d.default" for kind in ("max", "avg") for dims in (1, 2)))
+def _pool(low: Lowering, node: fx.Node, args: Args) -> str:
+    if args.get("divisor_override") is not None:
+        raise Unsupported("average pooling with a divisor of its own")
+    op = operator_of(node)
+    dims = int(op[-2])
+    settings: dict[str, Attribute] = {
+        "kernel_size": tuple_of(args["kernel_size"], dims),
+        "stride": tuple_of(args["stride"] or args["kernel_size"], dims),
+        "padding": tuple_of(args["padding"], dims),
+        "ceil_mode": bool(args["ceil_mode"]),
+    }
+    if "dilation" in args:
+        settings["dilation"] = tuple_of(args["dilation"], dims)
+    else:
+        settings["count_include_pad"] = bool(args["count_include_pad"])
+    return low.apply(op, node, node.args[0], **settings)
 
 
-_make_reduce("mean", "aten.mean.dim", "aten.mean.default")
-_make_reduce("sum", "aten.sum.dim_IntList", "aten.sum.default")
-_make_reduce("amax", "aten.amax.default")
-
-
-def _make_pool(op: str, dims: int, extra: Sequence[str]) -> None:
-    @handles(f"aten.{op}{dims}d.default")
-    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
-        if args.get("divisor_override") is not None:
-            raise Unsupported("average pooling with a divisor of its own")
-        attributes: dict[str, Attribute] = {
-            "kernel_size": tuple_of(args["kernel_size"], dims),
-            "stride": tuple_of(args["stride"] or args["kernel_size"], dims),
-            "padding": tuple_of(args["padding"], dims),
-            "ceil_mode": bool(args["ceil_mode"]),
-        }
-        for name in extra:
-            attributes[name] = tuple_of(args[name], dims) if name == "dilation" else bool(args[name])
-        return low.apply(f"{op}{dims}d", node, node.args[0], **attributes)
-
-
-for _dims_ in (1, 2):
-    _make_pool("max_pool", _dims_, ("dilation",))
-    _make_pool("avg_pool", _dims_, ("count_include_pad",))
-
-
-def _make_adaptive(dims: int) -> None:
-    @handles(f"aten.adaptive_avg_pool{dims}d.default")
-    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
-        sizes = sizes_of(value_of(node).shape[-dims:])
-        return low.apply(f"adaptive_avg_pool{dims}d", node, args["self"], output_size=sizes)
-
-
-_make_adaptive(1)
-_make_adaptive(2)
+@handles("aten.adaptive_avg_pool1d.default", "aten.adaptive_avg_pool2d.default")
+def _adaptive_pool(low: Lowering, node: fx.Node, args: Args) -> str:
+    op = operator_of(node)
+    return low.apply(op, node, args["self"], output_size=sizes_of(value_of(node).shape[-int(op[-2]) :]))
 
 
 def _scaled(low: Lowering, operand: object, alpha: object, hint: str) -> str:
@@ -236,20 +219,18 @@ def _scaled(low: Lowering, operand: object, alpha: object, hint: str) -> str:
     return low.emit("mul_scalar", [low.value(operand)], {"value": number_of(alpha)}, f"{hint}.alpha")
 
 
-def _make_binary(op: str) -> None:
-    @handles(*(f"aten.{op}{mark}.{kind}" for mark in ("", "_") for kind in ("Tensor", "Scalar")))
-    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
-        other, alpha = args["other"], args.get("alpha")
-        if isinstance(other, fx.Node) and isinstance(other.meta.get("val"), torch.Tensor):
-            return low.emit(op, [low.value(args["self"]), _scaled(low, other, alpha, node.name)], {}, node.name)
-        value = number_of(other) * (1.0 if alpha is None else number_of(alpha))
-        if op == "sub":
-            return low.apply("add_scalar", node, args["self"], value=-value)
-        return low.apply(f"{op}_scalar", node, args["self"], value=value)
+_BINARY = ("add", "sub", "mul", "div")
 
 
-for _op in ("add", "sub", "mul", "div"):
-    _make_binary(_op)
+@handles(*(f"aten.{op}{mark}.{kind}" for op in _BINARY for mark in ("", "_") for kind in ("Tensor", "Scalar")))
+def _binary(low: Lowering, node: fx.Node, args: Args) -> str:
+    op, other, alpha = operator_of(node), args["other"], args.get("alpha")
+    if isinstance(other, fx.Node) and isinstance(other.meta.get("val"), torch.Tensor):
+        return low.emit(op, [low.value(args["self"]), _scaled(low, other, alpha, node.name)], {}, node.name)
+    value = number_of(other) * (1.0 if alpha is None else number_of(alpha))
+    if op == "sub":
+        return low.apply("add_scalar", node, args["self"], value=-value)
+    return low.apply(f"{op}_scalar", node, args["self"], value=value)
 
 
 @handles("aten.rsub.Scalar")

@@ -8,7 +8,7 @@ This module does NOT check that the result equals the original: :mod:`bitcert.ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,6 +44,11 @@ def value_of(node: Any) -> torch.Tensor:
     if not isinstance(value, torch.Tensor):
         raise Unsupported("a tensor argument without a recorded shape")
     return value
+
+
+def operator_of(node: fx.Node) -> str:
+    """Name of a node's ATen operator, e.g. ``relu`` of ``aten.relu_.default``."""
+    return str(node.target).split(".")[1].strip("_")
 
 
 def is_symbolic(size: object) -> bool:
@@ -181,9 +186,7 @@ class Lowering:
 
     def emit(self, op: str, inputs: Sequence[str], attributes: Mapping[str, Attribute], hint: str) -> str:
         """Appends a node and returns its name, made unique from ``hint``."""
-        name, number = hint, 1
-        while name in self._taken:
-            name, number = f"{hint}.{number}", number + 1
+        name = new_name(hint, self._taken)
         self._taken.add(name)
         self.nodes.append(Node(name, op, tuple(inputs), attributes))
         return name
@@ -198,6 +201,14 @@ class Lowering:
         if sum(is_symbolic(size) for size in shape) > 1:
             raise Unsupported("two axes depend on the batch size")
         return tuple(symbol if is_symbolic(size) else int(size) for size in shape)
+
+
+def new_name(wanted: str, taken: Container[str]) -> str:
+    """``wanted``, or the first of ``wanted.1``, ``wanted.2``, ... that is not taken."""
+    name, number = wanted, 1
+    while name in taken:
+        name, number = f"{wanted}.{number}", number + 1
+    return name
 
 
 def _plain_name(target: object) -> str:

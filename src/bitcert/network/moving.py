@@ -13,6 +13,7 @@ from bitcert.network.lowering import (
     Args,
     Lowering,
     Unsupported,
+    axis_of,
     dims_of,
     handles,
     is_symbolic,
@@ -140,13 +141,12 @@ def _pad(low: Lowering, node: fx.Node, args: Args) -> str:
 
 @handles("aten.cat.default", "aten.concat.default", "aten.concatenate.default")
 def _cat(low: Lowering, node: fx.Node, args: Args) -> str:
-    dim = args["dim"] if args["dim"] >= 0 else args["dim"] + value_of(node).dim()
-    return low.emit("cat", [low.value(part) for part in args["tensors"]], {"dim": dim}, node.name)
+    return low.apply("cat", node, *args["tensors"], dim=axis_of(node, args["dim"]))
 
 
 @handles("aten.stack.default")
 def _stack(low: Lowering, node: fx.Node, args: Args) -> str:
-    dim = args["dim"] if args["dim"] >= 0 else args["dim"] + value_of(node).dim()
+    dim = axis_of(node, args["dim"])
     whole = list(low.sizes(node, symbol=-1))
     whole[dim] = 1
     parts = [low.emit("reshape", [low.value(t)], {"shape": tuple(whole)}, f"{node.name}.in") for t in args["tensors"]]
