@@ -7,6 +7,8 @@ the published files; for CIFAR-10 only the shape and OpenML's own checksum are.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 from http.client import HTTPException
 from importlib.util import find_spec
@@ -14,12 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bitcert.data.files import reading
+from bitcert.data.files import unreadable
 from bitcert.data.names import CONTENT_HASHES, NUM_CLASSES, cache_folder, is_original
 from bitcert.data.npz import read_npz
 from bitcert.data.sample import Array, Role, Sample
 from bitcert.errors import InputError
-from bitcert.locking import replacing
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction done, 0 to 1."""
@@ -109,7 +110,14 @@ def _cache_file(name: str, split: str) -> Path:
 
 
 def _keep(path: Path, inputs: Array, labels: Array) -> None:
-    with reading(path):
+    temporary = None
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial, open(partial, "wb") as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
             np.savez(file, x=inputs, y=labels)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise unreadable(path, error) from error
