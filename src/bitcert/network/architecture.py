@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -20,11 +20,13 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from bitcert.canonical import encode_text
 from bitcert.errors import InputError
 from bitcert.network.attributes import Attribute
 from bitcert.network.memory import is_out_of_memory
 from bitcert.network.operations import OPERATIONS, WEIGHT_OPERATIONS
 from bitcert.network.shapes import INPUT, Propagation, propagate
+from bitcert.network.user_code import one_line
 
 FORMAT = "bitcert-architecture/1"
 PARAMETER_KINDS = ("weight", "bias", "scale", "table", "buffer")
@@ -48,10 +50,7 @@ class ParameterSpec:
     @property
     def num_entries(self) -> int:
         """Number of entries of the tensor."""
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ class Architecture:
         Raises:
             InputError: shape or dtype of ``x`` is wrong, or a parameter is missing or has another shape.
         """
-        return self._evaluate(x, parameters, (self.output,))[self.output]
+        return self.values_of(x, parameters, (self.output,))[self.output]
 
     def values_of(self, x: Tensor, parameters: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
         """Results of the named nodes, the others freed as soon as they can be; else as :meth:`forward`.
@@ -170,18 +169,8 @@ class Architecture:
         Raises:
             KeyError: a name that is no node's.
         """
-        values = self._evaluate(x, parameters, names)
-        return {name: values[name] for name in names}
-
-    def activations(self, x: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Results of every node by name, for measures; arguments and errors as in :meth:`forward`."""
-        names = [node.name for node in self.nodes]
-        values = self._evaluate(x, parameters, names)
-        return {name: values[name] for name in names}
-
-    def _evaluate(self, x: Tensor, parameters: Mapping[str, Tensor], keep: Sequence[str]) -> dict[str, Tensor]:
         self._check_inputs(x, parameters)
-        kept = set(keep)
+        kept = set(names)
         values = {spec.name: parameters[spec.name] for spec in self.parameters}
         values[INPUT] = x
         double = any(value.dtype == torch.float64 for value in values.values())
@@ -194,7 +183,11 @@ class Architecture:
                 for name in set(node.inputs) - kept:
                     if self._last_use[name] == k:
                         del values[name]
-        return values
+        return {name: values[name] for name in names}
+
+    def activations(self, x: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Results of every node by name, for measures; arguments and errors as in :meth:`forward`."""
+        return self.values_of(x, parameters, [node.name for node in self.nodes])
 
     @staticmethod
     def _compute(node: Node, tensors: list[Tensor], batch: int) -> Tensor:
@@ -204,8 +197,8 @@ class Architecture:
             if is_out_of_memory(error):
                 raise
             # e.g. a token outside its table
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f"inputs that node {node.name!r} can compute with", line[:200], "check data") from error
+            expected = f"inputs that node {node.name!r} can compute with"
+            raise InputError(expected, one_line(error), "check data") from error
 
     def _check_inputs(self, x: Tensor, parameters: Mapping[str, Tensor]) -> None:
         if tuple(x.shape[1:]) != self.input_shape or x.dim() == 0:
@@ -223,28 +216,7 @@ class Architecture:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, ASCII; equal architectures give equal text."""
-        document = {
-            "format": FORMAT,
-            "input_dtype": self.input_dtype,
-            "input_shape": list(self.input_shape),
-            "nodes": [
-                {
-                    "attributes": {
-                        key: list(value) if isinstance(value, tuple) else value
-                        for key, value in node.attributes.items()
-                    },
-                    "inputs": list(node.inputs),
-                    "name": node.name,
-                    "op": node.op,
-                }
-                for node in self.nodes
-            ],
-            "num_outputs": self.num_outputs,
-            "parameters": [
-                {"kind": spec.kind, "name": spec.name, "shape": list(spec.shape)} for spec in self.parameters
-            ],
-        }
-        return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return encode_text(self, {"format": FORMAT}).rstrip()
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:

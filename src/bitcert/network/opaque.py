@@ -31,7 +31,7 @@ LARGEST_EXACT = 2**24 - 1
 
 @dataclass(frozen=True, eq=False)
 class OpaqueModel:
-    """A :class:`~bitcert.network.predictor.Predictor` made of a module; built by :func:`capture_opaque`.
+    """A :class:`~bitcert.network.network.Predictor` made of a module; built by :func:`capture_opaque`.
 
     Attributes:
         module: evaluation copy; its floating state is replaced at every call.

