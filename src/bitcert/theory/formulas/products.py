@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from bitcert.theory.ingredients.weights import CONVERGED
 from bitcert.theory.inputs import BoundInputs, WeightNorms
 from bitcert.theory.logs import log, log_product, log_sum
-from bitcert.theory.value import BoundValue, Condition, Ingredient, need, outside
+from bitcert.theory.value import Condition, need, outside
 
 
 @dataclass(frozen=True)
@@ -60,31 +60,6 @@ NORM_1INF = Norm("norm_1inf", lambda norms: norms.norm_1inf)
 NORM_3_15 = Norm("norm_3_15", lambda norms: norms.norm_3_15)
 SCHATTEN_15 = Norm("schatten_1.5", lambda norms: norms.schatten(1.5))
 TRACE = Norm("trace_norm", lambda norms: norms.schatten(1.0))
-
-
-def product_row(inputs: BoundInputs, norm: Norm, *facts: str) -> BoundValue:
-    """``prod_i norm(A^i) / gamma``, a measure without conditions; ``facts`` are its other ingredients."""
-    value = norm.log_product(inputs) - math.log(inputs.gamma)
-    return BoundValue(value, ingredients={norm.name: norm.values(inputs), **inputs.facts(*facts)})
-
-
-def log_capacity(inputs: BoundInputs, norm: Norm) -> float:
-    """``ln((1/gamma^2) prod_i norm(A^i)^2)``."""
-    return 2 * norm.log_product(inputs) - 2 * math.log(inputs.gamma)
-
-
-def collection_row(inputs: BoundInputs, norm: Norm, rate: float, conditions: tuple[Condition, ...]) -> BoundValue:
-    """``sqrt(d + ln(input size)) prod_i norm(A^i) / (gamma m^rate)``: a gap as the collection of 2019 prints it.
-
-    The root is the factor alpha of that collection, after Golowich et al. 2018.
-    """
-    log_alpha = math.log(inputs.depth + math.log(max(inputs.sample.input_size, 1))) / 2
-    alpha: dict[str, Ingredient] = {norm.name: norm.values(inputs), "alpha": math.exp(log_alpha)}
-    return BoundValue(
-        log_alpha + (norm.log_product(inputs) - math.log(inputs.gamma)) - rate * math.log(inputs.m),
-        conditions=conditions,
-        ingredients={**alpha, **inputs.facts("input_size", "gamma", "m", "d")},
-    )
 
 
 def log_ratios(inputs: BoundInputs, above: Sequence[float], below: Sequence[float]) -> tuple[float, ...]:

@@ -13,13 +13,7 @@ import math
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log
 from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, outside
-
-
-def _parameters(inputs: BoundInputs) -> int:
-    if inputs.num_parameters < 1:
-        raise outside("does not apply: the network has no parameters")
-    return inputs.num_parameters
+from bitcert.theory.value import BoundValue
 
 
 @bound(
@@ -31,7 +25,7 @@ def _parameters(inputs: BoundInputs) -> int:
 )
 def parameters(inputs: BoundInputs) -> BoundValue:
     """``W``; the part of a layer is the number of its weights."""
-    count = _parameters(inputs)
+    count = inputs.require_parameters()
     layers = inputs.parts(log(own.num_weights) for own in inputs.layers)
     return BoundValue(math.log(count), ingredients=inputs.facts("W", "d", "m"), layers=layers)
 
@@ -45,7 +39,7 @@ def parameters(inputs: BoundInputs) -> BoundValue:
 )
 def vc_dimension(inputs: BoundInputs) -> BoundValue:
     """``d W ln W``."""
-    count = _parameters(inputs)
+    count = inputs.require_parameters()
     return BoundValue(
         math.log(inputs.depth) + math.log(count) + log(math.log(count)),
         conditions=(inputs.hypothesis("ReLU activations only"),),

@@ -20,18 +20,11 @@ from __future__ import annotations
 
 import math
 
-from bitcert.theory.formulas.products import (
-    FROBENIUS,
-    SPECTRAL,
-    Norm,
-    log_capacity,
-    log_power_sum,
-    log_ratios,
-)
+from bitcert.theory.formulas.products import FROBENIUS, SPECTRAL, Norm, log_power_sum, log_ratios
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log
 from bitcert.theory.registry import Bound, Function, bound
-from bitcert.theory.value import BoundValue, Unit, need, outside
+from bitcert.theory.value import BoundValue, Unit
 
 _SQUARED = "Spectral norms are squared, as in Jiang et al.; the public collection leaves them unsquared."
 
@@ -47,59 +40,36 @@ def _size(inputs: BoundInputs, norm: Norm, *, init: bool = False, root: bool = F
     return BoundValue(value / 2 if root else value, ingredients={name: norms, "d": inputs.depth}, notes=_notes(norm))
 
 
-def _count(inputs: BoundInputs) -> BoundValue:
-    if inputs.num_parameters < 1:
-        raise outside("does not apply: the network has no parameters")
-    return BoundValue(math.log(inputs.num_parameters), ingredients=inputs.facts("W"))
-
-
-def _log_product(inputs: BoundInputs, norm: Norm, margin: bool) -> float:
-    return log_capacity(inputs, norm) if margin else 2 * norm.log_product(inputs)
-
-
-def _of_product(inputs: BoundInputs, norm: Norm, value: float) -> BoundValue:
+def _product(inputs: BoundInputs, norm: Norm, *, margin: bool = False, mean: bool = False) -> BoundValue:
+    """``P = prod_i norm(A^i)^2``, over ``gamma^2`` with a ``margin``; as a ``mean`` ``d P^(1/d)``."""
+    value = 2 * norm.log_product(inputs)
+    if margin:
+        value -= 2 * math.log(inputs.gamma)
+    if mean:
+        value = math.log(inputs.depth) + value / inputs.depth
     ingredients = {norm.name: norm.values(inputs), **inputs.facts("gamma", "d")}
     return BoundValue(value, ingredients=ingredients, notes=_notes(norm))
 
 
-def _product(inputs: BoundInputs, norm: Norm, *, margin: bool = False) -> BoundValue:
-    """``prod_i norm(A^i)^2``, over ``gamma^2`` if asked."""
-    return _of_product(inputs, norm, _log_product(inputs, norm, margin))
-
-
-def _mean(inputs: BoundInputs, norm: Norm, *, margin: bool = False) -> BoundValue:
-    """``d (prod_i norm(A^i)^2)^(1/d)``, the product over ``gamma^2`` if asked."""
-    value = math.log(inputs.depth) + _log_product(inputs, norm, margin) / inputs.depth
-    return _of_product(inputs, norm, value)
-
-
-def _ratios(inputs: BoundInputs, init: bool) -> tuple[float, dict[str, tuple[float, ...]]]:
-    """``ln sum_i above_i^2 / ||A^i||_2^2``, and the norms by name."""
+def _ratios(inputs: BoundInputs, *, init: bool = False, main: bool = False) -> BoundValue:
+    """``sum_i above_i^2 / ||A^i||_2^2``; the ``main`` part of a bound is ``prod_i ||A^i||_2^2 / gamma^2`` times it."""
     (name, above), below = FROBENIUS.read(inputs, init), SPECTRAL.values(inputs)
-    return log_power_sum(log_ratios(inputs, above, below), 2.0), {name: above, "spectral": below}
+    value = log_power_sum(log_ratios(inputs, above, below), 2.0)
+    if main:
+        value = 2 * SPECTRAL.log_product(inputs) + value - 2 * math.log(inputs.gamma)
+    facts = inputs.facts(*(("gamma", "d") if main else ("d",)))
+    return BoundValue(value, ingredients={name: above, "spectral": below, **facts}, notes=(_SQUARED,))
 
 
-def _main(inputs: BoundInputs, *, init: bool = False) -> BoundValue:
-    """``prod_i ||A^i||_2^2 sum_i above_i^2 / ||A^i||_2^2 / gamma^2``."""
-    ratios, norms = _ratios(inputs, init)
-    value = 2 * SPECTRAL.log_product(inputs) + ratios - 2 * math.log(inputs.gamma)
-    return BoundValue(value, ingredients={**norms, **inputs.facts("gamma", "d")}, notes=(_SQUARED,))
+def _path(inputs: BoundInputs) -> BoundValue:
+    return BoundValue(inputs.log_path_norm(2.0), ingredients={"p": 2.0})
 
 
-def _stable_ranks(inputs: BoundInputs) -> BoundValue:
-    ratios, norms = _ratios(inputs, init=False)
-    return BoundValue(ratios, ingredients={**norms, "d": inputs.depth}, notes=(_SQUARED,))
-
-
-def _path(inputs: BoundInputs, *, margin: bool = False) -> BoundValue:
-    logs = need(inputs.path_norms_with_biases)
-    if 2.0 not in logs:
-        raise outside("does not apply: no path norm with p = 2 was computed")
-    if not margin:
-        return BoundValue(logs[2.0], ingredients={"p": 2.0})
-    note = "Jiang et al. divide the sum, not its root, by gamma^2; the collection's convention is kept."
+def _path_over_margin(inputs: BoundInputs) -> BoundValue:
     return BoundValue(
-        logs[2.0] - 2 * math.log(inputs.gamma), ingredients={"p": 2.0, "gamma": inputs.gamma}, notes=(note,)
+        inputs.log_path_norm(2.0) - 2 * math.log(inputs.gamma),
+        ingredients={"p": 2.0, "gamma": inputs.gamma},
+        notes=("Jiang et al. divide the sum, not its root, by gamma^2; the collection's convention is kept.",),
     )
 
 
@@ -136,7 +106,7 @@ ROWS = (
         "number of parameters",
         "How many numbers the network has.",
         "W, biases included.",
-        lambda inputs: _count(inputs),
+        lambda inputs: BoundValue(math.log(inputs.require_parameters()), ingredients=inputs.facts("W")),
     ),
     _row(
         "inverse-margin",
@@ -164,14 +134,14 @@ ROWS = (
         "geometric mean of squared Frobenius norms, times d",
         "The size of a typical layer, times the depth.",
         "d (prod_i ||A^i||_F^2)^(1/d).",
-        lambda inputs: _mean(inputs, FROBENIUS),
+        lambda inputs: _product(inputs, FROBENIUS, mean=True),
     ),
     _row(
         "log-sum-of-fro-over-margin",
         "the same, the product over gamma^2",
         "The size of a typical layer in units of the margin, times the depth.",
         "d (prod_i ||A^i||_F^2 / gamma^2)^(1/d).",
-        lambda inputs: _mean(inputs, FROBENIUS, margin=True),
+        lambda inputs: _product(inputs, FROBENIUS, margin=True, mean=True),
     ),
     _row(
         "log-prod-of-spec",
@@ -192,35 +162,35 @@ ROWS = (
         "geometric mean of squared spectral norms, times d",
         "How far a typical layer can stretch its input, times the depth.",
         "d (prod_i ||A^i||_2^2)^(1/d).",
-        lambda inputs: _mean(inputs, SPECTRAL),
+        lambda inputs: _product(inputs, SPECTRAL, mean=True),
     ),
     _row(
         "log-sum-of-spec-over-margin",
         "the same, the product over gamma^2",
         "How far a typical layer can stretch its input in units of the margin, times the depth.",
         "d (prod_i ||A^i||_2^2 / gamma^2)^(1/d).",
-        lambda inputs: _mean(inputs, SPECTRAL, margin=True),
+        lambda inputs: _product(inputs, SPECTRAL, margin=True, mean=True),
     ),
     _row(
         "log-spec-orig-main",
         "spectral product times stable ranks over gamma^2",
         "The main part of the bounds with spectral norms.",
         "prod_i ||A^i||_2^2 sum_i ||A^i||_F^2 / ||A^i||_2^2 / gamma^2.",
-        lambda inputs: _main(inputs),
+        lambda inputs: _ratios(inputs, main=True),
     ),
     _row(
         "log-spec-init-main",
         "the same, from initialisation",
         "The main part of the bounds with spectral norms, where only what training has moved counts.",
         "prod_i ||A^i||_2^2 sum_i ||A^i - A^i_init||_F^2 / ||A^i||_2^2 / gamma^2.",
-        lambda inputs: _main(inputs, init=True),
+        lambda inputs: _ratios(inputs, init=True, main=True),
     ),
     _row(
         "fro-over-spec",
         "sum of stable ranks",
         "How many directions the layers really use, added up.",
         "sum_i ||A^i||_F^2 / ||A^i||_2^2.",
-        lambda inputs: _stable_ranks(inputs),
+        _ratios,
     ),
     _row(
         "param-norm",
@@ -248,14 +218,14 @@ ROWS = (
         "l2 path norm",
         "All ways through the network, each with the square of its weights, added up; then the root.",
         "sqrt(sum over paths of prod w^2), biases as weights from an input of 1.",
-        lambda inputs: _path(inputs),
+        _path,
     ),
     _row(
         "path-norm-over-margin",
         "l2 path norm over gamma^2",
         "All ways through the network, each squared and added up, then the root, in units of the squared margin.",
         "path-norm / gamma^2.",
-        lambda inputs: _path(inputs, margin=True),
+        _path_over_margin,
     ),
 )
 """The measures in the order of the collection."""
