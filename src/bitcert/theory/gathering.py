@@ -12,7 +12,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -284,9 +284,7 @@ def _table(run: _Run, inputs: BoundInputs, rows: Sequence[BoundRow]) -> BoundTab
             "num_classes": inputs.sample.num_classes,
             "errors": inputs.sample.errors,
         },
-        holdout=None
-        if isinstance(holdout, Absent)
-        else {key: getattr(holdout, key) for key in ("name", "errors", "samples")},
+        holdout=None if isinstance(holdout, Absent) else asdict(holdout),
         gamma=inputs.gamma,
         gamma_rule=inputs.gamma_rule,
         margin_loss=inputs.sample.margin_loss(inputs.gamma),

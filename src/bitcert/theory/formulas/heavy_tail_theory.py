@@ -16,6 +16,7 @@ paper's formulas have the exponent of the tail, its tables that of the density a
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -92,14 +93,9 @@ def sparsity_bound(n: int, p: float, eta: float) -> int:
     >>> sparsity_bound(100, 0.1, 0.05)
     19
     """
-    low, high = math.floor(n * p), n + 1  # the bound is 1 at low and falls beyond it; high is sure
-    while high - low > 1:
-        middle = (low + high) // 2
-        if sparsity_log_probability(middle, n, p) <= math.log(eta):
-            high = middle
-        else:
-            low = middle
-    return high
+    first = math.floor(n * p) + 1  # the bound is 1 before it and falls from there
+    possible = range(first, n + 1)
+    return first + bisect_left(possible, True, key=lambda k: sparsity_log_probability(k, n, p) <= math.log(eta))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from enum import StrEnum
 
 from bitcert.stability import Reduced
 from bitcert.stability.hypotheses import POOLING_1_LIPSCHITZ
-from bitcert.theory.inputs import BoundInputs, LayerInputs, LayerStability
+from bitcert.theory.inputs import BoundInputs, LayerInputs
 from bitcert.theory.logs import log
 from bitcert.theory.value import Absent, Condition, Ingredient, need, needs, outside
 
@@ -38,6 +38,10 @@ class Variant(StrEnum):
     def suffix(self) -> str:
         """What the name of a row ends with."""
         return "" if self is Variant.WORST else f"-{self.value}"
+
+    def of(self, reduced: Reduced) -> float | None:
+        """The value over the sample, or after outliers."""
+        return reduced.zeta if self is Variant.ZETA else reduced.worst
 
 
 @dataclass(frozen=True)
@@ -89,26 +93,22 @@ def _terms(layer: LayerInputs, variant: Variant) -> LayerTerms:
     found = need(layer.stability)
 
     def value(reduced: Reduced, words: str) -> float:
-        return _log_of(reduced.zeta if variant is Variant.ZETA else reduced.worst, words, layer.name, variant)
+        return _log_of(variant.of(reduced), words, layer.name, variant)
 
     cushion = value(found.cushion, "layer cushion")
     if variant is Variant.INIT:
         if layer.norms.frobenius == 0:
             raise outside(f"does not apply: the weights of {layer.name} are all zero")
         cushion += log(layer.norms.frobenius) - log(need(layer.distance).frobenius)
+    after = variant.of(found.contraction_after)
     return LayerTerms(
         cushion=cushion,
         minimal=value(found.minimal_cushion, "minimal interlayer cushion"),
         contraction=value(found.contraction, "activation contraction"),
         beta=value(found.beta, "spread of the Jacobians"),
         window=math.log(layer.window),
-        contraction_after=_after(found, variant),
+        contraction_after=None if after is None or not 0 < after < math.inf else math.log(after),
     )
-
-
-def _after(found: LayerStability, variant: Variant) -> float | None:
-    value = found.contraction_after.zeta if variant is Variant.ZETA else found.contraction_after.worst
-    return None if value is None or not 0 < value < math.inf else math.log(value)
 
 
 def _log_of(value: float | None, words: str, layer: str, variant: Variant) -> float:
@@ -179,15 +179,14 @@ def dead_notes(inputs: BoundInputs) -> tuple[str, ...]:
 
 def stability_ingredients(inputs: BoundInputs, variant: Variant, found: Stability) -> dict[str, Ingredient]:
     """What the rows are computed from; cushions as the profile has them, the distance beside them."""
-    pick = "zeta" if variant is Variant.ZETA else "worst"
     profiles = [need(layer.stability) for layer in inputs.layers]
     content: dict[str, Ingredient] = {
         **inputs.facts("m", "d"),
         "contraction": math.exp(found.contraction),
-        "contractions": tuple(getattr(p.contraction, pick) for p in profiles),
-        "contractions_after": tuple(getattr(p.contraction_after, pick) for p in profiles),
-        "layer_cushions": tuple(getattr(p.cushion, pick) for p in profiles),
-        "minimal_interlayer_cushions": tuple(getattr(p.minimal_cushion, pick) for p in profiles),
+        "contractions": tuple(variant.of(p.contraction) for p in profiles),
+        "contractions_after": tuple(variant.of(p.contraction_after) for p in profiles),
+        "layer_cushions": tuple(variant.of(p.cushion) for p in profiles),
+        "minimal_interlayer_cushions": tuple(variant.of(p.minimal_cushion) for p in profiles),
     }
     if variant is Variant.INIT:
         content["frobenius"] = tuple(layer.norms.frobenius for layer in inputs.layers)

@@ -7,7 +7,6 @@ is refused with the layer's name. Nothing here is a bound.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

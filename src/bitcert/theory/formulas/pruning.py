@@ -17,6 +17,7 @@ Formulas without logarithms are in :mod:`bitcert.theory.formulas.pruning_theory`
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -265,11 +266,7 @@ def claim_kept(shape: tuple[int, int], d: float, failure: float) -> KeptClaim:
 
 def _most(trials: int, chance: float, failure: float) -> int:
     """The largest ``t`` with ``P[Bin(trials, chance) >= t] >= 1 - failure``."""
-    low, high = 0, trials + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if at_least(middle, trials, chance) >= 1 - failure else (low, middle)
-    return low
+    return bisect_left(range(1, trials + 1), True, key=lambda t: at_least(t, trials, chance) < 1 - failure)
 
 
 def gaussian(layers: Sequence[Weights]) -> Condition:

@@ -29,6 +29,7 @@ from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.random import torch_stream
+from bitcert.theory.ingredients.sample_pass import batch_rows
 from bitcert.theory.inputs import Flatness
 from bitcert.theory.value import Absent, Status
 
@@ -118,9 +119,7 @@ class Probe:
 def accuracy(network: Network, parameters: Mapping[str, Tensor], part: Part) -> float:
     """Fraction of the examples whose label has the largest output; a tie or an output that is no number is an error."""
     inputs, labels = part
-    propagation = network.architecture.propagation
-    largest = max(propagation.elements.values(), default=1)
-    rows = max(1, min(_BATCH_ENTRIES // largest, 16 * _BATCH_ENTRIES // propagation.peak))
+    rows = batch_rows(network, _BATCH_ENTRIES)
     correct = 0
     with torch.no_grad():
         for start in range(0, len(labels), rows):

@@ -8,7 +8,7 @@ bound, and nothing is estimated.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +51,11 @@ class Graph:
                 constants[node.name] = _wide(OPERATIONS[node.op].run(tensors, node.attributes, 1))
         return cls(architecture, frozenset(varying), constants)
 
+    @property
+    def varying_nodes(self) -> tuple[Node, ...]:
+        """Nodes that depend on the input, in order of computation."""
+        return tuple(node for node in self.architecture.nodes if node.name in self.varying)
+
     def varying_inputs(self, node: Node) -> tuple[str, ...]:
         """Inputs of the node that depend on the network's input; one that is read twice is there twice."""
         return tuple(name for name in node.inputs if name in self.varying)
@@ -92,16 +97,20 @@ def number(value: Attribute) -> float:
     return float(value)
 
 
-def refusal(statement: str, problems: Sequence[str]) -> Absent:
-    """Placeholder for a quantity that this graph does not define.
+def refusal(graph: Graph, statement: str, problem: Callable[[Node], str]) -> Absent | None:
+    """Placeholder for a quantity that this graph does not define; ``None`` where it does.
 
     Args:
+        graph: of the network.
         statement: what the quantity is for.
-        problems: one phrase for each offending node.
-
-    >>> refusal("a path norm is for sums over paths", ["s (softmax)"]).why
-    'does not apply: a path norm is for sums over paths, which this network is not: s (softmax)'
+        problem: why it is not for a node that depends on the input; empty if it is.
     """
+    if graph.architecture.input_dtype != "float32":
+        problems = ["its inputs are tokens"]
+    else:
+        problems = [f"{node.name} ({node.op}: {why})" for node in graph.varying_nodes if (why := problem(node))]
+    if not problems:
+        return None
     named = listed(problems, "; ")
     return Absent(Status.OUTSIDE, f"does not apply: {statement}, which this network is not: {named}")
 
