@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bitcert.stability import Reduced
 from bitcert.stability.profile import TailSummary
-from bitcert.theory.value import Absent, Condition, Ingredient, LayerValue, Status, need, outside
+from bitcert.theory.value import Absent, Condition, Ingredient, LayerValue, Status, outside
 
 NO_INIT = Absent(Status.NEEDS, "needs --init: the initial weights of the network")
 NO_PROFILE = Absent(Status.NEEDS, "needs a profile: leave out --no-profile or pass --profile FILE")
@@ -390,24 +390,3 @@ class BoundInputs:
         """
         if not self.dense:
             raise outside(f"does not apply: {theorem} is for fully connected layers; {self.fully_connected.detail}")
-
-    def require_parameters(self) -> int:
-        """The number of parameters.
-
-        Raises:
-            NotComputed: there are none.
-        """
-        if self.num_parameters < 1:
-            raise outside("does not apply: the network has no parameters")
-        return self.num_parameters
-
-    def log_path_norm(self, p: float) -> float:
-        """``ln`` of the path norm with biases.
-
-        Raises:
-            NotComputed: there is none of this network, or not for this ``p``.
-        """
-        logs = need(self.path_norms_with_biases)
-        if p not in logs:
-            raise outside(f"does not apply: no path norm with p = {p:g} was computed")
-        return logs[p]

@@ -26,7 +26,6 @@ MODULES = (
     "counting",
     "norm_products",
     "jiang2020",
-    "jiang2020_flatness",
     "galanti2023",
 )
 """Modules of :mod:`bitcert.theory.papers`, one for each paper or family of rows."""

@@ -82,6 +82,18 @@ def log_power_sum(logs: Sequence[float], power: float) -> float:
     return log_sum(power * value for value in logs)
 
 
+def log_path_norm(inputs: BoundInputs, p: float) -> float:
+    """``ln`` of the path norm with biases.
+
+    Raises:
+        NotComputed: there is none of this network, or not for this ``p``.
+    """
+    logs = need(inputs.path_norms_with_biases)
+    if p not in logs:
+        raise outside(f"does not apply: no path norm with p = {p:g} was computed")
+    return logs[p]
+
+
 def chain_conditions(inputs: BoundInputs, activations: str) -> tuple[Condition, ...]:
     """What the product bounds ask of the graph, with their own hypothesis on the activations."""
     return inputs.hypotheses("chain of layers", "bias-free", activations, "every weight layer measured")

@@ -27,9 +27,8 @@ from bitcert.theory.formulas.low_rank_network import (
     rounding_condition,
     threshold_ranks,
 )
-from bitcert.theory.formulas.noise_stability import Variant
+from bitcert.theory.formulas.noise_stability import StabilitySum, Variant, lemma3, table1, theorem41, theorem51
 from bitcert.theory.formulas.products import FROBENIUS, OPERATOR, log_ratios, norm_conditions
-from bitcert.theory.formulas.stability_sums import StabilitySum, lemma3, table1, theorem41, theorem51
 from bitcert.theory.inputs import BoundInputs, MessageFacts
 from bitcert.theory.logs import finite, log, log_sum
 from bitcert.theory.papers.guarantees import HELPER_FIXED, INDEPENDENT, citable, helpers_fixed, speaks_of

@@ -48,6 +48,7 @@ from bitcert.theory.formulas.products import (
     TRACE,
     Norm,
     chain_conditions,
+    log_path_norm,
     log_power_sum,
     log_ratios,
     norm_conditions,
@@ -57,9 +58,9 @@ from bitcert.theory.logs import finite, log, log_sum
 from bitcert.theory.registry import Bound, Function, bound
 from bitcert.theory.value import Absent, BoundValue, Condition, Ingredient, Unit
 
-_PAPER_2015 = "Neyshabur, Tomioka & Srebro 2015"
-_PAPER_2017 = "Bartlett, Foster & Telgarsky 2017, Thm 1.1"
-_PAPER_2018 = "Neyshabur, Bhojanapalli & Srebro 2018, Thm 1"
+_OF_2015 = "Neyshabur, Tomioka & Srebro 2015"
+_OF_2017 = "Bartlett, Foster & Telgarsky 2017, Thm 1.1"
+_OF_2018 = "Neyshabur, Bhojanapalli & Srebro 2018, Thm 1"
 _COLLECTION = "Neyshabur et al. 2019, collection of measures"
 _GAMMA = "the price of choosing gamma from the data"
 _DROPPED_2015 = f"constants, max ||x||, logarithms, and {_GAMMA}"
@@ -163,7 +164,7 @@ def _spectral_frobenius_gap(inputs: BoundInputs) -> BoundValue:
 
 def _path(inputs: BoundInputs, p: float) -> BoundValue:
     """``(sum over paths of prod |w|^p)^(1/p) / gamma``, biases included; the norm without them as an ingredient."""
-    value, plain = inputs.log_path_norm(p), inputs.path_norms
+    value, plain = log_path_norm(inputs, p), inputs.path_norms
     without = None if isinstance(plain, Absent) else plain.get(p)
     return BoundValue(
         value - math.log(inputs.gamma),
@@ -199,7 +200,7 @@ def _product(name: str, norm: Norm, norms: str, called: str, sentence: str, form
 ROWS = (
     bound(
         "bartlett2002-l1inf",
-        f"Bartlett & Mendelson 2002; {_PAPER_2015}, Thm 1 with p = 1, q = infinity",
+        f"Bartlett & Mendelson 2002; {_OF_2015}, Thm 1 with p = 1, q = infinity",
         "l1,infinity norms",
         "Examples needed if every unit could add up its largest inputs at once, layer after layer.",
         f"the factor 4^d, max ||x||_inf^2, ln(input size), and {_GAMMA}",
@@ -217,14 +218,14 @@ ROWS = (
     ),
     bound(
         "neyshabur2015-frobenius",
-        f"{_PAPER_2015}, Thm 1 with p = q = 2",
+        f"{_OF_2015}, Thm 1 with p = q = 2",
         "Frobenius norms",
         "Examples needed if every layer could act with all its weights at full strength at once.",
         f"the factor 4^(d-1), {_DROPPED_2015}",
     )(lambda inputs: _group_norms(inputs, FROBENIUS, _dense_relu(inputs)), "(1/gamma^2) prod_i ||A^i||_F^2."),
     bound(
         "neyshabur2015-frobenius-2d",
-        f"{_PAPER_2015}, Thm 1 with p = q = 2, with 2^d in the gap",
+        f"{_OF_2015}, Thm 1 with p = q = 2, with 2^d in the gap",
         "Frobenius norms with the factor for depth",
         "Examples needed by the Frobenius norms, with the factor of two that the proof pays for every layer.",
         _DROPPED_2015,
@@ -241,7 +242,7 @@ ROWS = (
     ),
     bound(
         "neyshabur2015-l3-1.5",
-        f"{_PAPER_2015}, Thm 1 with p = 3, q = 1.5",
+        f"{_OF_2015}, Thm 1 with p = 3, q = 1.5",
         "l3,1.5 norms",
         "As with the Frobenius norms, in a norm that pays less for many units and learns slower from data.",
         f"the factor 4^(d-1), {_DROPPED_2015}",
@@ -300,7 +301,7 @@ ROWS = (
     ),
     _measure(
         "path-l1",
-        f"{_COLLECTION}, L1_path norm; {_PAPER_2015}, Section 5",
+        f"{_COLLECTION}, L1_path norm; {_OF_2015}, Section 5",
         "l1 path norm over gamma",
         "All ways through the network, each with the product of its weights, added up in units of the margin.",
     )(lambda inputs: _path(inputs, 1.0), "sum over paths of prod |w|, over gamma."),
@@ -312,13 +313,13 @@ ROWS = (
     )(lambda inputs: _path(inputs, 1.5), "(sum over paths of prod |w|^1.5)^(1/1.5), over gamma."),
     _measure(
         "path-l2",
-        f"{_COLLECTION}, L2_path norm; {_PAPER_2015}, Section 5",
+        f"{_COLLECTION}, L2_path norm; {_OF_2015}, Section 5",
         "l2 path norm over gamma",
         "All ways through the network by the squares of their weights, in units of the margin.",
     )(lambda inputs: _path(inputs, 2.0), "sqrt(sum over paths of prod w^2), over gamma."),
     bound(
         "bartlett2017-spec-l12",
-        _PAPER_2017,
+        _OF_2017,
         "spectral and l2,1 norms",
         "Examples needed if every layer stretched its input as much as it can, and more for layers of many units.",
         _DROPPED_2017,
@@ -328,7 +329,7 @@ ROWS = (
     ),
     bound(
         "bartlett2017-spec-l12-init",
-        f"{_PAPER_2017} with the initial weights as reference",
+        f"{_OF_2017} with the initial weights as reference",
         "spectral and l2,1 norms, from initialisation",
         "Examples needed if every layer stretched fully, where it pays only for how far training has moved it.",
         _DROPPED_2017,
@@ -346,7 +347,7 @@ ROWS = (
     ),
     bound(
         "neyshabur2018-spec-fro",
-        _PAPER_2018,
+        _OF_2018,
         "spectral and Frobenius norms",
         "Examples needed if noise on the weights were amplified by every layer as much as it can be.",
         _DROPPED_2018,
@@ -356,7 +357,7 @@ ROWS = (
     ),
     bound(
         "neyshabur2018-spec-fro-init",
-        f"{_PAPER_2018} with the prior at the initial weights",
+        f"{_OF_2018} with the prior at the initial weights",
         "spectral and Frobenius norms, from initialisation",
         "Examples needed if noise on what training has moved were amplified as much as it can be.",
         _DROPPED_2018,
