@@ -183,14 +183,12 @@ class Lipschitz:
     Attributes:
         log_total: ``ln L`` from the input to the logits: ``L_out = sum over the inputs of an add, factor * L_in``.
         log_before: ``ln L`` from the input to the input of each layer.
-        log_after: ``ln L`` from the output of each layer to the logits.
         double_skips: whether the graph is exactly the printed one (``x^i`` from ``x^{i-1}`` and ``x^{i-2}``).
         depth: weight layers on the longest path from the input to the logits; ``None``: all layers.
     """
 
     log_total: float
     log_before: tuple[float, ...]
-    log_after: tuple[float, ...]
     double_skips: bool = False
     depth: int | None = None
 
@@ -208,7 +206,6 @@ class Flatness:
         examples: of the sample that were evaluated.
         accuracy: of the network on them without noise.
         reached, magnitude_reached: drops measured at the two values.
-        reached_error, magnitude_reached_error: their standard errors over the draws.
     """
 
     sigma: float
@@ -220,8 +217,6 @@ class Flatness:
     accuracy: float
     reached: float
     magnitude_reached: float
-    reached_error: float = 0.0
-    magnitude_reached_error: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,7 @@ def _usual(placed: Placed, rows: dict[str, list[float | None]]) -> list[str]:
     for name in rows:
         if name.partition("-")[0] not in papers:
             others.setdefault(name.partition("-")[0], name)
-    return distinct({name: rows[name] for name in [*plotted, *proved[:2], *others.values(), *proved[2:]]})[
-        :MOST_CURVES
-    ]
+    return distinct({name: rows[name] for name in [*plotted, *proved[:2], *others.values(), *proved[2:]]})[:MOST_CURVES]
 
 
 def plot_series(

@@ -66,7 +66,7 @@ class _Step:
 def lipschitz(
     architecture: Architecture, parameters: Mapping[str, Tensor], structure: Structure, norms: Mapping[str, float]
 ) -> Lipschitz | Absent:
-    """The growth from the input to the logits, to every layer and from it.
+    """The growth from the input to the logits, and to every layer.
 
     Args:
         architecture: of the network.
@@ -91,12 +91,10 @@ def lipschitz(
     if refused is not None:
         return refused
     before, depth = _forward(graph, steps)
-    after = _backward(graph, steps)
     output = architecture.output
     return Lipschitz(
         log_total=before.get(output, -math.inf),
         log_before=tuple(before.get(layer.source, -math.inf) for layer in structure.layers),
-        log_after=tuple(after.get(layer.node, -math.inf) for layer in structure.layers),
         double_skips=_is_double_skip(graph, steps),
         depth=depth.get(output, 0),
     )
@@ -111,17 +109,6 @@ def _forward(graph: Graph, steps: Mapping[str, _Step]) -> tuple[dict[str, float]
         logs[node.name] = log_sum(2 * term for term in terms) / 2 if step.joint else log_sum(terms)
         depth[node.name] = max(depth[name] for name, _ in step.edges) + (node.op in WEIGHT_OPERATIONS)
     return logs, depth
-
-
-def _backward(graph: Graph, steps: Mapping[str, _Step]) -> dict[str, float]:
-    """``ln`` of the growth from every node to the logits, summed over the paths."""
-    terms: dict[str, list[float]] = {graph.architecture.output: [0.0]}
-    logs: dict[str, float] = {}
-    for node in reversed(graph.varying_nodes):
-        logs[node.name] = log_sum(terms.get(node.name, ()))
-        for name, factor in steps[node.name].edges:
-            terms.setdefault(name, []).append(logs[node.name] + factor)
-    return logs
 
 
 def _step(graph: Graph, node: Node, norms: Mapping[str, float]) -> _Step:
