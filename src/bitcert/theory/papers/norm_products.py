@@ -62,6 +62,7 @@ _OF_2015 = "Neyshabur, Tomioka & Srebro 2015"
 _OF_2017 = "Bartlett, Foster & Telgarsky 2017, Thm 1.1"
 _OF_2018 = "Neyshabur, Bhojanapalli & Srebro 2018, Thm 1"
 _COLLECTION = "Neyshabur et al. 2019, collection of measures"
+_LIPSCHITZ = "activations 1-Lipschitz"
 _GAMMA = "the price of choosing gamma from the data"
 _DROPPED_2015 = f"constants, max ||x||, logarithms, and {_GAMMA}"
 _DROPPED_2017 = f"constants, ||X||_F^2 / m, ln h, logarithms of m, and {_GAMMA}"
@@ -70,12 +71,8 @@ _DROPPED_2018 = f"constants, ln(d h), ln(d m / delta), and {_GAMMA}"
 _measure = functools.partial(bound, dropped="everything: it is a measure of size, not a bound", unit=Unit.PLAIN)
 
 
-def _any_layers(inputs: BoundInputs) -> tuple[Condition, ...]:
-    return chain_conditions(inputs, "activations 1-Lipschitz")
-
-
-def _dense_relu(inputs: BoundInputs) -> tuple[Condition, ...]:
-    return (*chain_conditions(inputs, "ReLU activations only"), inputs.fully_connected)
+def _dense(inputs: BoundInputs, activations: str = "ReLU activations only") -> tuple[Condition, ...]:
+    return (*chain_conditions(inputs, activations), inputs.fully_connected)
 
 
 def _group_norms(
@@ -115,7 +112,7 @@ def _spectral_21(inputs: BoundInputs, init: bool) -> BoundValue:
     ratios = log_ratios(inputs, above, below)
     return BoundValue(
         2 * OPERATOR.log_product(inputs) + 3 * log_power_sum(ratios, 2 / 3) - 2 * math.log(inputs.gamma),
-        conditions=(*_any_layers(inputs), inputs.fully_connected, *norm_conditions(inputs)),
+        conditions=(*_dense(inputs, _LIPSCHITZ), *norm_conditions(inputs)),
         ingredients={name: above, "operator_norm": below, **inputs.facts("gamma", "m", "d")},
     )
 
@@ -127,7 +124,7 @@ def _spectral_21_gap(inputs: BoundInputs) -> BoundValue:
     product = SPECTRAL.log_product(inputs) - math.log(inputs.gamma)
     return BoundValue(
         logarithms + product + 1.5 * log_power_sum(ratios, 2 / 3) - math.log(inputs.m) / 2,
-        conditions=(*_any_layers(inputs), inputs.fully_connected, *norm_conditions(inputs)),
+        conditions=(*_dense(inputs, _LIPSCHITZ), *norm_conditions(inputs)),
         ingredients={NORM_21.moved: above, "spectral": below, **inputs.facts("W", "gamma", "m")},
     )
 
@@ -143,7 +140,7 @@ def _spectral_frobenius(inputs: BoundInputs, init: bool) -> BoundValue:
     layers = inputs.parts(common + 2 * ratio for ratio in ratios)
     return BoundValue(
         log_sum(layer.log for layer in layers),
-        conditions=(*_dense_relu(inputs), *norm_conditions(inputs)),
+        conditions=(*_dense(inputs), *norm_conditions(inputs)),
         ingredients={name: above, "operator_norm": below, **inputs.facts("max_input_norm", "gamma", "m", "d", "h")},
         layers=layers,
     )
@@ -157,7 +154,7 @@ def _spectral_frobenius_gap(inputs: BoundInputs) -> BoundValue:
     product = SPECTRAL.log_product(inputs) - math.log(inputs.gamma)
     return BoundValue(
         math.log(inputs.depth) + product + total / 2 - math.log(inputs.m) / 2,
-        conditions=(*_dense_relu(inputs), *norm_conditions(inputs)),
+        conditions=(*_dense(inputs), *norm_conditions(inputs)),
         ingredients={FROBENIUS.moved: above, "spectral": below, "h": units, **inputs.facts("gamma", "m", "d")},
     )
 
@@ -205,7 +202,7 @@ ROWS = (
         "Examples needed if every unit could add up its largest inputs at once, layer after layer.",
         f"the factor 4^d, max ||x||_inf^2, ln(input size), and {_GAMMA}",
     )(
-        lambda inputs: _group_norms(inputs, NORM_1INF, _any_layers(inputs)),
+        lambda inputs: _group_norms(inputs, NORM_1INF, chain_conditions(inputs, _LIPSCHITZ)),
         "(1/gamma^2) prod_i ||A^i||_{1,inf}^2.",
     ),
     _gap(
@@ -214,7 +211,7 @@ ROWS = (
         "L1_max bound",
         "How much worse the network would be on new data if units could add up their largest inputs at once.",
         "sqrt(d + ln(input size)) prod_i ||A^i||_{1,inf} / (gamma sqrt(m)).",
-        lambda inputs: _collection_gap(inputs, NORM_1INF, 1 / 2, _any_layers(inputs)),
+        lambda inputs: _collection_gap(inputs, NORM_1INF, 1 / 2, chain_conditions(inputs, _LIPSCHITZ)),
     ),
     bound(
         "neyshabur2015-frobenius",
@@ -222,7 +219,7 @@ ROWS = (
         "Frobenius norms",
         "Examples needed if every layer could act with all its weights at full strength at once.",
         f"the factor 4^(d-1), {_DROPPED_2015}",
-    )(lambda inputs: _group_norms(inputs, FROBENIUS, _dense_relu(inputs)), "(1/gamma^2) prod_i ||A^i||_F^2."),
+    )(lambda inputs: _group_norms(inputs, FROBENIUS, _dense(inputs)), "(1/gamma^2) prod_i ||A^i||_F^2."),
     bound(
         "neyshabur2015-frobenius-2d",
         f"{_OF_2015}, Thm 1 with p = q = 2, with 2^d in the gap",
@@ -233,7 +230,7 @@ ROWS = (
         lambda inputs: _group_norms(
             inputs,
             FROBENIUS,
-            _dense_relu(inputs),
+            _dense(inputs),
             "The theorem's factor is 2^(d-1); 2^d is what tables print.",
             log_depth=2 * inputs.depth * math.log(2),
             factor_in_the_gap="2^d",
@@ -250,7 +247,7 @@ ROWS = (
         lambda inputs: _group_norms(
             inputs,
             NORM_3_15,
-            _dense_relu(inputs),
+            _dense(inputs),
             "The gap is prod ||A||_{3,1.5} / (gamma m^(1/3)): a rate of m^(-1/3), not m^(-1/2).",
             log_rate=math.log(inputs.m) / 3,
         ),
@@ -262,7 +259,7 @@ ROWS = (
         "Frobenius bound",
         "The Frobenius norms as an estimate of how much worse the network is on new data.",
         "sqrt(d + ln(input size)) prod_i ||A^i||_F / (gamma sqrt(m)).",
-        lambda inputs: _collection_gap(inputs, FROBENIUS, 1 / 2, _dense_relu(inputs)),
+        lambda inputs: _collection_gap(inputs, FROBENIUS, 1 / 2, _dense(inputs)),
     ),
     _gap(
         "neyshabur2015-l3-1.5",
@@ -270,7 +267,7 @@ ROWS = (
         "L_{3,1.5} bound",
         "The l3,1.5 norms as an estimate of how much worse the network is on new data.",
         "sqrt(d + ln(input size)) prod_i ||A^i||_{3,1.5} / (gamma m^(1/3)).",
-        lambda inputs: _collection_gap(inputs, NORM_3_15, 1 / 3, _dense_relu(inputs)),
+        lambda inputs: _collection_gap(inputs, NORM_3_15, 1 / 3, _dense(inputs)),
     ),
     _product(
         "l1inf",
