@@ -29,11 +29,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from bitcert.canonical import finite
 from bitcert.stability import Reduced
 from bitcert.stability.hypotheses import POOLING_1_LIPSCHITZ
 from bitcert.theory.formulas.projection_tail import num_projections, tail_constant
 from bitcert.theory.inputs import BoundInputs, LayerInputs
-from bitcert.theory.logs import finite, log, log_sum
+from bitcert.theory.logs import log, log_sum
 from bitcert.theory.value import MAX_LOG, Absent, BoundValue, Condition, Ingredient, need, needs, outside
 
 SMOOTHNESS = "interlayer smoothness ρ_δ ≥ 3d"

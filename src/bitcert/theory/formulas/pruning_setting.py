@@ -127,7 +127,13 @@ def claim(inputs: BoundInputs, layers: Sequence[Weights]) -> float:
 
 
 def printed_claim(inputs: BoundInputs, layers: Sequence[Weights]) -> float:
-    """The same with Lemma 5.1, which fails with ``1/lambda + d1^(-1/3) + d2^(-1/3)``; the printed value rests on it."""
+    """The same with Lemma 5.1, which fails with ``1/lambda + d1^(-1/3) + d2^(-1/3)``; the printed value rests on it.
+
+    Lemma 5.1 bounds the non-zeros of any row or column by ``3 lambda max(d1, d2) chi``. It rests on Lemma E.1, "``N``
+    balls in ``n`` bins: at most ``3N/n`` in any bin with probability ``1 - n^(-1/3)``", which is false when ``N`` is
+    not much larger than ``n log n`` (``N < n/3`` balls would fill no bin at all), and it drops the diagonal, which is
+    kept whatever ``d`` is.
+    """
     rest = [1 / epsilon(inputs) + own.shape[0] ** (-1 / 3) + own.shape[1] ** (-1 / 3) for own in layers]
     return max(0.0, claim(inputs, layers) - math.fsum(rest))
 

@@ -182,7 +182,8 @@ def flatness(
     if progress is not None:
         progress("adding noise to the weights", 1.0)
     if found is None or magnitude is None:
-        return _unreachable(right, drop)
+        why = f"the network is right on {100 * right:.3g} % of the examples, and no noise takes {100 * drop:.3g} points"
+        return Absent(Status.OUTSIDE, f"does not apply: {why} from it")
     return Flatness(
         sigma=found.sigma,
         magnitude_sigma=magnitude.sigma,
@@ -257,11 +258,6 @@ def _search(probe: Probe, start: float, target: float, floor: bool = False) -> F
         else:
             high = middle
     return Found(low, measured)
-
-
-def _unreachable(right: float, drop: float) -> Absent:
-    why = f"the network is right on {100 * right:.3g} % of the examples, and no noise takes {100 * drop:.3g} points"
-    return Absent(Status.OUTSIDE, f"does not apply: {why} from it")
 
 
 def _counter(progress: Progress | None) -> Callable[[], None]:

@@ -18,9 +18,8 @@ from bitcert.network import Architecture, Node
 from bitcert.network.attributes import Attribute
 from bitcert.network.operations import OPERATIONS
 from bitcert.network.shapes import INPUT
+from bitcert.stability.hypotheses import slope_at_most_one
 from bitcert.theory.value import Absent, Status, listed
-
-_SLOPE_ONE = frozenset(["relu", "tanh", "sigmoid", "hardsigmoid", "softplus", "clamp", "abs"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +76,7 @@ class Graph:
 
     def slope_at_most_one(self, node: Node) -> bool:
         """Whether the node is an elementwise function whose slope never exceeds 1 in size."""
-        if node.op == "leaky_relu":
-            return abs(number(node.attributes["negative_slope"])) <= 1
-        if node.op == "prelu":
-            return all(bool((slopes.abs() <= 1).all()) for slopes in self.constant_inputs(node))
-        if node.op == "elu":
-            return 0 <= number(node.attributes["alpha"]) <= 1
-        return node.op in _SLOPE_ONE
+        return node.op == "abs" or slope_at_most_one(node, self.constants)
 
 
 def number(value: Attribute) -> float:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 
+from bitcert.canonical import finite
 from bitcert.counting import DecisionRule
 from bitcert.proof import complexity_nats
 from bitcert.theory.formulas.low_rank_network import (
@@ -30,7 +31,7 @@ from bitcert.theory.formulas.low_rank_network import (
 from bitcert.theory.formulas.noise_stability import StabilitySum, Variant, lemma3, table1, theorem41, theorem51
 from bitcert.theory.formulas.products import FROBENIUS, OPERATOR, log_ratios, norm_conditions
 from bitcert.theory.inputs import BoundInputs, MessageFacts
-from bitcert.theory.logs import finite, log, log_sum
+from bitcert.theory.logs import log, log_sum
 from bitcert.theory.papers.guarantees import HELPER_FIXED, INDEPENDENT, citable, helpers_fixed, speaks_of
 from bitcert.theory.registry import Bound, bound, guarantee
 from bitcert.theory.value import BoundValue, Condition, need, needs, outside

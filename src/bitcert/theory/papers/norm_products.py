@@ -37,6 +37,7 @@ from __future__ import annotations
 import functools
 import math
 
+from bitcert.canonical import finite
 from bitcert.theory.formulas.products import (
     FROBENIUS,
     NORM_1INF,
@@ -54,7 +55,7 @@ from bitcert.theory.formulas.products import (
     norm_conditions,
 )
 from bitcert.theory.inputs import BoundInputs
-from bitcert.theory.logs import finite, log, log_sum
+from bitcert.theory.logs import log, log_sum
 from bitcert.theory.registry import Bound, Function, bound
 from bitcert.theory.value import Absent, BoundValue, Condition, Ingredient, Unit
 
