@@ -85,9 +85,13 @@ def pass_over(
         InputError: logits of the network that are not finite.
     """
     found = [MessageFacts(own.name, own.bits, 0, 0.0, 0.0, basis=own.basis) for own in messages]
-    margins, squares, outputs, errors, places = [], [], [], 0, torch.zeros((), dtype=torch.float64)
+    margins: list[Tensor] = []
+    squares: list[Tensor] = []
+    outputs: list[float] = []
+    errors, places = 0, torch.zeros((), dtype=torch.float64)
     sizes = [message.batch_size for message in messages]
-    for batch in _batches(network, sample, preprocessing, device, ("margins of the training data", progress), sizes):
+    task = "margins of the training data"
+    for batch in _batches(network, sample, preprocessing, device, task, progress, sizes):
         found = [_compared(own, message, batch) for own, message in zip(found, messages, strict=True)]
         errors += batch.errors(batch.logits)
         margins.append(batch_margins(batch.logits, batch.labels)[0])
@@ -125,7 +129,7 @@ def count_holdout(
     Raises:
         InputError: logits that are not finite.
     """
-    batches = _batches(network, holdout, preprocessing, device, ("held-out data", progress))
+    batches = _batches(network, holdout, preprocessing, device, "held-out data", progress)
     return HoldoutFacts(holdout.name[:200], sum(batch.errors(batch.logits) for batch in batches), len(holdout))
 
 
@@ -148,13 +152,11 @@ def _batches(
     sample: Sample,
     preprocessing: Preprocessing,
     device: str,
-    task: tuple[str, Progress | None],
+    task: str,
+    progress: Progress | None,
     limits: Sequence[int] = (),
 ) -> Iterator[_Batch]:
-    """The whole sample through the network, in batches of at most the ``limits``; refuses logits that are not finite.
-
-    ``task`` is what is being done, and who is told.
-    """
+    """The whole sample through the network in batches of at most the ``limits``; refuses logits that are not finite."""
     parameters = {name: value.to(device) for name, value in network.parameters.items()}
     own = min(
         MAX_BATCH_SIZE,
@@ -169,8 +171,8 @@ def _batches(
         _check_finite(logits, done, sample)
         yield _Batch(inputs, x, logits, labels)
         done += len(labels)
-        if task[1] is not None:
-            task[1](task[0], done / len(sample))
+        if progress is not None:
+            progress(task, done / len(sample))
 
 
 def batch_rows(network: Network, entries: int) -> int:

@@ -189,20 +189,16 @@ def _products(norm: Norm, name: str, called: str, symbol: str, *sentences: str) 
     """Product and geometric mean of squared norms, each also over the margin; a sentence for each of the four."""
     product, mean = f"product of squared {called} norms", f"geometric mean of squared {called} norms, times d"
     over = "the same, the product over gamma^2"
+    # name, title and formula; whether over the margin, and whether a mean
     rows = (
-        (f"log-prod-of-{name}", product, f"prod_i {symbol}.", {}),
-        (f"log-prod-of-{name}-over-margin", f"{product} over gamma^2", f"prod_i {symbol} / gamma^2.", {"margin": True}),
-        (f"log-sum-of-{name}", mean, f"d (prod_i {symbol})^(1/d).", {"mean": True}),
-        (
-            f"log-sum-of-{name}-over-margin",
-            over,
-            f"d (prod_i {symbol} / gamma^2)^(1/d).",
-            {"mean": True, "margin": True},
-        ),
+        (f"log-prod-of-{name}", product, f"prod_i {symbol}.", False, False),
+        (f"log-prod-of-{name}-over-margin", f"{product} over gamma^2", f"prod_i {symbol} / gamma^2.", True, False),
+        (f"log-sum-of-{name}", mean, f"d (prod_i {symbol})^(1/d).", False, True),
+        (f"log-sum-of-{name}-over-margin", over, f"d (prod_i {symbol} / gamma^2)^(1/d).", True, True),
     )
     return tuple(
-        _row(full, title, sentence, formula, functools.partial(_product, norm=norm, **options))
-        for (full, title, formula, options), sentence in zip(rows, sentences, strict=True)
+        _row(full, title, sentence, formula, functools.partial(_product, norm=norm, margin=margin, mean=mean))
+        for (full, title, formula, margin, mean), sentence in zip(rows, sentences, strict=True)
     )
 
 
