@@ -328,11 +328,6 @@ class BoundInputs:
         """``h``: largest number of units (channels) of a layer."""
         return max(layer.channels for layer in self.layers)
 
-    @property
-    def dense(self) -> bool:
-        """Whether every layer is a fully connected one."""
-        return all(layer.op == "linear" and layer.positions == 1 for layer in self.layers)
-
     def facts(self, *names: str) -> dict[str, Ingredient]:
         """Ingredients that many rows share, under the names that rows give them.
 
@@ -383,5 +378,6 @@ class BoundInputs:
         Raises:
             NotComputed: naming the first layer that is not dense.
         """
-        if not self.dense:
-            raise outside(f"does not apply: {theorem} is for fully connected layers; {self.fully_connected.detail}")
+        found = self.fully_connected
+        if not found.holds:
+            raise outside(f"does not apply: {theorem} is for fully connected layers; {found.detail}")

@@ -143,7 +143,7 @@ def structure(inputs: BoundInputs) -> tuple[Condition, ...]:
     homogeneous = inputs.hypothesis("positively homogeneous apart from biases")
     at_zero = Condition("activations map 0 to 0", True if homogeneous.holds else None, homogeneous.detail)
     names = ("chain of layers", "bias-free", "activations 1-Lipschitz")
-    return (inputs.fully_connected, *(inputs.hypothesis(name) for name in names), at_zero)
+    return (inputs.fully_connected, *inputs.hypotheses(*names), at_zero)
 
 
 def pruning_conditions(inputs: BoundInputs, found: Setting) -> tuple[Condition, ...]:
@@ -162,7 +162,7 @@ def pruning_conditions(inputs: BoundInputs, found: Setting) -> tuple[Condition, 
 
 def _change_condition(inputs: BoundInputs, found: Setting) -> Condition:
     name = "Lemma 4.4's change of outputs is at most gamma / sqrt 2"
-    if not inputs.dense:
+    if not inputs.fully_connected.holds:
         return Condition(name, None, "the lemma is for fully connected layers")
     change, allowed = log_change_of_outputs(inputs, found, log(inputs.sample.largest_input)), log_allowed(inputs)
     return Condition(name, change <= allowed + _ROUNDING, f"e^{change:.4g} against e^{allowed:.4g}")

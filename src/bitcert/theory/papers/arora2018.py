@@ -63,7 +63,7 @@ def thm21(inputs: BoundInputs) -> BoundValue:
     The network is its own compression: ``2^32`` values for each parameter and ``2^64`` for each unusual number outside
     them, which may have been learnt as well; deviation 0, so no margin is lost.
     """
-    bits = _WEIGHT_BITS * inputs.num_parameters + _constant_bits(inputs)
+    bits = _WEIGHT_BITS * inputs.num_parameters + _CONSTANT_BITS * inputs.constants
     loss = max(inputs.sample.errors / inputs.m, inputs.sample.margin_loss(0.0))
     return BoundValue(
         log=_hoeffding_log(loss, bits, inputs.delta, inputs.m),
@@ -78,10 +78,6 @@ def thm21(inputs: BoundInputs) -> BoundValue:
         },
         notes=_constant_notes(inputs),
     )
-
-
-def _constant_bits(inputs: BoundInputs) -> int:
-    return _CONSTANT_BITS * inputs.constants
 
 
 def _constant_notes(inputs: BoundInputs) -> tuple[str, ...]:
@@ -246,7 +242,7 @@ def _low_rank(
     allowed = (margin - reserve) / math.sqrt(2)
     log_delta = log_relative_error(inputs, log(radius), math.log(allowed))
     message = network_message(inputs, log_delta)
-    bits = message.bits + extra_bits + _constant_bits(inputs)
+    bits = message.bits + extra_bits + _CONSTANT_BITS * inputs.constants
     loss = inputs.sample.margin_loss(inputs.gamma)
     return BoundValue(
         log=_hoeffding_log(loss, bits, inputs.delta, inputs.m),
