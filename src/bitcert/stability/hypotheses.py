@@ -53,7 +53,8 @@ def _number(value: Attribute) -> float:
     return float(value) if isinstance(value, (int, float)) else math.nan
 
 
-def _at_most_one(node: Node, parameters: Mapping[str, Tensor]) -> bool:
+def slope_at_most_one(node: Node, parameters: Mapping[str, Tensor]) -> bool:
+    """Whether the node is an activation whose slope never exceeds 1 in size, with the slopes of a PReLU by name."""
     if node.op == "leaky_relu":
         return abs(_number(node.attributes["negative_slope"])) <= 1
     if node.op == "prelu":
@@ -119,7 +120,7 @@ def structural_hypotheses(
     affine = offsets(architecture, parameters)
     activations = _activations(architecture)
     others = sorted({node.op for node in activations if node.op != "relu"})
-    steep = [f"{node.name} ({node.op})" for node in activations if not _at_most_one(node, parameters)]
+    steep = [f"{node.name} ({node.op})" for node in activations if not slope_at_most_one(node, parameters)]
     strange = other_nonlinear(architecture)
     homogeneous = _HOMOGENEOUS | {"mul", "div"}  # products of two values that vary are among the strange
     bent = [f"{node.name} ({node.op})" for node in architecture.nodes if node.op not in homogeneous]
