@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitcert.counting import Classifier, DecisionRule, Progress, check_logits
+from bitcert.counting import Classifier, DecisionRule, Progress, check_logits, count_batch
 from bitcert.data import Sample
 from bitcert.decoder import decode_message
 from bitcert.proof import disagreement_bound, occam_bound
@@ -35,6 +35,12 @@ def errors_per_bit(error_rate: float, bound: float) -> float:
     q = min(max(error_rate, 1e-6), 0.9)
     p = min(max(bound, q * 1.01), 0.99)
     return 1 / math.log(p * (1 - q) / (q * (1 - p)))
+
+
+def estimated_errors(logits: torch.Tensor, labels: torch.Tensor, num_samples: int) -> int:
+    """Errors on ``num_samples`` examples at the rate of the logits ``[m, classes]`` of some, or all, of them."""
+    count = count_batch(logits, labels.numpy(), DecisionRule().tolerance)
+    return round(count.errors * num_samples / count.samples)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from bitcert.coding import MessageReader
 from bitcert.coding.trees import Comparison, Leaf, Split, Tree
 from bitcert.data import Sample
 from bitcert.decoder import Helper
@@ -29,7 +27,7 @@ from bitcert.decoder.trees import answers
 from bitcert.errors import InputError
 from bitcert.proof import occam_bound
 from bitcert.random import stream
-from bitcert.run import Compressed, Run
+from bitcert.run import Best, Compressed, Run
 from bitcert.search.judging import errors_per_bit
 from bitcert.search.tree_growth import Growing, comparisons, grow, predictions, prices_beside, prune, tidy, tree_bits
 from bitcert.search.tree_table import LEAST_BINS, MOST_COUNTS, Binned, Floats, Rows, pairs_of
@@ -101,17 +99,21 @@ class Standing:
         return self.errors + rate * self.bits
 
 
-class TreeSearch:
+class TreeSearch(Best):
     """One run on one table.
 
     Args:
         sample: the training sample.
         helper: of the same problem.
         run: seed, budget, progress and checkpoint.
+
+    Attributes:
+        top: the tree of the best message.
+        rate: how many errors of the table one bit of a message is worth.
     """
 
     def __init__(self, sample: Sample, helper: Helper, run: Run) -> None:
-        self.sample, self.helper, self.run = sample, helper, run
+        super().__init__(sample, helper, run)
         columns = sample.inputs.reshape(len(sample), -1)
         labels = sample.labels
         if columns.size > _TABLE_ENTRIES:
@@ -127,15 +129,10 @@ class TreeSearch:
         self.order = stream(run.seed, "trees, sitting 0")
         _, ledger = family.write(Leaf(0), helper)
         self.header_bits = sum(bits for name, bits in ledger.sections if name not in ("tree", "padding"))
-        self.bound, self.rate = np.inf, math.log(2)
-        self.best: Standing | None = None
+        self.rate = math.log(2)
+        self.top: Standing | None = None
         self.seen: set[Tree] = set()
         self.known_bits: dict[Tree, float] = {}
-
-    def out_of_time(self) -> bool:
-        """Whether the budget is used; tells the progress."""
-        self.run.progress("training", self.run.fraction)
-        return self.run.fraction >= 1.0
 
     def standing(self, tree: Tree) -> Standing:
         """Errors and bits of a tree."""
@@ -151,12 +148,10 @@ class TreeSearch:
 
     def book(self, name: str, standing: Standing) -> None:
         """Judge a tree as a message and keep it if it is the best."""
-        message, _ = family.write(standing.tree, self.helper)
         errors = round(standing.errors / self.share)
-        candidate = self.run.consider(name, errors, len(self.sample), 8 * len(message))
-        if candidate.bound < self.bound:
-            self.bound, self.best = candidate.bound, standing
-            self.rate = self.price(errors, candidate.bound)
+        candidate = self.consider(name, errors, *family.write(standing.tree, self.helper))
+        if self.is_best(candidate):
+            self.top, self.rate = standing, self.price(errors, candidate.bound)
             self.save()
 
     def price(self, errors: int, bound: float) -> float:
@@ -165,29 +160,27 @@ class TreeSearch:
 
     def save(self) -> None:
         """Write the checkpoint: the best message."""
-        if self.run.checkpoint is not None:
-            message, _ = family.write(self.best_tree, self.helper)
-            values = {"seconds": self.run.seconds, "sitting": self.sitting}
-            self.run.checkpoint.save(values, {"message": torch.tensor(list(message))})
+        self.write_checkpoint(sitting=self.sitting)
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one; whether there is."""
-        state = self.run.checkpoint.load() if self.run.checkpoint is not None else None
+        state = self.read_checkpoint()
         if state is None:
             return False
-        values, tensors = state
-        classifier, _ = family.read(MessageReader(bytes(tensors["message"].tolist())), self.helper)
-        tree, found = classifier.tree, answers(classifier.tree, self.columns)
-        self.run.spent_before(float(str(values["seconds"])))
-        self.sitting = int(str(values["sitting"])) + 1
+        values, decoded = state
+        assert isinstance(decoded.classifier, family.TreeClassifier)
+        tree = decoded.classifier.tree
+        found = answers(tree, self.columns)
+        self.sitting = int(values["sitting"]) + 1
         self.order = stream(self.run.seed, f"trees, sitting {self.sitting}")
+        self.best = None  # it is counted and listed anew
         self.book("before", Standing(tree, int(np.count_nonzero(found != self.table.labels)), self.bits(tree)))
         return True
 
     def improve_best(self, name: str) -> None:
         """Improve the best tree, if there is time."""
-        if self.best is not None and not self.out_of_time():
-            self.book(name, self.improve(self.best))
+        if self.top is not None and not self.out_of_time():
+            self.book(name, self.improve(self.top))
 
     def begin(self) -> None:
         """The majority class, and what a bit is worth to a tree that makes half as many errors."""
@@ -324,14 +317,14 @@ class TreeSearch:
     @property
     def cost_of_best(self) -> float:
         """Errors plus bits of the best message so far."""
-        assert self.best is not None
-        return self.best.cost(self.rate)
+        assert self.top is not None
+        return self.top.cost(self.rate)
 
     @property
     def best_tree(self) -> Tree:
         """The tree of the best message so far."""
-        assert self.best is not None
-        return self.best.tree
+        assert self.top is not None
+        return self.top.tree
 
     def telling(self, most: int) -> list[int]:
         """The columns whose best test says most of the class by itself, in their order."""
@@ -402,5 +395,4 @@ def compress_trees(sample: Sample, helper: Helper, run: Run) -> Compressed:
         search.improve_best("improved with pairs")
         search.restart()
     search.save()
-    message, ledger = family.write(search.best_tree, helper)
-    return Compressed(message, ledger, helper, tuple(run.candidates))
+    return search.result()

@@ -18,10 +18,9 @@ from bitcert.decoder.network_head import NetworkFeatures
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import capture
 from bitcert.run import Checkpoint, Run
-from bitcert.search.head_features import FeatureCache, Part
+from bitcert.search.head_features import FeatureCache, examples_of
 from bitcert.search.head_forms import compress_network_head
 from bitcert.search.head_objective import BankObjective
-from bitcert.search.network_rows import examples_of
 
 FOREVER = 1e9
 
@@ -96,7 +95,7 @@ def test_the_cache_holds_what_the_decoder_computes() -> None:
         features, logits = NetworkFeatures.of(helper, source, True, True)(sample.inputs[cache.rows])
         torch.testing.assert_close(cache.matrix(source, True, True), features.T)
         torch.testing.assert_close(cache.logits, logits)
-    part = FeatureCache.fill(sample, helper, sources, Run(), Part(7))
+    part = FeatureCache.fill(sample, helper, sources, Run(), 7)
     np.testing.assert_array_equal(part.rows, cache.rows[:7])
     torch.testing.assert_close(part.logits, cache.logits[:7])
 
