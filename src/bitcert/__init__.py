@@ -33,8 +33,8 @@ from bitcert.decoder import Decoded, Helper, HelperWeights, Preprocessing, decod
 from bitcert.errors import BitcertError
 from bitcert.network import Network, capture
 from bitcert.run import Candidate, Compressed, Run
-from bitcert.search.compression import compress
-from bitcert.search.request import BestCertificate, CertifyRequest, certify_best
+from bitcert.search.compression import BestCertificate, certify_best, compress
+from bitcert.search.request import CertifyRequest
 from bitcert.stability import MeasureSettings, StabilityProfile, measure
 from bitcert.stability.tracker import Tracker
 from bitcert.theory.gathering import bounds

@@ -46,6 +46,11 @@ class Candidate:
     bound: float
     seconds: float
 
+    @property
+    def rank(self) -> tuple[float, int, int]:
+        """Smaller is better; where every bound is 1, fewer errors still are."""
+        return self.bound, self.errors, self.message_bits
+
 
 @dataclass(frozen=True, eq=False)
 class Compressed:
@@ -280,7 +285,7 @@ class Best:
         ``None`` where there is no checkpoint, or none that the present program can decode.
         """
         state = self.run.checkpoint.load() if self.run.checkpoint is not None else None
-        if state is None or "message" not in state[1]:
+        if state is None or "best" not in state[0]:
             return None
         values, message = state[0], state[1]["message"].numpy().tobytes()
         try:

@@ -222,8 +222,7 @@ class _Search:
                 self.run.candidates.append(candidate)
         if self.judge.original is not None or not compressed.candidates:
             name = "with the disagreement predicted" if self.judge.original is not None else "message"
-            counts = (verdict.errors, verdict.message_bits, verdict.bound, self.run.seconds)
-            self.run.candidates.append(Candidate(f"{contender.name}: {name}", *counts))
+            self.run.candidates.append(replace(verdict, name=f"{contender.name}: {name}", seconds=self.run.seconds))
 
     def save(self) -> None:
         """Write the search's own checkpoint, if there is one."""

@@ -7,18 +7,13 @@ the message that wins is computed from the message and the data alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
-
-import numpy as np
-import torch
+from dataclasses import asdict, dataclass, replace
 
 from bitcert.codecs.best import without_unused_weights
 from bitcert.decoder import decode_message
 from bitcert.errors import BitcertError, DecodeError
-from bitcert.run import Candidate, Compressed, Run
+from bitcert.run import Candidate, Compressed, Run, message_tensor
 from bitcert.search.contender import Contender, Row
-from bitcert.search.judging import Verdict
 
 
 @dataclass(eq=False)
@@ -41,7 +36,7 @@ class Standing:
     seconds: float = 0.0
     longest: float = 0.0
     message: bytes = b""
-    verdict: Verdict | None = None
+    verdict: Candidate | None = None
     refusal: BitcertError | None = None
     running: Run | None = None
     _glimpse: Candidate | None = None
@@ -63,7 +58,7 @@ class Standing:
         """By the certificate; contenders without a message come last."""
         return (2.0, 0, 0) if self.verdict is None else self.verdict.rank
 
-    def offer(self, message: bytes, verdict: Verdict) -> None:
+    def offer(self, message: bytes, verdict: Candidate) -> None:
         """Keep the message if it is the best one."""
         self.state = "tried"
         if self.verdict is None or verdict.rank < self.verdict.rank:
@@ -84,7 +79,7 @@ class Standing:
         contender, verdict = self.contender, self.verdict
         assert verdict is not None
         ledger = decode_message(self.message, contender.helper).ledger
-        judged = Candidate(contender.name, verdict.errors, verdict.message_bits, verdict.bound, self.seconds)
+        judged = replace(verdict, name=contender.name, seconds=self.seconds)
         found = Compressed(self.message, ledger, contender.helper, (judged,), contender.option)
         return without_unused_weights(found)
 
@@ -92,7 +87,7 @@ class Standing:
         """For a table: the best message, that of the attempt that is running included."""
         best, seen = self.verdict, self._glimpse
         if seen is not None and (best is None or seen.bound < best.bound):
-            best = Verdict(seen.errors, seen.message_bits, seen.bound)
+            best = seen
         seconds = self.seconds
         if self.running is not None:
             seconds = self.running.seconds if self.contender.continues else seconds + self.running.seconds
@@ -107,7 +102,7 @@ def save_standings(run: Run, standings: Iterable[Standing], unfinished: tuple[st
     rows, tensors = [], {}
     for k, standing in enumerate(standings):
         if standing.verdict is not None:
-            tensors[f"message/{k}"] = torch.from_numpy(np.frombuffer(standing.message, dtype=np.uint8).copy())
+            tensors[f"message/{k}"] = message_tensor(standing.message)
         rows.append(
             {
                 "name": standing.contender.name,
@@ -118,7 +113,7 @@ def save_standings(run: Run, standings: Iterable[Standing], unfinished: tuple[st
             }
         )
     values = {
-        "standings": rows,
+        "contenders": rows,
         "candidates": [asdict(candidate) for candidate in run.candidates],
         "unfinished": unfinished,
         "seconds": run.seconds,
@@ -129,12 +124,12 @@ def save_standings(run: Run, standings: Iterable[Standing], unfinished: tuple[st
 def restore_standings(run: Run, standings: Mapping[str, Standing]) -> tuple[str, float] | None:
     """Go on from the run's checkpoint, if it has one; the attempt that was interrupted is returned."""
     loaded = run.checkpoint.load() if run.checkpoint is not None else None
-    if loaded is None:
+    if loaded is None or "contenders" not in loaded[0]:
         return None
-    values: Any = loaded[0]
+    values = loaded[0]
     run.candidates[:] = [Candidate(**candidate) for candidate in values["candidates"]]
     run.spent_before(float(values["seconds"]))
-    for row in values["standings"]:
+    for row in values["contenders"]:
         standing = standings.get(row["name"])
         if standing is None:
             continue
@@ -144,7 +139,7 @@ def restore_standings(run: Run, standings: Mapping[str, Standing]) -> tuple[str,
             if not _is_readable(message, standing):
                 standing.seconds = standing.longest = 0.0
                 continue
-            standing.message, standing.verdict, standing.state = message, Verdict(**row["verdict"]), "tried"
+            standing.message, standing.verdict, standing.state = message, Candidate(**row["verdict"]), "tried"
     unfinished = values["unfinished"]
     if unfinished is None or unfinished[0] not in standings:
         return None
