@@ -123,14 +123,6 @@ class Checkpoint:
         return Checkpoint(self.path.with_name(f"{self.path.stem}.{short}{self.path.suffix}"), f"{self.identity}/{name}")
 
 
-def _silent(task: str, fraction: float) -> None:
-    del task, fraction
-
-
-def _unwatched(candidate: Candidate) -> None:
-    del candidate
-
-
 @dataclass
 class Run:
     """One compression run: seed, time budget, device, where to report progress and keep checkpoints.
@@ -153,10 +145,10 @@ class Run:
     budget_seconds: float = 300.0
     delta: float = 0.05
     device: str = "cpu"
-    progress: Progress = _silent
+    progress: Progress = lambda task, fraction: None
     checkpoint: Checkpoint | None = None
     candidates: list[Candidate] = field(default_factory=list)
-    watch: Callable[[Candidate], None] = _unwatched
+    watch: Callable[[Candidate], None] = lambda candidate: None
     stopped: bool = field(default=False, init=False)
     _parts: list[Run] = field(default_factory=list, init=False, repr=False)
     _started: float = field(default_factory=lambda: clock.seconds())

@@ -9,7 +9,7 @@ from bitcert.search.contender import Board, Contender, Row
 from bitcert.search.halving import search
 from bitcert.search.head import compress_head
 from bitcert.search.judging import Judge, OriginalNetwork
-from bitcert.search.levels import Effort
+from bitcert.search.request import Effort
 
 __all__ = [
     "Board",

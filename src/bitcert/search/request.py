@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 import torch
 from torch import nn
@@ -28,6 +29,27 @@ from bitcert.losses import parse_losses
 from bitcert.network import Network, OpaqueModel, Predictor, capture
 from bitcert.proof.claims import delta_plan
 from bitcert.search.prior_network import built_in_network
+
+
+class Effort(StrEnum):
+    """The time a search may use, in seconds of training and counting on two cores.
+
+    Loading data, capturing a network and the check of the finished files come on top. Not guaranteed: the same message
+    from machines of different speed, because the search follows the clock; every message it writes is certified alike.
+    """
+
+    quick = "quick"
+    standard = "standard"
+    thorough = "thorough"
+
+    @property
+    def seconds(self) -> float:
+        """The budget.
+
+        >>> [effort.seconds for effort in Effort]
+        [120.0, 900.0, 3600.0]
+        """
+        return {"quick": 120.0, "standard": 900.0, "thorough": 3600.0}[self.value]
 
 
 @dataclass(frozen=True, eq=False)
