@@ -41,11 +41,11 @@ from bitcert.network import Network, estimate_plan
 from bitcert.network.architecture import Architecture
 from bitcert.run import Compressed, Run
 from bitcert.search.contender import Contender
-from bitcert.search.difference import TunedDifference
+from bitcert.search.difference import compress_difference
 from bitcert.search.head import compress_head
 from bitcert.search.head_forms import compress_network_head
 from bitcert.search.request import CertifyRequest
-from bitcert.search.strengths import PerLayerStrengths
+from bitcert.search.strengths import compress_per_layer
 from bitcert.search.trees import compress_trees
 
 Targets = NDArray[np.float32]
@@ -130,20 +130,18 @@ def _of_network(given: CertifyRequest) -> list[Contender]:
     network, public = given.network, given.helper_network
     if not isinstance(network, Network) or (public is not None and helper.weights is None):
         return found
-    strengths = PerLayerStrengths(network)
+    strengths = partial(compress_per_layer, network)
     found.append(Contender("a strength for each layer", composed.FAMILY, strengths, bare, False, 0.25, least, own))
     plain = PlainCodecs(_plain(helper), network)
     found.append(Contender("codecs of the papers", composed.FAMILY, plain, helper, True, 0.25, least, own))
     subspace = RandomSubspace(dimension=max(20, min(5000, len(given.sample) // EXAMPLES_A_DIMENSION)))
-    trained = _trained(subspace, network, bare, subspace.label, 1.5, least)
-    found.append(replace(trained, option=Option.ARCHITECTURE))
+    found.append(_trained(subspace, network, bare, subspace.label, 1.5, least, Option.ARCHITECTURE))
     for kind in CODECS.values():
         if issubclass(kind, TunedQuantise | RandomSubspace) or not is_trained(kind):
             continue
         usual = kind.strengths()
         codec = usual[len(usual) // 2]
-        trained = _trained(codec, network, bare, codec.label, 0.3, 4 * least)
-        found.append(replace(trained, option=Option.ARCHITECTURE))
+        found.append(_trained(codec, network, bare, codec.label, 0.3, 4 * least, Option.ARCHITECTURE))
     return found
 
 
@@ -173,22 +171,21 @@ def _on_helper_network(given: CertifyRequest, network: Network, targets: Targets
     if not helper.fixes_classes or not isinstance(helper.predictor, Architecture) or not network.weight_layers:
         return found
     least = 1.0 + len(given.sample) / EXAMPLES_A_SECOND
-    found.append(
-        Contender("tuned helper network", composed.FAMILY, TunedDifference(network), helper, False, 0.5, least)
-    )
+    tuned = partial(compress_difference, network)
+    found.append(Contender("tuned helper network", composed.FAMILY, tuned, helper, False, 0.5, least))
     subspace = RandomSubspace(dimension=300, selection=Selection(base=Base.FILE))
     found.append(_trained(subspace, network, helper, "subspace at the helper network", 0.5, least))
     return found
 
 
 def _trained(
-    codec: Codec, network: Network, helper: Helper, name: str, weight: float, least_seconds: float
+    codec: Codec, network: Network, helper: Helper, name: str, weight: float, least_seconds: float, option: str = ""
 ) -> Contender:
     def compress(sample: Sample, helper: Helper, run: Run) -> Compressed:
         return codec.encode(network, sample, helper=helper, run=run)
 
     family = quantised.FAMILY if isinstance(codec, TunedQuantise) else composed.FAMILY
-    return Contender(name, family, compress, helper, False, weight, least_seconds)
+    return Contender(name, family, compress, helper, False, weight, least_seconds, option)
 
 
 def _chosen(given: CertifyRequest) -> list[Contender]:

@@ -9,7 +9,6 @@ change improves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -87,11 +86,11 @@ class _Descent(Best):
 
     def uniform(self) -> Choice:
         """The best codec for all layers alike."""
-        best: Choice | None = None
+        least, best = np.inf, None
         for codec in menu():
             choice = (codec,) * len(self.layers)
-            if np.isfinite(self.estimate(choice)) and (best is None or self.estimate(choice) < self.estimate(best)):
-                best = choice
+            if self.estimate(choice) < least:
+                least, best = self.estimate(choice), choice
             if best is not None and self.run.fraction >= 1.0:
                 break
         if best is None:
@@ -110,27 +109,21 @@ class _Descent(Best):
         return choice
 
 
-@dataclass(frozen=True, eq=False)
-class PerLayerStrengths:
-    """The compressor of a given network."""
+def compress_per_layer(network: Network, sample: Sample, helper: Helper, run: Run) -> Compressed:
+    """The best message of a given network that is found in the run's time.
 
-    network: Network
-
-    def __call__(self, sample: Sample, helper: Helper, run: Run) -> Compressed:
-        """The best message found in the run's time.
-
-        Raises:
-            InputError: the network has no weight layers.
-        """
-        if not self.network.weight_layers:
-            raise InputError("a network with weight layers", "none", f"leave out {EVERY}")
-        descent = _Descent(self.network, sample, helper, run)
-        choice = descent.uniform()
-        descent.book("the same for all layers", choice)
-        number, changed = 0, True
-        while changed and run.fraction < 1.0:
-            number, before = number + 1, choice
-            choice = descent.improve(choice)
-            changed = choice != before
-            descent.book(f"pass {number}: {descent.codec(choice).label}", choice)
-        return descent.result()
+    Raises:
+        InputError: the network has no weight layers.
+    """
+    if not network.weight_layers:
+        raise InputError("a network with weight layers", "none", f"leave out {EVERY}")
+    descent = _Descent(network, sample, helper, run)
+    choice = descent.uniform()
+    descent.book("the same for all layers", choice)
+    number, changed = 0, True
+    while changed and run.fraction < 1.0:
+        number, before = number + 1, choice
+        choice = descent.improve(choice)
+        changed = choice != before
+        descent.book(f"pass {number}: {descent.codec(choice).label}", choice)
+    return descent.result()

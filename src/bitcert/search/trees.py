@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -29,7 +29,7 @@ from bitcert.proof import occam_bound
 from bitcert.random import stream
 from bitcert.run import Best, Compressed, Run
 from bitcert.search.judging import errors_per_bit
-from bitcert.search.tree_growth import Growing, comparisons, grow, predictions, prices_beside, prune, tidy, tree_bits
+from bitcert.search.tree_growth import comparisons, grow, predictions, prices_beside, prune, tidy, tree_bits
 from bitcert.search.tree_table import LEAST_BINS, MOST_COUNTS, Binned, Floats, Rows, pairs_of
 
 _GROWTH = (2.0, 1.0, 0.5, 0.25)
@@ -124,13 +124,12 @@ class TreeSearch(Best):
         self.table = Binned.of(self.columns, labels, helper.num_classes)
         self.share = len(labels) / len(sample)
         self.rows = np.arange(len(self.table))
-        self.growing = Growing(lambda: run.fraction >= 1.0)
         self.sitting = 0
         self.order = stream(run.seed, "trees, sitting 0")
         _, ledger = family.write(Leaf(0), helper)
         self.header_bits = sum(bits for name, bits in ledger.sections if name not in ("tree", "padding"))
         self.rate = math.log(2)
-        self.top: Standing | None = None
+        self.top: Standing
         self.seen: set[Tree] = set()
         self.known_bits: dict[Tree, float] = {}
 
@@ -179,7 +178,7 @@ class TreeSearch(Best):
 
     def improve_best(self, name: str) -> None:
         """Improve the best tree, if there is time."""
-        if self.top is not None and not self.out_of_time():
+        if not self.out_of_time():
             self.book(name, self.improve(self.top))
 
     def begin(self) -> None:
@@ -192,7 +191,7 @@ class TreeSearch(Best):
     def start(self) -> None:
         """Grow and prune at several prices."""
         for nats in _GROWTH:
-            grown = grow(self.table, self.rows, Counter(), nats * self.rate, self.growing)
+            grown = grow(self.table, self.rows, Counter(), nats * self.rate, self.is_late)
             for factor in _PRUNING:
                 tree, _ = prune(grown, factor * self.rate)
                 self.book(f"grown at {nats} nats, pruned at {factor}", self.standing(tree))
@@ -254,7 +253,7 @@ class TreeSearch(Best):
             right = [predictions(self.table, child, rows) == labels for child in (here.passed, here.failed)]
             for _, test in self.largest(self.right(rows, *right) - prices):
                 yield replace(here, test=test)
-        yield prune(grow(self.table, rows, beside - comparisons(here), self.rate, self.growing), self.rate)[0]
+        yield prune(grow(self.table, rows, beside - comparisons(here), self.rate, self.is_late), self.rate)[0]
         added = [*self.stumps(rows, counts, prices), *self.tests_above(here, rows, labels, prices)]
         for _, subtree in sorted(added, key=lambda each: -each[0])[:_SHORTLIST]:
             yield subtree
@@ -296,10 +295,10 @@ class TreeSearch(Best):
         if table is None:
             return
         part = len(table) / len(self.table)
-        growing = self.noisily(table) if noise else self.growing
-        grown = grow(table, np.arange(len(table)), Counter(), self.rate * part, growing)
+        noisy = self.noise(table) if noise else lambda: 1.0
+        grown = grow(table, np.arange(len(table)), Counter(), self.rate * part, self.is_late, noisy)
         tree, _ = prune(grown, min(_PRUNING) * self.rate * part)
-        found = [test.subject for known in (self.best_tree, tree) for test in comparisons(known)]
+        found = [test.subject for known in (self.top.tree, tree) for test in comparisons(known)]
         used = tuple(dict.fromkeys(subject for subject in found if subject.other is not None))
         if used != self.table.subjects[self.table.num_columns :]:
             self.table = Binned.of(self.columns, self.table.labels, self.table.num_classes, used)
@@ -313,18 +312,6 @@ class TreeSearch(Best):
         size = len(self.columns)
         part = np.sort(self.order.permutation(size)[: min(size, PAIR_ENTRIES // len(pairs))])
         return Binned.of(self.columns[part], self.table.labels[part], self.table.num_classes, pairs)
-
-    @property
-    def cost_of_best(self) -> float:
-        """Errors plus bits of the best message so far."""
-        assert self.top is not None
-        return self.top.cost(self.rate)
-
-    @property
-    def best_tree(self) -> Tree:
-        """The tree of the best message so far."""
-        assert self.top is not None
-        return self.top.tree
 
     def telling(self, most: int) -> list[int]:
         """The columns whose best test says most of the class by itself, in their order."""
@@ -343,25 +330,25 @@ class TreeSearch(Best):
             cycle += 1
             if cycle % _SAME_PAIRS == 0:
                 self.look_for_pairs(noise=True)
-            tree = self.best_tree
+            tree = self.top.tree
             nodes = list(paths(tree))
             path = nodes[int(self.order.integers(len(nodes)))] if self.order.random() < 0.7 else ()
             beside = comparisons(tree) - comparisons(at(tree, path))
             rows = self.arriving(tree, path)
             nats, rate = self.rate * self.order.choice(_GROWTH), self.rate * self.order.choice(_PRUNING)
-            grown = grow(self.table, rows, beside, nats, self.noisily(self.table))
+            grown = grow(self.table, rows, beside, nats, self.is_late, self.noise(self.table))
             proposed = self.standing(tidy(put(tree, path, prune(grown, rate)[0])))
-            if proposed.tree not in self.seen and proposed.cost(self.rate) < self.cost_of_best * _NEAR:
+            if proposed.tree not in self.seen and proposed.cost(self.rate) < self.top.cost(self.rate) * _NEAR:
                 self.seen.add(proposed.tree)
                 self.book(f"restart {cycle}", self.improve(proposed))
 
-    def noisily(self, table: Binned) -> Growing:
-        """Growth whose gains are multiplied by random factors, one for each subject of tests."""
+    def noise(self, table: Binned) -> Callable[[], Floats]:
+        """Makes random factors of the gains of a node, one for each subject of tests."""
+        return lambda: np.exp(_NOISE * self.order.standard_normal((1, len(table.subjects))))[:, table.subject]
 
-        def noise() -> Floats:
-            return np.exp(_NOISE * self.order.standard_normal((1, len(table.subjects))))[:, table.subject]
-
-        return replace(self.growing, noise=noise)
+    def is_late(self) -> bool:
+        """Whether the budget is used; it tells no progress, being asked at every node."""
+        return self.run.fraction >= 1.0
 
 
 def tree_memory_bytes(num_samples: int, num_columns: int) -> int:
