@@ -9,7 +9,7 @@ are words of one prefix code, so choosing costs nothing. Not promised: that a he
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -94,13 +94,14 @@ class _Search(Best):
 
     def save(self) -> None:
         """Write the checkpoint."""
-        self.write_checkpoint(chosen=[_choices(code) for code in self.chosen or []], done=self.done)
+        self.write_checkpoint(chosen=[asdict(code) for code in self.chosen or []], done=self.done)
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one."""
         state = self.read_checkpoint()
         if state is not None:
-            self.chosen, self.done = [_code(choices) for choices in state[0]["chosen"]], list(state[0]["done"])
+            chosen, self.done = state[0]["chosen"], list(state[0]["done"])
+            self.chosen = [NetworkHeadCode(**{**choices, "form": Form(choices["form"])}) for choices in chosen]
 
 
 class _RowDescent(BankSearch):
@@ -169,16 +170,6 @@ class _RowDescent(BankSearch):
     def growth_is_over(self) -> bool:
         """Whether growth has used its share of the time since the features were known."""
         return self.out_of_time() or self.run.fraction > self.begun + GROWTH_SHARE * (1 - self.begun)
-
-
-def _choices(code: NetworkHeadCode) -> list[int]:
-    return [int(code.form), code.source, int(code.root), int(code.with_logits), code.exponent]
-
-
-def _code(choices: object) -> NetworkHeadCode:
-    assert isinstance(choices, list)
-    form, source, root, with_logits, exponent = (int(number) for number in choices)
-    return NetworkHeadCode(Form(form), source, bool(root), bool(with_logits), exponent)
 
 
 def label(code: NetworkHeadCode, helper: Helper) -> str:

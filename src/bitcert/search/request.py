@@ -26,7 +26,7 @@ from bitcert.decoder.commitment import Commitment
 from bitcert.decoder.description import SplitClaim
 from bitcert.errors import InputError
 from bitcert.losses import parse_losses
-from bitcert.network import Network, OpaqueModel, Predictor, capture
+from bitcert.network import Architecture, Network, OpaqueModel, Predictor, capture
 from bitcert.proof.claims import delta_plan
 from bitcert.search.prior_network import built_in_network
 
@@ -116,7 +116,7 @@ class CertifyRequest:
         return self.network.parameters if isinstance(self.network, Network) and not self.values else self.values
 
     @property
-    def predictor(self) -> Predictor:
+    def predictor(self) -> Architecture | OpaqueModel:
         """The structure of the given network."""
         assert self.network is not None
         return self.network.architecture if isinstance(self.network, Network) else self.network

@@ -87,7 +87,7 @@ def paths(tree: Tree, so_far: Path = ()) -> Iterator[Path]:
 
 
 @dataclass(frozen=True, eq=False)
-class Standing:
+class Counted:
     """A tree, its errors and bits on the table."""
 
     tree: Tree
@@ -129,14 +129,14 @@ class TreeSearch(Best):
         _, ledger = family.write(Leaf(0), helper)
         self.header_bits = sum(bits for name, bits in ledger.sections if name not in ("tree", "padding"))
         self.rate = math.log(2)
-        self.top: Standing
+        self.top: Counted
         self.seen: set[Tree] = set()
         self.known_bits: dict[Tree, float] = {}
 
-    def standing(self, tree: Tree) -> Standing:
+    def counted(self, tree: Tree) -> Counted:
         """Errors and bits of a tree."""
         errors = int(np.count_nonzero(predictions(self.table, tree, self.rows) != self.table.labels))
-        return Standing(tree, errors, self.bits(tree))
+        return Counted(tree, errors, self.bits(tree))
 
     def bits(self, tree: Tree) -> float:
         """Length of a tree's message: half the bits, half the bytes that hold them, so that fewer bits always count."""
@@ -145,12 +145,12 @@ class TreeSearch(Best):
             self.known_bits[tree] = (bits + 8 * math.ceil((bits + 1) / 8)) / 2
         return self.known_bits[tree]
 
-    def book(self, name: str, standing: Standing) -> None:
+    def book(self, name: str, counted: Counted) -> None:
         """Judge a tree as a message and keep it if it is the best."""
-        errors = round(standing.errors / self.share)
-        candidate = self.consider(name, errors, *family.write(standing.tree, self.helper))
+        errors = round(counted.errors / self.share)
+        candidate = self.consider(name, errors, *family.write(counted.tree, self.helper))
         if self.is_best(candidate):
-            self.top, self.rate = standing, self.price(errors, candidate.bound)
+            self.top, self.rate = counted, self.price(errors, candidate.bound)
             self.save()
 
     def price(self, errors: int, bound: float) -> float:
@@ -173,7 +173,7 @@ class TreeSearch(Best):
         self.sitting = int(values["sitting"]) + 1
         self.order = stream(self.run.seed, f"trees, sitting {self.sitting}")
         self.best = None  # it is counted and listed anew
-        self.book("before", Standing(tree, int(np.count_nonzero(found != self.table.labels)), self.bits(tree)))
+        self.book("before", Counted(tree, int(np.count_nonzero(found != self.table.labels)), self.bits(tree)))
         return True
 
     def improve_best(self, name: str) -> None:
@@ -183,9 +183,9 @@ class TreeSearch(Best):
 
     def begin(self) -> None:
         """The majority class, and what a bit is worth to a tree that makes half as many errors."""
-        standing = self.standing(Leaf(int(np.bincount(self.table.labels).argmax())))
-        self.book("majority class", standing)
-        errors = round(standing.errors / self.share / 2)
+        counted = self.counted(Leaf(int(np.bincount(self.table.labels).argmax())))
+        self.book("majority class", counted)
+        errors = round(counted.errors / self.share / 2)
         self.rate = self.price(errors, occam_bound(errors, len(self.sample), _FIRST_BITS, self.run.delta).binomial)
 
     def start(self) -> None:
@@ -194,23 +194,23 @@ class TreeSearch(Best):
             grown = grow(self.table, self.rows, Counter(), nats * self.rate, self.is_late)
             for factor in _PRUNING:
                 tree, _ = prune(grown, factor * self.rate)
-                self.book(f"grown at {nats} nats, pruned at {factor}", self.standing(tree))
+                self.book(f"grown at {nats} nats, pruned at {factor}", self.counted(tree))
             if self.out_of_time():
                 return
 
-    def improve(self, standing: Standing) -> Standing:
+    def improve(self, counted: Counted) -> Counted:
         """Change one node at a time while errors plus bits fall."""
         changed = True
         while changed:
             changed = False
-            for path in sorted(paths(standing.tree), key=lambda path: (len(path), path)):
+            for path in sorted(paths(counted.tree), key=lambda path: (len(path), path)):
                 if self.out_of_time():
-                    return standing
-                if path in set(paths(standing.tree)):
-                    better = self.better(standing, path)
-                    changed |= better is not standing
-                    standing = better
-        return standing
+                    return counted
+                if path in set(paths(counted.tree)):
+                    better = self.better(counted, path)
+                    changed |= better is not counted
+                    counted = better
+        return counted
 
     def arriving(self, tree: Tree, path: Path) -> Rows:
         """The examples that come to a node."""
@@ -221,18 +221,18 @@ class TreeSearch(Best):
             tree = tree.passed if passed else tree.failed
         return rows
 
-    def better(self, standing: Standing, path: Path) -> Standing:
-        """The best change at a node, or the same standing."""
-        rows = self.arriving(standing.tree, path)
-        here = at(standing.tree, path)
+    def better(self, counted: Counted, path: Path) -> Counted:
+        """The best change at a node, or the same one."""
+        rows = self.arriving(counted.tree, path)
+        here = at(counted.tree, path)
         labels = self.table.labels[rows]
         wrong = int(np.count_nonzero(predictions(self.table, here, rows) != labels))
-        best = standing
-        for subtree in dict.fromkeys(self.proposals(standing.tree, here, rows)):
-            errors = standing.errors - wrong
+        best = counted
+        for subtree in dict.fromkeys(self.proposals(counted.tree, here, rows)):
+            errors = counted.errors - wrong
             errors += int(np.count_nonzero(predictions(self.table, subtree, rows) != labels))
-            tree = tidy(put(standing.tree, path, subtree))
-            proposed = Standing(tree, errors, self.bits(tree))
+            tree = tidy(put(counted.tree, path, subtree))
+            proposed = Counted(tree, errors, self.bits(tree))
             if proposed.cost(self.rate) < best.cost(self.rate) - 1e-6:
                 best = proposed
         return best
@@ -337,7 +337,7 @@ class TreeSearch(Best):
             rows = self.arriving(tree, path)
             nats, rate = self.rate * self.order.choice(_GROWTH), self.rate * self.order.choice(_PRUNING)
             grown = grow(self.table, rows, beside, nats, self.is_late, self.noise(self.table))
-            proposed = self.standing(tidy(put(tree, path, prune(grown, rate)[0])))
+            proposed = self.counted(tidy(put(tree, path, prune(grown, rate)[0])))
             if proposed.tree not in self.seen and proposed.cost(self.rate) < self.top.cost(self.rate) * _NEAR:
                 self.seen.add(proposed.tree)
                 self.book(f"restart {cycle}", self.improve(proposed))
