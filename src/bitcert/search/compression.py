@@ -293,7 +293,7 @@ def train_helper(split: PriorSplit, request: CertifyRequest, run: Run) -> Networ
         kept = Checkpoint(run.checkpoint.path.with_name(PRIOR_FILE), request.prior_identity(run.seed))
     state = None if kept is None else kept.load()
     if state is not None:
-        run.spent_before(run.seconds + float(str(state[0]["seconds"])))
+        run.spent_before(run.seconds + float(state[0]["seconds"]))
         return replace(untrained(split.prior, request), parameters=state[1])
     part = run.share(PRIOR_SHARE * run.budget_seconds, "prior network")
     network = train_prior(split.prior, part, request.prior_model, preprocessing=request.used_preprocessing)
