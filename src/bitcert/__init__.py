@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from bitcert.network import Network, capture
     from bitcert.report import render_report
     from bitcert.run import Candidate, Compressed, Run
-    from bitcert.search.compression import compress
-    from bitcert.search.request import BestCertificate, CertifyRequest, certify_best
+    from bitcert.search.compression import BestCertificate, certify_best, compress
+    from bitcert.search.request import CertifyRequest
     from bitcert.stability import MeasureSettings, StabilityProfile, measure
     from bitcert.stability.tracker import Tracker
     from bitcert.theory.gathering import bounds
@@ -111,8 +111,8 @@ _MODULES = {
     "network": "Network capture",
     "report": "render_report",
     "run": "Candidate Compressed Run",
-    "search.compression": "compress",
-    "search.request": "BestCertificate CertifyRequest certify_best",
+    "search.compression": "BestCertificate certify_best compress",
+    "search.request": "CertifyRequest",
     "stability": "MeasureSettings StabilityProfile measure",
     "stability.tracker": "Tracker",
     "theory.gathering": "bounds",

@@ -49,8 +49,15 @@ from bitcert.network import Network, OpaqueModel, operations_in_words
 from bitcert.report import render_report, terminal_summary, tree_lines
 from bitcert.report.text import percent_up
 from bitcert.search import Checkpoint, Compressed, Run
-from bitcert.search.compression import compress_built_in, plan_memory_bytes
-from bitcert.search.request import BestCertificate, CertifyRequest, certified, certify_best, search_checkpoint
+from bitcert.search.compression import (
+    BestCertificate,
+    certified,
+    certify_best,
+    compress_built_in,
+    plan_memory_bytes,
+    search_checkpoint,
+)
+from bitcert.search.request import CertifyRequest
 from bitcert.stability import StabilityProfile, network_hash
 from bitcert.theory.table import BoundTable
 
