@@ -9,7 +9,7 @@ from bitcert.certificates.conditions import Facts, conditions
 from bitcert.data import Column, Schema, Table
 from bitcert.decoder import Helper, Preprocessing
 from bitcert.network import OpaqueModel
-from bitcert.network.architecture import ParameterSpec
+from bitcert.network.nodes import ParameterSpec
 
 DRAWN = "the 1,797 examples were drawn independently of each other, from the source of new ones"
 PROGRAM = "the program's features and decoders were fixed before the data were seen and compute what they did here"

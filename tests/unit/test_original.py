@@ -24,7 +24,7 @@ from bitcert.counting import DecisionRule, count_batch, count_disagreements
 from bitcert.decoder import HelperWeights
 from bitcert.errors import InputError, SampleReuseError
 from bitcert.network import OpaqueModel
-from bitcert.network.architecture import ParameterSpec
+from bitcert.network.nodes import ParameterSpec
 
 TOLERANCE = 1e-4
 

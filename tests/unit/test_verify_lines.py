@@ -39,7 +39,7 @@ from bitcert.decoder.helper import description_hash
 from bitcert.errors import InputError
 from bitcert.losses import parse_losses
 from bitcert.network import OpaqueModel
-from bitcert.network.architecture import ParameterSpec
+from bitcert.network.nodes import ParameterSpec
 from bitcert.proof import holdout_bound, occam_bound, self_contained_bound
 from bitcert.proof.claims import LOSS_UNITS, delta_plan
 

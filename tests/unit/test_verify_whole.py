@@ -22,7 +22,7 @@ from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.decoder.helper import description_hash
 from bitcert.errors import DecodeError, ModelError
 from bitcert.network import OpaqueModel
-from bitcert.network.architecture import ParameterSpec
+from bitcert.network.nodes import ParameterSpec
 from bitcert.proof import holdout_bound
 
 verifying = importlib.import_module("bitcert.certificates.verification")

@@ -38,6 +38,7 @@ from bitcert.decoder.program import decoder_hash
 from bitcert.decoder.weights import HELPER_FILE, MAX_HELPER_BYTES
 from bitcert.errors import BitcertError, DecodeError, InputError
 from bitcert.network import Architecture, OpaqueModel
+from bitcert.network.decode import decode_architecture
 
 MAX_ARCHITECTURE_BYTES = 1 << 22
 MANY_REPEATED = 0.01
@@ -323,7 +324,7 @@ def _read_predictor(
     else:
         text = read_bytes(folder / "architecture.json", MAX_ARCHITECTURE_BYTES)
         try:
-            predictor = Architecture.from_json(text.decode("utf-8"))
+            predictor = decode_architecture(text.decode("utf-8"))
         except (DecodeError, UnicodeDecodeError) as error:
             raise InvalidError(f"architecture.json: {error}") from None
     check.line("architecture", predictor.content_hash == claimed, "content hash against the certificate's")

@@ -12,74 +12,21 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bitcert.canonical import encode_text
 from bitcert.errors import InputError
-from bitcert.network.attributes import Attribute
 from bitcert.network.memory import is_out_of_memory
+from bitcert.network.nodes import INPUT, Graph, Node
 from bitcert.network.operations import OPERATIONS, WEIGHT_OPERATIONS
-from bitcert.network.shapes import INPUT, Propagation, propagate
+from bitcert.network.shapes import Propagation, propagate
 from bitcert.network.user_code import one_line
 
 FORMAT = "bitcert-architecture/1"
-PARAMETER_KINDS = ("weight", "bias", "scale", "table", "buffer")
-
-
-@dataclass(frozen=True)
-class ParameterSpec:
-    """A named float32 tensor that the message must supply.
-
-    Attributes:
-        name: as in the model's state dict.
-        shape: sizes.
-        kind: ``weight`` (matrix or filter), ``bias``, ``scale`` (norm gains), ``table`` (embedding),
-            ``buffer`` (anything else the output depends on).
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    kind: str
-
-    @property
-    def num_entries(self) -> int:
-        """Number of entries of the tensor."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class Node:
-    """One operation.
-
-    Attributes:
-        name: unique name of its result.
-        op: key of :data:`bitcert.network.operations.OPERATIONS`.
-        inputs: names of earlier nodes, of parameters, or ``"input"``.
-        attributes: settings of the operation.
-    """
-
-    name: str
-    op: str
-    inputs: tuple[str, ...]
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Node):
-            return NotImplemented
-        mine, theirs = dict(self.attributes), dict(other.attributes)
-        return (self.name, self.op, self.inputs, mine) == (other.name, other.op, other.inputs, theirs)
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.op, self.inputs))
 
 
 @dataclass(frozen=True)
@@ -94,25 +41,12 @@ class WeightLayer:
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """A graph of whitelisted operations; the last node is the output ``[batch, num_outputs]``.
-
-    Attributes:
-        input_shape: sizes of one input, without the batch.
-        num_outputs: number of classes.
-        nodes: operations in the order they are computed.
-        parameters: tensors that must be supplied, in order of first use.
-        input_dtype: ``"float32"``, or ``"int64"`` for token indices.
+class Architecture(Graph):
+    """A graph of whitelisted operations that can be evaluated.
 
     Raises:
         ShapeError: on construction, when the graph cannot be evaluated, mixes samples or exceeds the limits.
     """
-
-    input_shape: tuple[int, ...]
-    num_outputs: int
-    nodes: tuple[Node, ...]
-    parameters: tuple[ParameterSpec, ...]
-    input_dtype: str = "float32"
 
     def __post_init__(self) -> None:
         # evaluated here so that no invalid architecture can exist
@@ -121,11 +55,6 @@ class Architecture:
     def __deepcopy__(self, memo: dict[int, object]) -> Architecture:
         # nothing in it ever changes, so a copy of a module that holds it may share it
         return self
-
-    @property
-    def output(self) -> str:
-        """Name of the node that holds the logits."""
-        return self.nodes[-1].name if self.nodes else INPUT
 
     @functools.cached_property
     def propagation(self) -> Propagation:
@@ -217,17 +146,6 @@ class Architecture:
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, ASCII; equal architectures give equal text."""
         return encode_text(self, {"format": FORMAT}).rstrip()
-
-    @classmethod
-    def from_json(cls, text: str) -> Architecture:
-        """Reads :meth:`to_json`'s format from an untrusted source.
-
-        Raises:
-            DecodeError: anything that is not a valid architecture within the limits; nothing is allocated.
-        """
-        from bitcert.network.decode import decode_architecture
-
-        return decode_architecture(text)
 
     @functools.cached_property
     def content_hash(self) -> str:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bitcert.network.architecture import Node
 from bitcert.network.lowering import new_name
+from bitcert.network.nodes import Node
 from bitcert.network.operations import WEIGHT_OPERATIONS
 
 BATCH_NORM = "batch_norm"

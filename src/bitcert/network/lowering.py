@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from bitcert.network.architecture import Node
 from bitcert.network.attributes import Attribute
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT, Node
 
 Args = Mapping[str, Any]
 Handler = Callable[["Lowering", fx.Node, Args], "str | list[str]"]

@@ -15,7 +15,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from bitcert.network.architecture import Architecture, ParameterSpec, WeightLayer
+from bitcert.network.architecture import Architecture, WeightLayer
+from bitcert.network.nodes import ParameterSpec
 
 
 @runtime_checkable

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bitcert.errors import CaptureError, ModelError
-from bitcert.network.architecture import ParameterSpec
 from bitcert.network.checks import check_eager, check_example, check_finite, evaluation_copy
+from bitcert.network.nodes import ParameterSpec
 from bitcert.network.sources import module_sources
 from bitcert.network.user_code import users_network
 

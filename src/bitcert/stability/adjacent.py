@@ -17,7 +17,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from bitcert.network import Architecture, Node
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.stability.layers import MeasuredLayer, Structure
 from bitcert.stability.linearisation import Linearisation
 from bitcert.stability.rules import POINTWISE

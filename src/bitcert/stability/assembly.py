@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.stability.hypotheses import check_hypotheses, is_relu_only, offsets
 from bitcert.stability.layers import Structure
 from bitcert.stability.producers import SamplePass

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.stability.noise import noise_like
 from bitcert.stability.replay import norms, portions, replayed
 from bitcert.stability.settings import BatchContext, MeasureSettings

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.stability.layers import MeasuredLayer, needed_nodes
 from bitcert.stability.replay import norms, samples_first
 from bitcert.stability.settings import BatchContext, MeasureSettings

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bitcert.network import Architecture, Node
 from bitcert.network.attributes import Attribute
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.stability.layers import ACTIVATIONS, Structure
 from bitcert.stability.pooling import pooling_between, pooling_growth
 from bitcert.stability.profile import Hypothesis

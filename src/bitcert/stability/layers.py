@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bitcert.network import Architecture, Node, WeightLayer
 from bitcert.network.layouts import Layout
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 
 ACTIVATIONS = frozenset(
     [

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bitcert.network import Architecture
 from bitcert.network.layouts import Layout
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.stability.layers import needed_nodes
 from bitcert.stability.rules import FRESH, NodeMap, node_map
 

@@ -18,7 +18,7 @@ import torch
 from bitcert.data import Role, Sample
 from bitcert.errors import InputError
 from bitcert.network import Architecture, Network
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.random import stream
 from bitcert.stability.layers import Structure
 from bitcert.stability.settings import MeasureSettings

@@ -16,8 +16,8 @@ from torch import Tensor
 from bitcert.errors import InputError
 from bitcert.network import Node
 from bitcert.network.layouts import Layout
+from bitcert.network.nodes import INPUT
 from bitcert.network.operations import OPERATIONS
-from bitcert.network.shapes import INPUT
 from bitcert.stability.layers import needed_nodes
 from bitcert.stability.linearisation import Linearisation, channels_innermost
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bitcert.errors import InputError
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.stability.linearisation import Linearisation
 from bitcert.stability.noise import noise_like
 from bitcert.stability.replay import norms, portions, replay

@@ -149,9 +149,9 @@ _SCRIPT = """
 import hashlib, sys, torch
 torch.set_num_threads(int(sys.argv[1]))
 from bitcert import Helper, decode_message
-from bitcert.network import Architecture
+from bitcert.network.decode import decode_architecture
 folder = sys.argv[2]
-architecture = Architecture.from_json(open(folder + "/a.json").read())
+architecture = decode_architecture(open(folder + "/a.json").read())
 helper = Helper(architecture.input_shape, architecture.num_outputs, predictor=architecture)
 for name in ("subspace", "mask"):
     weights = decode_message(open(folder + "/" + name, "rb").read(), helper).classifier.weights

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from bitcert.errors import CaptureError
-from bitcert.network import Architecture, capture, estimate_plan
+from bitcert.network import capture, estimate_plan
+from bitcert.network.decode import decode_architecture
 
 
 def seeded(build):
@@ -202,7 +203,7 @@ def test_replay_equals_eager_at_another_batch_size(name):
     x = normal(9, *example.shape[1:], seed=11)
     expected = net.eval()(x)
     assert torch.allclose(network(x), expected, rtol=0, atol=1e-5 * float(expected.detach().abs().max()))
-    again = Architecture.from_json(network.architecture.to_json())
+    again = decode_architecture(network.architecture.to_json())
     assert again == network.architecture
     assert again.content_hash == network.architecture.content_hash
     assert torch.equal(again.forward(x, network.parameters), network(x))

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from bitcert.network import Architecture, Node
 from bitcert.network.attributes import Attribute
+from bitcert.network.nodes import INPUT
 from bitcert.network.operations import OPERATIONS
-from bitcert.network.shapes import INPUT
 from bitcert.stability.hypotheses import slope_at_most_one
 from bitcert.theory.value import Absent, Status, listed
 

@@ -27,8 +27,8 @@ from torch import Tensor
 from bitcert.linear import LayerMap, operator_norm
 from bitcert.linear.lanczos import largest_singular_value
 from bitcert.network import Architecture, Node
+from bitcert.network.nodes import INPUT
 from bitcert.network.operations import WEIGHT_OPERATIONS
-from bitcert.network.shapes import INPUT
 from bitcert.stability.layers import ACTIVATIONS, Structure
 from bitcert.stability.pooling import POOLING, pooling_growth
 from bitcert.theory.ingredients.graph import Graph, number, refusal

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from bitcert.network import Architecture, Node
+from bitcert.network.nodes import INPUT
 from bitcert.network.operations import OPERATIONS
-from bitcert.network.shapes import INPUT
 from bitcert.stability.layers import ACTIVATIONS
 from bitcert.theory.ingredients.graph import Graph, number, refusal
 from bitcert.theory.logs import log
