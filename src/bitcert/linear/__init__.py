@@ -12,11 +12,9 @@ from bitcert.linear.norms import (
     norm_1inf,
     norm_21,
     reshaped_spectral_norm,
-    stable_rank,
-    unrolled_frobenius_norm,
 )
-from bitcert.linear.projection import error_variance, matrix_project
-from bitcert.linear.spectra import LayerSpectrum, layer_spectra, singular_values
+from bitcert.linear.projection import matrix_project
+from bitcert.linear.spectra import LayerSpectrum, layer_spectra
 from bitcert.linear.tails import Comparison, TailFit, TailResult, eigenvalue_tail, fit_tail, weight_tail
 
 __all__ = [
@@ -29,7 +27,6 @@ __all__ = [
     "TailResult",
     "Window",
     "eigenvalue_tail",
-    "error_variance",
     "fit_tail",
     "frobenius_norm",
     "layer_norms",
@@ -39,8 +36,5 @@ __all__ = [
     "norm_21",
     "operator_norm",
     "reshaped_spectral_norm",
-    "singular_values",
-    "stable_rank",
-    "unrolled_frobenius_norm",
     "weight_tail",
 ]

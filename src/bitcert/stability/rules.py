@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bitcert.linear.maps import LayerMap
 from bitcert.network import Node
 from bitcert.network.layouts import Layout
 from bitcert.network.operations import OPERATIONS
@@ -37,8 +38,6 @@ _LINEAR = frozenset(
 _PASSING = frozenset({"add_scalar", "to_float"})
 FRESH = POINTWISE | {"linear", "conv1d", "conv2d", "affine_channel", "max_pool1d", "max_pool2d"}
 """Operations whose pulled cotangent shares no memory with the one that came."""
-
-_CONVOLUTIONS = {"conv1d": (F.conv1d, F.conv_transpose1d), "conv2d": (F.conv2d, F.conv_transpose2d)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,26 +119,17 @@ def _pull_linear(m: NodeMap, g: Tensor) -> Moved:
     return [g @ m.inputs[1], *[None] * (len(m.inputs) - 1)]
 
 
+def _convolution(m: NodeMap) -> LayerMap:
+    return LayerMap.of(m.node, m.inputs[1], m.inputs[0].shape[1:])
+
+
 def _push_conv(m: NodeMap, tangents: Moved) -> Tensor:
     t = _only_first(tangents)
-    return unfold(_CONVOLUTIONS[m.node.op][0](fold(t), m.inputs[1], **_settings(m)), len(t))
+    return unfold(_convolution(m).apply(fold(t)), len(t))
 
 
 def _pull_conv(m: NodeMap, g: Tensor) -> Moved:
-    a, weight = _settings(m), m.inputs[1]
-    # Input entries that no window reaches have derivative zero; output padding puts them back.
-    sizes = zip(
-        m.inputs[0].shape[2:], g.shape[3:], a["stride"], a["padding"], a["dilation"], weight.shape[2:], strict=True
-    )
-    missing = [n - ((out - 1) * s - 2 * p + d * (k - 1) + 1) for n, out, s, p, d, k in sizes]
-    padded = [max(0, x - max(s, d) + 1) for x, s, d in zip(missing, a["stride"], a["dilation"], strict=True)]
-    output_padding = [x - y for x, y in zip(missing, padded, strict=True)]
-    moved = _CONVOLUTIONS[m.node.op][1](
-        fold(g), weight, None, a["stride"], a["padding"], output_padding, a["groups"], a["dilation"]
-    )
-    if any(padded):
-        moved = F.pad(moved, [side for amount in reversed(padded) for side in (0, amount)])
-    return [unfold(moved, len(g)), *[None] * (len(m.inputs) - 1)]
+    return [unfold(_convolution(m).transpose(fold(g)), len(g)), *[None] * (len(m.inputs) - 1)]
 
 
 def _only_first(tangents: Moved) -> Tensor:

@@ -80,7 +80,7 @@ def test_signed_weights_are_fitted_by_their_size():
 
 def test_eigenvalues_that_are_rounding_are_left_out():
     values = np.concatenate([np.random.default_rng(5).pareto(1.0, size=200) + 1, np.full(40, 1e-9)])
-    spectrum = LayerSpectrum("w", "reshaped", np.sort(values)[::-1])
+    spectrum = LayerSpectrum("w", np.sort(values)[::-1])
     assert eigenvalue_tail(spectrum).fit.num_total == 200
 
 
@@ -98,7 +98,7 @@ def test_degenerate_data_have_no_fit_but_a_reason(values, reason):
     result = fit_tail(values)
     assert result.fit is None
     assert reason in result.reason
-    assert eigenvalue_tail(LayerSpectrum("w", "reshaped", np.empty(0))).fit is None
+    assert eigenvalue_tail(LayerSpectrum("w", np.empty(0))).fit is None
 
 
 def test_nothing_is_printed_warned_or_changed(capfd):
