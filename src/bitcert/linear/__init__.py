@@ -14,17 +14,15 @@ from bitcert.linear.norms import (
     reshaped_spectral_norm,
 )
 from bitcert.linear.projection import matrix_project
-from bitcert.linear.spectra import LayerSpectrum, layer_spectra
-from bitcert.linear.tails import Comparison, TailFit, TailResult, eigenvalue_tail, fit_tail, weight_tail
+from bitcert.linear.spectra import layer_spectra
+from bitcert.linear.tails import TailResult, TailSummary, eigenvalue_tail, fit_tail, weight_tail
 
 __all__ = [
-    "Comparison",
     "LayerMap",
     "LayerNorms",
-    "LayerSpectrum",
     "OperatorNorm",
-    "TailFit",
     "TailResult",
+    "TailSummary",
     "Window",
     "eigenvalue_tail",
     "fit_tail",

@@ -14,7 +14,6 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,26 +29,8 @@ _WORTH_THREADS = 32
 """Matrices in a stack from which on threads pay."""
 
 
-@dataclass(frozen=True, eq=False)
-class LayerSpectrum:
-    """Singular values of one layer.
-
-    Attributes:
-        layer: its name.
-        values: singular values, float64, largest first; ``min(rows, columns)`` of them.
-    """
-
-    layer: str
-    values: NDArray[np.float64]
-
-    @property
-    def eigenvalues(self) -> NDArray[np.float64]:
-        """Eigenvalues of ``W W^T`` (of the smaller side), largest first."""
-        return np.square(self.values)
-
-
-def layer_spectra(weights: Mapping[str, Tensor]) -> tuple[LayerSpectrum, ...]:
-    """Spectra of many layers; those of one shape are decomposed together.
+def layer_spectra(weights: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
+    """Singular values of many layers by name, largest first; weights of one shape are decomposed together.
 
     Args:
         weights: by layer name, ``[out, in]`` or ``[out, in, *kernel]``.
@@ -57,7 +38,7 @@ def layer_spectra(weights: Mapping[str, Tensor]) -> tuple[LayerSpectrum, ...]:
     Raises:
         InputError: a weight with fewer than two axes, no entries, or entries that are not finite.
 
-    >>> layer_spectra({"w": torch.tensor([[0.0, 2.0], [3.0, 0.0]])})[0].values.round(12).tolist()
+    >>> layer_spectra({"w": torch.tensor([[0.0, 2.0], [3.0, 0.0]])})["w"].round(12).tolist()
     [3.0, 2.0]
     """
     groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
@@ -71,7 +52,7 @@ def layer_spectra(weights: Mapping[str, Tensor]) -> tuple[LayerSpectrum, ...]:
         stack = _stack(names, weights)
         matrices = stack.reshape(len(names), stack.shape[1], -1).astype(np.float64)
         values |= zip(names, np.sort(_singular_values(matrices), axis=1)[:, ::-1], strict=True)
-    return tuple(LayerSpectrum(name, values[name]) for name in weights)
+    return {name: values[name] for name in weights}
 
 
 def _stack(names: list[str], weights: Mapping[str, Tensor]) -> NDArray[np.floating]:

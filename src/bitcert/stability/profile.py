@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bitcert.canonical import FormatProblem, decode, encode_text, parse
 from bitcert.errors import DecodeError, InputError, unknown_name
+from bitcert.linear.tails import TailSummary
 from bitcert.stability.reduction import NUM_BINS, QUANTITY, AttenuationCurve, Distribution, SmoothnessSummary
 from bitcert.stability.settings import MeasureSettings
 
@@ -34,26 +35,6 @@ class Reduced:
 
     worst: float | None
     zeta: float | None
-
-
-@dataclass(frozen=True)
-class TailSummary:
-    """Power law ``p(x) ~ x^-alpha`` for ``x >= xmin`` fitted to positive numbers, and how well it fits.
-
-    Attributes:
-        density_exponent: ``alpha``, as the package powerlaw returns it and the tables of Shin 2021 show it; the
-            probability of more than ``x`` falls as ``x^-(alpha - 1)``.
-        xmin, ks_distance: start of the tail, Kolmogorov-Smirnov distance of the fit.
-        num_tail: numbers in the tail.
-        compared: for each alternative (``"lognormal"``, ``"exponential"``) the log-likelihood ratio in nats
-            (positive: the power law fits better) and the p-value of its sign; absent where it is undefined.
-    """
-
-    density_exponent: float
-    xmin: float
-    ks_distance: float
-    num_tail: int
-    compared: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from torch import Tensor
 from bitcert.linear.maps import LayerMap
 from bitcert.linear.norms import layer_norms, norm_21
 from bitcert.linear.spectra import layer_spectra
-from bitcert.linear.tails import TailResult, eigenvalue_tail, weight_tail
+from bitcert.linear.tails import TailSummary, eigenvalue_tail, weight_tail
 from bitcert.network import Architecture
 from bitcert.stability.layers import MeasuredLayer, Structure
-from bitcert.stability.profile import LayerRow, LayerSpectrum, Reduced, TailSummary
+from bitcert.stability.profile import LayerRow, LayerSpectrum, Reduced
 from bitcert.stability.reduction import Distribution
 
 Distributions = Mapping[str, tuple[Distribution, ...]]
@@ -67,18 +67,17 @@ def measure_weights(
     """
     values = {layer.weight: parameters[layer.weight].detach().cpu() for layer in structure.layers}
     # all at once: matrices of one size are decomposed together
-    found = layer_spectra(values) if spectra else ()
-    spectrum_of = {spectrum.layer: spectrum for spectrum in found}
+    found = layer_spectra(values) if spectra else {}
     rows = []
     for layer in structure.layers:
         row = _norms(architecture, layer, values[layer.weight])
         if spectra:
-            spectrum = spectrum_of[layer.weight]
+            spectrum = found[layer.weight]
             row = replace(
                 row,
-                spectrum=LayerSpectrum(layer.index, tuple(map(float, spectrum.values))),
-                weight_tail=tail_summary(weight_tail(values[layer.weight])),
-                eigen_tail=tail_summary(eigenvalue_tail(spectrum)),
+                spectrum=LayerSpectrum(layer.index, tuple(map(float, spectrum))),
+                weight_tail=weight_tail(values[layer.weight]).fit,
+                eigen_tail=eigenvalue_tail(spectrum).fit,
             )
         rows.append(row)
     return tuple(rows)
@@ -96,20 +95,6 @@ def _norms(architecture: Architecture, layer: MeasuredLayer, weight: Tensor) -> 
     rank = None if math.isnan(norms.stable_rank) else norms.stable_rank
     known = (norms.frobenius, norms.spectral_reshaped, operator.value, norms.norm_21, norms.norm_1inf, rank)
     return LayerWeights(*known, note=note)
-
-
-def tail_summary(result: TailResult) -> TailSummary | None:
-    """What a profile keeps of a fitted tail; ``None`` where there is no fit."""
-    fit = result.fit
-    if fit is None:
-        return None
-    rivals = {"lognormal": fit.lognormal, "exponential": fit.exponential}
-    known = {
-        name: (rival.log_ratio, rival.p_value)
-        for name, rival in rivals.items()
-        if math.isfinite(rival.log_ratio) and math.isfinite(rival.p_value)
-    }
-    return TailSummary(fit.alpha, fit.xmin, fit.ks_distance, fit.num_tail, known)
 
 
 def contractions_after(structure: Structure, contraction: Sequence[Distribution]) -> tuple[Reduced, ...]:
