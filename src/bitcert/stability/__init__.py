@@ -17,7 +17,6 @@ from bitcert.stability.planning import MeasurePlan, plan_measure
 from bitcert.stability.profile import Hypothesis, LayerRow, LayerSpectrum, Reduced, StabilityProfile
 from bitcert.stability.reduction import AttenuationCurve, Distribution, Histogram, SmoothnessSummary
 from bitcert.stability.settings import QUANTITIES, BatchContext, MeasureSettings
-from bitcert.stability.store import Shard, merge
 from bitcert.stability.twin import initial_network, random_twin
 
 __all__ = [
@@ -34,14 +33,12 @@ __all__ = [
     "MeasureSettings",
     "MeasuredLayer",
     "Reduced",
-    "Shard",
     "SmoothnessSummary",
     "StabilityProfile",
     "Structure",
     "TailSummary",
     "initial_network",
     "measure",
-    "merge",
     "network_hash",
     "plan_measure",
     "random_twin",

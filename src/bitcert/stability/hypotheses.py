@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from bitcert.network import Architecture, Node
+from bitcert.network import Architecture, Network, Node
 from bitcert.network.attributes import Attribute
 from bitcert.network.shapes import INPUT
 from bitcert.stability.layers import ACTIVATIONS, Structure
@@ -205,8 +205,7 @@ def _margins(found: Iterable[Distribution], positive: int | None) -> Hypothesis:
 
 
 def check_hypotheses(
-    architecture: Architecture,
-    parameters: Mapping[str, Tensor],
+    network: Network,
     structure: Structure,
     distributions: Mapping[str, tuple[Distribution, ...]],
     smoothness: SmoothnessSummary | None,
@@ -216,7 +215,8 @@ def check_hypotheses(
     """Every condition, in the order in which a reader meets them.
 
     Args:
-        architecture, parameters, structure: of the measured network.
+        network: that was measured.
+        structure: its layers.
         distributions: what was measured, by quantity.
         smoothness: the summary, or ``None`` when it was not measured.
         num_positive_margins: examples with a margin above 0 (a tie is an error), or ``None``.
@@ -224,7 +224,7 @@ def check_hypotheses(
     """
     return (
         smoothness_hypothesis(smoothness, len(structure.layers)),
-        *structural_hypotheses(architecture, parameters, structure),
+        *structural_hypotheses(network.architecture, network.parameters, structure),
         _dead_inputs(distributions, num_without_smoothness),
         _margins(distributions.get("margin", ()), num_positive_margins),
     )

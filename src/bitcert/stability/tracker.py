@@ -20,7 +20,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,13 @@ from bitcert.linear.norms import frobenius_norm, norm_21, reshaped_spectral_norm
 from bitcert.locking import replacing
 from bitcert.network import Network
 from bitcert.network.recapture import Recapture
-from bitcert.random import stream
 from bitcert.stability.assembly import labels as places_of
 from bitcert.stability.layers import Structure
-from bitcert.stability.planning import plan_measure
+from bitcert.stability.planning import drawn, plan_measure
 from bitcert.stability.producers import SamplePass, wanted_of
 from bitcert.stability.reduction import Distribution, reduce_values, stored_as
 from bitcert.stability.settings import MeasureSettings
-from bitcert.stability.table import LayerWeights, layer_rows
+from bitcert.stability.table import sampled_columns
 
 __all__ = ["TRACKABLE", "TrackedEpoch", "Tracker"]
 
@@ -241,7 +240,7 @@ class Tracker:
                 raise InputError(f"{name} as a whole number from 1", repr(getattr(self, name))[:100], "pass one")
         groups = tuple(name for name in self.quantities if name != "norms") or ("layer_cushion",)
         self._settings = replace(self.settings or MeasureSettings(), seed=self.seed, quantities=groups)
-        self._part = _subsample(self.sample, self.samples, self.seed)
+        self._part = drawn(self.sample, self.samples, self.seed, "track/subsample")
         self._preprocess = self.preprocessing or Preprocessing.usual(self.sample)
         self._recapture = Recapture(self.model, self._preprocess(self._part.inputs[:_EXAMPLE]))
         network = self._recapture()
@@ -317,13 +316,12 @@ class Tracker:
                 reduce_values(column, name, place) for place, column in zip(self.labels[name], values.T, strict=True)
             )
         result = {name: _statistics(distributions) for name, distributions in found.items()}
-        weights = self._weights(network) if "norms" in self.quantities else [_NO_WEIGHTS] * len(self._structure.layers)
         if "norms" in self.quantities:
-            result |= {name: {"value": tuple(_finite(getattr(w, name)) for w in weights)} for name in NORMS}
+            norms = zip(*self._norms(network), strict=True)
+            result |= {name: {"value": tuple(map(_finite, own))} for name, own in zip(NORMS, norms, strict=True)}
         if _EFFECTIVE.issubset(self.quantities):
-            nothing = (None,) * len(weights)
-            rows = layer_rows(self._architecture, self._structure, weights, found, nothing)
-            effective = tuple(_finite(row.effective_parameters.worst) for row in rows)
+            rows = sampled_columns(self._structure, found)
+            effective = tuple(_finite(row["effective_parameters"].worst) for row in rows)
             known = [value for value in effective if value is not None]
             total = math.fsum(known) if len(known) == len(effective) else None
             result["effective_parameters"] = {"value": effective}
@@ -335,24 +333,12 @@ class Tracker:
         run = SamplePass(network, self._part, self._settings, self._preprocess, self._structure, _PILOT_SIZE)
         return run.arrays(0, len(self._part), self._batch_size)
 
-    def _weights(self, network: Network) -> list[LayerWeights]:
-        found = []
+    def _norms(self, network: Network) -> Iterator[tuple[float | None, ...]]:
+        """Of every layer, in the order of :data:`NORMS`."""
         for layer in self._structure.layers:
             weight = network.parameters[layer.weight]
             frobenius, top = frobenius_norm(weight), reshaped_spectral_norm(weight)
-            rank = (frobenius / top) ** 2 if top > 0 else None
-            found.append(LayerWeights(frobenius, top, math.nan, norm_21(weight), math.nan, rank))
-        return found
-
-
-_NO_WEIGHTS = LayerWeights(math.nan, math.nan, math.nan, math.nan, math.nan, None)
-
-
-def _subsample(sample: Sample, count: int, seed: int) -> Sample:
-    if count >= len(sample):
-        return sample
-    chosen = np.sort(stream(seed, "track/subsample").choice(len(sample), count, replace=False))
-    return sample.take(chosen)
+            yield frobenius, top, norm_21(weight), (frobenius / top) ** 2 if top > 0 else None
 
 
 def _statistics(distributions: tuple[Distribution, ...]) -> Statistics:
