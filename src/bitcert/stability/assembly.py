@@ -139,9 +139,7 @@ def attenuation_curves(run: SamplePass, store: ShardStore) -> tuple[AttenuationC
     return tuple(curves)
 
 
-def smoothness_summary(
-    run: SamplePass, store: ShardStore, projections: tuple[int, ...] | None
-) -> SmoothnessSummary | None:
+def smoothness_summary(run: SamplePass, store: ShardStore, projections: tuple[int, ...]) -> SmoothnessSummary | None:
     """``1/ρ_δ`` of the network, or ``None`` where it was not measured; ``projections`` of each layer are passed on."""
     if not _has(store, "smoothness"):
         return None

@@ -77,7 +77,7 @@ def _given_norms(context: BatchContext) -> dict[str, Tensor]:
 
 
 def margins(context: BatchContext, settings: MeasureSettings) -> dict[str, Tensor]:
-    """``margin``, ``output_norm`` and ``input_norm``, each ``[B]``; NaN: norm of tokens, margin without labels."""
+    """``margin``, ``output_norm`` and ``input_norm``, each ``[B]``; tokens have no norm (NaN)."""
     values = context.values
     logits = values[context.architecture.output]
     return {
@@ -88,20 +88,9 @@ def margins(context: BatchContext, settings: MeasureSettings) -> dict[str, Tenso
 
 
 def _margin(logits: Tensor, labels: Tensor) -> Tensor:
-    if len(labels) == 0:
-        return logits.new_full((len(logits),), torch.nan)
     own = labels.to(logits.device)[:, None]
     others = logits.scatter(1, own, -torch.inf).amax(1)
     return logits.gather(1, own)[:, 0] - others
-
-
-def forward(context: BatchContext, settings: MeasureSettings) -> dict[str, Tensor]:
-    """All measures of this module, from the values of one pass."""
-    return {
-        **layer_cushions(context, settings),
-        **contractions(context, settings),
-        **margins(context, settings),
-    }
 
 
 def _sample_norms(context: BatchContext, node: str) -> Tensor:

@@ -21,19 +21,17 @@ from bitcert.stability.layers import ACTIVATIONS, Structure
 from bitcert.stability.pooling import pooling_between, pooling_growth
 from bitcert.stability.profile import Hypothesis
 from bitcert.stability.reduction import Distribution, SmoothnessSummary
-
-_HOMOGENEOUS = frozenset(
-    [
-        *("linear", "conv1d", "conv2d", "affine_channel", "relu", "leaky_relu", "prelu", "abs", "neg", "add", "sub"),
-        *("maximum", "minimum", "mul_scalar", "div_scalar", "to_float", "mean", "sum", "amax", "reshape", "permute"),
-        *("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
-        *("expand", "repeat", "select", "slice", "cat", "pad", "add_scalar", "matmul"),
-    ]
-)
-"""Operations with ``f(a x) = a f(x)`` for ``a > 0`` once biases and constants are gone; others need not have it."""
+from bitcert.stability.rules import LINEAR, MAXIMA, PASSING
 
 _BENT = frozenset(["abs", "maximum", "minimum", "amax"])
-"""Of these, the ones that are not linear and are neither activations nor pooling."""
+_HOMOGENEOUS = (LINEAR | PASSING | MAXIMA | _BENT).union(
+    ("linear", "conv1d", "conv2d", "affine_channel", "matmul", "relu", "leaky_relu", "prelu"),
+    ("add", "sub", "expand", "cat"),
+)
+"""Operations with ``f(a x) = a f(x)`` for ``a > 0`` once biases and constants are gone; others need not have it.
+
+The bent ones are not linear, and neither activations nor pooling.
+"""
 
 _LIPSCHITZ = frozenset(["relu", "tanh", "sigmoid", "hardsigmoid", "softplus", "clamp"])
 """Activations whose slope never exceeds 1, whatever their settings."""

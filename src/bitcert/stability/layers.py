@@ -90,9 +90,9 @@ class Structure:
         layers: list[MeasuredLayer] = []
         skipped: list[str] = []
         for layer in architecture.weight_layers:
-            problem = _problem(architecture, layer)
-            if problem:
-                skipped.append(f"{layer.node}: {problem}")
+            values = (architecture.propagation.values[name] for name in (layer.node, layer.source))
+            if any(value.layout != Layout(0) for value in values):
+                skipped.append(f"{layer.node}: the examples are not along the first axis of its input or output")
             else:
                 layers.append(_measured(architecture, layer, nodes[layer.node], len(layers) + 1))
         reaches = _reaches(architecture)
@@ -131,14 +131,6 @@ def needed_nodes(architecture: Architecture, sources: Collection[str], targets: 
             found.append(node)
             above.update(node.inputs)
     return tuple(reversed(found))
-
-
-def _problem(architecture: Architecture, layer: WeightLayer) -> str:
-    values = architecture.propagation.values
-    for name in (layer.node, layer.source):
-        if values[name].layout != Layout(0):
-            return "the examples are not along the first axis of its input or output"
-    return ""
 
 
 def _measured(architecture: Architecture, layer: WeightLayer, node: Node, index: int) -> MeasuredLayer:

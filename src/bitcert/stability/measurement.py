@@ -41,7 +41,7 @@ from bitcert.stability.planning import MeasurePlan, affordable_smoothness, out_o
 from bitcert.stability.producers import PRODUCERS, SamplePass
 from bitcert.stability.profile import StabilityProfile
 from bitcert.stability.settings import BatchContext, MeasureSettings, check_available
-from bitcert.stability.smoothness import affordable_projections
+from bitcert.stability.smoothness import num_projections
 from bitcert.stability.store import ShardStore
 from bitcert.stability.table import layer_rows, measure_weights
 from bitcert.stability.twin import initial_network, random_twin
@@ -186,7 +186,8 @@ def _profile(run: _Run, store: ShardStore, initial: Mapping[str, Tensor] | None)
     architecture, parameters = network.architecture, network.parameters
     weights = measure_weights(architecture, structure, parameters, "spectra" in settings.wanted, initial)
     found = distributions(run, store, weights)
-    smoothness = smoothness_summary(run, store, _projections(run))
+    projections = num_projections(structure, parameters, settings)
+    smoothness = smoothness_summary(run, store, tuple(projections[layer.weight] for layer in structure.layers))
     # the smoothness of the others was not asked for, which says nothing of them
     others = 0 if settings.smoothness_samples is None else max(0, len(sample) - settings.smoothness_samples)
     depth = len(structure.layers)
@@ -228,21 +229,12 @@ def _explained_memory(batch_size: int) -> Iterator[None]:
         raise out_of_memory(batch_size) from error
 
 
-def _projections(run: _Run) -> tuple[int, ...] | None:
-    if "smoothness" not in run.wanted:
-        return None
-    sizes = {layer.weight: run.network.parameters[layer.weight].numel() for layer in run.structure.layers}
-    most = affordable_projections(sizes.values())
-    return tuple(run.settings.projections or min(most, sizes[layer.weight]) for layer in run.structure.layers)
-
-
 def _notes(run: _Run) -> tuple[str, ...]:
     structure, wanted = run.structure, run.settings.wanted
     notes = [f"left out {sentence}" for sentence in structure.skipped]
     for name in wanted:
-        problem = PRODUCERS[name].problem(structure) if name in PRODUCERS else ""
-        if problem:
-            notes.append(f"no {name}: {problem}")
+        if name in PRODUCERS and PRODUCERS[name].needs_pairs and not structure.pairs:
+            notes.append(f"no {name}: no layer feeds another one")
     if structure.unconnected and "interlayer_cushion" in wanted:
         pairs = [f"{i}→{j}" for i, j in structure.unconnected]
         more = f" and {len(pairs) - _MAX_NAMED} more" if len(pairs) > _MAX_NAMED else ""

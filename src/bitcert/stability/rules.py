@@ -29,14 +29,15 @@ Moved = list[Tensor | None]
 POINTWISE = ACTIVATIONS | {"exp", "log", "abs", "sqrt", "rsqrt", "reciprocal", "pow_scalar"}
 """Operations with one varying input that act entry by entry."""
 
-_LINEAR = frozenset(
-    [
-        *("reshape", "permute", "select", "slice", "repeat", "mean", "sum", "mul_scalar", "div_scalar", "neg", "pad"),
-        *("avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
-    ]
+MAXIMA = frozenset({"max_pool1d", "max_pool2d"})
+AVERAGES = frozenset({"avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"})
+LINEAR = AVERAGES.union(
+    ("reshape", "permute", "select", "slice", "repeat", "mean", "sum", "mul_scalar", "div_scalar", "neg", "pad")
 )
-_PASSING = frozenset({"add_scalar", "to_float"})
-FRESH = POINTWISE | {"linear", "conv1d", "conv2d", "affine_channel", "max_pool1d", "max_pool2d"}
+"""Linear operations of one varying input, without weights."""
+
+PASSING = frozenset({"add_scalar", "to_float"})
+FRESH = POINTWISE | {"linear", "conv1d", "conv2d", "affine_channel"} | MAXIMA
 """Operations whose pulled cotangent shares no memory with the one that came."""
 
 
@@ -367,10 +368,10 @@ _RULES: tuple[tuple[frozenset[str], _Push, _Pull], ...] = (
     (frozenset({"affine_channel"}), _push_affine, _pull_affine),
     (frozenset({"add", "sub"}), _push_add, _pull_add),
     (frozenset({"cat"}), _push_cat, _pull_cat),
-    (frozenset({"max_pool1d", "max_pool2d"}), _push_max_pool, _pull_max_pool),
+    (MAXIMA, _push_max_pool, _pull_max_pool),
     (POINTWISE, _push_scaling, _pull_scaling),
-    (_LINEAR, _push_shape, _pull_shape),
-    (_PASSING, _push_same, _pull_same),
+    (LINEAR, _push_shape, _pull_shape),
+    (PASSING, _push_same, _pull_same),
 )
 _PUSH: Mapping[str, _Push] = {name: push for names, push, _ in _RULES for name in names}
 _PULL: Mapping[str, _Pull] = {name: pull for names, _, pull in _RULES for name in names}
