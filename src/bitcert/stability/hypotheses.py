@@ -101,7 +101,8 @@ def offsets(architecture: Architecture, parameters: Mapping[str, Tensor]) -> lis
     return found
 
 
-def _listed(names: Sequence[str], limit: int = 3) -> str:
+def listed(names: Sequence[str], limit: int = 3) -> str:
+    """The first of some names, and how many more there are."""
     rest = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
@@ -122,7 +123,7 @@ def structural_hypotheses(
     homogeneous = _HOMOGENEOUS | {"mul", "div"}  # products of two values that vary are among the strange
     bent = [f"{node.name} ({node.op})" for node in architecture.nodes if node.op not in homogeneous]
     bent += [text for text in strange if text not in bent and not text.endswith(tuple(f"({op})" for op in _BENT))]
-    names = _listed(affine)
+    names = listed(affine)
     none = "there are no activations"
     counted = f"{len(activations)} activations" if activations else none
     branches = "branches meet: J^{i,j} is the partial derivative in the graph"
@@ -132,26 +133,26 @@ def structural_hypotheses(
         Hypothesis(
             "ReLU activations only",
             not others and not strange,
-            f"also {_listed(others + strange)}"
+            f"also {listed(others + strange)}"
             if others or strange
             else (f"{len(activations)} ReLU" if activations else none),
         ),
         Hypothesis(
             "activations 1-Lipschitz",
             False if steep else None if strange else True,
-            f"steeper: {_listed(steep)}" if steep else f"not known of {_listed(strange)}" if strange else counted,
+            f"steeper: {listed(steep)}" if steep else f"not known of {listed(strange)}" if strange else counted,
         ),
         _pooling(architecture),
         Hypothesis(
             "positively homogeneous apart from biases",
             not bent,
-            f"not: {_listed(bent)}" if bent else "f(a x) = a f(x) for a > 0 at every node",
+            f"not: {listed(bent)}" if bent else "f(a x) = a f(x) for a > 0 at every node",
         ),
         Hypothesis("chain of layers", structure.chain, chain),
         Hypothesis(
             "every weight layer measured",
             not structure.skipped,
-            _listed(structure.skipped) if structure.skipped else f"{len(structure.layers)} layers",
+            listed(structure.skipped) if structure.skipped else f"{len(structure.layers)} layers",
         ),
     )
 
@@ -164,8 +165,8 @@ def _pooling(architecture: Architecture) -> Hypothesis:
     growth = [(f"{node.name} ({node.op})", pooling_growth(architecture, node)) for node in nodes]
     large = [f"{name} by up to {size:.3g}" for name, size in growth if size > 1 + _ROUNDING]
     if large:
-        return Hypothesis(POOLING_1_LIPSCHITZ, False, f"windows overlap, a norm may grow: {_listed(large)}")
-    return Hypothesis(POOLING_1_LIPSCHITZ, True, f"counted in the contraction: {_listed([name for name, _ in growth])}")
+        return Hypothesis(POOLING_1_LIPSCHITZ, False, f"windows overlap, a norm may grow: {listed(large)}")
+    return Hypothesis(POOLING_1_LIPSCHITZ, True, f"counted in the contraction: {listed([name for name, _ in growth])}")
 
 
 def smoothness_hypothesis(summary: SmoothnessSummary | None, depth: int) -> Hypothesis:

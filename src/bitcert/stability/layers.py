@@ -118,12 +118,18 @@ class Structure:
         return tuple(pair for pair in every if pair not in known)
 
 
+def downstream(architecture: Architecture, sources: Collection[str]) -> set[str]:
+    """Nodes that are computed from one of ``sources``; a source is among them if it is computed from another one."""
+    found: set[str] = set()
+    for node in architecture.nodes:
+        if any(name in found or name in sources for name in node.inputs):
+            found.add(node.name)
+    return found
+
+
 def needed_nodes(architecture: Architecture, sources: Collection[str], targets: Collection[str]) -> tuple[Node, ...]:
     """Nodes on a path from one of ``sources`` to one of ``targets``, in order of computation."""
-    below = set(sources)
-    for node in architecture.nodes:
-        if below.intersection(node.inputs):
-            below.add(node.name)
+    below = downstream(architecture, sources)
     above: set[str] = set(targets)
     found: list[Node] = []
     for node in reversed(architecture.nodes):

@@ -15,7 +15,7 @@ from torch import Tensor
 from bitcert.network import Architecture
 from bitcert.network.layouts import Layout
 from bitcert.network.shapes import INPUT
-from bitcert.stability.layers import needed_nodes
+from bitcert.stability.layers import downstream, needed_nodes
 from bitcert.stability.rules import FRESH, NodeMap, node_map
 
 
@@ -106,7 +106,7 @@ class Linearisation:
             each is valid until the next one is asked for.
         """
         moved = {target: self._expanded(target, cotangents)}
-        wanted = self._ancestors_needed(target, sources)
+        wanted = downstream(self.architecture, sources)
         owned: set[str] = set()  # cotangents that nobody else holds, so that they may be overwritten
         for k in range(self._order[target], -1, -1):
             node = self.architecture.nodes[k]
@@ -135,14 +135,6 @@ class Linearisation:
 
     def _expanded(self, name: str, moved: Tensor) -> Tensor:
         return moved if self._shareable else moved.expand(len(moved), *self.values[name].shape)
-
-    def _ancestors_needed(self, target: str, sources: Collection[str]) -> set[str]:
-        """Nodes up to ``target`` from which a source can still be reached backwards, sources themselves apart."""
-        below: set[str] = set()
-        for node in self.architecture.nodes[: self._order[target] + 1]:
-            if any(name in below or name in sources for name in node.inputs):
-                below.add(node.name)
-        return below
 
 
 def channels_innermost(value: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from bitcert.stability.assembly import (
     reduction_notes,
     smoothness_summary,
 )
-from bitcert.stability.hypotheses import check_hypotheses, is_relu_only, offsets
+from bitcert.stability.hypotheses import check_hypotheses, is_relu_only, listed, offsets
 from bitcert.stability.layers import Structure
 from bitcert.stability.planning import MeasurePlan, affordable_smoothness, out_of_memory, plan_measure
 from bitcert.stability.producers import PRODUCERS, SamplePass
@@ -48,7 +48,6 @@ from bitcert.stability.twin import initial_network, random_twin
 
 _FORMAT = "bitcert shards 2"
 _PILOT_SIZE = 16
-_MAX_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +147,7 @@ def _check(network: Network, sample: Sample, settings: MeasureSettings) -> Struc
         raise InputError(expected, got, "use the data this network was trained for")
     bad = [name for name, value in network.parameters.items() if not bool(torch.isfinite(value).all())]
     if bad:
-        named = ", ".join(bad[:_MAX_NAMED]) + (f" and {len(bad) - _MAX_NAMED} more" if len(bad) > _MAX_NAMED else "")
-        raise InputError("finite weights", f"NaN or infinity in {named}", "repair or retrain the network")
+        raise InputError("finite weights", f"NaN or infinity in {listed(bad, 5)}", "repair or retrain the network")
     structure = Structure.of(architecture)
     if not structure.layers:
         got = structure.skipped[0] if structure.skipped else "none"
@@ -237,8 +235,7 @@ def _notes(run: _Run) -> tuple[str, ...]:
             notes.append(f"no {name}: no layer feeds another one")
     if structure.unconnected and "interlayer_cushion" in wanted:
         pairs = [f"{i}→{j}" for i, j in structure.unconnected]
-        more = f" and {len(pairs) - _MAX_NAMED} more" if len(pairs) > _MAX_NAMED else ""
-        notes.append(f"pairs of layers that are not connected are left out: {', '.join(pairs[:_MAX_NAMED])}{more}")
+        notes.append(f"pairs of layers that are not connected are left out: {listed(pairs, 5)}")
     if "margin" in wanted and not run.sample.has_labels:
         notes.append("no margin: the sample has no labels")
     limits = {"smoothness": run.settings.smoothness_samples, "noise_sensitivity": run.settings.sensitivity_samples}

@@ -49,7 +49,7 @@ class NodeMap:
         inputs: value of every input; parameters as they are.
         varies: whether a tangent can arrive there.
         plain: whether every varying input and the output have the batch as their first axis.
-        squares: memo of what depends on the values only (masks, positions of maxima).
+        memo: of what depends on the values only (slopes, positions of maxima).
     """
 
     node: Node
@@ -140,15 +140,17 @@ def _only_first(tangents: Moved) -> Tensor:
     return t
 
 
-# Pointwise operations with one varying input.
+# Operations with one varying input that act entry by entry.
 
 
 def slope(m: NodeMap) -> Tensor:
-    """Derivative of a pointwise node, entry by entry, ``[B, *shape]``."""
+    """Derivative of a node that acts entry by entry, ``[B, *shape]`` or a shape that broadcasts to it."""
     found = m.memo.get("slope")
     if found is None:
         x = m.inputs[0].detach()
-        if m.node.op == "relu":
+        if m.node.op == "affine_channel":
+            found = m.inputs[1].reshape(-1, *[1] * (x.dim() - 2))
+        elif m.node.op == "relu":
             found = (x > 0).to(x.dtype)
         else:
             with torch.enable_grad():
@@ -166,16 +168,6 @@ def _push_scaling(m: NodeMap, tangents: Moved) -> Tensor:
 
 def _pull_scaling(m: NodeMap, g: Tensor) -> Moved:
     return [g * slope(m), *[None] * (len(m.inputs) - 1)]
-
-
-def _pull_affine(m: NodeMap, g: Tensor) -> Moved:
-    return [g * m.inputs[1].reshape(-1, *[1] * (m.inputs[0].dim() - 2)), None, None]
-
-
-def _push_affine(m: NodeMap, tangents: Moved) -> Tensor:
-    pulled = _pull_affine(m, _only_first(tangents))[0]
-    assert pulled is not None
-    return pulled
 
 
 # Linear operations without weights: applied to the folded tangents; transposed by torch.
@@ -365,11 +357,10 @@ _Pull = Callable[[NodeMap, Tensor], Moved]
 _RULES: tuple[tuple[frozenset[str], _Push, _Pull], ...] = (
     (frozenset({"linear"}), _push_linear, _pull_linear),
     (frozenset({"conv1d", "conv2d"}), _push_conv, _pull_conv),
-    (frozenset({"affine_channel"}), _push_affine, _pull_affine),
     (frozenset({"add", "sub"}), _push_add, _pull_add),
     (frozenset({"cat"}), _push_cat, _pull_cat),
     (MAXIMA, _push_max_pool, _pull_max_pool),
-    (POINTWISE, _push_scaling, _pull_scaling),
+    (POINTWISE | {"affine_channel"}, _push_scaling, _pull_scaling),
     (LINEAR, _push_shape, _pull_shape),
     (PASSING, _push_same, _pull_same),
 )

@@ -86,7 +86,7 @@ class ShardStore:
         try:
             with zipfile.ZipFile(self.path(start, stop)) as file:
                 names = [name.removesuffix(".npy") for name in file.namelist()]
-                if _text(file, _IDENTITY) != self.identity or len(set(names)) != len(names):
+                if str(_parsed(file, _IDENTITY)[()]) != self.identity or len(set(names)) != len(names):
                     return None
                 arrays = {name: _array(file, name) for name in names if name != _IDENTITY}
                 return arrays if all(array.shape[:1] == (stop - start,) for array in arrays.values()) else None
@@ -139,15 +139,12 @@ class ShardStore:
             raise InputError("the shards just written", got, "run it again: finished shards are kept") from error
 
 
-def _member_bytes(file: zipfile.ZipFile, name: str) -> bytes:
+def _parsed(file: zipfile.ZipFile, name: str) -> NDArray[np.generic]:
+    """An ``.npy`` file as written here; numpy's own reader would allocate whatever a header claims."""
     info = file.getinfo(f"{name}.npy")
     if info.compress_type != zipfile.ZIP_STORED:
         raise ValueError("a compressed member")  # ours never are; a small file could unfold to any size
-    return file.read(info)  # checks the member's CRC
-
-
-def _parse(content: bytes) -> NDArray[np.generic]:
-    """An ``.npy`` file as written here; numpy's own reader would allocate whatever a header claims."""
+    content = file.read(info)  # checks the member's CRC
     match = _HEADER.match(content)
     if match is None:
         raise ValueError("an .npy header that was never written")
@@ -160,11 +157,7 @@ def _parse(content: bytes) -> NDArray[np.generic]:
 
 
 def _array(file: zipfile.ZipFile, name: str) -> Values:
-    array = _parse(_member_bytes(file, name))
+    array = _parsed(file, name)
     if array.dtype.kind != "f":
         raise ValueError("an array that is not of floats")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _text(file: zipfile.ZipFile, name: str) -> str:
-    return str(_parse(_member_bytes(file, name))[()])

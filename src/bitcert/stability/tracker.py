@@ -23,11 +23,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from bitcert.canonical import FormatProblem, decode, encode_text, parse
@@ -49,9 +47,6 @@ from bitcert.stability.table import sampled_columns
 __all__ = ["TRACKABLE", "TrackedEpoch", "Tracker"]
 
 NORMS = ("frobenius", "spectral_reshaped", "norm_21", "stable_rank")
-TRACKABLE = ("layer_cushion", "interlayer_cushion", "contraction", "smoothness", "noise_sensitivity", "margin", "norms")
-"""What can be tracked; the first two with ``contraction`` bring the effective parameters too."""
-
 _EFFECTIVE = {"layer_cushion", "interlayer_cushion", "contraction"}
 _SHOWN = {
     "layer_cushion": ("layer_cushion",),
@@ -61,6 +56,9 @@ _SHOWN = {
     "noise_sensitivity": ("noise_sensitivity",),
     "margin": ("margin", "output_norm"),
 }
+TRACKABLE = (*_SHOWN, "norms")
+"""What can be tracked; the first three together bring the effective parameters too."""
+
 _EXAMPLE = 4
 _PILOT_SIZE = 32
 
@@ -72,7 +70,6 @@ STATISTICS = ("worst", "median", "mean", "low", "high")
 _MAX_BYTES = 1 << 30
 
 Statistics = Mapping[str, tuple[float | None, ...]]
-Columns = Mapping[str, NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ class TrackFile:
         Raises:
             InputError: the file is of another run or damaged elsewhere.
         """
-        return [_record(line, number, self.path) for number, line in enumerate(self._lines(), start=2)]
+        return [record for _, record in self._records()]
 
     def append(self, record: TrackedEpoch) -> None:
         """Write a record; records of this and of later epochs, and a damaged last line, are dropped first.
@@ -123,45 +120,36 @@ class TrackFile:
             OSError: when the disk is full or fails.
         """
         line = encode_text(record).encode()
-        lines = self._lines()
-        kept = [old for old, known in zip(lines, self.read(), strict=True) if known.epoch < record.epoch]
-        whole = b"".join([encode_text(self._header()).encode(), *kept])
-        if self.path.exists() and self.path.stat().st_size == len(whole):
-            self._add(line)
-        else:
-            self._replace(whole + line)
-
-    def _add(self, line: bytes) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
-        try:
-            if os.write(descriptor, line) != len(line):
-                raise OSError(f"only part of a line could be written to {self.path}")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _replace(self, content: bytes) -> None:
+        kept = b"".join([self._header, *(old for old, known in self._records() if known.epoch < record.epoch)])
+        if self.path.exists() and self.path.stat().st_size == len(kept):
+            self._write(self.path, "ab", line)
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as partial, open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
+        with replacing(self.path) as partial:
+            self._write(partial, "wb", kept + line)
+
+    def _write(self, path: Path, mode: Literal["ab", "wb"], content: bytes) -> None:
+        with open(path, mode, buffering=0) as file:
+            if file.write(content) != len(content):
+                raise OSError(f"only part of a line could be written to {self.path}")
             os.fsync(file.fileno())
 
-    def _header(self) -> dict[str, Any]:
+    @property
+    def _header(self) -> bytes:
         labels = {name: list(places) for name, places in self.labels.items()}
-        return {"format": FORMAT, "identity": self.identity, "labels": labels}
+        return encode_text({"format": FORMAT, "identity": self.identity, "labels": labels}).encode()
 
-    def _lines(self) -> list[bytes]:
-        """Complete lines after the header; none when there is no file yet."""
+    def _records(self) -> list[tuple[bytes, TrackedEpoch]]:
+        """Complete lines after the header, and what they say; none when there is no file yet."""
         if not self.path.exists():
             return []
         if self.path.stat().st_size > _MAX_BYTES:
             raise self._other(f"more than {_MAX_BYTES >> 20} MiB")
-        header, content = encode_text(self._header()).encode(), self.path.read_bytes()
+        header, content = self._header, self.path.read_bytes()
         if header.startswith(content):
             return []  # killed before the header was whole, or just after
         lines = content.splitlines(keepends=True)
-        if len(lines) > 1 and not _complete(lines[-1]):
+        if len(lines) > 1 and (not lines[-1].endswith(b"\n") or _parsed(lines[-1]) is None):
             lines.pop()
         if lines[0] != header:
             ours = _parsed(lines[0])
@@ -171,7 +159,7 @@ class TrackFile:
                 _FORMER: "one of an earlier version, whose contractions leave out what pools between two layers",
             }
             raise self._other(known.get(found, "another kind of file"))
-        return lines[1:]
+        return [(line, _record(line, number, self.path)) for number, line in enumerate(lines[1:], start=2)]
 
     def _other(self, got: str) -> InputError:
         return InputError(f"this run's record at {self.path}", got, "choose another path, or delete that file")
@@ -182,10 +170,6 @@ def _parsed(line: bytes) -> Any:
         return parse(line.decode(), "a line of JSON")
     except (DecodeError, UnicodeDecodeError):
         return None
-
-
-def _complete(line: bytes) -> bool:
-    return line.endswith(b"\n") and _parsed(line) is not None
 
 
 def _record(line: bytes, number: int, path: Path) -> TrackedEpoch:
@@ -307,7 +291,8 @@ class Tracker:
         return [name for name in names if name != "margin" or self._part.has_labels]
 
     def _measure(self, network: Network) -> dict[str, Statistics]:
-        columns = self._columns(network)
+        run = SamplePass(network, self._part, self._settings, self._preprocess, self._structure, _PILOT_SIZE)
+        columns = run.arrays(0, len(self._part), self._batch_size)
         found: dict[str, tuple[Distribution, ...]] = {}
         for name in self._measures():
             values = columns[stored_as(name)]
@@ -327,11 +312,6 @@ class Tracker:
             result["effective_parameters"] = {"value": effective}
             result["effective_parameters_total"] = {"value": (total,)}
         return result
-
-    def _columns(self, network: Network) -> Columns:
-        """Every example's values, ``[n, ...]`` by name."""
-        run = SamplePass(network, self._part, self._settings, self._preprocess, self._structure, _PILOT_SIZE)
-        return run.arrays(0, len(self._part), self._batch_size)
 
     def _norms(self, network: Network) -> Iterator[tuple[float | None, ...]]:
         """Of every layer, in the order of :data:`NORMS`."""
