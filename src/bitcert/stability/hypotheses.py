@@ -47,6 +47,10 @@ def _activations(architecture: Architecture) -> list[Node]:
     return [node for node in architecture.nodes if node.op in ACTIVATIONS]
 
 
+def _named(node: Node) -> str:
+    return f"{node.name} ({node.op})"
+
+
 def _number(value: Attribute) -> float:
     return float(value) if isinstance(value, (int, float)) else math.nan
 
@@ -77,7 +81,7 @@ def other_nonlinear(architecture: Architecture) -> list[str]:
         product = divided or (node.op in ("mul", "div", "matmul") and inputs > 1)
         linear = node.op in (_HOMOGENEOUS | {"mul", "div"}) - _BENT and not product
         if inputs and not linear and node.op not in ACTIVATIONS:
-            found.append(f"{node.name} ({node.op})")
+            found.append(_named(node))
     return found
 
 
@@ -107,6 +111,11 @@ def listed(names: Sequence[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def _without(name: str, exceptions: Sequence[str], said: str, otherwise: str) -> Hypothesis:
+    """A condition that ``exceptions`` break, if there are any."""
+    return Hypothesis(name, not exceptions, said + listed(exceptions) if exceptions else otherwise)
+
+
 def structural_hypotheses(
     architecture: Architecture, parameters: Mapping[str, Tensor], structure: Structure
 ) -> tuple[Hypothesis, ...]:
@@ -115,27 +124,21 @@ def structural_hypotheses(
     Args:
         architecture, parameters, structure: of the network.
     """
-    affine = offsets(architecture, parameters)
     activations = _activations(architecture)
     others = sorted({node.op for node in activations if node.op != "relu"})
-    steep = [f"{node.name} ({node.op})" for node in activations if not _at_most_one(node, parameters)]
+    steep = [_named(node) for node in activations if not _at_most_one(node, parameters)]
     strange = other_nonlinear(architecture)
     homogeneous = _HOMOGENEOUS | {"mul", "div"}  # products of two values that vary are among the strange
-    bent = [f"{node.name} ({node.op})" for node in architecture.nodes if node.op not in homogeneous]
+    bent = [_named(node) for node in architecture.nodes if node.op not in homogeneous]
     bent += [text for text in strange if text not in bent and not text.endswith(tuple(f"({op})" for op in _BENT))]
-    names = listed(affine)
     none = "there are no activations"
     counted = f"{len(activations)} activations" if activations else none
     branches = "branches meet: J^{i,j} is the partial derivative in the graph"
     chain = "each layer feeds the next one only" if structure.chain else branches
     return (
-        Hypothesis("bias-free", not affine, f"offsets: {names}" if affine else "no bias, shift or added constant"),
-        Hypothesis(
-            "ReLU activations only",
-            not others and not strange,
-            f"also {listed(others + strange)}"
-            if others or strange
-            else (f"{len(activations)} ReLU" if activations else none),
+        _without("bias-free", offsets(architecture, parameters), "offsets: ", "no bias, shift or added constant"),
+        _without(
+            "ReLU activations only", others + strange, "also ", f"{len(activations)} ReLU" if activations else none
         ),
         Hypothesis(
             "activations 1-Lipschitz",
@@ -143,30 +146,20 @@ def structural_hypotheses(
             f"steeper: {listed(steep)}" if steep else f"not known of {listed(strange)}" if strange else counted,
         ),
         _pooling(architecture),
-        Hypothesis(
-            "positively homogeneous apart from biases",
-            not bent,
-            f"not: {listed(bent)}" if bent else "f(a x) = a f(x) for a > 0 at every node",
-        ),
+        _without("positively homogeneous apart from biases", bent, "not: ", "f(a x) = a f(x) for a > 0 at every node"),
         Hypothesis("chain of layers", structure.chain, chain),
-        Hypothesis(
-            "every weight layer measured",
-            not structure.skipped,
-            listed(structure.skipped) if structure.skipped else f"{len(structure.layers)} layers",
-        ),
+        _without("every weight layer measured", structure.skipped, "", f"{len(structure.layers)} layers"),
     )
 
 
 def _pooling(architecture: Architecture) -> Hypothesis:
     """Arora 2018 has none: the proof of Lemma 3 covers pooling that makes no norm larger, as a part of ``φ``."""
     nodes = pooling_between(architecture)
-    if not nodes:
-        return Hypothesis(POOLING_1_LIPSCHITZ, True, "no pooling between the layers")
-    growth = [(f"{node.name} ({node.op})", pooling_growth(architecture, node)) for node in nodes]
+    growth = [(_named(node), pooling_growth(architecture, node)) for node in nodes]
     large = [f"{name} by up to {size:.3g}" for name, size in growth if size > 1 + _ROUNDING]
-    if large:
-        return Hypothesis(POOLING_1_LIPSCHITZ, False, f"windows overlap, a norm may grow: {listed(large)}")
-    return Hypothesis(POOLING_1_LIPSCHITZ, True, f"counted in the contraction: {listed([name for name, _ in growth])}")
+    counted = f"counted in the contraction: {listed([name for name, _ in growth])}"
+    otherwise = counted if nodes else "no pooling between the layers"
+    return _without(POOLING_1_LIPSCHITZ, large, "windows overlap, a norm may grow: ", otherwise)
 
 
 def smoothness_hypothesis(summary: SmoothnessSummary | None, depth: int) -> Hypothesis:

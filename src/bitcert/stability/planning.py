@@ -134,13 +134,12 @@ def _memory(architecture: Architecture, structure: Structure, settings: MeasureS
     itemsize = settings.torch_dtype.itemsize
     elements = architecture.propagation.elements
     wanted = set(settings.wanted)
-    copies = 2
-    if "attenuation" in wanted:
-        copies = max(copies, len(settings.noise_levels))
-    if "smoothness" in wanted:
-        copies = max(copies, settings.draws)
-    if "noise_sensitivity" in wanted:
-        copies = max(copies, settings.sensitivity_draws)
+    noises = {
+        "attenuation": len(settings.noise_levels),
+        "smoothness": settings.draws,
+        "noise_sensitivity": settings.sensitivity_draws,
+    }
+    copies = max([2, *(count for name, count in noises.items() if name in wanted)])
     largest, scratch = max(elements.values()), max(architecture.propagation.scratch.values())
     each = itemsize * (3 * sum(elements.values()) + copies * (4 * largest + scratch))
     projected = settings.draws if "smoothness" in wanted else 0

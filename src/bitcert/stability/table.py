@@ -167,11 +167,11 @@ def sampled_columns(structure: Structure, distributions: Distributions) -> tuple
     for layer, own_after, beta in zip(structure.layers, after, _betas(structure, distributions), strict=True):
         row = {name: _at(distributions, quantity, layer) for name, quantity in _COLUMNS.items()}
         row |= {"beta": beta, "contraction_after": own_after}
-        parts = [row["layer_cushion"], row["minimal_cushion"], beta]
+        cushion, minimal = row["layer_cushion"], row["minimal_cushion"]
         for name, own in (("effective_parameters", row["contraction"]), ("effective_parameters_after", own_after)):
             row[name] = Reduced(
-                effective_parameters(*(part.worst for part in (*parts, own)), layer.window),
-                effective_parameters(*(part.zeta for part in (*parts, own)), layer.window),
+                effective_parameters(cushion.worst, minimal.worst, beta.worst, own.worst, layer.window),
+                effective_parameters(cushion.zeta, minimal.zeta, beta.zeta, own.zeta, layer.window),
             )
         rows.append(row)
     return tuple(rows)

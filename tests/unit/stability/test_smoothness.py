@@ -156,9 +156,9 @@ def test_default_number_of_projections():
     assert num_projections(structure, net.parameters, one_draw) == sizes
     again = prepare_projections(structure, net.parameters, MeasureSettings(draws=3))
     for name, weight in projected[0].items():
-        assert torch.equal(weight, again.draws[0][name])
+        assert torch.equal(weight, again[0][name])
         expected = matrix_project(net.parameters[name], weight.numel(), 0, f"measure/projection/2/{name}")
-        assert torch.equal(again.draws[2][name], expected)
+        assert torch.equal(again[2][name], expected)
 
 
 def test_erratum_14_rho_is_the_largest_number_that_holds():
