@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -110,9 +110,9 @@ class Hypothesis:
     detail: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class StabilityProfile:
-    """What :func:`bitcert.stability.measure` returns.
+    """What :func:`bitcert.stability.measure` returns; two are equal if all but their arrays are.
 
     Attributes:
         network: ``name``, ``content_hash``, ``num_parameters``, ``chain``, ``bias_free``, ``relu_only``.
@@ -144,13 +144,7 @@ class StabilityProfile:
     hypotheses: tuple[Hypothesis, ...]
     notes: tuple[str, ...]
     twin: StabilityProfile | None = None
-    arrays: Mapping[str, NDArray[np.floating]] | None = field(default=None, metadata={"stored": False})
-
-    def __eq__(self, other: object) -> bool:
-        """Equal numbers; ``arrays`` are not compared."""
-        if not isinstance(other, StabilityProfile):
-            return NotImplemented
-        return all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self) if f.name != "arrays")
+    arrays: Mapping[str, NDArray[np.floating]] | None = field(default=None, compare=False, metadata={"stored": False})
 
     __hash__ = None  # type: ignore[assignment]
 

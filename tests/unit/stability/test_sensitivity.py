@@ -42,7 +42,7 @@ def random_matrix(rows, columns, seed=0):
 def test_error_bars_cover_the_exact_value_of_a_matrix():
     """Prop. 3.1: within two standard errors for about 95 % of 400 inputs."""
     matrix, x = random_matrix(5, 8), random_matrix(400, 8, seed=1)
-    noise = per_sample_normal(0, "test", torch.arange(400), (200, 8), torch.float64).movedim(1, 0)
+    noise = per_sample_normal(0, "test", torch.arange(400), (200, 8)).double().movedim(1, 0)
     found = estimate_noise_sensitivity(lambda z: z @ matrix.T, x, noise)
     exact = naive.matrix_noise_sensitivity(matrix, x)
     inside = ((found.value - exact).abs() <= 2 * found.error).double().mean()
