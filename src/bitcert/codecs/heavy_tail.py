@@ -345,7 +345,7 @@ def _layer_theory(name: str, weight: Values, split: Split, sparsity: Sparsity, c
         "std": split.std,
         "kept": float(split.num_kept),
         "above tau": float(sparsity.num_above),
-        "density exponent": math.nan if fit is None else fit.alpha,
+        "density exponent": math.nan if fit is None else fit.density_exponent,
         "w_m": math.nan if fit is None else fit.xmin,
         "tail entries": float(sparsity.num_tail),
         "p": sparsity.p,

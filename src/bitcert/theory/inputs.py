@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bitcert.linear import TailSummary
 from bitcert.stability import Reduced
-from bitcert.stability.profile import TailSummary
 from bitcert.theory.value import Absent, Condition, Ingredient, LayerValue, Status, outside
 
 NO_INIT = Absent(Status.NEEDS, "needs --init: the initial weights of the network")

@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitcert.decoder.transforms.base import Values
-from bitcert.linear import TailFit, reshaped_spectral_norm, weight_tail
+from bitcert.linear import TailSummary, reshaped_spectral_norm, weight_tail
 from bitcert.theory.inputs import LayerInputs
 from bitcert.theory.logs import log
 from bitcert.theory.value import outside
@@ -130,7 +130,7 @@ class Sparsity:
         num_above: entries with ``|w| > tau``: what was observed.
     """
 
-    fit: TailFit | None
+    fit: TailSummary | None
     reason: str
     num_tail: int
     p: float
@@ -142,8 +142,8 @@ class Sparsity:
         """``False`` where the lognormal or the exponential fits better; a fit can never show that the law holds."""
         if self.fit is None:
             return False
-        rivals = (self.fit.lognormal, self.fit.exponential)
-        return False if any(r.log_ratio < 0 and r.p_value <= SIGNIFICANT for r in rivals) else None
+        rivals = self.fit.compared.values()
+        return False if any(ratio < 0 and p <= SIGNIFICANT for ratio, p in rivals) else None
 
 
 def layer_sparsity(weight: Values, tau: float, eta: float) -> Sparsity:
@@ -158,7 +158,7 @@ def layer_sparsity(weight: Values, tau: float, eta: float) -> Sparsity:
     if not tau > fit.xmin:
         reason = f"tau = {tau:.4g} is not above w_m = {fit.xmin:.4g}, where the fitted tail begins"
         return Sparsity(fit, reason, tail, math.nan, math.nan, above)
-    p = (fit.xmin / tau) ** (fit.alpha - 1)
+    p = (fit.xmin / tau) ** (fit.density_exponent - 1)
     return Sparsity(fit, "", tail, p, float(sparsity_bound(tail, p, eta)), above)
 
 
