@@ -90,9 +90,8 @@ def restate(content):
     bounded = any(entry["values"] != "0 or 1" for entry in content["losses"])
     content["theorem"] = theorem_text(prior=prior is not None, bounded=bounded, original=original is not None)
     content["certifies"] = "compressed" if original is None else "original"
-    where = None if prior is None else (prior["fraction"], prior["seed"])
     looked = None if original is None else (original["unlabelled"]["samples"], original["look"])
-    facts = Facts(samples, content["delta"], names, helper, helper_bits, None, where, looked)
+    facts = Facts(samples, content["delta"], names, helper, helper_bits, None, split, looked)
     content["conditions"] = list(conditions(facts))
 
 

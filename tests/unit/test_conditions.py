@@ -8,6 +8,7 @@ from torch import nn
 from bitcert.certificates.conditions import Facts, conditions
 from bitcert.data import Column, Schema, Table
 from bitcert.decoder import Helper, Preprocessing
+from bitcert.decoder.description import SplitClaim
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import ParameterSpec
 
@@ -51,7 +52,7 @@ def test_a_table():
 
 
 def test_a_prior_split():
-    said = conditions(replace(FACTS, prior=(0.25, 7)))
+    said = conditions(replace(FACTS, prior=SplitClaim(0.25, 7)))
     assert said[2] == fixed(before="the rest of the data was seen")
     assert said[4:] == (
         "for `bound` only: the split (fraction 0.25, seed 7) was declared before the data were seen, and the helper "

@@ -28,8 +28,8 @@ from bitcert import (
     verify,
 )
 from bitcert.certificates import certification
-from bitcert.certificates.certification import Declaration, certify_counting, check_samples, describe_sample, pair_hash
-from bitcert.certificates.original import Original
+from bitcert.certificates.certification import Declaration, certify_counting, check_samples, describe_sample
+from bitcert.certificates.original import Original, pair_hash
 from bitcert.codecs.tuned import compress_values
 from bitcert.data import PriorSplit
 from bitcert.decoder import head as bank_head

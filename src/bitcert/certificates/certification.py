@@ -9,7 +9,6 @@ on it and only the rest is counted; with unlabelled examples the bound is carrie
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from typing import Any
 from bitcert.certificates.certificate import MESSAGE_FILE, VERSIONED, Certificate
 from bitcert.certificates.conditions import Facts, conditions
 from bitcert.certificates.looks import LookBook
-from bitcert.certificates.original import Counts, Original, check_unlabelled, helper_network
+from bitcert.certificates.original import Counts, Original, check_unlabelled, helper_network, pair_hash
 from bitcert.counting import (
     Classifier,
     DecisionRule,
@@ -39,14 +38,7 @@ from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.errors import InputError, SampleReuseError
 from bitcert.losses import Loss, parse_losses
 from bitcert.network import OpaqueModel
-from bitcert.proof import (
-    ConfidenceBudget,
-    Withdrawal,
-    disagreement_bound,
-    holdout_bound,
-    occam_bound,
-    self_contained_bound,
-)
+from bitcert.proof import ConfidenceBudget, disagreement_bound, holdout_bound, occam_bound, self_contained_bound
 from bitcert.proof.budget import check_delta
 from bitcert.proof.claims import delta_plan, theorem_text
 from bitcert.run import Compressed
@@ -57,9 +49,7 @@ REPORT_FILE = "report.html"
 CERTIFIED = tuple(Level).index(Level.CERTIFIED)
 
 
-@cache
-def _version(name: str) -> str:
-    return version(name)
+_version = cache(version)
 
 
 def versions() -> dict[str, str]:
@@ -85,16 +75,11 @@ def describe_helper(helper: Helper) -> dict[str, object]:
     return {**helper.describe(), "hash": helper.content_hash}
 
 
-def holdout_line(classifier: Classifier, sample: Sample, rule: DecisionRule, delta: float) -> dict[str, object]:
+def _held_out(classifier: Classifier, sample: Sample, rule: DecisionRule, delta: float) -> dict[str, object]:
     """What holding these labels out would have said: the exact binomial limit without any message."""
     count = count_errors(classifier, sample, rule)
-    return {
-        "name": sample.name,
-        "hash": sample.content_hash,
-        "samples": count.samples,
-        "errors": count.errors,
-        "bound": holdout_bound(count.errors, count.samples, delta),
-    }
+    bound = holdout_bound(count.errors, count.samples, delta)
+    return {"samples": count.samples, "errors": count.errors, "bound": bound}
 
 
 def check_holdout(sample: Sample, holdout: Sample) -> None:
@@ -111,12 +96,6 @@ def check_holdout(sample: Sample, holdout: Sample) -> None:
     check_apart(sample, holdout, repeats=True)
 
 
-def _check_classes(helper: Helper, sample: Sample) -> None:
-    if sample.classes_inferred and not helper.fixes_classes and not helper.classes_inferred:
-        expected, got = "a message that says the number of classes", "one that leaves it out"
-        raise InputError(expected, got, "make the helper with Helper.for_sample, or state num_classes")
-
-
 def _check_fit(compressed: Compressed, sample: Sample, prior: PriorSplit | None) -> None:
     """Refuse a sample that the message was not made for, or one that is not the rest of the split."""
     helper = compressed.helper
@@ -124,7 +103,9 @@ def _check_fit(compressed: Compressed, sample: Sample, prior: PriorSplit | None)
         got = f"{sample.name} of shape {list(sample.input_shape)} with {sample.num_classes} classes"
         expected = f"inputs of shape {list(helper.input_shape)}, {helper.num_classes} classes"
         raise InputError(expected, got, "certify on the sample the message was made for")
-    _check_classes(helper, sample)
+    if sample.classes_inferred and not helper.fixes_classes and not helper.classes_inferred:
+        expected, got = "a message that says the number of classes", "one that leaves it out"
+        raise InputError(expected, got, "make the helper with Helper.for_sample, or state num_classes")
     if sample.table != helper.table:
         expected = f"a helper that says how {sample.name} was read from a table"
         raise InputError(expected, "another one, or none", "make the helper with Helper.for_sample")
@@ -169,9 +150,7 @@ def rest_line(helper: Helper, prior: PriorSplit, rule: DecisionRule, delta: floa
         raise InputError(
             expected, "none", "put its weights into the helper, or call PriorSplit.with_helper(classifier)"
         )
-    count = count_errors(classifier, prior.rest, rule)
-    bound = holdout_bound(count.errors, count.samples, delta)
-    return {"samples": count.samples, "errors": count.errors, "bound": bound, "in_helper": own is not None}
+    return {**_held_out(classifier, prior.rest, rule, delta), "in_helper": own is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,16 +167,8 @@ class Declaration:
     looks: LookBook | None = None
 
 
-def split_claim(prior: PriorSplit | None) -> SplitClaim | None:
-    """The declaration of a split."""
+def _split_of(prior: PriorSplit | None) -> SplitClaim | None:
     return None if prior is None else SplitClaim(prior.fraction, prior.seed)
-
-
-def helper_sections(helper: Helper, split: SplitClaim | None) -> tuple[tuple[str, int], ...]:
-    """Bits of the helper's description by section; none where an opaque module's source could not be read."""
-    if isinstance(helper.predictor, OpaqueModel) and not helper.predictor.sources:
-        return ()
-    return helper_ledger(helper, split).sections
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,18 +185,18 @@ class _Claim:
     commitment: Commitment
 
     @cached_property
-    def budget(self) -> tuple[Withdrawal, ...]:
-        """The ledger: every part of delta, withdrawn from one budget."""
+    def ledger(self) -> tuple[tuple[str, float], ...]:
+        """Every part of delta, withdrawn from one budget."""
         budget = ConfidenceBudget(self.delta)
         names = [loss.name for loss in self.losses]
         for entry in delta_plan(self.delta, names, self.look, self.commitment.choices):
             budget.withdraw(entry.name, entry.amount)
-        return budget.ledger
+        return tuple((entry.name, float(entry.amount)) for entry in budget.ledger)
 
     @property
     def parts(self) -> list[float]:
         """The amounts of the ledger."""
-        return [float(entry.amount) for entry in self.budget]
+        return [amount for _, amount in self.ledger]
 
     @property
     def rule(self) -> DecisionRule:
@@ -239,8 +210,11 @@ class _Claim:
 
     @cached_property
     def helper_sections(self) -> tuple[tuple[str, int], ...]:
-        """Bits of the helper's description."""
-        return helper_sections(self.compressed.helper, split_claim(self.prior))
+        """Bits of the helper's description by section; none where an opaque module's source could not be read."""
+        helper = self.compressed.helper
+        if isinstance(helper.predictor, OpaqueModel) and not helper.predictor.sources:
+            return ()
+        return helper_ledger(helper, _split_of(self.prior)).sections
 
     @property
     def helper_bits(self) -> int | None:
@@ -255,22 +229,19 @@ class _Claim:
 
     def loss_facts(self, counted: LossCount) -> tuple[dict[str, object], ...]:
         """What the certificate says of the further losses."""
-        samples, bits, found = counted.errors.samples, self.message_bits, []
-        for loss, total, delta in zip(
-            self.losses, counted.totals, self.parts[len(self.parts) - len(self.losses) :], strict=True
-        ):
-            charged = 1.0 if self.helper_bits is None else loss.bound(total, samples, bits + self.helper_bits, delta)
-            found.append(
-                {
-                    "name": loss.name,
-                    "values": loss.values,
-                    "total": total,
-                    "mean": loss.mean(total, samples),
-                    "bound": loss.bound(total, samples, bits, delta),
-                    "self_contained": charged,
-                }
-            )
-        return tuple(found)
+        samples, bits, size = counted.errors.samples, self.message_bits, self.helper_bits
+        paid = self.parts[len(self.parts) - len(self.losses) :]
+        return tuple(
+            {
+                "name": loss.name,
+                "values": loss.values,
+                "total": total,
+                "mean": loss.mean(total, samples),
+                "bound": loss.bound(total, samples, bits, delta),
+                "self_contained": 1.0 if size is None else loss.bound(total, samples, bits + size, delta),
+            }
+            for loss, total, delta in zip(self.losses, counted.totals, paid, strict=True)
+        )
 
     def count(self, decoded: Decoded, progress: Progress | None) -> Counts:
         """Everything that is counted, at all levels in one pass over each sample."""
@@ -303,18 +274,9 @@ class _Claim:
         looked = None
         if self.original is not None and self.look is not None:
             looked = (len(self.original.unlabelled), self.look)
-        split = None if self.prior is None else (self.prior.fraction, self.prior.seed)
-        names = [loss.name for loss in self.losses]
-        helper = self.compressed.helper
-        return conditions(
-            Facts(len(self.sample), self.delta, names, helper, self.helper_bits, benchmark, split, looked)
-        )
-
-
-def pair_hash(original: Original, message: bytes, helper: Helper) -> str:
-    """What a look is about: the original network, the message and the helper it is decoded with."""
-    parts = [original.content_hash, hashlib.sha256(message).hexdigest(), helper.content_hash]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        counted = len(self.sample), self.delta, [loss.name for loss in self.losses]
+        known = self.compressed.helper, self.helper_bits, benchmark, _split_of(self.prior), looked
+        return conditions(Facts(*counted, *known))
 
 
 def _look(original: Original | None, compressed: Compressed, looks: LookBook | None) -> int | None:
@@ -393,7 +355,7 @@ def certify_counting(
     helper = compressed.helper
     decoded = decode_message(compressed.message, helper)
     look = _look(original, compressed, declared.looks)
-    commitment = Commitment.of((*declared.helpers, helper), split_claim(prior))
+    commitment = Commitment.of((*declared.helpers, helper), _split_of(prior))
     claim = _Claim(compressed, sample, delta, further, prior, original, look, commitment)
     counts = claim.count(decoded, progress)
     counted = counts.losses[CERTIFIED]
@@ -401,6 +363,11 @@ def certify_counting(
     bound = occam_bound(count.errors, count.samples, claim.message_bits, claim.parts[0])
     facts = claim.original_facts(counts)
     data = describe_sample(sample if prior is None else prior.full)
+    bounded = any(not loss.zero_one for loss in further)
+    held = None
+    if holdout is not None:
+        line = _held_out(decoded.classifier, holdout, claim.rule, delta)
+        held = {"name": holdout.name, "hash": holdout.content_hash, **line}
     certificate = Certificate(
         bound=claim.transferred(bound.binomial, facts),
         self_contained=claim.transferred(claim.self_contained(count), facts),
@@ -411,15 +378,11 @@ def certify_counting(
         samples=count.samples,
         message_bits=claim.message_bits,
         certifies="compressed" if original is None else "original",
-        theorem=theorem_text(
-            prior=prior is not None,
-            bounded=any(not loss.zero_one for loss in further),
-            original=original is not None,
-        ),
+        theorem=theorem_text(prior=prior is not None, bounded=bounded, original=original is not None),
         bounds={"binomial": bound.binomial, "kl_chernoff": bound.kl_chernoff, "hoeffding": bound.hoeffding},
         sections=decoded.ledger.sections,
         helper_sections=claim.helper_sections,
-        delta_ledger=tuple((entry.name, float(entry.amount)) for entry in claim.budget),
+        delta_ledger=claim.ledger,
         decision_rule=claim.rule.describe(counted.double),
         data=data,
         helper=describe_helper(helper),
@@ -427,7 +390,7 @@ def certify_counting(
         conditions=claim.conditions(data["benchmark"]),
         message={"file": MESSAGE_FILE, "sha256": hashlib.sha256(compressed.message).hexdigest()},
         description=decoded.description,
-        holdout=None if holdout is None else holdout_line(decoded.classifier, holdout, claim.rule, delta),
+        holdout=held,
         versions=versions(),
         prior=None if prior is None else prior.describe(),
         rest=None if prior is None else rest_line(helper, prior, claim.rule, delta),

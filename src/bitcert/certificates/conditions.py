@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bitcert.data import Schema
 from bitcert.decoder import Helper
-from bitcert.decoder.description import helper_contents
+from bitcert.decoder.description import SplitClaim, helper_contents
 from bitcert.losses import is_users
 from bitcert.network import OpaqueModel
 
@@ -34,7 +34,7 @@ class Facts:
         helper: the helper string.
         helper_bits: length of its description; ``None`` where it could not be read.
         benchmark: name of the built-in benchmark that the data are, if they are one.
-        prior: fraction and seed of a declared split, or ``None``.
+        prior: the declared split, or ``None``.
         original: the original network's unlabelled examples and the number of this look at them, or ``None``.
     """
 
@@ -44,7 +44,7 @@ class Facts:
     helper: Helper
     helper_bits: int | None
     benchmark: str | None = None
-    prior: tuple[float, int] | None = None
+    prior: SplitClaim | None = None
     original: tuple[int, int] | None = None
 
 
@@ -56,7 +56,7 @@ def conditions(facts: Facts) -> tuple[str, ...]:
         *_helper(facts),
     ]
     if facts.prior is not None:
-        fraction, seed = facts.prior
+        fraction, seed = facts.prior.fraction, facts.prior.seed
         found.append(
             f"{HELPER_ONLY}the split (fraction {fraction:g}, seed {seed}) was declared before the data were seen, and "
             "the helper network was trained once and on the prior part alone"

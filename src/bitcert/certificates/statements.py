@@ -207,30 +207,26 @@ def check_rule(certificate: Certificate, helper: Helper, check: Checker) -> Deci
     return ours
 
 
+def _stated_split(certificate: Certificate) -> SplitClaim | None:
+    prior = certificate.prior
+    return None if prior is None else SplitClaim(prior["fraction"], prior["seed"])
+
+
 def check_helper_bits(certificate: Certificate, helper: Helper, check: Checker) -> None:
     """The helper's description, written again."""
-    prior = certificate.prior
-    split = None if prior is None else SplitClaim(prior["fraction"], prior["seed"])
     known = not isinstance(helper.predictor, OpaqueModel) or helper.predictor.sources
-    sections = helper_ledger(helper, split).sections if known else ()
+    sections = helper_ledger(helper, _stated_split(certificate)).sections if known else ()
     found = f"{sum(bits for _, bits in sections):,} bits" if known else "source code of the network not found"
     check.line("helper's description", certificate.helper_sections == sections, f"{found} in {len(sections)} sections")
 
 
 def check_conditions(certificate: Certificate, helper: Helper, check: Checker) -> None:
     """The conditions, which no file can show, are those of such a certificate."""
-    prior, original = certificate.prior, certificate.original
-    facts = Facts(
-        certificate.samples,
-        certificate.delta,
-        loss_names(certificate),
-        helper,
-        certificate.helper_bits,
-        certificate.data["benchmark"],
-        None if prior is None else (prior["fraction"], prior["seed"]),
-        None if original is None else (original["unlabelled"]["samples"], original["look"]),
-    )
-    stated = certificate.conditions == conditions(facts)
+    original, benchmark = certificate.original, certificate.data["benchmark"]
+    looked = None if original is None else (original["unlabelled"]["samples"], original["look"])
+    counted = certificate.samples, certificate.delta, loss_names(certificate)
+    known = helper, certificate.helper_bits, benchmark, _stated_split(certificate), looked
+    stated = certificate.conditions == conditions(Facts(*counted, *known))
     check.line("conditions", stated, f"{len(certificate.conditions)} are stated, as they are for such a certificate")
 
 
@@ -241,15 +237,14 @@ def check_commitment(certificate: Certificate, published: str | None, check: Che
         CannotCheckError: the committed decoder is not this program's.
         InvalidError: the helper was not committed to, or to another hash.
     """
-    claimed, prior = certificate.commitment, certificate.prior
+    claimed = certificate.commitment
     lists = [claimed.get(key) for key in ("architectures", "weights")]
     usable = set(claimed) == COMMITMENT_KEYS and all(isinstance(each, list) for each in lists)
     usable = usable and isinstance(claimed["num_classes"], int | None) and not isinstance(claimed["num_classes"], bool)
     if not usable:
         check.line("commitment", False, f"{', '.join(sorted(COMMITMENT_KEYS))} were expected")
-    split = None if prior is None else SplitClaim(prior["fraction"], prior["seed"])
     problem, (architectures, weights) = problem_of(certificate.helper), (tuple(map(str, each)) for each in lists)
-    commitment = Commitment(problem, claimed["num_classes"], architectures, weights, split)
+    commitment = Commitment(problem, claimed["num_classes"], architectures, weights, _stated_split(certificate))
     covered = commitment.describe() == dict(claimed) and commitment.covers(certificate.helper)
     check.line("commitment", covered, f"{commitment.hash[:16]}… is that of a declaration which has this helper in it")
     if published is None:
