@@ -156,11 +156,10 @@ def load_initial(model: str, init: str | None, sample: Sample, preprocessing: Pr
     """
     if init is None:
         return None
-    if not model.endswith(".pt2"):
-        return load_network(model, init, sample, preprocessing).visible()
-    if not init.endswith(".pt2"):
+    if model.endswith(".pt2") and not init.endswith(".pt2"):
         raise InputError("the initial network as a .pt2 file for --init", repr(init), "export it before training")
-    return load_network(init, None, sample, preprocessing).visible()
+    named = (init, None) if model.endswith(".pt2") else (model, init)
+    return load_network(*named, sample, preprocessing).visible()
 
 
 def load_holdout(name: str | None, sample: Sample, download: bool, progress: Report) -> Sample | None:
