@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from bitcert.certificates.certificate import DATA_KEYS, MAX_CERTIFICATE_BYTES, MESSAGE_FILE, TABLE_KEYS, Certificate
 from bitcert.coding import MAX_MESSAGE_BYTES
@@ -86,7 +87,7 @@ class Checker:
             raise InvalidError(f"{name}: {detail}")
 
 
-def has_form(entry: object, keys: Collection[str], **kinds: type) -> bool:
+def has_form(entry: object, keys: Collection[str], **kinds: type) -> TypeGuard[Mapping[str, Any]]:
     """Whether an entry of a file has exactly these keys, and the values just these types (a bool is no int)."""
     if not isinstance(entry, Mapping) or set(entry) != set(keys):
         return False

@@ -162,10 +162,10 @@ def _check_transfer(
     """
     claimed = certificate.original
     assert claimed is not None
-    data = claimed.get("unlabelled")
-    usable = has_form(claimed, ORIGINAL_KEYS, name=str) and has_form(data, UNLABELLED_KEYS, name=str, hash=str)
-    usable = usable and identity_hash(claimed) == claimed["hash"]
+    usable = has_form(claimed, ORIGINAL_KEYS, name=str) and identity_hash(claimed) == claimed["hash"]
+    usable = usable and has_form(claimed["unlabelled"], UNLABELLED_KEYS, name=str, hash=str)
     check.line("original network's description", usable, "form and hash")
+    data = claimed["unlabelled"]
     try:
         apart = holdout_bound(claimed["disagreements"], data["samples"], delta)
         bounds = [disagreement_bound(each, claimed["disagreements"], data["samples"], delta) for each in compressed]
@@ -221,9 +221,9 @@ def check_conditions(certificate: Certificate, helper: Helper, check: Checker) -
     """The conditions, which no file can show, are those of such a certificate."""
     original, benchmark = certificate.original, certificate.data["benchmark"]
     looked = None if original is None else (original["unlabelled"]["samples"], original["look"])
-    counted = certificate.samples, certificate.delta, loss_names(certificate)
-    known = helper, certificate.helper_bits, benchmark, _stated_split(certificate), looked
-    stated = certificate.conditions == conditions(Facts(*counted, *known))
+    names, size, split = loss_names(certificate), certificate.helper_bits, _stated_split(certificate)
+    facts = Facts(certificate.samples, certificate.delta, names, helper, size, benchmark, split, looked)
+    stated = certificate.conditions == conditions(facts)
     check.line("conditions", stated, f"{len(certificate.conditions)} are stated, as they are for such a certificate")
 
 
@@ -238,9 +238,9 @@ def check_commitment(certificate: Certificate, published: str | None, check: Che
     usable = has_form(claimed, COMMITMENT_KEYS, architectures=list, weights=list)
     if not usable or type(claimed["num_classes"]) not in (int, type(None)):
         check.line("commitment", False, f"{', '.join(sorted(COMMITMENT_KEYS))} were expected")
-    declared = (tuple(map(str, claimed[key])) for key in ("architectures", "weights"))
+    architectures, weights = (tuple(map(str, claimed[key])) for key in ("architectures", "weights"))
     problem, split = problem_of(certificate.helper), _stated_split(certificate)
-    commitment = Commitment(problem, claimed["num_classes"], *declared, split)
+    commitment = Commitment(problem, claimed["num_classes"], architectures, weights, split)
     covered = commitment.describe() == dict(claimed) and commitment.covers(certificate.helper)
     check.line("commitment", covered, f"{commitment.hash[:16]}… is that of a declaration which has this helper in it")
     if published is None:
