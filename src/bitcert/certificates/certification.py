@@ -258,9 +258,9 @@ class _Claim:
         looked = None
         if self.original is not None and self.look is not None:
             looked = (len(self.original.unlabelled), self.look)
-        counted = len(self.sample), self.delta, [loss.name for loss in self.losses]
-        known = self.compressed.helper, self.helper_bits, benchmark, _split_of(self.prior), looked
-        return conditions(Facts(*counted, *known))
+        names, helper, split = [loss.name for loss in self.losses], self.compressed.helper, _split_of(self.prior)
+        samples, size = len(self.sample), self.helper_bits
+        return conditions(Facts(samples, self.delta, names, helper, size, benchmark, split, looked))
 
     def _held_out(self, classifier: Classifier, sample: Sample) -> dict[str, object]:
         """What holding these labels out would have said: the exact binomial limit without any message."""

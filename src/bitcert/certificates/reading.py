@@ -219,7 +219,7 @@ def table_schema(certificate: Certificate, given: SchemaSource, label: str | Non
     return found
 
 
-def _stated_schema(claimed: object) -> Schema:
+def _stated_schema(claimed: Any) -> Schema:
     usable = has_form(claimed, TABLE_KEYS, label=str) and isinstance(claimed["schema"], str | None)
     classes = claimed["classes"] if usable else None
     if not usable or not (classes is None or (isinstance(classes, list) and all(isinstance(c, str) for c in classes))):
