@@ -17,7 +17,7 @@ from importlib.metadata import version
 from typing import Any
 
 from bitcert.certificates.certificate import MESSAGE_FILE, VERSIONED, Certificate
-from bitcert.certificates.conditions import Facts, conditions
+from bitcert.certificates.conditions import conditions
 from bitcert.certificates.looks import LookBook
 from bitcert.certificates.original import Counts, Original, check_unlabelled, helper_network, pair_hash
 from bitcert.counting import (
@@ -253,15 +253,6 @@ class _Claim:
             return bound
         return disagreement_bound(bound, facts["disagreements"], facts["unlabelled"]["samples"], self.parts[1])
 
-    def conditions(self, benchmark: str | None) -> tuple[str, ...]:
-        """What no file can show."""
-        looked = None
-        if self.original is not None and self.look is not None:
-            looked = (len(self.original.unlabelled), self.look)
-        names, helper, split = [loss.name for loss in self.losses], self.compressed.helper, _split_of(self.prior)
-        samples, size = len(self.sample), self.helper_bits
-        return conditions(Facts(samples, self.delta, names, helper, size, benchmark, split, looked))
-
     def _held_out(self, classifier: Classifier, sample: Sample) -> dict[str, object]:
         """What holding these labels out would have said: the exact binomial limit without any message."""
         count = count_errors(classifier, sample, self.rule)
@@ -300,9 +291,8 @@ class _Claim:
         bound = occam_bound(*known, self.parts[0])
         if size is not None:
             charged = self_contained_bound(*known, size, self.parts[0])
-        data = describe_sample(self.sample if prior is None else prior.full)
         bounded = any(not loss.zero_one for loss in self.losses)
-        return Certificate(
+        certificate = Certificate(
             bound=self.transferred(bound.binomial, facts),
             self_contained=self.transferred(charged, facts),
             delta=self.delta,
@@ -318,10 +308,10 @@ class _Claim:
             helper_sections=self.helper_sections,
             delta_ledger=self.ledger,
             decision_rule=self.rule.describe(counted.double),
-            data=data,
+            data=describe_sample(self.sample if prior is None else prior.full),
             helper=describe_helper(self.compressed.helper),
             commitment=self.commitment.describe(),
-            conditions=self.conditions(data["benchmark"]),
+            conditions=(),
             message={"file": MESSAGE_FILE, "sha256": hashlib.sha256(self.compressed.message).hexdigest()},
             description=self.decoded.description,
             holdout=self.holdout_line(),
@@ -331,6 +321,7 @@ class _Claim:
             losses=self.loss_facts(counted),
             original=facts,
         )
+        return replace(certificate, conditions=conditions(certificate, self.compressed.helper))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import math
 import re
 
 from bitcert.certificates.certificate import HOLDOUT_KEYS, MESSAGE_FILE, MESSAGE_KEYS, VERSIONED, Certificate
-from bitcert.certificates.conditions import Facts, conditions
+from bitcert.certificates.conditions import conditions
 from bitcert.certificates.original import ORIGINAL_KEYS, UNLABELLED_KEYS, identity_hash
 from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, has_form
 from bitcert.counting import DecisionRule
@@ -219,11 +219,7 @@ def check_helper_bits(certificate: Certificate, helper: Helper, check: Checker) 
 
 def check_conditions(certificate: Certificate, helper: Helper, check: Checker) -> None:
     """The conditions, which no file can show, are those of such a certificate."""
-    original, benchmark = certificate.original, certificate.data["benchmark"]
-    looked = None if original is None else (original["unlabelled"]["samples"], original["look"])
-    names, size, split = loss_names(certificate), certificate.helper_bits, _stated_split(certificate)
-    facts = Facts(certificate.samples, certificate.delta, names, helper, size, benchmark, split, looked)
-    stated = certificate.conditions == conditions(facts)
+    stated = certificate.conditions == conditions(certificate, helper)
     check.line("conditions", stated, f"{len(certificate.conditions)} are stated, as they are for such a certificate")
 
 
