@@ -193,7 +193,8 @@ class TwoWays:
 
     def count(self, labels: Labels, rule: DecisionRule, level: Level) -> ErrorCount:
         """Errors and near-ties of the batch."""
-        correct = self.exceeds(self.each(lambda logits: _lead(logits, labels)), rule, level)
+        target = torch.tensor(labels)
+        correct = self.exceeds(self.each(lambda logits: lead(logits, target)), rule, level)
         clear = self.clear(rule, level)
         rounding = ~clear & self.finite & (self.gaps[1] > rule.tolerance * level.tolerances * _size(self.double))
         return ErrorCount(int((~correct).sum()), int((~clear).sum()), len(labels), int(rounding.sum()))
@@ -208,16 +209,16 @@ def _gap(logits: torch.Tensor) -> torch.Tensor:
     return top[:, 0] - top[:, 1]
 
 
-def _lead(logits: torch.Tensor, labels: Labels) -> torch.Tensor:
+def lead(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """By how much the label's logit exceeds every other, ``[batch]``."""
-    target = torch.tensor(labels)[:, None]
+    target = labels[:, None]
     return logits.gather(1, target)[:, 0] - logits.scatter(1, target, -torch.inf).amax(1)
 
 
 def margins(logits: torch.Tensor, labels: Labels) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Margin of the label, gap between the two largest logits and largest ``|logit|``, each ``[batch]`` float64."""
     logits = logits.double()
-    return _lead(logits, labels), _gap(logits), _size(logits)
+    return lead(logits, torch.tensor(labels)), _gap(logits), _size(logits)
 
 
 def count_batch(logits: torch.Tensor, labels: Labels, tolerance: float) -> ErrorCount:

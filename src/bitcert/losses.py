@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bitcert.counting import DecisionRule, Level, TwoWays
+from bitcert.counting import DecisionRule, Level, TwoWays, lead
 from bitcert.errors import InputError, unknown_name
 from bitcert.network.named_code import advice, import_named, working_folder_importable
 from bitcert.proof.claims import LOSS_UNITS, bounded_loss_bound, zero_one_loss_bound
@@ -140,9 +140,7 @@ def _top(k: int) -> Evaluate:
 
 def _margin(gamma: float) -> Evaluate:
     def evaluate(logits: Tensor, labels: Tensor, slack: Tensor) -> Tensor:
-        own = logits.gather(1, labels[:, None])[:, 0]
-        others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-        return (own - others <= gamma + slack).double()
+        return (lead(logits, labels) <= gamma + slack).double()
 
     return evaluate
 

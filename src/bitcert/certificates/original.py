@@ -125,6 +125,12 @@ def identity_hash(described: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
+def pair_hash(original: Original, message: bytes, helper: Helper) -> str:
+    """What a look at the unlabelled sample is about: the original network, the message and the message's helper."""
+    parts = [original.content_hash, hashlib.sha256(message).hexdigest(), helper.content_hash]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
 MakeOriginal = Callable[[Sample, Preprocessing], Original]
 """Loads the original network for an unlabelled sample and a preprocessing; called only for a certificate of one."""
 

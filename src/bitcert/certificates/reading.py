@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from bitcert.certificates.certificate import DATA_KEYS, MAX_CERTIFICATE_BYTES, MESSAGE_FILE, TABLE_KEYS, Certificate
 from bitcert.coding import MAX_MESSAGE_BYTES
@@ -85,6 +86,13 @@ class Checker:
         self.lines.append(Line(name, holds, detail))
         if not holds:
             raise InvalidError(f"{name}: {detail}")
+
+
+def has_form(entry: object, keys: Collection[str], **kinds: type) -> TypeGuard[Mapping[str, Any]]:
+    """Whether an entry of a file has exactly these keys, and the values just these types (a bool is no int)."""
+    if not isinstance(entry, Mapping) or set(entry) != set(keys):
+        return False
+    return all(type(entry[key]) is kind for key, kind in kinds.items())
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -212,12 +220,10 @@ def table_schema(certificate: Certificate, given: SchemaSource, label: str | Non
     return found
 
 
-def _stated_schema(claimed: object) -> Schema:
-    usable = isinstance(claimed, dict) and set(claimed) == TABLE_KEYS
-    usable = usable and isinstance(claimed["label"], str) and isinstance(claimed["schema"], str | None)
+def _stated_schema(claimed: Any) -> Schema:
+    usable = has_form(claimed, TABLE_KEYS, label=str) and isinstance(claimed["schema"], str | None)
     classes = claimed["classes"] if usable else None
-    usable = usable and (classes is None or (isinstance(classes, list) and all(isinstance(c, str) for c in classes)))
-    if not usable:
+    if not usable or not (classes is None or (isinstance(classes, list) and all(isinstance(c, str) for c in classes))):
         raise InvalidError(f"data description: {', '.join(sorted(TABLE_KEYS))} of its table were expected")
     try:
         return Schema((), claimed["label"], tuple(classes or ()))
@@ -230,8 +236,7 @@ def _divide(certificate: Certificate, sample: Sample, check: Checker) -> Sample:
     claimed = certificate.prior
     if claimed is None:
         return sample
-    usable = set(claimed) == PRIOR_KEYS and type(claimed["seed"]) is int and type(claimed["fraction"]) is float
-    if not usable:
+    if not has_form(claimed, PRIOR_KEYS, seed=int, fraction=float):
         check.line("prior split", False, f"{', '.join(sorted(PRIOR_KEYS))} were expected")
     try:
         split = PriorSplit.of(sample, claimed["fraction"], claimed["seed"])

@@ -13,9 +13,9 @@ import math
 import re
 
 from bitcert.certificates.certificate import HOLDOUT_KEYS, MESSAGE_FILE, MESSAGE_KEYS, VERSIONED, Certificate
-from bitcert.certificates.conditions import Facts, conditions
+from bitcert.certificates.conditions import conditions
 from bitcert.certificates.original import ORIGINAL_KEYS, UNLABELLED_KEYS, identity_hash
-from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError
+from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, has_form
 from bitcert.counting import DecisionRule
 from bitcert.decoder import Helper
 from bitcert.decoder.commitment import COMMITMENT_KEYS, Commitment, num_choices, problem_of
@@ -50,10 +50,9 @@ def loss_names(certificate: Certificate) -> tuple[str, ...]:
         InvalidError: an entry has another form.
     """
     for entry in certificate.losses:
-        texts = [entry.get("name"), entry.get("values")]
-        numbers = [entry.get("mean"), entry.get("bound"), entry.get("self_contained")]
-        known = set(entry) == LOSS_KEYS and all(isinstance(text, str) for text in texts)
-        if not known or type(entry["total"]) is not int or not all(type(number) is float for number in numbers):
+        if not has_form(
+            entry, LOSS_KEYS, name=str, values=str, total=int, mean=float, bound=float, self_contained=float
+        ):
             raise InvalidError(f"losses: entries of {', '.join(sorted(LOSS_KEYS))} were expected")
     return tuple(entry["name"] for entry in certificate.losses)
 
@@ -163,11 +162,10 @@ def _check_transfer(
     """
     claimed = certificate.original
     assert claimed is not None
-    data = claimed.get("unlabelled")
-    usable = set(claimed) == ORIGINAL_KEYS and isinstance(data, dict) and set(data) == UNLABELLED_KEYS
-    usable = usable and all(isinstance(text, str) for text in (claimed["name"], data["name"], data["hash"]))
-    usable = usable and identity_hash(claimed) == claimed["hash"]
+    usable = has_form(claimed, ORIGINAL_KEYS, name=str) and identity_hash(claimed) == claimed["hash"]
+    usable = usable and has_form(claimed["unlabelled"], UNLABELLED_KEYS, name=str, hash=str)
     check.line("original network's description", usable, "form and hash")
+    data = claimed["unlabelled"]
     try:
         apart = holdout_bound(claimed["disagreements"], data["samples"], delta)
         bounds = [disagreement_bound(each, claimed["disagreements"], data["samples"], delta) for each in compressed]
@@ -181,8 +179,7 @@ def _check_holdout(certificate: Certificate, check: Checker) -> None:
     if certificate.holdout is None:
         return
     claimed = certificate.holdout
-    texts = [isinstance(claimed.get(key), str) for key in ("name", "hash")]
-    same = set(claimed) == HOLDOUT_KEYS and all(texts)
+    same = has_form(claimed, HOLDOUT_KEYS, name=str, hash=str)
     if same:
         try:
             bound = holdout_bound(claimed["errors"], claimed["samples"], certificate.delta)
@@ -207,30 +204,22 @@ def check_rule(certificate: Certificate, helper: Helper, check: Checker) -> Deci
     return ours
 
 
+def _stated_split(certificate: Certificate) -> SplitClaim | None:
+    prior = certificate.prior
+    return None if prior is None else SplitClaim(prior["fraction"], prior["seed"])
+
+
 def check_helper_bits(certificate: Certificate, helper: Helper, check: Checker) -> None:
     """The helper's description, written again."""
-    prior = certificate.prior
-    split = None if prior is None else SplitClaim(prior["fraction"], prior["seed"])
     known = not isinstance(helper.predictor, OpaqueModel) or helper.predictor.sources
-    sections = helper_ledger(helper, split).sections if known else ()
+    sections = helper_ledger(helper, _stated_split(certificate)).sections if known else ()
     found = f"{sum(bits for _, bits in sections):,} bits" if known else "source code of the network not found"
     check.line("helper's description", certificate.helper_sections == sections, f"{found} in {len(sections)} sections")
 
 
 def check_conditions(certificate: Certificate, helper: Helper, check: Checker) -> None:
     """The conditions, which no file can show, are those of such a certificate."""
-    prior, original = certificate.prior, certificate.original
-    facts = Facts(
-        certificate.samples,
-        certificate.delta,
-        loss_names(certificate),
-        helper,
-        certificate.helper_bits,
-        certificate.data["benchmark"],
-        None if prior is None else (prior["fraction"], prior["seed"]),
-        None if original is None else (original["unlabelled"]["samples"], original["look"]),
-    )
-    stated = certificate.conditions == conditions(facts)
+    stated = certificate.conditions == conditions(certificate, helper)
     check.line("conditions", stated, f"{len(certificate.conditions)} are stated, as they are for such a certificate")
 
 
@@ -241,14 +230,12 @@ def check_commitment(certificate: Certificate, published: str | None, check: Che
         CannotCheckError: the committed decoder is not this program's.
         InvalidError: the helper was not committed to, or to another hash.
     """
-    claimed, prior = certificate.commitment, certificate.prior
-    lists = [claimed.get(key) for key in ("architectures", "weights")]
-    usable = set(claimed) == COMMITMENT_KEYS and all(isinstance(each, list) for each in lists)
-    usable = usable and isinstance(claimed["num_classes"], int | None) and not isinstance(claimed["num_classes"], bool)
-    if not usable:
+    claimed = certificate.commitment
+    usable = has_form(claimed, COMMITMENT_KEYS, architectures=list, weights=list)
+    if not usable or type(claimed["num_classes"]) not in (int, type(None)):
         check.line("commitment", False, f"{', '.join(sorted(COMMITMENT_KEYS))} were expected")
-    split = None if prior is None else SplitClaim(prior["fraction"], prior["seed"])
-    problem, (architectures, weights) = problem_of(certificate.helper), (tuple(map(str, each)) for each in lists)
+    architectures, weights = (tuple(map(str, claimed[key])) for key in ("architectures", "weights"))
+    problem, split = problem_of(certificate.helper), _stated_split(certificate)
     commitment = Commitment(problem, claimed["num_classes"], architectures, weights, split)
     covered = commitment.describe() == dict(claimed) and commitment.covers(certificate.helper)
     check.line("commitment", covered, f"{commitment.hash[:16]}… is that of a declaration which has this helper in it")

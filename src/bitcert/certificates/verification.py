@@ -13,10 +13,13 @@ drawn independently of both networks, for one); they are named, and which of the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from bitcert.certificates import reading, statements
 from bitcert.certificates.certificate import REST_KEYS, Certificate
@@ -154,7 +157,7 @@ def check_losses(
         check.line(f"{line}, bound", same, f"{bound:.6f} recomputed at {delta:g}, self-contained {charged:.6f}")
 
 
-def _never(*_: object) -> object:
+def _never(*_: object) -> Tensor:
     raise AssertionError("a loss that was not allowed to run")
 
 
@@ -173,8 +176,7 @@ def check_rest(certificate: Certificate, helper: Helper, rest: Sample, rule: Dec
             check.line("hold-out on the rest", False, "a certificate without a prior split has no rest")
         return
     network = helper_network(helper)
-    usable = claimed is not None and set(claimed) == REST_KEYS
-    usable = usable and type(claimed["errors"]) is int and claimed["in_helper"] is (network is not None)
+    usable = reading.has_form(claimed, REST_KEYS, errors=int) and claimed["in_helper"] is (network is not None)
     if claimed is None or not usable or claimed["samples"] != len(rest):
         check.line("hold-out on the rest", False, f"{', '.join(sorted(REST_KEYS))} of {len(rest)} examples expected")
         return
@@ -243,7 +245,7 @@ def _find_unlabelled(stated: str, sample: Sample, given: Given) -> Sample:
 
 
 def _check_unlabelled_data(
-    claimed: dict[str, object], look: int, unlabelled: Sample, sample: Sample, check: Checker
+    claimed: Mapping[str, Any], look: int, unlabelled: Sample, sample: Sample, check: Checker
 ) -> None:
     if unlabelled.content_hash != claimed["hash"]:
         raise CannotCheckError(
@@ -263,7 +265,7 @@ def _check_unlabelled_data(
     check.trust("looks at the unlabelled data", detail)
 
 
-def _load_original(claimed: dict[str, object], unlabelled: Sample, given: Given) -> Original:
+def _load_original(claimed: Mapping[str, Any], unlabelled: Sample, given: Given) -> Original:
     if isinstance(given.original, Original):
         original = given.original
     else:

@@ -17,27 +17,24 @@ from bitcert.certificates.looks import LookBook
 from bitcert.certificates.verification import Status, Verification, verify
 from bitcert.certificates.workload import WorkLimit, counting_operations
 from bitcert.cli.certify_options import CertifyOptions
-from bitcert.cli.codec_options import (
-    chosen_codecs,
-    load_helper_network,
-    load_helper_weights,
-    parse_options,
-    prior_model,
-)
 from bitcert.cli.common import (
     LoadedNetwork,
     Results,
     checkpoint_beside,
+    load_helper_network,
+    load_helper_weights,
     load_holdout,
     load_network,
     load_unlabelled_for,
     message_files,
     note,
+    prior_model,
     progress_bar,
     read_results,
     told_name,
 )
 from bitcert.cli.live import live_board, stopped_by_interrupt
+from bitcert.cli.options import chosen_codecs, parse_options
 from bitcert.codecs.best import encode_best
 from bitcert.counting import Progress
 from bitcert.decoder import Helper, decode_message
