@@ -15,8 +15,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitcert.decoder.transforms.base import Arrays, Draws, Settings, Shape, Target, Transform, Values, malformed
+from bitcert.decoder.transforms.base import Arrays, Draws, Settings, Shape, Target, Transform, Values
 from bitcert.decoder.transforms.normal import UNIT, UNIT_BITS
+from bitcert.errors import malformed
 
 MAX_DRAW = (1 << 32) - 1
 MOMENTS: Shape = (2,)

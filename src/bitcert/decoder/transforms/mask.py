@@ -13,18 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitcert.decoder.transforms.base import (
-    Arrays,
-    Draws,
-    Integers,
-    Settings,
-    Shape,
-    Target,
-    Transform,
-    Values,
-    malformed,
-)
+from bitcert.decoder.transforms.base import Arrays, Draws, Integers, Settings, Shape, Target, Transform, Values
 from bitcert.decoder.transforms.normal import UNIT
+from bitcert.errors import malformed
 
 
 class Distribution(IntEnum):
