@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from bitcert.coding import MAX_MAGNITUDE
 from bitcert.decoder.transforms.base import Arrays, Draws, Integers, Settings, Shape, Target, Transform, Values
+from bitcert.decoder.transforms.exact import exact_product
 from bitcert.errors import InputError, malformed
 
 MAX_SIDE = 64
@@ -109,7 +110,7 @@ class Ensembles:
 
     def sketch(self, matrix: Integers) -> Integers:
         """``A X B^T``, exact."""
-        return self.left @ matrix @ self.right.T
+        return exact_product(exact_product(self.left, matrix), self.right.T)
 
 
 def matrix_hash(matrix: Integers) -> int:
