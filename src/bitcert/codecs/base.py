@@ -244,6 +244,17 @@ def network_helper(network: Network, sample: Sample | None, helper: Helper | Non
     return helper
 
 
+def check_finite(network: Network) -> None:
+    """Refuse a network with values that are not finite.
+
+    Raises:
+        InputError: naming the first tensor.
+    """
+    for name, value in network.parameters.items():
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(f"finite values in {name}", "NaN or infinite ones", "check the network")
+
+
 def network_layers(network: Network, helper: Helper, selection: Selection) -> tuple[Layer, ...]:
     """Every tensor of the network in the order of the message, minus its base.
 
@@ -256,12 +267,11 @@ def network_layers(network: Network, helper: Helper, selection: Selection) -> tu
         do = "name public weights with --helper, or make the helper with HelperWeights"
         raise InputError("weights in the helper for base=file", "none", do)
     selection.check(order)
+    check_finite(network)
     layers = []
     for target in targets(architecture):
         trained = network.parameters[target.name].detach()
         values = trained.double().cpu().numpy()
-        if not np.isfinite(values).all():
-            raise InputError(f"finite values in {target.name}", "NaN or infinite ones", "check the network")
         draws = target.draws(selection.seed)
         base = selection.base if target.name in order or selection.base is Base.FILE else Base.NEUTRAL
         difference = values - base_values(base, target, draws, helper)

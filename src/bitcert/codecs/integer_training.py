@@ -19,18 +19,16 @@ from typing import Any, ClassVar
 
 import torch
 
-from bitcert.codecs.base import Codec, Selection, network_helper
+from bitcert.codecs.base import Selection
 from bitcert.codecs.rate import RateSlopes, rate_slopes
-from bitcert.codecs.training import Looks, Schedule, Search, Status, Tensors, Trainer
+from bitcert.codecs.training import Looks, Schedule, Search, Status, Tensors, TrainedCodec, Trainer
 from bitcert.coding import MAX_MAGNITUDE
 from bitcert.coding.steps import MAX_EXPONENT
-from bitcert.data import Sample
-from bitcert.decoder import Helper
 from bitcert.decoder.tensors import ComposedMessage, expand
 from bitcert.decoder.transforms.base import Integers
 from bitcert.errors import InputError
 from bitcert.network import Network
-from bitcert.run import Compressed, Run
+from bitcert.run import Compressed
 
 FREEZE_FROM, FREEZE_UNTIL = 0.5, 0.92
 LOOKS = (0.9,)
@@ -236,13 +234,12 @@ class MessageModel(IntegerModel):
         """The message of all zeros."""
 
 
-class IntegerCodec(Codec):
+class IntegerCodec(TrainedCodec):
     """Base of the codecs that learn integers from the sample; of the network given they use the structure.
 
     Subclasses are dataclasses with these fields; ``num_steps`` is ``None`` to use the time of the run.
     """
 
-    trained: ClassVar[bool] = True
     untrained: ClassVar[str]
     """Name of the message where training diverges."""
 
@@ -270,37 +267,17 @@ class IntegerCodec(Codec):
     def model(self, network: Network, search: Search) -> MessageModel:
         """What is trained."""
 
-    def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
-    ) -> Compressed:
-        """Train integers on the sample and return the best message found in the run's time.
-
-        Args:
-            network: its structure is used, and its buffers' values.
-            sample: the training sample.
-            helper: fixed before the data were seen; made for the sample if ``None``.
-            run: seed, time budget, checkpoint; 300 seconds by default.
-
-        Raises:
-            InputError: no sample, or options that do not fit this network.
-        """
-        if sample is None:
-            raise InputError("a training sample for a codec that trains", "none", "pass the sample")
-        search = Search(sample, network_helper(network, sample, helper), run or Run())
+    def train(self, network: Network, search: Search) -> Compressed:
+        """Train integers; of the network the structure is used, and its buffers' values."""
         model = self.model(network, search)
         trainer = Trainer(search, model, self.schedule(), purpose=self.name)
         state = search.resume()
         if state is not None:
             trainer.restore(state)
-
-        def look(name: str) -> None:
-            if trainer.is_finite():
-                search.consider(name, model.message())
-
-        status = trainer.train(search.run.budget_seconds, Looks(LOOKS, lambda t: look(f"trained, {t:.0%}")))
-        model.finish()
-        if status is not Status.DIVERGED:
-            look("trained")
+        looks = Looks(LOOKS, lambda t: search.consider(f"trained, {t:.0%}", model.message()))
+        if trainer.train(search.run.budget_seconds, looks) is not Status.DIVERGED:
+            model.finish()
+            search.consider("trained", model.message())
         if search.best is None:
             search.consider(self.untrained, model.untrained())
         return search.result()

@@ -12,16 +12,16 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from bitcert import clock
 from bitcert.canonical import FormatProblem, decode, encode, finite, parse
 from bitcert.certificates.certification import check_holdout, versions
-from bitcert.codecs.base import Codec, network_helper
+from bitcert.codecs.base import Codec, check_finite, network_helper
 from bitcert.codecs.best import is_trained
 from bitcert.codecs.registry import options_of
 from bitcert.comparison.conclusions import conclude
@@ -31,7 +31,7 @@ from bitcert.comparison.records import Comparison, ComparisonRow, Measured, Orig
 from bitcert.counting import Progress
 from bitcert.data import Sample
 from bitcert.decoder import Helper
-from bitcert.errors import BitcertError, DecodeError, InputError
+from bitcert.errors import BitcertError, DecodeError
 from bitcert.locking import replacing
 from bitcert.network import Network
 from bitcert.proof import holdout_bound
@@ -74,7 +74,7 @@ def compare(
     """
     settings = settings or CompareSettings()
     helper = network_helper(network, sample, helper)
-    _check_finite(network)
+    check_finite(network)
     if holdout is not None:
         check_holdout(sample, holdout)
     plan = plan_comparison(network, sample, settings, codecs, holdout)
@@ -188,12 +188,6 @@ class _Work:
         return self.sample.take(chosen, f"{self.sample.name} ({count:,} drawn)")
 
 
-def _check_finite(network: Network) -> None:
-    for name, value in network.parameters.items():
-        if not bool(torch.isfinite(value).all()):
-            raise InputError(f"finite values in {name}", "NaN or infinite ones", "check the network")
-
-
 def _row(
     entry: Entry, work: _Work, counter: Counter, store: RowStore, before: Sequence[ComparisonRow]
 ) -> ComparisonRow:
@@ -230,13 +224,13 @@ def _new_row(
         refusal, encoded = str(error), max(encoded, clock.seconds())
     return ComparisonRow(
         codec=codec.name,
-        label=codec.label[:MAX_TEXT],
-        options={name: text[:MAX_TEXT] for name, text in options_of(codec).items()},
+        label=_short(codec.label),
+        options={name: _short(text) for name, text in options_of(codec).items()},
         trained=is_trained(codec),
         budget_seconds=float(entry.seconds),
         seconds=round(encoded - started, 3),
         measured=measured,
-        refusal=refusal[:MAX_TEXT],
+        refusal=_short(refusal),
         theory=_theory(codec, work),
     )
 
@@ -254,18 +248,18 @@ def _theory(codec: Codec, work: _Work) -> TheoryRow:
     try:
         theory = codec.theory(work.network, work.theory_sample())
     except BitcertError as error:
-        return TheoryRow("", "", None, None, "", None, problem=str(error)[:MAX_TEXT])
-    conditions = tuple(Condition(c.name[:MAX_TEXT], c.holds, c.detail[:MAX_TEXT]) for c in theory.conditions)
-    return TheoryRow(
-        source=theory.source[:MAX_TEXT],
-        statement=theory.statement[:MAX_TEXT],
-        parameters=finite(theory.parameters),
-        error=finite(theory.error),
-        error_means=theory.error_means[:MAX_TEXT],
-        probability=finite(theory.probability),
-        conditions=conditions[:MOST_NOTES],
-        notes=tuple(note[:MAX_TEXT] for note in theory.notes[:MOST_NOTES]),
-    )
+        return TheoryRow("", "", None, None, "", None, problem=_short(str(error)))
+    told = {f.name: _short(getattr(theory, f.name)) for f in fields(theory) if f.name != "layers"}
+    return TheoryRow(**told)
+
+
+def _short(value: Any) -> Any:
+    """A text cut to :data:`MAX_TEXT`, a tuple to :data:`MOST_NOTES`; a number that is not finite is ``None``."""
+    if isinstance(value, Condition):
+        return Condition(_short(value.name), value.holds, _short(value.detail))
+    if isinstance(value, tuple):
+        return tuple(map(_short, value[:MOST_NOTES]))
+    return value[:MAX_TEXT] if isinstance(value, str) else finite(value)
 
 
 def _comparison(work: _Work, counter: Counter, seconds: float, rows: tuple[ComparisonRow, ...]) -> Comparison:
@@ -273,8 +267,7 @@ def _comparison(work: _Work, counter: Counter, seconds: float, rows: tuple[Compa
     held = counter.holdout(counter.original, holdout)
     if held is not None:
         held = replace(held, bound=holdout_bound(held.errors, held.samples, delta))
-    count = counter.original_count
-    counts = sizes(network)
+    count, counts = counter.original_count, sizes(network)
     return Comparison(
         network={"name": "network", "content_hash": network_hash(network), "num_parameters": counts["parameters"]},
         sample={
