@@ -64,6 +64,15 @@ class Rest(StrEnum):
     """As in the helper: the message says nothing of them."""
 
 
+class Scope(StrEnum):
+    """Among which weights the smallest are found."""
+
+    LAYER = "layer"
+    """Each tensor loses the same fraction."""
+    GLOBAL = "global"
+    """All together: layers of small weights lose more, possibly everything."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which layers a codec compresses, on which base, and what becomes of the rest.
@@ -201,6 +210,12 @@ class LayerCodec(Codec):
         if layer.index and self.selection.includes(layer.target.name):
             return self.code_layer(layer)
         return code_rest(layer, self.selection.rest)
+
+    def compressed_targets(self, network: Network) -> tuple[tuple[int, Target], ...]:
+        """Number and target of the weight layers that are compressed, in the order of the message."""
+        order = {layer.weight: k for k, layer in enumerate(network.weight_layers, start=1)}
+        known = [target for target in targets(network.architecture) if target.name in order]
+        return tuple((order[target.name], target) for target in known if self.selection.includes(target.name))
 
     def compressed_layers(
         self, network: Network, helper: Helper | None = None, do: str = "ask for the theory of another base"

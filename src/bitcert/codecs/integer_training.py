@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import torch
 
 from bitcert.codecs.base import Selection
-from bitcert.codecs.rate import RateSlopes, rate_slopes
+from bitcert.codecs.rate import rate_slopes
 from bitcert.codecs.training import Looks, Schedule, Search, Status, Tensors, TrainedCodec, Trainer
 from bitcert.coding import MAX_MAGNITUDE
 from bitcert.coding.steps import MAX_EXPONENT
@@ -57,8 +57,7 @@ class PricedIntegers:
         self.bounds, self.nats_per_bit, self.refresh = bounds, nats_per_bit, refresh
         self.latent = latent.clone().requires_grad_()
         self._steps = torch.zeros(1)
-        slopes = rate_slopes(self.values(), str(self.latent.device))
-        self._levels, self._shared = slopes.levels, slopes.shared
+        self._slopes = rate_slopes(self.values(), str(self.latent.device))
 
     def rounded(self) -> torch.Tensor:
         """The integers, float32, gradients passing through."""
@@ -72,11 +71,9 @@ class PricedIntegers:
     def add_rate_gradient(self, fraction: float) -> None:
         """Add the price of the bits to the gradient, if there is one."""
         if int(self._steps.item()) % self.refresh == 0:
-            slopes = rate_slopes(self.values(), str(self.latent.device))
-            self._levels.copy_(slopes.levels)
-            self._shared.copy_(slopes.shared)
+            self._slopes.refresh(self.values())
         if self.latent.grad is not None:
-            gradient = RateSlopes(self._levels, self._shared).gradient(self.latent.detach())
+            gradient = self._slopes.gradient(self.latent.detach())
             self.latent.grad.add_(self._free(gradient), alpha=self.nats_per_bit(fraction))
 
     def _free(self, gradient: torch.Tensor) -> torch.Tensor:
@@ -92,7 +89,12 @@ class PricedIntegers:
 
     def state(self) -> Tensors:
         """Everything that changes, for a checkpoint."""
-        return {"latent": self.latent, "steps": self._steps, "levels": self._levels, "shared": self._shared}
+        return {
+            "latent": self.latent,
+            "steps": self._steps,
+            "levels": self._slopes.levels,
+            "shared": self._slopes.shared,
+        }
 
 
 class LatentIntegers(PricedIntegers):

@@ -22,10 +22,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bitcert.codecs.base import Codec, Layer, Selection, network_layers
+from bitcert.codecs.base import Codec, Layer, Scope, Selection, network_layers
 from bitcert.codecs.best import State
 from bitcert.codecs.quantiser import Quantiser, Uniform
-from bitcert.codecs.ticket import Plan, Scope, Ticket
+from bitcert.codecs.ticket import Plan, Ticket
 from bitcert.codecs.training import COUNTS_KEPT_FREE, Looks, Schedule, Search, Status, TrainedCodec, Trainer
 from bitcert.data import Sample
 from bitcert.decoder import Helper

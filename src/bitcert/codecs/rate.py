@@ -37,6 +37,12 @@ class RateSlopes:
         slope = self.levels[level] + torch.where(level == 0, self.shared, 0.0)
         return torch.sign(scaled) * slope
 
+    def refresh(self, values: Integers) -> None:
+        """Those of other integers of the tensor, in place."""
+        now = rate_slopes(values)
+        self.levels.copy_(now.levels)
+        self.shared.copy_(now.shared)
+
 
 def rate_slopes(values: Integers, device: str = "cpu") -> RateSlopes:
     """Slopes at the present integers of a tensor of any shape."""

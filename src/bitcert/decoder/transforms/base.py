@@ -154,6 +154,7 @@ class Transform:
 
     name: ClassVar[str]
     num_settings: ClassVar[int] = 0
+    operations_per_entry: ClassVar[int] = 0
     local: ClassVar[bool] = False
 
     def shapes(self, target: Target, settings: Settings) -> tuple[Shape, ...]:
@@ -167,7 +168,7 @@ class Transform:
 
     def operations(self, target: Target, settings: Settings) -> int:
         """Elementary operations of :meth:`expand`, for settings that :meth:`shapes` accepts; 0 for next to nothing."""
-        return 0
+        return self.operations_per_entry * target.size
 
     def check_cost(self, target: Target, settings: Settings) -> None:
         """Refuse an expansion that would take too long.
