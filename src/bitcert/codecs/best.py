@@ -1,7 +1,7 @@
 """The best of several messages, and of several codecs, on one network: decode, count errors, keep the smallest bound.
 
 Every message tried is a word of one prefix code, so choosing among them after seeing the errors costs nothing
-(docs/theory.md section 2; the union bound is over all messages). :class:`Best` is the book that every search of this
+(docs/theory.md section 2; the union bound is over all messages). :class:`Search` is the book that every search of this
 package keeps, with its checkpoint; :func:`encode_best` and :class:`PlainCodecs` try one codec after the other. Not
 guaranteed: that any message found has a bound below one, or that there is time for all codecs.
 """
@@ -20,9 +20,9 @@ from bitcert.coding import MessageReader
 from bitcert.counting import DecisionRule, count_errors
 from bitcert.data import Sample
 from bitcert.decoder import Helper, decode_message, network_head
-from bitcert.decoder.tensors import FAMILY, Base, read_codes
-from bitcert.errors import BitcertError
-from bitcert.network import Network
+from bitcert.decoder.tensors import FAMILY, Base, ComposedMessage, read_codes, write
+from bitcert.errors import BitcertError, InputError
+from bitcert.network import Network, OpaqueModel, Predictor
 from bitcert.run import Candidate, Compressed, Run
 
 
@@ -43,7 +43,7 @@ class State:
 
 
 @dataclass(eq=False)
-class Best:
+class Search:
     """Sample, helper, run, and the best message so far.
 
     Args:
@@ -113,6 +113,27 @@ class Best:
             raise refusal
         return self.result()
 
+    @property
+    def predictor(self) -> Predictor:
+        """The network's structure, for codecs that train.
+
+        Raises:
+            InputError: the helper has none.
+        """
+        if self.helper.predictor is None:
+            raise InputError("a helper with the network's architecture", "none", "pass Helper(predictor=...)")
+        return self.helper.predictor
+
+    @property
+    def device(self) -> str:
+        """Where to train: the run's device, for what was captured."""
+        return "cpu" if isinstance(self.predictor, OpaqueModel) else self.run.device
+
+    def consider(self, name: str, message: ComposedMessage) -> Candidate:
+        """Write the message and book it."""
+        self.run.progress("judging a candidate", 0.0)
+        return self.book(name, Compressed(*write(self.helper, message), self.helper))
+
     def save(self, state: State) -> None:
         """Write the run's checkpoint, if it has one: this state, and what was found."""
         if self.run.checkpoint is None:
@@ -163,12 +184,12 @@ def encode_best(codecs: Sequence[Codec], network: Network, sample: Sample, helpe
         run: seed, time budget for the codecs that train, delta, progress; its checkpoint is used by a lone codec.
 
     Raises:
-        BitcertError: as :meth:`Best.try_each`.
+        BitcertError: as :meth:`Search.try_each`.
     """
     if len(codecs) == 1 and is_trained(codecs[0]):
         return without_unused_weights(codecs[0].encode(network, sample, helper=helper, run=run))
     ordered = sorted(codecs, key=is_trained)
-    return without_unused_weights(Best(sample, helper, run).try_each(ordered, network))
+    return without_unused_weights(Search(sample, helper, run).try_each(ordered, network))
 
 
 def without_unused_weights(compressed: Compressed) -> Compressed:
@@ -192,5 +213,5 @@ class PlainCodecs:
     network: Network
 
     def __call__(self, sample: Sample, helper: Helper, run: Run) -> Compressed:
-        """The best message of as many codecs as there is time for, see :meth:`Best.try_each`."""
-        return Best(sample, helper, run, errors_first=True).try_each(self.codecs, self.network, timed=True)
+        """The best message of as many codecs as there is time for, see :meth:`Search.try_each`."""
+        return Search(sample, helper, run, errors_first=True).try_each(self.codecs, self.network, timed=True)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcert.codecs.base import Codec, Layer, LayerCodec, network_helper
-from bitcert.codecs.best import Best
+from bitcert.codecs.best import Search
 from bitcert.codecs.quantiser import at_exponent, finer_exponent
 from bitcert.coding import MAX_MAGNITUDE
 from bitcert.data import Sample
@@ -234,7 +234,7 @@ class HeavyTail(LayerCodec):
         helper, run = network_helper(network, sample, helper), run or Run()
         # where every bound is 1, fewer errors are still better
         singles = [replace(self, draw=self.draw + k, draws=1) for k in range(self.draws)]
-        return Best(sample, helper, run, errors_first=True).try_each(singles, network, "trying draws")
+        return Search(sample, helper, run, errors_first=True).try_each(singles, network, "trying draws")
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """Thm 2's parameter count, Prop. 1.1's error and Prop. 1.2's sparsity, on the weights themselves."""

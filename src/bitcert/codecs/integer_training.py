@@ -20,8 +20,9 @@ from typing import Any, ClassVar
 import torch
 
 from bitcert.codecs.base import Selection
+from bitcert.codecs.best import Search
 from bitcert.codecs.rate import rate_slopes
-from bitcert.codecs.training import Looks, Schedule, Search, Status, Tensors, TrainedCodec, Trainer
+from bitcert.codecs.training import Looks, Schedule, Status, Tensors, TrainedCodec, Trainer
 from bitcert.coding import MAX_MAGNITUDE
 from bitcert.coding.steps import MAX_EXPONENT
 from bitcert.decoder.tensors import ComposedMessage, expand

@@ -23,10 +23,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bitcert.codecs.base import Codec, Layer, Scope, Selection, network_layers
-from bitcert.codecs.best import State
+from bitcert.codecs.best import Search, State
 from bitcert.codecs.quantiser import Quantiser, Uniform
 from bitcert.codecs.ticket import Plan, Ticket
-from bitcert.codecs.training import COUNTS_KEPT_FREE, Looks, Schedule, Search, Status, TrainedCodec, Trainer
+from bitcert.codecs.training import COUNTS_KEPT_FREE, Looks, Schedule, Status, TrainedCodec, Trainer
 from bitcert.data import Sample
 from bitcert.decoder import Helper
 from bitcert.decoder.tensors import Base, ComposedMessage, base_values

@@ -16,8 +16,9 @@ from typing import ClassVar
 import numpy as np
 
 from bitcert.codecs.base import Codec, Layer, LayerCodec, Rest, Selection
+from bitcert.codecs.best import Search
 from bitcert.codecs.quantiser import Uniform
-from bitcert.codecs.training import Search, TrainedCodec
+from bitcert.codecs.training import TrainedCodec
 from bitcert.codecs.tuned import compress_values
 from bitcert.data import Sample
 from bitcert.decoder.tensors import TensorCode, exact_code

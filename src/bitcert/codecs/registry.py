@@ -199,7 +199,7 @@ def _entry(kind: Any) -> Any:
 
 
 def _is_readable(kind: Any) -> bool:
-    known = (*_SIMPLE, enum.Enum, type(None))
+    known: tuple[type[Any], ...] = (*_SIMPLE, enum.Enum, type(None))
     kinds = [_entry(inner) for inner in _union(kind)]
     return all(isinstance(k, type) and (hasattr(k, "parse_option") or issubclass(k, known)) for k in kinds)
 

@@ -3,9 +3,9 @@
 What is trained is any :class:`Model`: it makes the tensors of the architecture, differentiably, from whatever it
 learns (coordinates of a subspace, scores of a mask, weights under a pruning mask). The loop brings the data in the
 order of a named stream, preprocessed as the decoder will, the learning rate of a :class:`Schedule`, progress,
-checkpoints without pickle that a killed run goes on from, and notices when training diverges. :class:`Search` keeps
-the best message among those considered. One bit of message costs ``ln 2 / m`` nats of divergence (docs/theory.md
-section 2).
+checkpoints without pickle that a killed run goes on from, and notices when training diverges. Its
+:class:`~bitcert.codecs.best.Search` keeps the best message among those considered. One bit of message costs
+``ln 2 / m`` nats of divergence (docs/theory.md section 2).
 
 How to use it::
 
@@ -37,15 +37,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from bitcert.codecs.base import Codec, network_helper
-from bitcert.codecs.best import Best, State
+from bitcert.codecs.best import Search, State
 from bitcert.data import Sample
 from bitcert.decoder import Helper
 from bitcert.decoder.network import network_inputs
-from bitcert.decoder.tensors import ComposedMessage, write
 from bitcert.errors import InputError
-from bitcert.network import Network, OpaqueModel, Predictor
+from bitcert.network import Network
 from bitcert.random import stream
-from bitcert.run import Candidate, Compressed, Run
+from bitcert.run import Compressed, Run
 
 Tensors = dict[str, torch.Tensor]
 COUNTS_KEPT_FREE = 1.3
@@ -131,33 +130,7 @@ class Looks:
     """
 
     fractions: tuple[float, ...] = ()
-    look: Callable[[float], None] = lambda fraction: None
-
-
-@dataclass(eq=False)
-class Search(Best):
-    """The best message so far of a network that is trained; its structure is in the helper."""
-
-    @property
-    def predictor(self) -> Predictor:
-        """The network's structure.
-
-        Raises:
-            InputError: the helper has none.
-        """
-        if self.helper.predictor is None:
-            raise InputError("a helper with the network's architecture", "none", "pass Helper(predictor=...)")
-        return self.helper.predictor
-
-    @property
-    def device(self) -> str:
-        """Where to train: the run's device, for what was captured."""
-        return "cpu" if isinstance(self.predictor, OpaqueModel) else self.run.device
-
-    def consider(self, name: str, message: ComposedMessage) -> Candidate:
-        """Write the message and book it."""
-        self.run.progress("judging a candidate", 0.0)
-        return self.book(name, Compressed(*write(self.helper, message), self.helper))
+    look: Callable[[float], object] = lambda fraction: None
 
 
 @dataclass(eq=False)
