@@ -5,9 +5,9 @@ Each tensor is ``base + step * round(v)``; ``v`` and ``log step`` are trained by
     cross-entropy + strength * bits * ln 2 / m,
 
 the rounding passing gradients through (Bengio et al. 2013) and the gradient of ``bits`` being the marginal cost of
-the present integers (:mod:`bitcert.codecs.rate`). One bit of message weighs as much in the bound as ``ln 2``
-nats of divergence over ``m`` examples, so a strength near one is the exchange rate; it is raised slowly, so that
-weights leave while the others can still make up for them. Steps are snapped to their grid when the learning rate
+the present integers (:mod:`bitcert.codecs.integer_training`). One bit of message weighs as much in the bound as
+``ln 2`` nats of divergence over ``m`` examples, so a strength near one is the exchange rate; it is raised slowly, so
+that weights leave while the others can still make up for them. Steps are snapped to their grid when the learning rate
 begins to fall. Every candidate is written, decoded and counted; the loss here proves nothing.
 """
 
