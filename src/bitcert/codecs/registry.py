@@ -121,10 +121,10 @@ def codec_from(name: str, options: Mapping[str, str] | None = None) -> Codec:
             own[option] = value
         else:
             nested.setdefault(field, {})[option.removeprefix(f"{field}_")] = value
-    for name in required_fields(codec):
-        if name not in own:
-            do = f"give {_in_words(known[name][0])}" if name in known else "make it in Python"
-            raise InputError(f"a value for --option {name} of {codec.name}", "none", do)
+    for required in required_fields(codec):
+        if required not in own:
+            do = f"give {_in_words(known[required][0])}" if required in known else "make it in Python"
+            raise InputError(f"a value for --option {required} of {codec.name}", "none", do)
     for field, values in nested.items():
         own[field] = dataclasses.replace(_default(codec, field), **values)
     return codec(**own)
