@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from bitcert.codecs.base import Codec, Layer, LayerCodec, code_rest
+from bitcert.codecs.base import Codec, Layer, LayerCodec, Selection, code_rest
 from bitcert.codecs.quantise import Quantise
 from bitcert.data import Sample
 from bitcert.decoder import Helper
 from bitcert.decoder.tensors import TensorCode
-from bitcert.errors import InputError, unknown_name
+from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.theory.prediction import LayerTheory, Theory
 
@@ -111,17 +111,11 @@ class PerLayer(LayerCodec):
         Raises:
             InputError: naming the layers there are.
         """
-        known = [layer.weight for layer in network.weight_layers]
-        for rule in self.rules:
-            if rule.layer != EVERY and rule.layer not in known:
-                raise unknown_name("weight layer", rule.layer, known)
+        named = Selection(tuple(rule.layer for rule in self.rules if rule.layer != EVERY))
+        named.check(layer.weight for layer in network.weight_layers)
 
     def resolved(self, network: Network, sample: Sample | None, helper: Helper) -> Self:
-        """Itself, if every rule's layer is one of the network's.
-
-        Raises:
-            InputError: as :meth:`check`.
-        """
+        """Itself, if every rule's layer is one of the network's."""
         self.check(network)
         return self
 

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from bitcert.codecs.base import Codec, Rest, Selection
-from bitcert.codecs.best import PlainCodecs
+from bitcert.codecs.best import PlainCodecs, Search
 from bitcert.codecs.magnitude_pruning import MagnitudePruning
 from bitcert.codecs.quantise import Quantise
 from bitcert.codecs.quantiser import Uniform
-from bitcert.codecs.training import Schedule, Search, Tensors, Trainer
+from bitcert.codecs.training import Schedule, Tensors, Trainer
 from bitcert.codecs.truncated_svd import TruncatedSVD
 from bitcert.data import Sample
 from bitcert.decoder import Helper

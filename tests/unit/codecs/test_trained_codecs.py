@@ -14,10 +14,11 @@ from torch import nn
 
 from bitcert import Helper, Role, Run, Sample, capture, certify, decode_message
 from bitcert.codecs.base import Codec, Selection
+from bitcert.codecs.best import Search
 from bitcert.codecs.integer_training import LatentIntegers
 from bitcert.codecs.mask import RandomNetworkMask
 from bitcert.codecs.random_subspace import RandomSubspace
-from bitcert.codecs.training import Looks, Schedule, Search, Status, Trainer
+from bitcert.codecs.training import Looks, Schedule, Status, Trainer
 from bitcert.decoder import HelperWeights
 from bitcert.decoder.tensors import Base
 from bitcert.decoder.transforms.mask import Distribution
