@@ -129,10 +129,9 @@ def load(
 
 def _stand_in(certificate: Certificate, given: SchemaSource) -> Sample:
     """Two examples of zeros in place of the training data, whose problem the certificate states."""
-    sizes, classes = certificate.data.get("input_shape"), certificate.data.get("num_classes")
-    usable = isinstance(sizes, list) and sizes and all(type(size) is int and size > 0 for size in sizes)
-    usable = usable and math.prod(sizes) <= MAX_INPUT_SIZE and type(classes) is int and 2 <= classes <= MAX_CLASSES
-    if not usable:
+    stated, classes = certificate.data.get("input_shape"), certificate.data.get("num_classes")
+    sizes = stated if isinstance(stated, list) and all(type(size) is int and size > 0 for size in stated) else []
+    if not sizes or math.prod(sizes) > MAX_INPUT_SIZE or type(classes) is not int or not 2 <= classes <= MAX_CLASSES:
         raise InvalidError("data description: no shape and number of classes of a problem")
     schema = reading.table_schema(certificate, given, None)
     table = None if schema is None else Table(schema, (schema.label or "",))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 from typer import Argument, Option
 
-from bitcert.certificates.certification import CERTIFICATE_FILE
+from bitcert.certificates.certificate import CERTIFICATE_FILE
 from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, read_certificate
 from bitcert.cli.common import intermediate_folder, load_holdout, load_initial, note, progress_bar, read_results
 from bitcert.cli.options import Device, RunOptions, parse_numbers, refuse_both, split_commas

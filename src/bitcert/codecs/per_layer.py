@@ -32,8 +32,6 @@ class Rule:
         codec: one that works layer by layer.
     """
 
-    option_help: ClassVar[str] = "LAYER=CODEC[ NAME:VALUE ...]"
-
     layer: str
     codec: LayerCodec
 
@@ -48,39 +46,12 @@ class Rule:
             got = f"some of its own for {self.layer}"
             raise InputError("layers, rest, base and seed of per-layer only", got, "give them to per-layer itself")
 
-    @classmethod
-    def parse_option(cls, text: str) -> Rule:
-        """``"fc1.weight=quantise fraction:0.5"`` as a rule.
-
-        Raises:
-            InputError: it has another form, or no such codec or option exists.
-        """
-        from bitcert.codecs.registry import codec_from  # the registry lists this module's codec
-
-        layer, equals, rest = text.partition("=")
-        name, *options = rest.split() or [""]
-        pairs = [option.partition(":") for option in options]
-        if not equals or not layer.strip() or not name or not all(colon for _, colon, _ in pairs):
-            raise InputError(f"rules as {cls.option_help}", repr(text[:100]), "write e.g. *=quantise fraction:0.5")
-        codec = codec_from(name, {key: value for key, _, value in pairs})
-        if not isinstance(codec, LayerCodec):
-            raise InputError("a codec that works layer by layer", repr(name), "use it for the whole network")
-        return cls(layer.strip(), codec)
-
-    def __str__(self) -> str:
-        """The form that :meth:`parse_option` reads."""
-        from bitcert.codecs.registry import options_of
-
-        pairs = options_of(self.codec).items()
-        options = [f" {name}:{value}" for name, value in pairs if value and "," not in value]
-        return f"{self.layer}={self.codec.name}{''.join(options)}"
-
 
 @dataclass(frozen=True, kw_only=True)
 class PerLayer(LayerCodec):
     """Each layer by the codec that a rule gives it.
 
-    >>> PerLayer(rules=(Rule("*", Quantise()), Rule.parse_option("head.weight=exact"))).label
+    >>> PerLayer(rules=(Rule("*", Quantise()), Rule("head.weight", Exact()))).label
     'per-layer (*: quantise 0.25; head.weight: exact)'
 
     Args:

@@ -15,14 +15,14 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bitcert.codecs.base import Codec, Selection
+from bitcert.codecs.base import Codec, LayerCodec, Selection
 from bitcert.codecs.convolution_project import ConvolutionProject
 from bitcert.codecs.heavy_tail import HeavyTail
 from bitcert.codecs.lottery import LotteryTicket
 from bitcert.codecs.magnitude_pruning import MagnitudePruning, RandomPruning
 from bitcert.codecs.mask import RandomNetworkMask
 from bitcert.codecs.matrix_project import MatrixProject
-from bitcert.codecs.per_layer import PerLayer
+from bitcert.codecs.per_layer import PerLayer, Rule
 from bitcert.codecs.quantise import Exact, Quantise, TunedQuantise
 from bitcert.codecs.quantiser import Uniform
 from bitcert.codecs.random_subspace import RandomSubspace
@@ -52,6 +52,7 @@ CODECS: dict[str, type[Codec]] = {
 }
 """Every codec, one line each; ``bitcert compare`` tries them in this order."""
 
+RULE_HELP = "LAYER=CODEC[ NAME:VALUE ...]"
 NESTED: dict[str, type[Any]] = {"selection": Selection, "quantiser": Uniform}
 """Fields whose own fields are options."""
 
@@ -130,6 +131,26 @@ def codec_from(name: str, options: Mapping[str, str] | None = None) -> Codec:
     return codec(**own)
 
 
+def rule_from(text: str) -> Rule:
+    """A rule of the codec ``per-layer`` from the text that :func:`options_of` makes of it.
+
+    >>> rule_from("fc1.weight=quantise fraction:0.5").codec.label
+    'quantise 0.5'
+
+    Raises:
+        InputError: it has another form, or no such codec or option exists.
+    """
+    layer, equals, rest = text.partition("=")
+    name, *options = rest.split() or [""]
+    pairs = [option.partition(":") for option in options]
+    if not equals or not layer.strip() or not name or not all(colon for _, colon, _ in pairs):
+        raise InputError(f"rules as {RULE_HELP}", repr(text[:100]), "write e.g. *=quantise fraction:0.5")
+    codec = codec_from(name, {key: value for key, _, value in pairs})
+    if not isinstance(codec, LayerCodec):
+        raise InputError("a codec that works layer by layer", repr(name), "use it for the whole network")
+    return Rule(layer.strip(), codec)
+
+
 def required_fields(codec: type[Codec]) -> tuple[str, ...]:
     """The fields of a codec that have no default."""
     fields = dataclasses.fields(typing.cast(Any, codec))
@@ -159,6 +180,9 @@ def _write(value: Any) -> str:
         return _choice_name(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Rule):
+        options = [f" {name}:{text}" for name, text in options_of(value.codec).items() if text and "," not in text]
+        return f"{value.layer}={value.codec.name}{''.join(options)}"
     return "none" if value is None else str(value)
 
 
@@ -199,7 +223,7 @@ def _entry(kind: Any) -> Any:
 
 
 def _is_readable(kind: Any) -> bool:
-    known: tuple[type[Any], ...] = (*_SIMPLE, enum.Enum, type(None))
+    known: tuple[type[Any], ...] = (*_SIMPLE, Rule, enum.Enum, type(None))
     kinds = [_entry(inner) for inner in _union(kind)]
     return all(isinstance(k, type) and (hasattr(k, "parse_option") or issubclass(k, known)) for k in kinds)
 
@@ -227,6 +251,8 @@ def _parse_one(kind: Any, text: str, option: str) -> Any:
         if text.strip() and not text.strip(" ,"):
             raise InputError(f"names or numbers between the commas for {option}", repr(text[:100]), "check the option")
         return tuple(_parse(_entry(kind), part.strip(), option) for part in text.split(",") if part.strip())
+    if kind is Rule:
+        return rule_from(text)
     if hasattr(kind, "parse_option"):
         return kind.parse_option(text)
     if issubclass(kind, enum.Enum):
@@ -250,6 +276,8 @@ def _in_words(kind: Any) -> str:
         return " or ".join("none" if inner is type(None) else _in_words(inner) for inner in _union(kind))
     if typing.get_origin(kind) is tuple:
         return f"{_in_words(_entry(kind))}, or several with commas between"
+    if kind is Rule:
+        return RULE_HELP
     if hasattr(kind, "parse_option"):
         return str(kind.option_help)
     if issubclass(kind, enum.Enum):
