@@ -199,5 +199,5 @@ def test_random_bytes_never_break_the_one_to_one_law(body: bytes) -> None:
 
 def test_every_file_of_a_byte_and_a_sample_of_two_obey_the_one_to_one_law() -> None:
     files = [bytes([byte]) for byte in range(256)]
-    files += [(0x9400 | number).to_bytes(2, "big") for number in range(1 << 10)]
+    files += [(0xA000 | number).to_bytes(2, "big") for number in range(1 << 12)]
     assert sum(assert_injective(file, TWO_INPUTS) for file in files) > 30
