@@ -51,6 +51,7 @@ class Rule:
 class PerLayer(LayerCodec):
     """Each layer by the codec that a rule gives it.
 
+    >>> from bitcert.codecs.quantise import Exact
     >>> PerLayer(rules=(Rule("*", Quantise()), Rule("head.weight", Exact()))).label
     'per-layer (*: quantise 0.25; head.weight: exact)'
 
