@@ -61,7 +61,7 @@ def tree_of(feature: int, sign: int) -> Compressed:
 
 
 class Family:
-    """All members of one kind; or of several, each of which looks at inputs of its own, so that errors are independent."""
+    """All members of one kind; or of several, each of which looks at inputs of its own: errors are then independent."""
 
     def __init__(self, *makes: Callable[[int, int], Compressed]) -> None:
         self.members = []
