@@ -99,13 +99,13 @@ class Trial(BankSearch):
         line |= {"bits_with_a_flag_for_each_weight": alone, "rows": len(objective.used_rows())}
         line |= {"seconds": round(time.monotonic() - self.began, 1)}
         self.lines.append({**line, **self.told})
-        self.best.unit = errors_per_bit(errors / size, bound)
+        self.unit = errors_per_bit(errors / size, bound)
         return bound
 
     def measure(self, bank: Bank, examples: int) -> list[dict[str, Any]]:
         """Lines of the grown and of the sharpened head."""
         objective = self.objective(bank, examples)
-        grow(objective, self.best.unit, self.tolerance, self.out_of_time, GROWTH, False)
+        grow(objective, self.unit, self.tolerance, self.out_of_time, GROWTH, False)
         self.book("grown", bank, objective)
         self.sharpen("sharpened", bank, objective, thorough=False)
         return [self.lines[0], self.lines[-1]]

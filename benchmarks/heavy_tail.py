@@ -15,13 +15,14 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from networks import preprocessing, trained_network
 
 from bitcert import Helper, Network, Role, Sample, load_sample
 from bitcert.certificates.certification import versions
 from bitcert.codecs.base import Rest, Selection
-from bitcert.codecs.heavy_tail import Accuracies, Compare, HeavyTail, Variance
+from bitcert.codecs.heavy_tail import Compare, HeavyTail, Variance
 from bitcert.codecs.quantiser import FINE
 from bitcert.decoder import HelperWeights, decode_message
 from bitcert.decoder.network import QuantisedNetwork
@@ -79,7 +80,7 @@ def _features(network: Network, test: Sample, source: str) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def draw_accuracies(head: Head, codec: HeavyTail) -> tuple[Accuracies, int]:
+def draw_accuracies(head: Head, codec: HeavyTail) -> tuple[list[float], int]:
     """Per cent of right answers of each draw's decoded message, and the bits of the last one."""
     values, bits = [], 0
     for draw in range(DRAWS):
@@ -90,7 +91,7 @@ def draw_accuracies(head: Head, codec: HeavyTail) -> tuple[Accuracies, int]:
             assert name == head.weight or torch.equal(decoded.weights[name], value), name
         values.append(head.accuracy(decoded.weights[head.weight], decoded.weights[head.bias]))
         bits = 8 * len(message)
-    return Accuracies(tuple(values)), bits
+    return values, bits
 
 
 def rows(name: str) -> list[dict[str, object]]:
@@ -115,10 +116,10 @@ def rows(name: str) -> list[dict[str, object]]:
                 "variance": codec.variance,
                 "draws": DRAWS,
                 "before": round(before, 2),
-                "after": round(after.mean, 2),
-                "after_std": round(after.std, 2),
-                "drop": round(before - after.mean, 2),
-                "accuracies": [round(value, 2) for value in after.values],
+                "after": round(float(np.mean(after)), 2),
+                "after_std": round(float(np.std(after, ddof=1)), 2),
+                "drop": round(before - float(np.mean(after)), 2),
+                "accuracies": [round(value, 2) for value in after],
                 "paper": {
                     "before": paper_before,
                     "after": paper_after,

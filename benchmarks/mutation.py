@@ -107,7 +107,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "certificates/looks": ("tests/unit/test_looks.py",),
     "certificates/certification": ("tests/unit/test_certification.py", "tests/unit/test_looks.py", CLAIMS),
     "certificates/reading": (WHOLE, f"{LINES}lines.py", f"{LINES}tables.py", SMUGGLED, CLAIMS, FORGED),
-    "certificates/recount": (WHOLE, f"{LINES}lines.py", CLAIMS, FORGED),
+    "certificates/statements": (WHOLE, f"{LINES}lines.py", CLAIMS, FORGED),
     "certificates/verification": (WHOLE, f"{LINES}lines.py", CLAIMS, FORGED),
 }
 """Test files, folders and single tests that matter for a module; its own docstring examples always do."""

@@ -39,6 +39,7 @@ from bitcert.data import PriorSplit, Sample
 from bitcert.decoder import decode_message
 from bitcert.decoder import head as bank_head
 from bitcert.network import Architecture
+from bitcert.network.decode import decode_architecture
 from bitcert.proof import disagreement_bound, occam_bound
 
 LOOKS = {"lenet5-original": 3, "lenet5-original-prior": 3, "resnet20-original": 3, "resnet20-original-prior": 3}
@@ -98,7 +99,7 @@ def _network(folder: Path, described: dict[str, Any]) -> tuple[Architecture | No
     """Architecture and weights of the helper; large weights are made again by their factory."""
     if described["architecture"] is None:
         return None, None
-    predictor = Architecture.from_json((folder / "architecture.json").read_text())
+    predictor = decode_architecture((folder / "architecture.json").read_text())
     if "weights" not in described:
         return predictor, None
     file = folder / tightness.HELPER

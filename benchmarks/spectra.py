@@ -42,7 +42,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from bitcert.certificates.certification import versions
-from bitcert.linear import LayerSpectrum, frobenius_norm, layer_spectra, norm_1inf, norm_21
+from bitcert.linear import frobenius_norm, layer_spectra, norm_1inf, norm_21
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results-measure.jsonl"
 TARGET_RATIO = 5.0
@@ -66,14 +66,25 @@ def _row(eigenvalues: np.ndarray) -> dict[str, Any]:
 
 def ours(weights: dict[str, Tensor]) -> Rows:
     """The compared quantities by bitcert."""
-    return {spectrum.layer: _row(spectrum.eigenvalues[::-1]) for spectrum in layer_spectra(weights, "slices")}
+    return {name: _row(np.square(values[::-1])) for name, values in slice_spectra(weights).items()}
 
 
-def everything_of_ours(weights: dict[str, Tensor]) -> list[tuple[LayerSpectrum, float, float, float]]:
+def slice_spectra(weights: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Spectra of ``W[:, :, a, b] / sqrt(2)`` pooled over the places of the kernel, as weightwatcher 0.7 takes them.
+
+    A dense layer has one slice and no factor.
+    """
+    parts = {name: (w.double() / 2**0.5).flatten(2).unbind(2) if w.dim() > 2 else [w] for name, w in weights.items()}
+    named = {f"{name} {k}": part for name, own in parts.items() for k, part in enumerate(own)}
+    found = iter(layer_spectra(named).values())
+    return {name: np.sort(np.concatenate([next(found) for _ in own]))[::-1] for name, own in parts.items()}
+
+
+def everything_of_ours(weights: dict[str, Tensor]) -> list[tuple[np.ndarray, float, float, float]]:
     """Both kinds of spectrum and every norm of the kernels."""
-    spectra = layer_spectra(weights, "slices") + layer_spectra(weights, "reshaped")
     norms = {name: (frobenius_norm(w), norm_21(w), norm_1inf(w)) for name, w in weights.items()}
-    return [(spectrum, *norms[spectrum.layer]) for spectrum in spectra]
+    kinds = (slice_spectra(weights), layer_spectra(weights))
+    return [(values, *norms[name]) for found in kinds for name, values in found.items()]
 
 
 class Theirs:

@@ -255,7 +255,8 @@ def twenty_seconds_line(seed: int) -> dict[str, object]:
     from bitcert import Role, Run, load_sample
     from bitcert.errors import InputError
     from bitcert.search import Board
-    from bitcert.search.request import CertifyRequest, certify_best
+    from bitcert.search.compression import certify_best
+    from bitcert.search.request import CertifyRequest
 
     line: dict[str, object] = {"name": "mnist-20s", "certificate": "MNIST, the peers' bound in 20 s", "value": None}
     line |= {"target": round(100 * PEERS_BOUND, 1), "published": "11.6 after 1,540 to 14,034 s on a GPU"}

@@ -24,7 +24,7 @@ from bitcert import (
     decode_message,
     load_sample,
 )
-from bitcert.counting import count_errors_at
+from bitcert.counting import Level, count_losses
 from bitcert.decoder import head as bank_head
 from bitcert.proof import occam_bound
 
@@ -149,8 +149,8 @@ def digits_compressed(digits: Sample) -> Compressed:
         compressed = compress(digits, run=Run(budget_seconds=10.0))
     classifier = decode_message(compressed.message, compressed.helper).classifier
     rule = DecisionRule(compressed.helper.batch_size)
-    counts = count_errors_at(classifier, digits, rule.batch_size, (rule.tolerance / 2, 2 * rule.tolerance))
-    assert counts[0] == counts[1]
+    low, high = count_losses(classifier, digits, rule, levels=(Level.LENIENT, Level.STRICT), quick=True)
+    assert low.errors == high.errors
     return compressed
 
 

@@ -7,6 +7,7 @@ The verbs, in the order of the work::
     certificate = certify(compressed, sample)            # -> the bound, with everything it rests on
     found = certify_best(CertifyRequest(sample))         # search for the best certificate in a given time
     verification = verify("out/certificate.json")        # a stranger's check from the files
+    certified = load("out/")                             # the certified classifier at work on new data
     profile = measure(network, sample)                   # noise stability: why it could be compressed
     comparison = compare(network, sample)                # every codec at several strengths, theory beside practice
     table = bounds(network, sample)                      # every bound of the papers and their baselines, side by side
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bitcert.certificates.certificate import Certificate
     from bitcert.certificates.certification import certify
+    from bitcert.certificates.loading import Certified, load
     from bitcert.certificates.original import Original
     from bitcert.certificates.verification import Status, Verification, verify
     from bitcert.certificates.workload import WorkLimit
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     from bitcert.network import Network, capture
     from bitcert.report import render_report
     from bitcert.run import Candidate, Compressed, Run
-    from bitcert.search.compression import compress
-    from bitcert.search.request import BestCertificate, CertifyRequest, certify_best
+    from bitcert.search.compression import BestCertificate, certify_best, compress
+    from bitcert.search.request import CertifyRequest
     from bitcert.stability import MeasureSettings, StabilityProfile, measure
     from bitcert.stability.tracker import Tracker
     from bitcert.theory.gathering import bounds
@@ -53,6 +55,7 @@ __all__ = [
     "BoundTable",
     "Candidate",
     "Certificate",
+    "Certified",
     "CertifyRequest",
     "CompareSettings",
     "Comparison",
@@ -84,6 +87,7 @@ __all__ = [
     "compress",
     "count_errors",
     "decode_message",
+    "load",
     "load_sample",
     "measure",
     "output_deviation",
@@ -95,6 +99,7 @@ __all__ = [
 _MODULES = {
     "certificates.certificate": "Certificate",
     "certificates.certification": "certify",
+    "certificates.loading": "Certified load",
     "certificates.original": "Original",
     "certificates.verification": "Status Verification verify",
     "certificates.workload": "WorkLimit",
@@ -106,8 +111,8 @@ _MODULES = {
     "network": "Network capture",
     "report": "render_report",
     "run": "Candidate Compressed Run",
-    "search.compression": "compress",
-    "search.request": "BestCertificate CertifyRequest certify_best",
+    "search.compression": "BestCertificate certify_best compress",
+    "search.request": "CertifyRequest",
     "stability": "MeasureSettings StabilityProfile measure",
     "stability.tracker": "Tracker",
     "theory.gathering": "bounds",

@@ -1,4 +1,4 @@
-"""Counting errors of a decoded classifier with a fixed decision rule.
+"""Counting on a sample, in ONE pass: errors, losses, disagreements; every count of the program is made here.
 
 An example counts as an error unless the logit of its label exceeds every other by more than a tolerance relative to
 the largest logit: ties are errors (docs/theory.md section 1), and so are near-ties, whose winner might change with the
@@ -7,7 +7,8 @@ machine, the thread count or the batch size. Logits that are not finite are erro
 A certificate counts in two ways (docs/theory.md section 5, rounding): float32 in batches, and float64 in half
 batches. An example is right only if it is right in both ways, by more than the tolerance and by more than
 ``rounding`` times the largest difference between its logits in the two ways. An ill-conditioned network, whose float32
-logits are mostly rounding error, loses the examples that another machine might decide otherwise.
+logits are mostly rounding error, loses the examples that another machine might decide otherwise. A search counts in one
+way: the two ways are then the same.
 
 A reviewer's machine rounds differently, so a claim is checked between two counts (:class:`Level`): what is wrong there
 beyond doubt, and what might be. NOT guaranteed: that code outside the program (an opaque module) computes the same
@@ -17,9 +18,11 @@ function in both precisions; where it cannot run in float64 the second way is fl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +31,7 @@ from numpy.typing import NDArray
 from bitcert.data import Sample
 from bitcert.errors import InputError
 
+Seen = TypeVar("Seen")
 Values = NDArray[np.generic]
 Labels = NDArray[np.int64]
 
@@ -89,9 +93,15 @@ class Level(Enum):
     CERTIFIED = "certified"
     STRICT = "strict"
 
+    @property
+    def tolerances(self) -> float:
+        """How many times the tolerance a gap must exceed in float64."""
+        return {Level.LENIENT: 0.5, Level.CERTIFIED: 1.0, Level.STRICT: 2.0}[self]
 
-_STRICT_ROUNDING = 16.0
-"""How much larger than here another machine's rounding error of one example may be."""
+    @property
+    def roundings(self) -> float:
+        """How much larger than here the rounding error of one example may be on the machine that is allowed for."""
+        return {Level.LENIENT: 0.0, Level.CERTIFIED: 1.0, Level.STRICT: 16.0}[self]
 
 
 @dataclass(frozen=True)
@@ -132,81 +142,124 @@ class TwoWays:
     single: torch.Tensor
     double: torch.Tensor
 
-    @property
+    @classmethod
+    def once(cls, logits: torch.Tensor) -> TwoWays:
+        """Of logits that were computed in one way: both are the same, and nothing is lost to rounding."""
+        both = logits.double()
+        return cls(both, both)
+
+    def each(self, measured: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is measured of the logits of each way; once, where both are the same."""
+        single = measured(self.single)
+        return single, single if self.double is self.single else measured(self.double)
+
+    @cached_property
     def finite(self) -> torch.Tensor:
         """Whether all logits of both ways are numbers, ``[batch]``."""
-        return torch.isfinite(self.single).all(1) & torch.isfinite(self.double).all(1)
+        return torch.logical_and(*self.each(lambda logits: torch.isfinite(logits).all(1)))
 
-    @property
+    @cached_property
     def size(self) -> torch.Tensor:
         """Largest ``|logit|`` of either way, ``[batch]``."""
-        return torch.maximum(self.single.abs().amax(1), self.double.abs().amax(1))
+        return torch.maximum(*self.each(_size))
 
-    @property
+    @cached_property
     def difference(self) -> torch.Tensor:
         """Largest difference between the ways, ``[batch]``; infinite where a logit is not finite."""
         return (self.single - self.double).abs().amax(1).nan_to_num(nan=torch.inf, posinf=torch.inf)
 
+    @cached_property
+    def gaps(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gap between the two largest logits in each way, ``[batch]``."""
+        return self.each(_gap)
+
     def slack(self, rule: DecisionRule, level: Level) -> torch.Tensor:
         """By how much a logit must exceed another to count as larger in both ways, ``[batch]``."""
-        near = rule.tolerance * self.size
+        near = level.tolerances * (rule.tolerance * self.size)
         if level is Level.LENIENT:
-            return 0.5 * near
-        rounding = rule.rounding * self.difference
-        if level is Level.CERTIFIED:
-            return torch.maximum(near, rounding)
-        return torch.maximum(2.0 * near, _STRICT_ROUNDING * rounding)
+            return near
+        return torch.maximum(near, level.roundings * (rule.rounding * self.difference))
 
-    def exceeds(self, single: torch.Tensor, double: torch.Tensor, rule: DecisionRule, level: Level) -> torch.Tensor:
+    def exceeds(self, gaps: tuple[torch.Tensor, torch.Tensor], rule: DecisionRule, level: Level) -> torch.Tensor:
         """Whether gaps ``[batch]`` of the two ways are clear; at ``LENIENT`` float32 must only have the same sign."""
         slack = self.slack(rule, level)
         least_single = torch.zeros_like(slack) if level is Level.LENIENT else slack
-        return (single > least_single) & (double > slack) & self.finite
+        return (gaps[0] > least_single) & (gaps[1] > slack) & self.finite
+
+    def clear(self, rule: DecisionRule, level: Level) -> torch.Tensor:
+        """Whether both ways put the same class clearly first, ``[batch]``."""
+        same = torch.eq(*self.each(lambda logits: logits.argmax(1)))
+        return same & self.exceeds(self.gaps, rule, level)
+
+    def count(self, labels: Labels, rule: DecisionRule, level: Level) -> ErrorCount:
+        """Errors and near-ties of the batch."""
+        target = torch.tensor(labels)
+        correct = self.exceeds(self.each(lambda logits: lead(logits, target)), rule, level)
+        clear = self.clear(rule, level)
+        rounding = ~clear & self.finite & (self.gaps[1] > rule.tolerance * level.tolerances * _size(self.double))
+        return ErrorCount(int((~correct).sum()), int((~clear).sum()), len(labels), int(rounding.sum()))
+
+
+def _size(logits: torch.Tensor) -> torch.Tensor:
+    return logits.abs().amax(1)
+
+
+def _gap(logits: torch.Tensor) -> torch.Tensor:
+    top = logits.topk(2, dim=1).values
+    return top[:, 0] - top[:, 1]
+
+
+def lead(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """By how much the label's logit exceeds every other, ``[batch]``."""
+    target = labels[:, None]
+    return logits.gather(1, target)[:, 0] - logits.scatter(1, target, -torch.inf).amax(1)
 
 
 def margins(logits: torch.Tensor, labels: Labels) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Margin of the label, gap between the two largest logits and largest ``|logit|``, each ``[batch]`` float64."""
     logits = logits.double()
-    target = torch.tensor(labels)[:, None]
-    own = logits.gather(1, target)[:, 0]
-    others = logits.scatter(1, target, -torch.inf).amax(1)
-    top = logits.topk(2, dim=1).values
-    return own - others, top[:, 0] - top[:, 1], logits.abs().amax(1)
+    return lead(logits, torch.tensor(labels)), _gap(logits), _size(logits)
 
 
 def count_batch(logits: torch.Tensor, labels: Labels, tolerance: float) -> ErrorCount:
     """Errors and near-ties of one batch of logits ``[batch, classes]``, computed in one way."""
-    margin, gap, size = margins(logits, labels)
-    finite = torch.isfinite(logits).all(1)
-    correct = (margin > tolerance * size) & finite
-    near_tie = (gap <= tolerance * size) | ~finite
-    return ErrorCount(int((~correct).sum()), int(near_tie.sum()), len(labels))
+    return TwoWays.once(logits).count(labels, DecisionRule(tolerance=tolerance), Level.CERTIFIED)
 
 
-def clear_first_place(ways: TwoWays, rule: DecisionRule, level: Level) -> torch.Tensor:
-    """Whether both ways put the same class clearly first, ``[batch]``."""
-    gaps = [top[:, 0] - top[:, 1] for top in (way.topk(2, dim=1).values for way in (ways.single, ways.double))]
-    same = ways.single.argmax(1) == ways.double.argmax(1)
-    return same & ways.exceeds(gaps[0], gaps[1], rule, level)
+class Summed(Protocol):
+    """What is added up over a sample beside the errors: a loss (:class:`bitcert.losses.Loss`)."""
+
+    def total(self, ways: TwoWays, labels: torch.Tensor, rule: DecisionRule, level: Level) -> int:
+        """The sum over a batch, at a level of strictness."""
 
 
-def count_both(ways: TwoWays, labels: Labels, rule: DecisionRule, level: Level) -> ErrorCount:
-    """Errors and near-ties of one batch by both ways of counting."""
-    single, double = margins(ways.single, labels)[0], margins(ways.double, labels)
-    correct = ways.exceeds(single, double[0], rule, level)
-    clear = clear_first_place(ways, rule, level)
-    tolerance = rule.tolerance * {Level.LENIENT: 0.5, Level.CERTIFIED: 1.0, Level.STRICT: 2.0}[level]
-    rounding = ~clear & ways.finite & (double[1] > tolerance * double[2])
-    return ErrorCount(int((~correct).sum()), int((~clear).sum()), len(labels), int(rounding.sum()))
+@dataclass(frozen=True)
+class LossCount:
+    """Errors of the classifier and the totals of further losses, in the order they were asked for.
+
+    ``double`` says whether the second way of counting was float64.
+    """
+
+    errors: ErrorCount
+    totals: tuple[int, ...]
+    double: bool
 
 
-def check_logits(logits: torch.Tensor, labels: Labels, sample: Sample) -> torch.Tensor:
-    """The logits, if there is one for each class of ``sample`` and each of ``labels``.
+@dataclass(frozen=True)
+class Disagreement:
+    """On how many of how many unlabelled examples two networks disagree, near-ties of either included."""
+
+    disagreements: int
+    samples: int
+
+
+def check_logits(logits: torch.Tensor, rows: Labels | Values, sample: Sample) -> torch.Tensor:
+    """The logits, if there is one for each class of ``sample`` and each of ``rows``.
 
     Raises:
         InputError: they have another shape.
     """
-    if logits.shape != (len(labels), sample.num_classes):
+    if logits.shape != (len(rows), sample.num_classes):
         expected = f"{sample.num_classes} logits for each example of {sample.name}"
         do = "use a network whose output width is the number of classes"
         raise InputError(expected, f"an output of shape {list(logits.shape)}", do)
@@ -224,20 +277,13 @@ def runs_in_double(classifier: Classifier, sample: Sample) -> bool:
         return False
 
 
-def both_ways(
-    classifier: Classifier, sample: Sample, rule: DecisionRule, double: bool
-) -> Iterator[tuple[TwoWays, Labels]]:
-    """Logits of the whole sample in the two ways, batch by batch, with the labels (zeros where there are none).
+def one_way(classifier: Classifier, sample: Sample) -> Callable[[Values], TwoWays]:
+    """Raw inputs of ``sample`` -> logits, in float32 alone."""
+    return lambda inputs: TwoWays.once(check_logits(classifier(inputs), inputs, sample))
 
-    Args:
-        classifier: raw inputs -> logits.
-        sample: as given, never augmented.
-        rule: its batch size is the first way's.
-        double: whether the second way is float64, see :func:`runs_in_double`.
 
-    Raises:
-        InputError: the classifier does not return one logit per class.
-    """
+def both_ways(classifier: Classifier, sample: Sample, double: bool) -> Callable[[Values], TwoWays]:
+    """Raw inputs of ``sample`` -> logits in the two ways; ``double`` is whether the second is float64."""
 
     def second(inputs: Values) -> torch.Tensor:
         if double:
@@ -245,14 +291,35 @@ def both_ways(
             return classifier.logits(inputs, torch.float64)
         return classifier(inputs).double()
 
-    for inputs, labels in sample.batches(rule.batch_size):
-        rows = labels if len(labels) else np.zeros(len(inputs), np.int64)
+    def evaluate(inputs: Values) -> TwoWays:
+        single = check_logits(classifier(inputs), inputs, sample).double()
         half = max(2, -(-len(inputs) // 2))  # some networks fail on a batch of one
+        parts = [second(inputs[start : start + half]) for start in range(0, len(inputs), half)]
+        return TwoWays(single, check_logits(torch.cat(parts), inputs, sample))
+
+    return evaluate
+
+
+def one_pass(
+    evaluations: Sequence[Callable[[Values], Seen]],
+    sample: Sample,
+    batch_size: int,
+    task: str = "counting errors",
+    progress: Progress | None = None,
+) -> Iterator[tuple[list[Seen], Labels]]:
+    """What each evaluation makes of the raw inputs of a sample as given (never augmented), batch by batch.
+
+    The labels ``[batch]`` come with it: zeros where there are none.
+    """
+    done = 0
+    for inputs, labels in sample.batches(batch_size):
         with torch.no_grad():
-            single = check_logits(classifier(inputs), rows, sample).double()
-            parts = [second(inputs[start : start + half]) for start in range(0, len(inputs), half)]
+            seen = [evaluate(inputs) for evaluate in evaluations]
         # outside the block: a generator that yields inside it would leave gradients off in its caller
-        yield TwoWays(single, check_logits(torch.cat(parts), rows, sample)), rows
+        yield seen, labels if len(labels) else np.zeros(len(inputs), np.int64)
+        done += len(inputs)
+        if progress is not None:
+            progress(task, done / len(sample))
 
 
 def count_errors(
@@ -268,24 +335,55 @@ def count_errors(
     Raises:
         InputError: when the classifier does not return one logit per class.
     """
-    rule = rule or DecisionRule()
-    return count_errors_at(classifier, sample, rule.batch_size, (rule.tolerance,), progress)[0]
+    return count_losses(classifier, sample, rule or DecisionRule(), progress=progress, quick=True)[0].errors
 
 
-def count_errors_at(
+def count_losses(
     classifier: Classifier,
     sample: Sample,
-    batch_size: int,
-    tolerances: tuple[float, ...],
+    rule: DecisionRule,
+    losses: Sequence[Summed] = (),
+    levels: Sequence[Level] = (Level.CERTIFIED,),
     progress: Progress | None = None,
-) -> tuple[ErrorCount, ...]:
-    """Like :func:`count_errors` for several tolerances in one pass over the data."""
-    totals = tuple(ErrorCount(0, 0, 0) for _ in tolerances)
-    for inputs, labels in sample.batches(batch_size):
-        with torch.no_grad():
-            logits = classifier(inputs)
-        check_logits(logits, labels, sample)
-        totals = tuple(t + count_batch(logits, labels, tol) for t, tol in zip(totals, tolerances, strict=True))
-        if progress is not None:
-            progress("counting errors", totals[0].samples / len(sample))
-    return totals
+    quick: bool = False,
+) -> tuple[LossCount, ...]:
+    """Errors and losses on the whole sample as given, one count for each level.
+
+    They are counted in both ways, or, if the count shall be quick, in float32 alone.
+
+    Raises:
+        InputError: the classifier does not return one logit per class, or a loss is outside [0, 1].
+    """
+    double = not quick and runs_in_double(classifier, sample)
+    evaluate = one_way(classifier, sample) if quick else both_ways(classifier, sample, double)
+    errors = [ErrorCount(0, 0, 0) for _ in levels]
+    totals = [[0] * len(losses) for _ in levels]
+    for (ways,), labels in one_pass((evaluate,), sample, rule.batch_size, progress=progress):
+        target = torch.tensor(labels)
+        for index, level in enumerate(levels):
+            errors[index] += ways.count(labels, rule, level)
+            for place, loss in enumerate(losses):
+                totals[index][place] += loss.total(ways, target, rule, level)
+    return tuple(LossCount(count, tuple(total), double) for count, total in zip(errors, totals, strict=True))
+
+
+def count_disagreements(
+    original: Classifier,
+    compressed: Classifier,
+    unlabelled: Sample,
+    rule: DecisionRule,
+    levels: Sequence[Level] = (Level.CERTIFIED,),
+    progress: Progress | None = None,
+) -> tuple[Disagreement, ...]:
+    """Disagreements of two classifiers by both ways of counting, one count for each level.
+
+    Raises:
+        InputError: a classifier does not return one logit per class.
+    """
+    totals = [0] * len(levels)
+    pair = [both_ways(each, unlabelled, runs_in_double(each, unlabelled)) for each in (original, compressed)]
+    for (first, second), _ in one_pass(pair, unlabelled, rule.batch_size, "counting disagreements", progress):
+        same = first.double.argmax(1) == second.double.argmax(1)
+        for index, level in enumerate(levels):
+            totals[index] += int((~(same & first.clear(rule, level) & second.clear(rule, level))).sum())
+    return tuple(Disagreement(total, len(unlabelled)) for total in totals)

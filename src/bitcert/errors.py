@@ -50,6 +50,11 @@ class SampleReuseError(BitcertError):
     """One sample was given two roles that must be independent (samples are spent once)."""
 
 
+def malformed(expected: str, got: str) -> DecodeError:
+    """A :class:`DecodeError` for bytes or text that this program would not have written."""
+    return DecodeError(expected, got, "ask for the file again")
+
+
 def unknown_name(kind: str, got: str, known: Iterable[str]) -> InputError:
     """An :class:`InputError` for a name that does not exist, suggesting the nearest that does.
 

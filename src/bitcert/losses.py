@@ -1,4 +1,4 @@
-"""Losses that are certified beside the 0/1 error, all counted in one pass over the sample.
+"""Losses that are certified beside the 0/1 error, by name; :mod:`bitcert.counting` counts them.
 
 - ``top-K``: 1 unless the label is among the K largest logits; a logit that the label does not exceed by more than the
   decision rule's tolerance counts as larger, so ties and near-ties are errors. ``top-1`` is the 0/1 error.
@@ -25,18 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bitcert.counting import (
-    Classifier,
-    DecisionRule,
-    ErrorCount,
-    Level,
-    Progress,
-    TwoWays,
-    both_ways,
-    count_both,
-    runs_in_double,
-)
-from bitcert.data import Sample
+from bitcert.counting import DecisionRule, Level, TwoWays, lead
 from bitcert.errors import InputError, unknown_name
 from bitcert.network.named_code import advice, import_named, working_folder_importable
 from bitcert.proof.claims import LOSS_UNITS, bounded_loss_bound, zero_one_loss_bound
@@ -46,9 +35,6 @@ BRIER = "brier"
 LOSS_KEYS = frozenset({"name", "values", "total", "mean", "bound", "self_contained"})
 """What a certificate says of a further loss."""
 
-SLACK_SHARE = 0.1
-"""Part of the near-tie tolerance that is added to every value of a loss between 0 and 1."""
-
 _TOP, _MARGIN = re.compile(r"top-([1-9]\d{0,6})"), re.compile(r"margin:(\d{1,6}(?:\.\d{1,6})?)")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MAX_NAME = 200
@@ -56,8 +42,8 @@ _MAX_NAME = 200
 Evaluate = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Float64 logits ``[batch, classes]``, labels and slacks ``[batch]`` -> values ``[batch]``; gaps within it are ties."""
 
-_SLACK_FACTORS = {Level.LENIENT: 0.5, Level.CERTIFIED: 1.0, Level.STRICT: 2.0}
-_ROUNDING_FACTORS = {Level.LENIENT: 0.0, Level.CERTIFIED: 1.0, Level.STRICT: 16.0}
+SLACK_SHARE = 0.1
+"""Part of the near-tie tolerance that is added to every value of a loss between 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +91,8 @@ class Loss:
         values = self._worst(ways, labels, rule, level)
         if self.zero_one:
             return unusable + int(values.sum())
-        slack = _SLACK_FACTORS[level] * SLACK_SHARE * rule.tolerance
-        values = values + slack + _ROUNDING_FACTORS[level] * self.slope * ways.difference
+        slack = level.tolerances * SLACK_SHARE * rule.tolerance
+        values = values + slack + level.roundings * self.slope * ways.difference
         return unusable + int(torch.ceil(values.clamp(max=1.0) * LOSS_UNITS).long().sum())
 
     def _worst(self, ways: TwoWays, labels: Tensor, rule: DecisionRule, level: Level) -> Tensor:
@@ -154,9 +140,7 @@ def _top(k: int) -> Evaluate:
 
 def _margin(gamma: float) -> Evaluate:
     def evaluate(logits: Tensor, labels: Tensor, slack: Tensor) -> Tensor:
-        own = logits.gather(1, labels[:, None])[:, 0]
-        others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-        return (own - others <= gamma + slack).double()
+        return (lead(logits, labels) <= gamma + slack).double()
 
     return evaluate
 
@@ -241,43 +225,3 @@ def parse_losses(names: Sequence[str], num_classes: int) -> tuple[Loss, ...]:
     if twice:
         raise InputError("each loss once", ", ".join(sorted(twice))[:200], "leave out the second")
     return tuple(parse_loss(name, num_classes) for name in further)
-
-
-@dataclass(frozen=True)
-class LossCount:
-    """Errors of the classifier and the totals of further losses, in the order they were asked for.
-
-    ``double`` says whether the second way of counting was float64.
-    """
-
-    errors: ErrorCount
-    totals: tuple[int, ...]
-    double: bool
-
-
-def count_losses(
-    classifier: Classifier,
-    sample: Sample,
-    rule: DecisionRule,
-    losses: Sequence[Loss] = (),
-    levels: Sequence[Level] = (Level.CERTIFIED,),
-    progress: Progress | None = None,
-) -> tuple[LossCount, ...]:
-    """Errors and losses on the whole sample as given, by both ways of counting, one count for each level.
-
-    Raises:
-        InputError: the classifier does not return one logit per class, or a loss is outside [0, 1].
-    """
-    double, done = runs_in_double(classifier, sample), 0
-    counts = [ErrorCount(0, 0, 0) for _ in levels]
-    totals = [[0] * len(losses) for _ in levels]
-    for ways, labels in both_ways(classifier, sample, rule, double):
-        target = torch.tensor(labels)
-        for index, level in enumerate(levels):
-            counts[index] += count_both(ways, labels, rule, level)
-            for place, loss in enumerate(losses):
-                totals[index][place] += loss.total(ways, target, rule, level)
-        done += len(labels)
-        if progress is not None:
-            progress("counting errors", done / len(sample))
-    return tuple(LossCount(count, tuple(total), double) for count, total in zip(counts, totals, strict=True))

@@ -1,20 +1,24 @@
-"""What every compressor shares: its result, its time budget, its checkpoints, and how it is stopped.
+"""What every compressor shares: its result, its best message so far, its budget, its checkpoints, how it is stopped.
 
 A search gives each of its compressors a part of its run, with a clock and a checkpoint of its own: :meth:`Run.share`.
 :meth:`Run.stop` ends a run and all its parts early, as if their time were over; compressors watch ``run.fraction`` (or
 ``run.stopped`` where they follow a time fixed beforehand) and return the best message they have. Checkpoints are
 safetensors files (no pickle) written under a temporary name and renamed, so that a killed run leaves a whole checkpoint
-or none, and a rerun goes on from it.
+or none, and a rerun goes on from it. :class:`Best` keeps the best message of a search, books every candidate, looks at
+the clock, and writes and reads the checkpoint.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,7 +26,9 @@ from safetensors.torch import save_file
 from bitcert import clock
 from bitcert.coding import Ledger
 from bitcert.counting import Progress
-from bitcert.decoder import Helper
+from bitcert.data import Sample
+from bitcert.decoder import Decoded, Helper, decode_message
+from bitcert.errors import DecodeError
 from bitcert.locking import replacing
 from bitcert.proof import occam_bound
 
@@ -39,6 +45,11 @@ class Candidate:
     message_bits: int
     bound: float
     seconds: float
+
+    @property
+    def rank(self) -> tuple[float, int, int]:
+        """Smaller is better; where every bound is 1, fewer errors still are."""
+        return self.bound, self.errors, self.message_bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +101,7 @@ class Checkpoint:
             except SafetensorError as error:
                 raise OSError(f"no checkpoint at {partial}: {error}") from error
 
-    def load(self) -> tuple[dict[str, object], dict[str, torch.Tensor]] | None:
+    def load(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
         """The last saved state, or ``None`` when there is none of this identity that can be read."""
         try:
             with safe_open(self.path, framework="pt") as file:
@@ -110,14 +121,6 @@ class Checkpoint:
         """The checkpoint beside this one of a part of the run with this name; any name will do."""
         short = hashlib.sha256(name.encode()).hexdigest()[:12]
         return Checkpoint(self.path.with_name(f"{self.path.stem}.{short}{self.path.suffix}"), f"{self.identity}/{name}")
-
-
-def _silent(task: str, fraction: float) -> None:
-    del task, fraction
-
-
-def _unwatched(candidate: Candidate) -> None:
-    del candidate
 
 
 @dataclass
@@ -142,10 +145,10 @@ class Run:
     budget_seconds: float = 300.0
     delta: float = 0.05
     device: str = "cpu"
-    progress: Progress = _silent
+    progress: Progress = lambda task, fraction: None
     checkpoint: Checkpoint | None = None
     candidates: list[Candidate] = field(default_factory=list)
-    watch: Callable[[Candidate], None] = _unwatched
+    watch: Callable[[Candidate], None] = lambda candidate: None
     stopped: bool = field(default=False, init=False)
     _parts: list[Run] = field(default_factory=list, init=False, repr=False)
     _started: float = field(default_factory=lambda: clock.seconds())
@@ -201,3 +204,86 @@ class Run:
     def _book(self, candidate: Candidate) -> None:
         self.candidates.append(candidate)
         self.watch(candidate)
+
+
+def message_tensor(message: bytes) -> torch.Tensor:
+    """The bytes of a message as a tensor ``[bytes]`` for a checkpoint; ``.numpy().tobytes()`` gives them back."""
+    return torch.from_numpy(np.frombuffer(message, dtype=np.uint8).copy())
+
+
+class Best:
+    """The best message so far of one search, with its clock and its checkpoint.
+
+    A search makes words of one prefix code, books each with its errors on the whole sample, and keeps the best one;
+    choosing costs nothing (docs/theory.md section 2). Subclasses make the words.
+
+    Args:
+        sample: the training sample.
+        helper: what the messages are decoded with.
+        run: seed, budget, progress and checkpoint.
+
+    Attributes:
+        best: the best message with its candidate, or ``None`` before there is one.
+    """
+
+    def __init__(self, sample: Sample, helper: Helper, run: Run) -> None:
+        self.sample, self.helper, self.run = sample, helper, run
+        self.best: Compressed | None = None
+
+    @property
+    def bound(self) -> float:
+        """Of the best message; infinite before there is one."""
+        return math.inf if self.best is None else self.best.bound
+
+    def out_of_time(self, until: float = 1.0, task: str = "training") -> bool:
+        """Whether that fraction of the budget is used; tells the progress."""
+        self.run.progress(task, self.run.fraction)
+        return self.run.fraction >= until
+
+    def consider(self, name: str, errors: int, message: bytes, ledger: Ledger) -> Candidate:
+        """Book a message with its errors on the whole sample, and keep it if it is the best one."""
+        candidate = self.run.consider(name, errors, len(self.sample), 8 * len(message))
+        self.offer(candidate, message, ledger)
+        return candidate
+
+    def offer(self, candidate: Candidate, message: bytes, ledger: Ledger) -> None:
+        """Keep a message that was booked, if it is the best one."""
+        if self.best is None or self.rank(candidate) < self.rank(self.best.candidates[0]):
+            self.best = Compressed(message, ledger, self.helper, (candidate,))
+
+    def rank(self, candidate: Candidate) -> tuple[float, ...]:
+        """Smaller is better; of equals the first one is kept."""
+        return (candidate.bound,)
+
+    def is_best(self, candidate: Candidate) -> bool:
+        """Whether the best message is the one that was booked as this candidate."""
+        return self.best is not None and self.best.candidates[0] is candidate
+
+    def result(self) -> Compressed:
+        """The best message (at least one must have been booked), and all candidates."""
+        assert self.best is not None
+        return replace(self.best, candidates=tuple(self.run.candidates))
+
+    def write_checkpoint(self, **values: object) -> None:
+        """Write the run's checkpoint, if it has one: the best message, and the values that the search needs besides."""
+        if self.run.checkpoint is None or self.best is None:
+            return
+        kept = {**values, "best": asdict(self.best.candidates[0]), "seconds": self.run.seconds}
+        self.run.checkpoint.save(kept, {"message": message_tensor(self.best.message)})
+
+    def read_checkpoint(self) -> tuple[Mapping[str, Any], Decoded] | None:
+        """Restore the best message and the seconds from the run's checkpoint; the values, and the message decoded.
+
+        ``None`` where there is no checkpoint, or none that the present program can decode.
+        """
+        state = self.run.checkpoint.load() if self.run.checkpoint is not None else None
+        if state is None or "best" not in state[0]:
+            return None
+        values, message = state[0], state[1]["message"].numpy().tobytes()
+        try:
+            decoded = decode_message(message, self.helper)
+        except DecodeError:
+            return None
+        self.run.spent_before(float(values["seconds"]))
+        self.best = Compressed(message, decoded.ledger, self.helper, (Candidate(**values["best"]),))
+        return values, decoded

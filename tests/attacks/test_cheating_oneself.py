@@ -33,15 +33,15 @@ from bitcert.proof.claims import bounded_loss_bound, delta_plan
 from bitcert.report import terminal_summary
 from bitcert.run import Checkpoint
 from bitcert.search import Contender, Judge, search
-from bitcert.search.request import (
+from bitcert.search.compression import (
     PRIOR_FILE,
-    CertifyRequest,
     certify_best,
     check_early,
     find_message,
     search_checkpoint,
     train_helper,
 )
+from bitcert.search.request import CertifyRequest
 
 SECONDS = 0.1
 

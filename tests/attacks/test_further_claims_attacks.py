@@ -2,13 +2,14 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from bitcert import Compressed, Helper, Preprocessing, Role, Sample, Status, capture, certify, verify
-from bitcert.certificates.conditions import Facts, conditions
+from bitcert.certificates.conditions import conditions
 from bitcert.certificates.original import Original, identity_hash
 from bitcert.data import PriorSplit
 from bitcert.decoder import head as bank_head
@@ -90,10 +91,7 @@ def restate(content):
     bounded = any(entry["values"] != "0 or 1" for entry in content["losses"])
     content["theorem"] = theorem_text(prior=prior is not None, bounded=bounded, original=original is not None)
     content["certifies"] = "compressed" if original is None else "original"
-    where = None if prior is None else (prior["fraction"], prior["seed"])
-    looked = None if original is None else (original["unlabelled"]["samples"], original["look"])
-    facts = Facts(samples, content["delta"], names, helper, helper_bits, None, where, looked)
-    content["conditions"] = list(conditions(facts))
+    content["conditions"] = list(conditions(SimpleNamespace(**content, helper_bits=helper_bits), helper))
 
 
 def check(path, original):

@@ -22,7 +22,8 @@ from bitcert.certificates.reading import CannotCheckError
 from bitcert.certificates.workload import MAX_OPERATIONS, counting_operations
 from bitcert.decoder import network as quantised
 from bitcert.errors import CaptureError, DecodeError
-from bitcert.network import Architecture, capture, load_model, operations_in_words
+from bitcert.network import capture, load_model, operations_in_words
+from bitcert.network.decode import decode_architecture
 from bitcert.theory.ingredients.messages import open_messages
 
 ROOM = 400 << 20
@@ -108,7 +109,7 @@ BOMBS = {
 @pytest.mark.parametrize("name", sorted(BOMBS))
 def test_an_architecture_that_takes_too_much_memory_is_refused(name):
     with little_memory(), pytest.raises(DecodeError, match=r"entries of memory per sample"):
-        Architecture.from_json(BOMBS[name])
+        decode_architecture(BOMBS[name])
 
 
 def test_the_bombs_are_small():
@@ -233,7 +234,7 @@ def test_a_file_that_asks_for_days_is_refused_by_its_size_alone():
     wide = ("matmul", ["n0", "n1"], {})
     shapes = [("reshape", ["input"], {"shape": [-1, a, b]}) for a, b in ((4096, 1024), (1024, 4096))]
     text = graph(summed(*shapes, wide, *(("mul", ["n2", "n2"], {}) for _ in range(20)), axes=[1, 2]), [1 << 22], 1)
-    architecture = Architecture.from_json(text)
+    architecture = decode_architecture(text)
     assert len(text) < 3000
     with pytest.raises(CannotCheckError, match=r"60,000 examples .* 14 days .* --max-operations 3e\+16"):
         WorkLimit().admit(architecture, 60_000)

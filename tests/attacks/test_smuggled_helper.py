@@ -20,6 +20,7 @@ from bitcert.decoder.commitment import Commitment
 from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.decoder.helper import description_hash
 from bitcert.network import Architecture, Node
+from bitcert.network.decode import decode_architecture
 from bitcert.proof import occam_bound, self_contained_bound
 
 SIZE = 150
@@ -185,7 +186,7 @@ def test_a_lie_about_the_helper_is_noticed(coin_files, forge, lie):
 def test_another_decoder_is_told_but_does_not_make_it_invalid(coin_files, forge):
     path, sample = coin_files
     content = json.loads(path.read_text())
-    helper = Helper.for_sample(sample, Architecture.from_json((path.parent / "architecture.json").read_text()))
+    helper = Helper.for_sample(sample, decode_architecture((path.parent / "architecture.json").read_text()))
     described = helper.describe("cd" * 32)
 
     def change(content):

@@ -13,7 +13,8 @@ from bitcert.decoder import head as bank_head
 from bitcert.decoder.helper import MAX_CONSTANTS, count_unusual_scalars
 from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.network import Architecture, capture, capture_opaque
-from bitcert.network.architecture import Node, ParameterSpec
+from bitcert.network.decode import decode_architecture
+from bitcert.network.nodes import Node, ParameterSpec
 from bitcert.run import Compressed, Run
 
 
@@ -110,4 +111,4 @@ def test_a_convolution_of_a_parameter_is_a_decode_error():
     broken = text.replace('"relu"', '"conv1d"').replace('["input"]', '["p","w"]').replace('"attributes":{}', attributes)
     assert broken != text
     with pytest.raises(DecodeError, match="weight of shape"):
-        Architecture.from_json(broken)
+        decode_architecture(broken)

@@ -17,7 +17,7 @@ from bitcert import Certificate, Helper, HelperWeights, Preprocessing, Status, d
 from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.decoder.helper import description_hash
 from bitcert.errors import BitcertError
-from bitcert.network import Architecture
+from bitcert.network.decode import decode_architecture
 from bitcert.proof import disagreement_bound, occam_bound
 from bitcert.proof.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, zero_one_loss_bound
 
@@ -32,7 +32,7 @@ def helper_of(folder: Path, certificate: Certificate) -> Helper | None:
     """The helper string from the files; ``None`` where its weights are kept elsewhere."""
     told, predictor, weights = certificate.helper, None, None
     if told["architecture"] is not None:
-        predictor = Architecture.from_json((folder / "architecture.json").read_text())
+        predictor = decode_architecture((folder / "architecture.json").read_text())
         assert predictor.content_hash == told["architecture"], "architecture"
     if "weights" in told:
         if not (folder / "helper.safetensors").exists():

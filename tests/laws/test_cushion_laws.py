@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcert.stability.estimates import prepare_jacobians
-from bitcert.stability.forward import forward
 from bitcert.stability.jacobians import interlayer
 from bitcert.stability.settings import MeasureSettings
 from tests.unit.stability import nets
@@ -35,7 +34,7 @@ def drawn(name, seed, scales=None):
 def measured(net, rows=slice(None)):
     context = net.context(rows)
     plan = prepare_jacobians(context.linearisation, context.structure, SETTINGS)
-    return context, {**forward(context, SETTINGS), **interlayer(context, SETTINGS, plan)}
+    return context, {**nets.one_pass(context), **interlayer(context, SETTINGS, plan)}
 
 
 seeds = st.integers(0, 2**32 - 1)

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcert.coding import ArithmeticEncoder, MessageWriter
-from bitcert.coding.arithmetic import blocks
-from bitcert.coding.rows import _RowCounts
+from bitcert.coding.rows import RowCounts
 from bitcert.coding.tensors import UNARY_MAGNITUDES
 from bitcert.coding.trees import Comparison, Leaf, Split, Subject
 from bitcert.decoder import Helper, decode_message
@@ -113,11 +112,7 @@ def test_random_bytes(body: bytes, header: bytes) -> None:
 def forged_head(num_rows: int, columns: int, digits: bool) -> bytes:
     """A few bytes that announce the largest head, every row used and every weight beyond the unary magnitudes."""
     encoder, writer = ArithmeticEncoder(), MessageWriter(bank_head.FAMILY)
-    used, groups = np.ones(num_rows, dtype=bool), np.zeros(num_rows, dtype=np.intp)
-    counts = _RowCounts(groups)
-    for block in blocks(num_rows):
-        encoder.known(used[block], counts.probabilities(groups[block]))
-        counts.update(used[block], groups[block])
+    encoder.counted(np.ones(num_rows, dtype=bool), np.zeros(num_rows, dtype=np.intp), RowCounts(1))
     for number in (num_rows * (columns - 1), num_rows, columns):
         encoder.flags(np.ones(number, dtype=bool))
     yes = np.ones((num_rows + 1) * columns, dtype=bool)

@@ -136,3 +136,9 @@ def sensitivity(
     mean = sum(ratios) / len(ratios)
     variance = sum((value - mean) ** 2 for value in ratios) / (len(ratios) - 1)
     return mean, math.sqrt(variance / len(ratios))
+
+
+def matrix_noise_sensitivity(matrix: Tensor, x: Tensor) -> Tensor:
+    """``||M||_F^2 ||x||^2 / ||M x||^2``, exact (Prop. 3.1), of ``matrix`` ``[m, n]`` at ``x`` ``[..., n]``."""
+    gain = torch.linalg.vector_norm(x @ matrix.T, dim=-1) / torch.linalg.vector_norm(x, dim=-1)
+    return (torch.linalg.vector_norm(matrix) / gain).square()

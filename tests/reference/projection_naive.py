@@ -5,7 +5,13 @@ from scipy.linalg import hadamard
 
 from bitcert.decoder.transforms.hadamard import diagonal, distinct_rows, padded_size, rows_with_replacement
 from bitcert.decoder.transforms.normal import UNIT, variance
-from bitcert.decoder.transforms.signs import sign_array
+from bitcert.decoder.transforms.signs import BLOCK, block_indices
+
+
+def sign_array(draws, number, size):
+    """One array ``M_number`` (from 0), ``[size]`` of ±1."""
+    bits = block_indices(draws, number // BLOCK, size) >> (number % BLOCK) & 1
+    return 2 * bits.astype(np.int64) - 1
 
 
 def sign_arrays(draws, count, size):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bitcert import Certificate, Compressed, Helper, Role, Sample, certify, count_errors, decode_message
 from bitcert.certificates.certificate import (
+    CERTIFICATE_FILE,
     DATA_KEYS,
     HOLDOUT_KEYS,
     MAX_CERTIFICATE_BYTES,
@@ -22,7 +23,7 @@ from bitcert.certificates.certificate import (
     VERSIONED,
     parse_strict,
 )
-from bitcert.certificates.certification import ARCHITECTURE_FILE, CERTIFICATE_FILE, REPORT_FILE, certify_counting
+from bitcert.certificates.certification import ARCHITECTURE_FILE, REPORT_FILE, certify_counting
 from bitcert.data import Schema, Table
 from bitcert.decoder import head as bank_head
 from bitcert.errors import DecodeError, InputError, SampleReuseError

@@ -1,19 +1,27 @@
 """The conditions of a certificate, word by word: a file is compared with these sentences."""
 
-from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from torch import nn
 
-from bitcert.certificates.conditions import Facts, conditions
+from bitcert.certificates.conditions import conditions
 from bitcert.data import Column, Schema, Table
 from bitcert.decoder import Helper, Preprocessing
 from bitcert.network import OpaqueModel
-from bitcert.network.architecture import ParameterSpec
+from bitcert.network.nodes import ParameterSpec
 
 DRAWN = "the 1,797 examples were drawn independently of each other, from the source of new ones"
 PROGRAM = "the program's features and decoders were fixed before the data were seen and compute what they did here"
-FACTS = Facts(1797, 0.05, (), Helper((1, 8, 8), 10, Preprocessing(16.0)), 1234)
+HELPER = Helper((1, 8, 8), 10, Preprocessing(16.0))
+FACTS = {
+    **{"samples": 1797, "delta": 0.05, "losses": (), "helper_bits": 1234, "data": {"benchmark": None}},
+    **{"prior": None, "original": None},
+}
+
+
+def said_of(helper=HELPER, **changes):
+    return conditions(SimpleNamespace(**{**FACTS, **changes}), helper)
 
 
 def claims(further=""):
@@ -25,11 +33,11 @@ def fixed(size="1,234 bits to describe", before="the data were seen", what="inpu
 
 
 def test_a_certificate_of_the_compressed_network():
-    assert conditions(FACTS) == (DRAWN, claims(), fixed(), PROGRAM)
+    assert said_of() == (DRAWN, claims(), fixed(), PROGRAM)
 
 
 def test_a_helper_that_could_not_be_described():
-    assert conditions(replace(FACTS, helper_bits=None))[2] == fixed("of unknown length")
+    assert said_of(helper_bits=None)[2] == fixed("of unknown length")
 
 
 def test_a_table():
@@ -45,13 +53,13 @@ def test_a_table():
             + ") were",
         ),
     ]:
-        said = conditions(replace(FACTS, helper=Helper((1,), 2, table=Table(schema, ("id", "y")))))
+        said = said_of(Helper((1,), 2, table=Table(schema, ("id", "y"))))
         assert said[:2] == (DRAWN, claims())
         assert said[3:] == (PROGRAM, f"for `bound` only: {chosen} chosen before the data were seen")
 
 
 def test_a_prior_split():
-    said = conditions(replace(FACTS, prior=(0.25, 7)))
+    said = said_of(prior={"fraction": 0.25, "seed": 7})
     assert said[2] == fixed(before="the rest of the data was seen")
     assert said[4:] == (
         "for `bound` only: the split (fraction 0.25, seed 7) was declared before the data were seen, and the helper "
@@ -60,7 +68,10 @@ def test_a_prior_split():
 
 
 def test_the_original_network_and_losses():
-    said = conditions(replace(FACTS, original=(5000, 3), losses=("brier", "mine:loss", "my.own:other")))
+    said = said_of(
+        original={"unlabelled": {"samples": 5000}, "look": 3},
+        losses=[{"name": name} for name in ("brier", "mine:loss", "my.own:other")],
+    )
     assert said[1] == claims(", brier, mine:loss, my.own:other")
     assert said[4:] == (
         "the 5,000 unlabelled examples were drawn independently of the training of both networks, from the same source",
@@ -72,7 +83,7 @@ def test_the_original_network_and_losses():
 
 
 def test_a_benchmark():
-    assert conditions(replace(FACTS, benchmark="digits"))[4:] == (
+    assert said_of(data={"benchmark": "digits"})[4:] == (
         "NOT MET: the program was written without knowledge of these data: its features and settings were compared on "
         "digits, so this certificate is an illustration",
     )
@@ -85,5 +96,5 @@ def test_a_benchmark():
 def test_python_code_outside_the_program(sources, size):
     specs = (ParameterSpec("weight", (3, 4), "weight"),)
     opaque = OpaqueModel(nn.Linear(4, 3, bias=False), "mine:make", specs, 3, (4,), sources=sources)
-    said = conditions(replace(FACTS, helper=Helper((4,), 3, Preprocessing(), opaque)))
+    said = said_of(Helper((4,), 3, Preprocessing(), opaque))
     assert said[4:] == (f"the network's own Python code 'mine:make' ({size}) reads nothing but its files",)

@@ -14,12 +14,11 @@ from bitcert.counting import (
     Level,
     TwoWays,
     both_ways,
-    clear_first_place,
     count_batch,
-    count_both,
     count_errors,
-    count_errors_at,
+    count_losses,
     margins,
+    one_pass,
     runs_in_double,
 )
 from bitcert.errors import InputError
@@ -122,17 +121,21 @@ def test_parts_add_up(sample):
     assert parts[0] + parts[1] + parts[2] == count_errors(linear, sample)
 
 
-def test_several_tolerances_in_one_pass(sample):
+def test_several_levels_in_one_pass(sample):
     calls = []
 
     def classifier(inputs):
         calls.append(len(inputs))
         return linear(inputs)
 
-    tolerances = (0.0, 1e-5, 0.5)
-    together = count_errors_at(classifier, sample, 50, tolerances)
-    assert calls == [50, 50, 3]
-    assert together == tuple(count_errors(linear, sample, DecisionRule(tolerance=tol)) for tol in tolerances)
+    for tolerance in (0.0, 1e-5, 0.25):
+        calls.clear()
+        together = count_losses(classifier, sample, DecisionRule(50, tolerance), levels=tuple(Level), quick=True)
+        assert calls == [50, 50, 3]
+        levels = (tolerance / 2, tolerance, 2 * tolerance)
+        alone = [count_errors(linear, sample, DecisionRule(tolerance=each)) for each in levels]
+        assert [each.errors for each in together] == alone
+        assert not any(each.double for each in together)
 
 
 @pytest.mark.parametrize("width", [0, 1, 2, 4])
@@ -202,7 +205,7 @@ def test_a_logit_that_is_not_finite_in_one_way_is_an_error_at_every_level(odd):
         assert not pair.finite.item()
         assert pair.difference.item() == torch.inf
         for level in Level:
-            found = count_both(pair, np.array([0]), COARSE, level)
+            found = pair.count(np.array([0]), COARSE, level)
             assert found == ErrorCount(1, 1, 1, 0)
 
 
@@ -217,27 +220,27 @@ def test_the_way_with_a_gap_of_exactly_the_slack_is_not_clear():
         (4.001, (1, 1, 1)),
     ]:
         pair = ways([[8.0, 8.0 - gap]], [[8.0, 8.0 - gap]])
-        assert tuple(int(clear_first_place(pair, COARSE, level)) for level in Level) == clear
-        assert tuple(1 - count_both(pair, np.array([0]), COARSE, level).errors for level in Level) == clear
+        assert tuple(int(pair.clear(COARSE, level)) for level in Level) == clear
+        assert tuple(1 - pair.count(np.array([0]), COARSE, level).errors for level in Level) == clear
 
 
 def test_the_lenient_judge_needs_only_the_sign_of_float32():
     apart = ways([[8.0, 7.999]], [[8.0, 5.0]])
-    assert clear_first_place(apart, COARSE, Level.LENIENT)
-    assert not clear_first_place(ways([[8.0, 8.0]], [[8.0, 5.0]]), COARSE, Level.LENIENT)
-    assert not clear_first_place(ways([[7.0, 8.0]], [[8.0, 5.0]]), COARSE, Level.LENIENT), "another first place"
-    assert not clear_first_place(ways([[8.0, 5.0]], [[8.0, 7.999]]), COARSE, Level.LENIENT)
+    assert apart.clear(COARSE, Level.LENIENT)
+    assert not ways([[8.0, 8.0]], [[8.0, 5.0]]).clear(COARSE, Level.LENIENT)
+    assert not ways([[7.0, 8.0]], [[8.0, 5.0]]).clear(COARSE, Level.LENIENT), "another first place"
+    assert not ways([[8.0, 5.0]], [[8.0, 7.999]]).clear(COARSE, Level.LENIENT)
     turned = ways([[5.0, 8.0]], [[8.0, 5.0]])
-    assert [count_both(turned, np.array([label]), COARSE, Level.LENIENT).errors for label in (0, 1)] == [1, 1]
+    assert [turned.count(np.array([label]), COARSE, Level.LENIENT).errors for label in (0, 1)] == [1, 1]
 
 
 def test_near_ties_of_float32_alone_are_those_of_rounding():
     """Clear in float64, not clear by the differences of the ways; an unclear gap in float64 is no rounding."""
     pair = ways([[8.0, 4.5], [8.0, 7.0], [8.0, 0.0]], [[8.0, 3.0], [8.0, 7.0], [8.0, 0.0]])
-    assert count_both(pair, np.array([0, 0, 1]), COARSE, Level.CERTIFIED) == ErrorCount(3, 2, 3, 1)
+    assert pair.count(np.array([0, 0, 1]), COARSE, Level.CERTIFIED) == ErrorCount(3, 2, 3, 1)
     for gap, found in [(1.0, (0, 0, 0)), (1.5, (1, 0, 0)), (2.5, (1, 1, 0)), (4.5, (1, 1, 1))]:
         pair = ways([[8.0, 8.0]], [[8.0, 8.0 - gap]])
-        assert tuple(count_both(pair, np.array([0]), COARSE, level).rounding for level in Level) == found
+        assert tuple(pair.count(np.array([0]), COARSE, level).rounding for level in Level) == found
 
 
 def test_counts_add_up_in_every_number():
@@ -295,7 +298,9 @@ def test_the_second_way_takes_halves_of_at_least_two(batch_size, halves):
     rows = Sample(inputs, np.arange(103) % 3, 3, Role.TRAIN, "rows")
     for double, dtype in [(True, torch.float64), (False, torch.float32)]:
         classifier = Doubling()
-        found = list(both_ways(classifier, rows, DecisionRule(batch_size), double))
+        found = [
+            (ways, labels) for (ways,), labels in one_pass([both_ways(classifier, rows, double)], rows, batch_size)
+        ]
         first = [min(batch_size, 103 - start) for start in range(0, 103, batch_size)]
         assert [len(labels) for _, labels in found] == first
         pairs, second = iter(classifier.seen), []
@@ -312,12 +317,12 @@ def test_the_second_way_takes_halves_of_at_least_two(batch_size, halves):
 
 
 def test_gradients_stay_on_for_who_reads_both_ways(sample):
-    assert [torch.is_grad_enabled() for _ in both_ways(linear, sample, DecisionRule(50), False)] == [True] * 3
+    assert [torch.is_grad_enabled() for _ in one_pass([both_ways(linear, sample, False)], sample, 50)] == [True] * 3
 
 
 def test_unlabelled_examples_come_with_zeros(sample):
     bare = Sample(sample.inputs, None, 3, Role.UNLABELLED, "bare")
-    assert [labels.tolist() for _, labels in both_ways(linear, bare, DecisionRule(60), False)] == [[0] * 60, [0] * 43]
+    assert [labels.tolist() for _, labels in one_pass([linear], bare, 60)] == [[0] * 60, [0] * 43]
 
 
 def test_a_second_way_of_another_width_is_refused(sample):
@@ -326,10 +331,10 @@ def test_a_second_way_of_another_width_is_refused(sample):
             return torch.zeros(len(inputs), 4 if dtype is torch.float64 else 3, dtype=dtype)
 
     with pytest.raises(InputError, match="3 logits"):
-        list(both_ways(Wide(), sample, DecisionRule(), True))
+        both_ways(Wide(), sample, True)(sample.inputs)
 
 
 def test_progress_is_the_part_that_was_counted(sample):
     told = []
-    count_errors_at(linear, sample, 50, (0.0,), lambda what, part: told.append((what, part)))
+    count_errors(linear, sample, DecisionRule(50), lambda what, part: told.append((what, part)))
     assert told == [("counting errors", 50 / 103), ("counting errors", 100 / 103), ("counting errors", 1.0)]

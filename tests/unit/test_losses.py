@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from bitcert import Role, Sample
-from bitcert.counting import DecisionRule, ErrorCount, Level, TwoWays, count_errors_at
+from bitcert.counting import DecisionRule, ErrorCount, Level, TwoWays, count_errors, count_losses
 from bitcert.errors import InputError
-from bitcert.losses import Loss, count_losses, is_users, parse_loss, parse_losses
+from bitcert.losses import Loss, is_users, parse_loss, parse_losses
 from bitcert.proof.claims import LOSS_UNITS
 
 TOLERANCE = 1e-4
@@ -51,7 +51,7 @@ def test_top_1_is_the_zero_one_error():
     logits, labels = logits_and_labels(seed=3)
     sample = Sample(logits.numpy(), labels.numpy(), 6, Role.TRAIN, "logits")
     stored = torch.tensor(sample.inputs)
-    errors = count_errors_at(lambda x: torch.tensor(x), sample, 50, (TOLERANCE,))[0].errors
+    errors = count_errors(lambda x: torch.tensor(x), sample, DecisionRule(50, TOLERANCE)).errors
     assert total("top-1", stored.double(), labels) == errors
 
 

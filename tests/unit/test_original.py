@@ -16,16 +16,15 @@ from bitcert.certificates.original import (
     UNLABELLED_KEYS,
     Original,
     check_unlabelled,
-    count_disagreements,
     helper_network,
     identity_hash,
     unlabelled_sample,
 )
-from bitcert.counting import DecisionRule, count_batch
+from bitcert.counting import DecisionRule, count_batch, count_disagreements
 from bitcert.decoder import HelperWeights
 from bitcert.errors import InputError, SampleReuseError
 from bitcert.network import OpaqueModel
-from bitcert.network.architecture import ParameterSpec
+from bitcert.network.nodes import ParameterSpec
 
 TOLERANCE = 1e-4
 

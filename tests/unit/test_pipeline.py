@@ -15,17 +15,17 @@ from bitcert.data.split import PriorSplit, split_prior
 from bitcert.decoder import HelperWeights
 from bitcert.errors import InputError, SampleReuseError
 from bitcert.search import Checkpoint, prior
-from bitcert.search.contender import check_helpers
-from bitcert.search.contenders import contenders
-from bitcert.search.request import (
-    CertifyRequest,
+from bitcert.search.compression import (
     certify_best,
     check_early,
     find_message,
-    given_for,
     search_checkpoint,
+    searched,
     train_helper,
 )
+from bitcert.search.contender import check_helpers
+from bitcert.search.contenders import contenders
+from bitcert.search.request import CertifyRequest
 
 SECONDS = 0.3
 
@@ -170,7 +170,7 @@ def test_all_contenders_of_a_search_read_their_family_with_one_helper(sample, ne
         CertifyRequest(sample, network, unlabelled=half_planes(50, 1, Role.UNLABELLED)),
     ):
         for public in (None, network, wide):
-            found = contenders(given_for(request, sample, public, None))
+            found = contenders(searched(request, sample, public))
             check_helpers(found)
             assert found
 
@@ -223,5 +223,5 @@ def test_the_rest_is_preprocessed_as_the_whole_sample():
     """The usual scale of digits follows from their name, and the rest of a split has another one."""
     digits = load_sample("digits", Role.TRAIN)
     _, rest = split_prior(digits, 0.5)
-    given = given_for(CertifyRequest(digits, prior_fraction=0.5), rest, None, None)
-    assert given.helper.preprocessing == Preprocessing.usual(digits) == Preprocessing(scale=16.0)
+    given = searched(CertifyRequest(digits, prior_fraction=0.5), rest, None)
+    assert given.problem.preprocessing == Preprocessing.usual(digits) == Preprocessing(scale=16.0)

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from bitcert import DecisionRule, Preprocessing, Role, Sample, capture
-from bitcert.certificates.original import RawClassifier, count_disagreements
-from bitcert.counting import Level, TwoWays, clear_first_place, count_both, count_errors, runs_in_double
-from bitcert.losses import count_losses, parse_losses
+from bitcert.certificates.original import RawClassifier
+from bitcert.counting import Level, TwoWays, count_disagreements, count_errors, count_losses, runs_in_double
+from bitcert.losses import parse_losses
 from bitcert.proof.claims import LOSS_UNITS
 
 LEVELS = (Level.LENIENT, Level.CERTIFIED, Level.STRICT)
@@ -117,11 +117,11 @@ def test_levels_are_ordered_example_by_example():
     for scale in (0.0, 1e-6, 1e-4, 1e-2, 1.0):
         double = torch.from_numpy(rng.normal(size=(500, 3)))
         ways = TwoWays(double + scale * torch.from_numpy(rng.normal(size=(500, 3))), double)
-        clear = [clear_first_place(ways, RULE, level) for level in LEVELS]
+        clear = [ways.clear(RULE, level) for level in LEVELS]
         assert (clear[0] | ~clear[1]).all()
         assert (clear[1] | ~clear[2]).all()
         labels = rng.integers(0, 3, 500)
-        errors = [count_both(ways, labels, RULE, level).errors for level in LEVELS]
+        errors = [ways.count(labels, RULE, level).errors for level in LEVELS]
         assert errors == sorted(errors)
 
 
@@ -131,7 +131,7 @@ def test_logits_that_are_not_finite_in_one_way_are_errors(value):
     single = torch.tensor([[3.0, 0.0], [3.0, 1.0]], dtype=torch.float64)
     for ways in (TwoWays(single, double), TwoWays(double, single)):
         for level in (Level.CERTIFIED, Level.STRICT):
-            assert count_both(ways, np.array([0, 0]), RULE, level).errors == 1
+            assert ways.count(np.array([0, 0]), RULE, level).errors == 1
 
 
 def test_batches_of_the_second_way_are_halves():

@@ -11,46 +11,35 @@ import pytest
 import torch
 
 from bitcert import Helper, HelperWeights, Preprocessing, Role, Sample, Status, capture, certify, load_sample
-from bitcert.certificates.certificate import MAX_CERTIFICATE_BYTES
-from bitcert.certificates.original import Counts, Disagreement, Original
+from bitcert.certificates import statements
+from bitcert.certificates.certificate import MAX_CERTIFICATE_BYTES, MESSAGE_FILE
+from bitcert.certificates.original import Counts, Original, load_test_part
 from bitcert.certificates.reading import (
     CannotCheckError,
     Checker,
     InvalidError,
     Line,
-    check_commitment,
     check_sample,
     decode,
+    find_sample,
     read_bytes,
     read_certificate,
     read_helper,
     read_message,
     read_numbers,
 )
-from bitcert.certificates.recount import (
-    Given,
-    bracket,
-    check_losses,
-    check_original,
-    check_rest,
-    check_transfer,
-    close,
-    load_losses,
-    load_unlabelled,
-    loss_names,
-    stated_choices,
-    stated_look,
-)
+from bitcert.certificates.statements import check_commitment, check_rule, close, loss_names
+from bitcert.certificates.verification import Given, check_losses, check_original, check_rest, load_losses
 from bitcert.coding import MAX_MESSAGE_BYTES
-from bitcert.counting import DecisionRule, ErrorCount, Level
+from bitcert.counting import DecisionRule, Disagreement, ErrorCount, Level, LossCount
 from bitcert.data import PriorSplit
 from bitcert.decoder.commitment import Commitment
 from bitcert.decoder.description import SplitClaim
 from bitcert.decoder.helper import description_hash
 from bitcert.errors import InputError
-from bitcert.losses import LossCount, parse_losses
+from bitcert.losses import parse_losses
 from bitcert.network import OpaqueModel
-from bitcert.network.architecture import ParameterSpec
+from bitcert.network.nodes import ParameterSpec
 from bitcert.proof import holdout_bound, occam_bound, self_contained_bound
 from bitcert.proof.claims import LOSS_UNITS, delta_plan
 
@@ -128,23 +117,23 @@ def test_how_many_examples_the_helpers_network_is_run_on(prior, original, runs):
 
 
 def test_a_sample_is_taken_as_it_is(toy):
-    assert verifying._find_sample(SimpleNamespace(data={}), toy) is toy
+    assert find_sample(SimpleNamespace(data={}), toy) is toy
 
 
 @pytest.mark.parametrize(("stated", "classes"), [(10, 10), (11, 11), (True, 10), ("11", 10), (None, 10)])
 def test_the_number_of_classes_is_the_stated_one_if_it_is_a_number(stated, classes):
     certificate = SimpleNamespace(data={"name": "digits", "num_classes": stated})
     for data in (None, "digits"):
-        sample = verifying._find_sample(certificate, data)
+        sample = find_sample(certificate, data)
         assert (sample.num_classes, sample.role, len(sample)) == (classes, Role.TRAIN, 1797)
 
 
 def test_data_that_nobody_names_are_asked_for(tmp_path):
     certificate = SimpleNamespace(data={"name": "mine", "num_classes": 2})
     with pytest.raises(CannotCheckError, match=r"^the data 'mine' are not built in; name the training data with"):
-        verifying._find_sample(certificate, None)
+        find_sample(certificate, None)
     with pytest.raises(CannotCheckError, match=r"^the data: expected"):
-        verifying._find_sample(certificate, tmp_path / "gone.npz")
+        find_sample(certificate, tmp_path / "gone.npz")
 
 
 @pytest.mark.parametrize("key", ["name", "hash", "num_classes", "input_shape", "benchmark"])
@@ -283,7 +272,7 @@ def test_a_certificate_is_read_and_told(made, tmp_path):
 
 
 def test_limits_of_the_files(tmp_path):
-    assert (MAX_CERTIFICATE_BYTES, verifying.MESSAGE_FILE) == (1 << 20, "message.bin")
+    assert (MAX_CERTIFICATE_BYTES, MESSAGE_FILE) == (1 << 20, "message.bin")
     with open(tmp_path / "message.bin", "wb") as file:
         file.truncate(MAX_MESSAGE_BYTES + 1)
     with pytest.raises(InvalidError, match=r"message.bin: more than"):
@@ -522,7 +511,7 @@ def test_a_commitment_with_a_split_is_to_that_split(made, toy, toy_compressed):
     ],
 )
 def test_how_many_helpers_share_delta(commitment, choices):
-    assert stated_choices(SimpleNamespace(commitment=commitment)) == choices
+    assert statements._stated_choices(SimpleNamespace(commitment=commitment)) == choices
 
 
 # Hold-out lines
@@ -548,11 +537,11 @@ HELD = {"name": "h", "hash": "0", "samples": 100, "errors": 5, "bound": holdout_
 )
 def test_a_hold_out_line_agrees_with_its_counts(changes, holds):
     certificate = SimpleNamespace(holdout={**HELD, **changes}, delta=0.05)
-    assert last(verifying._check_holdout, certificate) is holds
+    assert last(statements._check_holdout, certificate) is holds
 
 
 def test_without_a_hold_out_there_is_no_line():
-    assert last(verifying._check_holdout, SimpleNamespace(holdout=None, delta=0.05)) is None
+    assert last(statements._check_holdout, SimpleNamespace(holdout=None, delta=0.05)) is None
 
 
 REST = {"samples": 150, "errors": 5, "bound": holdout_bound(5, 150, 0.05), "in_helper": False}
@@ -612,10 +601,6 @@ def test_a_network_in_the_helper_is_counted_again(toy):
         assert (lines[0].holds, lines[0].detail.split("; ")[1]) == (errors == wrong, said)
 
 
-def test_the_bracket_is_half_and_twice_the_tolerance():
-    assert bracket(DecisionRule(tolerance=0.25)) == (0.125, 0.5)
-
-
 @pytest.mark.parametrize(
     ("claimed", "holds"),
     [(0.5, True), (0.5 * (1 + 9e-13), True), (0.5 * (1 + 2e-12), False), (1, False), ("0.5", False), (None, False)],
@@ -643,7 +628,7 @@ def test_nothing_is_close_to_0_but_0():
 )
 def test_versions_and_the_name_of_the_message(made, versions, message, names):
     certificate = dataclasses.replace(made, versions={**made.versions, **versions}, message={**made.message, **message})
-    lines, _ = found(verifying._check_form, certificate)
+    lines, _ = found(statements._check_form, certificate)
     assert [line.name for line in lines] == names
     assert lines[0].checked is bool(versions)
     if versions:
@@ -654,13 +639,13 @@ def test_versions_and_the_name_of_the_message(made, versions, message, names):
 
 def test_unknown_helper_bits_charge_everything(made):
     unknown = dataclasses.replace(made, helper_sections=())
-    assert verifying._self_contained(unknown, 0.05) == 1.0
-    assert verifying._self_contained(made, 0.01) == self_contained_bound(
+    assert statements._self_contained(unknown, 0.05) == 1.0
+    assert statements._self_contained(made, 0.01) == self_contained_bound(
         made.errors, made.samples, made.message_bits, made.helper_bits, 0.01
     )
     absurd = dataclasses.replace(made, helper_sections=(("x", 2**60),))
     with pytest.raises(InvalidError, match=r"^self-contained bound: expected helper_bits"):
-        verifying._self_contained(absurd, 0.05)
+        statements._self_contained(absurd, 0.05)
 
 
 def test_a_verification_is_true_where_it_is_valid():
@@ -817,32 +802,32 @@ def test_the_step_to_the_original_network(changes, reason):
     certificate = SimpleNamespace(original={**facts(), **changes})
     check = Checker()
     if reason is None:
-        bounds = check_transfer(certificate, 0.02, (0.1, 0.2), check)
+        bounds = statements._check_transfer(certificate, 0.02, (0.1, 0.2), check)
         apart = holdout_bound(3, 40, 0.02)
         assert bounds == pytest.approx([0.1 + apart, 0.2 + apart], rel=1e-14)
         assert check.lines[-1].detail == f"{apart:.6f} recomputed at 0.02"
     else:
         with pytest.raises(InvalidError) as stop:
-            check_transfer(certificate, 0.02, (0.1, 0.2), check)
+            statements._check_transfer(certificate, 0.02, (0.1, 0.2), check)
         assert str(stop.value).startswith(reason)
 
 
 @pytest.mark.parametrize("look", [True, 1.0, "1", None])
 def test_a_look_is_a_number(look):
     with pytest.raises(InvalidError, match=r"^original network's description: the number of the look"):
-        stated_look(SimpleNamespace(original={"look": look}))
+        statements._stated_look(SimpleNamespace(original={"look": look}))
 
 
 def test_looks_as_stated():
-    assert stated_look(SimpleNamespace(original=None)) is None
-    assert stated_look(SimpleNamespace(original={"look": 3})) == 3
+    assert statements._stated_look(SimpleNamespace(original=None)) is None
+    assert statements._stated_look(SimpleNamespace(original={"look": 3})) == 3
 
 
-def recounted(claimed, given, toy, rule=None, progress=None):
+def recounted(claimed, given, toy, rule=None):
     check = Checker()
     certificate = SimpleNamespace(original=claimed)
     try:
-        missing = check_original(certificate, ORIGINAL.classifier, rule or DecisionRule(), toy, given, check, progress)
+        missing = check_original(certificate, ORIGINAL.classifier, rule or DecisionRule(), toy, given, check)
     except (CannotCheckError, InvalidError) as stop:
         return stop, check.lines
     return missing, check.lines
@@ -943,21 +928,20 @@ def test_unlabelled_data_are_found_by_a_built_in_name_only(toy, tmp_path):
 
 def test_labels_of_unlabelled_data_are_dropped(tmp_path):
     np.savez(tmp_path / "mine.npz", x=APART.inputs, y=np.arange(40) % 2)
-    sample = load_unlabelled(tmp_path / "mine.npz", 2)
+    sample = load_test_part(tmp_path / "mine.npz", Role.UNLABELLED, APART)
     assert (sample.role, sample.has_labels, sample.num_classes) == (Role.UNLABELLED, False, 2)
     assert sample.content_hash == APART.content_hash
 
 
 def test_batches_fit_the_original_network_too(toy, monkeypatch):
-    recount = importlib.import_module("bitcert.certificates.recount")
     seen = []
-    real = recount.count_disagreements
+    real = verifying.count_disagreements
 
     def watched(*arguments):
         seen.append((arguments[3].batch_size, arguments[4]))
         return real(*arguments)
 
-    monkeypatch.setattr(recount, "count_disagreements", watched)
+    monkeypatch.setattr(verifying, "count_disagreements", watched)
     monkeypatch.setattr(Original, "batch_size", 7)
     recounted(facts(0), Given(ORIGINAL), toy)
     recounted(facts(0), Given(ORIGINAL), toy, DecisionRule(5))
@@ -978,12 +962,12 @@ def test_delta_is_spent_as_it_is_divided(made):
     plan = delta_plan(0.05)
     assert made.delta_ledger == tuple((entry_.name, entry_.amount) for entry_ in plan)
     check = Checker()
-    bound, parts = verifying._check_delta(made, check)
+    bound, parts = statements._check_delta(made, check)
     assert (bound, parts) == (occam_bound(made.errors, made.samples, made.message_bits, 0.05), (0.05,))
     with pytest.raises(InvalidError, match=r"^bound: expected num_errors"):
-        verifying._check_delta(dataclasses.replace(made, errors=301), check)
+        statements._check_delta(dataclasses.replace(made, errors=301), check)
     with pytest.raises(InvalidError, match=r"^delta: 0.05 spent once"):
-        verifying._check_delta(dataclasses.replace(made, delta_ledger=()), check)
+        statements._check_delta(dataclasses.replace(made, delta_ledger=()), check)
 
 
 @pytest.mark.parametrize(
@@ -994,9 +978,9 @@ def test_only_code_outside_the_program_may_be_without_float64(predictor, double,
     helper = Helper((2,), 2, Preprocessing(), predictor)
     rule = DecisionRule(helper.batch_size)
     certificate = SimpleNamespace(decision_rule=rule.describe(double))
-    assert last(verifying._check_rule, certificate, helper) is holds
+    assert last(check_rule, certificate, helper) is holds
     odd = SimpleNamespace(decision_rule={**rule.describe(True), "batch_size": float(rule.batch_size)})
-    assert last(verifying._check_rule, odd, helper) is False
+    assert last(check_rule, odd, helper) is False
 
 
 @pytest.mark.parametrize(
@@ -1007,7 +991,7 @@ def test_a_shape_that_is_none_of_these_data_changes_nothing(tmp_path, claimed):
     x = np.random.default_rng(0).normal(size=(6, 8, 8)).astype(np.float32)
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(6) % 2)
     certificate = SimpleNamespace(data={"name": "a.npz", "num_classes": 2, "input_shape": claimed})
-    kept = verifying._find_sample(certificate, tmp_path / "a.npz")
+    kept = find_sample(certificate, tmp_path / "a.npz")
     assert kept.input_shape == (1, 8, 8)
     certificate.data["input_shape"] = [8, 8]
-    assert verifying._find_sample(certificate, tmp_path / "a.npz").input_shape == (8, 8)
+    assert find_sample(certificate, tmp_path / "a.npz").input_shape == (8, 8)

@@ -9,22 +9,23 @@ import pytest
 import torch
 
 from bitcert import Helper, HelperWeights, Preprocessing, Role, Run, Sample, Status, capture, certify, verify
-from bitcert.certificates.original import Counts, Original
-from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, check_commitment, read_helper
-from bitcert.certificates.recount import Given, check_rest, load_unlabelled
+from bitcert.certificates import original as originals
+from bitcert.certificates import statements
+from bitcert.certificates.original import Counts, Original, load_test_part
+from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, find_sample, read_helper
+from bitcert.certificates.statements import check_commitment, check_helper_bits
+from bitcert.certificates.verification import Given, check_original, check_rest
 from bitcert.certificates.workload import WorkLimit
 from bitcert.codecs.tuned import compress_values
-from bitcert.counting import DecisionRule, ErrorCount
+from bitcert.counting import DecisionRule, ErrorCount, LossCount
 from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.decoder.helper import description_hash
 from bitcert.errors import DecodeError, ModelError
-from bitcert.losses import LossCount
 from bitcert.network import OpaqueModel
-from bitcert.network.architecture import ParameterSpec
+from bitcert.network.nodes import ParameterSpec
 from bitcert.proof import holdout_bound
 
 verifying = importlib.import_module("bitcert.certificates.verification")
-recount = importlib.import_module("bitcert.certificates.recount")
 
 SPECS = (ParameterSpec("weight", (2, 2), "weight"), ParameterSpec("bias", (2,), "bias"))
 
@@ -87,7 +88,7 @@ def test_whatever_else_the_files_make_fail_is_invalid(made, toy, toy_compressed,
     def breaks(*_):
         raise DecodeError("a thing", "none", "look")
 
-    monkeypatch.setattr(verifying, "check_commitment", breaks)
+    monkeypatch.setattr(statements, "check_commitment", breaks)
     outcome = verify(written(tmp_path, made, toy_compressed), toy)
     assert (outcome.status, outcome.reason, outcome.certificate) == (
         Status.INVALID,
@@ -103,16 +104,15 @@ def test_whatever_else_the_files_make_fail_is_invalid(made, toy, toy_compressed,
 def test_data_that_are_named_come_before_a_built_in_name(toy, tmp_path):
     np.savez(tmp_path / "mine.npz", x=toy.inputs, y=toy.labels)
     certificate = SimpleNamespace(data={"name": "digits", "num_classes": 2})
-    assert verifying._find_sample(certificate, tmp_path / "mine.npz").content_hash == toy.content_hash
+    assert find_sample(certificate, tmp_path / "mine.npz").content_hash == toy.content_hash
 
 
 def test_unlabelled_data_that_are_named_come_first(toy, network, tmp_path):
     apart = Sample(np.random.default_rng(1).normal(size=(40, 2)).astype(np.float32), None, 2, Role.UNLABELLED, "apart")
     original = Original.of(network, Preprocessing(), apart)
-    certificate = SimpleNamespace(original={"unlabelled": {"name": "digits (test)"}})
     np.savez(tmp_path / "mine.npz", x=apart.inputs[:7])
     for given, size in [(Given(original), 40), (Given(original, tmp_path / "mine.npz"), 7)]:
-        assert len(recount._find_unlabelled(certificate, toy, given)) == size
+        assert len(verifying._find_unlabelled("digits (test)", toy, given)) == size
 
 
 def test_without_a_path_the_built_in_name_is_loaded_and_nothing_downloaded(toy, monkeypatch):
@@ -122,11 +122,10 @@ def test_without_a_path_the_built_in_name_is_loaded_and_nothing_downloaded(toy, 
         seen.append((source, options))
         return Sample(toy.inputs, None, 2, role, "toy")
 
-    monkeypatch.setattr(recount, "load_sample", load)
-    certificate = SimpleNamespace(original={"unlabelled": {"name": "digits (test)"}})
-    recount._find_unlabelled(certificate, toy, Given(lambda *_: None))
-    load_unlabelled("digits", 2, download=True)
-    options = {"split": "test", "num_classes": 2, "download": False, "schema": None}
+    monkeypatch.setattr(originals, "load_sample", load)
+    verifying._find_unlabelled("digits (test)", toy, Given(lambda *_: None))
+    load_test_part("digits", Role.UNLABELLED, toy, download=True)
+    options = {"split": "test", "num_classes": 2, "download": False, "progress": None, "schema": None}
     assert seen == [("digits", options), ("digits", {**options, "download": True})]
 
 
@@ -141,7 +140,7 @@ def test_every_form_of_the_bound_is_recomputed(made, name):
         with pytest.raises(
             InvalidError, match=r"^bounds: binomial 0\.\d{6}, kl_chernoff 0\.\d{6}, hoeffding 0\.\d{6}$"
         ):
-            verifying._check_bounds(dataclasses.replace(made, bounds=bounds), Checker())
+            statements._check_bounds(dataclasses.replace(made, bounds=bounds), Checker())
 
 
 def test_how_long_the_helpers_description_is_is_told(made):
@@ -153,7 +152,7 @@ def test_how_long_the_helpers_description_is_is_told(made):
         if not sections:
             certificate = dataclasses.replace(certificate, self_contained=1.0)
         check = Checker()
-        verifying._check_bounds(certificate, check)
+        statements._check_bounds(certificate, check)
         told = {line.name: line.detail for line in check.lines}["self-contained bound"]
         assert told == f"{certificate.self_contained:.6f} recomputed with the bits of the helper: {said}"
 
@@ -167,10 +166,10 @@ def test_the_helpers_description_is_written_again(prior, sources):
     bits = sum(bits for _, bits in sections)
     said = f"{bits:,} bits" if sources else "source code of the network not found"
     check = Checker()
-    verifying._check_helper_bits(SimpleNamespace(prior=prior, helper_sections=sections), helper, check)
+    check_helper_bits(SimpleNamespace(prior=prior, helper_sections=sections), helper, check)
     assert check.lines[0].detail == f"{said} in {len(sections)} sections"
     with pytest.raises(InvalidError, match=r"^helper's description: "):
-        verifying._check_helper_bits(SimpleNamespace(prior=prior, helper_sections=(("x", 1),)), helper, check)
+        check_helper_bits(SimpleNamespace(prior=prior, helper_sections=(("x", 1),)), helper, check)
 
 
 # The helper and its commitment
@@ -202,8 +201,7 @@ def test_a_published_commitment_is_compared(made):
 
 
 def test_a_commitment_to_another_programs_decoder_cannot_be_compared(made, monkeypatch):
-    opening = importlib.import_module("bitcert.certificates.reading")
-    monkeypatch.setattr(opening, "decoder_hash", lambda: "0" * 64)
+    monkeypatch.setattr(statements, "decoder_hash", lambda: "0" * 64)
     with pytest.raises(CannotCheckError) as stop:
         check_commitment(made, made.commitment["hash"], Checker())
     assert str(stop.value) == (
@@ -249,10 +247,10 @@ def test_counting_the_original_is_admitted_by_its_size(toy, network):
     claimed = {**original.describe(), "disagreements": 0, "disagreement_bound": holdout_bound(0, 40, 0.02), "look": 1}
     arguments = (SimpleNamespace(original=claimed), original.classifier, DecisionRule(), toy)
     told = []
-    assert recount.check_original(*arguments, Given(original, limit=WorkLimit(announce=told.append)), Checker()) == ""
+    assert check_original(*arguments, Given(original, limit=WorkLimit(announce=told.append)), Checker()) == ""
     assert [sentence.split(" takes ")[0] for sentence in told] == ["Plan: counting 40 examples"]
     with pytest.raises(CannotCheckError, match="--max-operations"):
-        recount.check_original(*arguments, Given(original, limit=WorkLimit(most=1)), Checker())
+        check_original(*arguments, Given(original, limit=WorkLimit(most=1)), Checker())
 
 
 def test_what_the_maker_counted_is_not_counted_again(made, toy, toy_compressed, tmp_path, monkeypatch):

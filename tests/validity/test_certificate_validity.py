@@ -61,12 +61,12 @@ def tree_of(feature: int, sign: int) -> Compressed:
 
 
 class Family:
-    """All members of one kind, or of several."""
+    """All members of one kind; or of several, each of which looks at inputs of its own: errors are then independent."""
 
     def __init__(self, *makes: Callable[[int, int], Compressed]) -> None:
         self.members = []
-        for make, feature, sign in product(makes, range(NUM_BITS), (-1, 1)):
-            compressed = make(feature, sign)
+        for feature, sign in product(range(NUM_BITS), (-1, 1)):
+            compressed = makes[feature * len(makes) // NUM_BITS](feature, sign)
             self.members.append(Member(compressed, feature, sign, 8 * len(compressed.message)))
         self.bits = np.array([member.bits for member in self.members])
 

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import ROUND_DOWN, ROUND_UP, Context, Decimal
 from typing import Any
 
+from bitcert.canonical import parse
 from bitcert.errors import DecodeError
 
 FORMAT = "bitcert-certificate-3"
 MAX_CERTIFICATE_BYTES = 1 << 20
 MESSAGE_FILE = "message.bin"
+CERTIFICATE_FILE = "certificate.json"
+EXPECTED = "a certificate.json written by bitcert"
 
 DATA_KEYS = frozenset({"name", "hash", "num_classes", "input_shape", "benchmark"})
 TABLE_KEYS = frozenset({"label", "classes", "schema"})
@@ -176,7 +178,7 @@ def _percent_up(bound: float) -> str:
 
 
 def _bad(got: str) -> DecodeError:
-    return DecodeError("a certificate.json written by bitcert", got, "ask for the file again")
+    return DecodeError(EXPECTED, got, "ask for the file again")
 
 
 def _canonical(content: Mapping[str, Any]) -> str:
@@ -185,30 +187,6 @@ def _canonical(content: Mapping[str, Any]) -> str:
 
 def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical(content).encode()).hexdigest()
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise _bad("a key given twice")
-    return content
-
-
-def _short_int(digits: str) -> int:
-    if len(digits) > 19:
-        raise _bad("an integer of more than 19 digits")
-    return int(digits)
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise _bad("a number beyond the range of a float")
-    return value
-
-
-def _no_constant(name: str) -> float:
-    raise _bad(f"the number {name}")
 
 
 def parse_strict(text: str) -> Any:
@@ -224,16 +202,7 @@ def parse_strict(text: str) -> Any:
         depth += (character in "[{") - (character in "]}")
         if depth > _MAX_DEPTH:
             raise _bad(f"more than {_MAX_DEPTH} levels of nesting")
-    try:
-        return json.loads(
-            text,
-            object_pairs_hook=_no_duplicates,
-            parse_int=_short_int,
-            parse_float=_finite,
-            parse_constant=_no_constant,
-        )
-    except (ValueError, RecursionError) as error:
-        raise _bad("text that is not JSON") from error
+    return parse(text, EXPECTED)
 
 
 def _is_count(value: object) -> bool:

@@ -9,7 +9,6 @@ on it and only the rest is counted; with unlabelled examples the bound is carrie
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,38 +17,37 @@ from importlib.metadata import version
 from typing import Any
 
 from bitcert.certificates.certificate import MESSAGE_FILE, VERSIONED, Certificate
-from bitcert.certificates.conditions import Facts, conditions
+from bitcert.certificates.conditions import conditions
 from bitcert.certificates.looks import LookBook
-from bitcert.certificates.original import Counts, Original, check_unlabelled, count_disagreements, helper_network
-from bitcert.counting import Classifier, DecisionRule, ErrorCount, Level, Progress, count_errors
+from bitcert.certificates.original import Counts, Original, check_unlabelled, helper_network, pair_hash
+from bitcert.counting import (
+    Classifier,
+    DecisionRule,
+    Level,
+    LossCount,
+    Progress,
+    count_disagreements,
+    count_errors,
+    count_losses,
+)
 from bitcert.data import PriorSplit, Sample, benchmark_name, check_apart
 from bitcert.decoder import Decoded, Helper, decode_message
 from bitcert.decoder.commitment import Commitment
 from bitcert.decoder.description import SplitClaim, helper_ledger
 from bitcert.errors import InputError, SampleReuseError
-from bitcert.losses import Loss, LossCount, count_losses, parse_losses
+from bitcert.losses import Loss, parse_losses
 from bitcert.network import OpaqueModel
-from bitcert.proof import (
-    ConfidenceBudget,
-    Withdrawal,
-    disagreement_bound,
-    holdout_bound,
-    occam_bound,
-    self_contained_bound,
-)
+from bitcert.proof import ConfidenceBudget, disagreement_bound, holdout_bound, occam_bound, self_contained_bound
 from bitcert.proof.budget import check_delta
 from bitcert.proof.claims import delta_plan, theorem_text
 from bitcert.run import Compressed
 
-CERTIFICATE_FILE = "certificate.json"
 ARCHITECTURE_FILE = "architecture.json"
 REPORT_FILE = "report.html"
 CERTIFIED = tuple(Level).index(Level.CERTIFIED)
 
 
-@cache
-def _version(name: str) -> str:
-    return version(name)
+_version = cache(version)
 
 
 def versions() -> dict[str, str]:
@@ -75,18 +73,6 @@ def describe_helper(helper: Helper) -> dict[str, object]:
     return {**helper.describe(), "hash": helper.content_hash}
 
 
-def holdout_line(classifier: Classifier, sample: Sample, rule: DecisionRule, delta: float) -> dict[str, object]:
-    """What holding these labels out would have said: the exact binomial limit without any message."""
-    count = count_errors(classifier, sample, rule)
-    return {
-        "name": sample.name,
-        "hash": sample.content_hash,
-        "samples": count.samples,
-        "errors": count.errors,
-        "bound": holdout_bound(count.errors, count.samples, delta),
-    }
-
-
 def check_holdout(sample: Sample, holdout: Sample) -> None:
     """Refuse held-out labels that the certified classifier could not be tested on.
 
@@ -101,12 +87,6 @@ def check_holdout(sample: Sample, holdout: Sample) -> None:
     check_apart(sample, holdout, repeats=True)
 
 
-def _check_classes(helper: Helper, sample: Sample) -> None:
-    if sample.classes_inferred and not helper.fixes_classes and not helper.classes_inferred:
-        expected, got = "a message that says the number of classes", "one that leaves it out"
-        raise InputError(expected, got, "make the helper with Helper.for_sample, or state num_classes")
-
-
 def _check_fit(compressed: Compressed, sample: Sample, prior: PriorSplit | None) -> None:
     """Refuse a sample that the message was not made for, or one that is not the rest of the split."""
     helper = compressed.helper
@@ -114,7 +94,9 @@ def _check_fit(compressed: Compressed, sample: Sample, prior: PriorSplit | None)
         got = f"{sample.name} of shape {list(sample.input_shape)} with {sample.num_classes} classes"
         expected = f"inputs of shape {list(helper.input_shape)}, {helper.num_classes} classes"
         raise InputError(expected, got, "certify on the sample the message was made for")
-    _check_classes(helper, sample)
+    if sample.classes_inferred and not helper.fixes_classes and not helper.classes_inferred:
+        expected, got = "a message that says the number of classes", "one that leaves it out"
+        raise InputError(expected, got, "make the helper with Helper.for_sample, or state num_classes")
     if sample.table != helper.table:
         expected = f"a helper that says how {sample.name} was read from a table"
         raise InputError(expected, "another one, or none", "make the helper with Helper.for_sample")
@@ -123,45 +105,14 @@ def _check_fit(compressed: Compressed, sample: Sample, prior: PriorSplit | None)
         raise SampleReuseError(expected, f"{sample.name} with {len(sample)}", "certify on the rest only")
 
 
-def check_samples(
-    sample: Sample, holdout: Sample | None, prior: PriorSplit | None = None, original: Original | None = None
-) -> None:
-    """Refuse samples that may not be used together: call it before a long run; :func:`certify` does too.
-
-    Args:
-        sample: the training sample; with a split the rest.
-        holdout: labels for the comparison line only.
-        prior: the declared split.
-        original: its unlabelled sample is looked at.
-
-    Raises:
-        InputError: another shape or number of classes.
-        SampleReuseError: two of them share examples.
-    """
+def _check_samples(sample: Sample, holdout: Sample | None, prior: PriorSplit | None, original: Original | None) -> None:
+    """Refuse samples that may not be used together."""
     used = [prior.full if prior is not None else sample]
     if holdout is not None:
         check_holdout(used[0], holdout)
         used.append(holdout)
     if original is not None:
         check_unlabelled(original.unlabelled, *used)
-
-
-def rest_line(helper: Helper, prior: PriorSplit, rule: DecisionRule, delta: float) -> dict[str, object]:
-    """What simply holding out the rest would have said of the network trained on the prior part (0 bits).
-
-    Raises:
-        InputError: that network is neither in the helper nor known to the split.
-    """
-    own = helper_network(helper)
-    classifier = own or prior.helper_classifier
-    if classifier is None:
-        expected = "the network that was trained on the prior part, whose hold-out line stands beside the certificate"
-        raise InputError(
-            expected, "none", "put its weights into the helper, or call PriorSplit.with_helper(classifier)"
-        )
-    count = count_errors(classifier, prior.rest, rule)
-    bound = holdout_bound(count.errors, count.samples, delta)
-    return {"samples": count.samples, "errors": count.errors, "bound": bound, "in_helper": own is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,16 +129,8 @@ class Declaration:
     looks: LookBook | None = None
 
 
-def split_claim(prior: PriorSplit | None) -> SplitClaim | None:
-    """The declaration of a split."""
+def _split_of(prior: PriorSplit | None) -> SplitClaim | None:
     return None if prior is None else SplitClaim(prior.fraction, prior.seed)
-
-
-def helper_sections(helper: Helper, split: SplitClaim | None) -> tuple[tuple[str, int], ...]:
-    """Bits of the helper's description by section; none where an opaque module's source could not be read."""
-    if isinstance(helper.predictor, OpaqueModel) and not helper.predictor.sources:
-        return ()
-    return helper_ledger(helper, split).sections
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,27 +138,54 @@ class _Claim:
     """One certificate in the making: what it is about, and how delta is divided."""
 
     compressed: Compressed
+    decoded: Decoded
     sample: Sample
     delta: float
     losses: tuple[Loss, ...]
+    holdout: Sample | None
     prior: PriorSplit | None
     original: Original | None
     look: int | None
     commitment: Commitment
 
+    @classmethod
+    def of(
+        cls,
+        compressed: Compressed,
+        sample: Sample,
+        declared: Declaration,
+        delta: float = 0.05,
+        holdout: Sample | None = None,
+        prior: PriorSplit | None = None,
+        original: Original | None = None,
+        losses: Sequence[str] = (),
+    ) -> _Claim:
+        """What :func:`certify` was asked for, if nothing is wrong with it; a look is entered in its books."""
+        further = parse_losses(losses, sample.num_classes)
+        check_delta(delta)
+        _check_fit(compressed, sample, prior)
+        _check_samples(sample, holdout, prior, original)
+        decoded = decode_message(compressed.message, compressed.helper)
+        look = None
+        if original is not None:
+            pair = pair_hash(original, compressed.message, compressed.helper)
+            look = (declared.looks or LookBook.for_output()).enter(original.unlabelled.examples_hash, pair)
+        commitment = Commitment.of((*declared.helpers, compressed.helper), _split_of(prior))
+        return cls(compressed, decoded, sample, delta, further, holdout, prior, original, look, commitment)
+
     @cached_property
-    def budget(self) -> tuple[Withdrawal, ...]:
-        """The ledger: every part of delta, withdrawn from one budget."""
+    def ledger(self) -> tuple[tuple[str, float], ...]:
+        """Every part of delta, withdrawn from one budget."""
         budget = ConfidenceBudget(self.delta)
         names = [loss.name for loss in self.losses]
         for entry in delta_plan(self.delta, names, self.look, self.commitment.choices):
             budget.withdraw(entry.name, entry.amount)
-        return budget.ledger
+        return tuple((entry.name, float(entry.amount)) for entry in budget.ledger)
 
     @property
     def parts(self) -> list[float]:
         """The amounts of the ledger."""
-        return [float(entry.amount) for entry in self.budget]
+        return [amount for _, amount in self.ledger]
 
     @property
     def rule(self) -> DecisionRule:
@@ -229,47 +199,41 @@ class _Claim:
 
     @cached_property
     def helper_sections(self) -> tuple[tuple[str, int], ...]:
-        """Bits of the helper's description."""
-        return helper_sections(self.compressed.helper, split_claim(self.prior))
+        """Bits of the helper's description by section; none where an opaque module's source could not be read."""
+        helper = self.compressed.helper
+        if isinstance(helper.predictor, OpaqueModel) and not helper.predictor.sources:
+            return ()
+        return helper_ledger(helper, _split_of(self.prior)).sections
 
     @property
     def helper_bits(self) -> int | None:
         """Their sum; ``None`` where the description is unknown."""
         return sum(bits for _, bits in self.helper_sections) if self.helper_sections else None
 
-    def self_contained(self, count: ErrorCount) -> float:
-        """The bound of the compressed network's 0/1 error that charges for the helper; 1 where it is unknown."""
-        if self.helper_bits is None:
-            return 1.0
-        return self_contained_bound(count.errors, count.samples, self.message_bits, self.helper_bits, self.parts[0])
-
     def loss_facts(self, counted: LossCount) -> tuple[dict[str, object], ...]:
         """What the certificate says of the further losses."""
-        samples, bits, found = counted.errors.samples, self.message_bits, []
-        for loss, total, delta in zip(
-            self.losses, counted.totals, self.parts[len(self.parts) - len(self.losses) :], strict=True
-        ):
-            charged = 1.0 if self.helper_bits is None else loss.bound(total, samples, bits + self.helper_bits, delta)
-            found.append(
-                {
-                    "name": loss.name,
-                    "values": loss.values,
-                    "total": total,
-                    "mean": loss.mean(total, samples),
-                    "bound": loss.bound(total, samples, bits, delta),
-                    "self_contained": charged,
-                }
-            )
-        return tuple(found)
+        samples, bits, size = counted.errors.samples, self.message_bits, self.helper_bits
+        paid = self.parts[len(self.parts) - len(self.losses) :]
+        return tuple(
+            {
+                "name": loss.name,
+                "values": loss.values,
+                "total": total,
+                "mean": loss.mean(total, samples),
+                "bound": loss.bound(total, samples, bits, delta),
+                "self_contained": 1.0 if size is None else loss.bound(total, samples, bits + size, delta),
+            }
+            for loss, total, delta in zip(self.losses, counted.totals, paid, strict=True)
+        )
 
-    def count(self, decoded: Decoded, progress: Progress | None) -> Counts:
+    def count(self, progress: Progress | None) -> Counts:
         """Everything that is counted, at all levels in one pass over each sample."""
-        found = count_losses(decoded.classifier, self.sample, self.rule, self.losses, tuple(Level), progress)
+        found = count_losses(self.decoded.classifier, self.sample, self.rule, self.losses, tuple(Level), progress)
         original = self.original
         if original is None:
             return Counts(found)
         rule = replace(self.rule, batch_size=min(self.rule.batch_size, original.batch_size))
-        pair, unlabelled = (original.classifier, decoded.classifier), original.unlabelled
+        pair, unlabelled = (original.classifier, self.decoded.classifier), original.unlabelled
         return Counts(found, count_disagreements(*pair, unlabelled, rule, tuple(Level), progress))
 
     def original_facts(self, counts: Counts) -> dict[str, Any] | None:
@@ -288,31 +252,75 @@ class _Claim:
             return bound
         return disagreement_bound(bound, facts["disagreements"], facts["unlabelled"]["samples"], self.parts[1])
 
-    def conditions(self, benchmark: str | None) -> tuple[str, ...]:
-        """What no file can show."""
-        looked = None
-        if self.original is not None and self.look is not None:
-            looked = (len(self.original.unlabelled), self.look)
-        split = None if self.prior is None else (self.prior.fraction, self.prior.seed)
-        names = [loss.name for loss in self.losses]
-        helper = self.compressed.helper
-        return conditions(
-            Facts(len(self.sample), self.delta, names, helper, self.helper_bits, benchmark, split, looked)
+    def _held_out(self, classifier: Classifier, sample: Sample) -> dict[str, object]:
+        """What holding these labels out would have said: the exact binomial limit without any message."""
+        count = count_errors(classifier, sample, self.rule)
+        bound = holdout_bound(count.errors, count.samples, self.delta)
+        return {"samples": count.samples, "errors": count.errors, "bound": bound}
+
+    def holdout_line(self) -> dict[str, object] | None:
+        """What the certificate says of held-out labels, for comparison."""
+        held = self.holdout
+        if held is None:
+            return None
+        return {"name": held.name, "hash": held.content_hash, **self._held_out(self.decoded.classifier, held)}
+
+    def rest_line(self) -> dict[str, object] | None:
+        """What simply holding out the rest would have said of the network trained on the prior part (0 bits).
+
+        Raises:
+            InputError: that network is neither in the helper nor known to the split.
+        """
+        if self.prior is None:
+            return None
+        own = helper_network(self.compressed.helper)
+        classifier = own or self.prior.helper_classifier
+        if classifier is None:
+            trained = "the network that was trained on the prior part"
+            expected = f"{trained}, whose hold-out line stands beside the certificate"
+            do = "put its weights into the helper, or call PriorSplit.with_helper(classifier)"
+            raise InputError(expected, "none", do)
+        return {**self._held_out(classifier, self.prior.rest), "in_helper": own is not None}
+
+    def certificate(self, counts: Counts) -> Certificate:
+        """The certificate of these counts."""
+        counted, facts, prior = counts.losses[CERTIFIED], self.original_facts(counts), self.prior
+        count, size, charged = counted.errors, self.helper_bits, 1.0
+        known = count.errors, count.samples, self.message_bits
+        bound = occam_bound(*known, self.parts[0])
+        if size is not None:
+            charged = self_contained_bound(*known, size, self.parts[0])
+        bounded = any(not loss.zero_one for loss in self.losses)
+        certificate = Certificate(
+            bound=self.transferred(bound.binomial, facts),
+            self_contained=self.transferred(charged, facts),
+            delta=self.delta,
+            errors=count.errors,
+            near_ties=count.near_ties,
+            rounding=count.rounding,
+            samples=count.samples,
+            message_bits=self.message_bits,
+            certifies="compressed" if facts is None else "original",
+            theorem=theorem_text(prior=prior is not None, bounded=bounded, original=facts is not None),
+            bounds={"binomial": bound.binomial, "kl_chernoff": bound.kl_chernoff, "hoeffding": bound.hoeffding},
+            sections=self.decoded.ledger.sections,
+            helper_sections=self.helper_sections,
+            delta_ledger=self.ledger,
+            decision_rule=self.rule.describe(counted.double),
+            data=describe_sample(self.sample if prior is None else prior.full),
+            helper=describe_helper(self.compressed.helper),
+            commitment=self.commitment.describe(),
+            conditions=(),
+            message={"file": MESSAGE_FILE, "sha256": hashlib.sha256(self.compressed.message).hexdigest()},
+            description=self.decoded.description,
+            holdout=self.holdout_line(),
+            versions=versions(),
+            prior=None if prior is None else prior.describe(),
+            rest=self.rest_line(),
+            losses=self.loss_facts(counted),
+            original=facts,
         )
-
-
-def pair_hash(original: Original, message: bytes, helper: Helper) -> str:
-    """What a look is about: the original network, the message and the helper it is decoded with."""
-    parts = [original.content_hash, hashlib.sha256(message).hexdigest(), helper.content_hash]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _look(original: Original | None, compressed: Compressed, looks: LookBook | None) -> int | None:
-    """The number of this certificate among those issued on the unlabelled sample; entered before it is counted."""
-    if original is None:
-        return None
-    pair = pair_hash(original, compressed.message, compressed.helper)
-    return (looks or LookBook.for_output()).enter(original.unlabelled.examples_hash, pair)
+        return replace(certificate, conditions=conditions(certificate, self.compressed.helper))
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,62 +374,14 @@ def certify_counting(
     compressed: Compressed,
     sample: Sample,
     *,
-    delta: float = 0.05,
-    holdout: Sample | None = None,
-    prior: PriorSplit | None = None,
-    original: Original | None = None,
-    losses: Sequence[str] = (),
     declared: Declaration | None = None,
     progress: Progress | None = None,
+    **claimed: Any,
 ) -> Certified:
-    """Like :func:`certify`; the counts come with the certificate, for a verification in the same process."""
-    declared = declared or Declaration()
-    further = parse_losses(losses, sample.num_classes)
-    check_delta(delta)
-    _check_fit(compressed, sample, prior)
-    check_samples(sample, holdout, prior, original)
-    helper = compressed.helper
-    decoded = decode_message(compressed.message, helper)
-    look = _look(original, compressed, declared.looks)
-    commitment = Commitment.of((*declared.helpers, helper), split_claim(prior))
-    claim = _Claim(compressed, sample, delta, further, prior, original, look, commitment)
-    counts = claim.count(decoded, progress)
-    counted = counts.losses[CERTIFIED]
-    count = counted.errors
-    bound = occam_bound(count.errors, count.samples, claim.message_bits, claim.parts[0])
-    facts = claim.original_facts(counts)
-    data = describe_sample(sample if prior is None else prior.full)
-    certificate = Certificate(
-        bound=claim.transferred(bound.binomial, facts),
-        self_contained=claim.transferred(claim.self_contained(count), facts),
-        delta=delta,
-        errors=count.errors,
-        near_ties=count.near_ties,
-        rounding=count.rounding,
-        samples=count.samples,
-        message_bits=claim.message_bits,
-        certifies="compressed" if original is None else "original",
-        theorem=theorem_text(
-            prior=prior is not None,
-            bounded=any(not loss.zero_one for loss in further),
-            original=original is not None,
-        ),
-        bounds={"binomial": bound.binomial, "kl_chernoff": bound.kl_chernoff, "hoeffding": bound.hoeffding},
-        sections=decoded.ledger.sections,
-        helper_sections=claim.helper_sections,
-        delta_ledger=tuple((entry.name, float(entry.amount)) for entry in claim.budget),
-        decision_rule=claim.rule.describe(counted.double),
-        data=data,
-        helper=describe_helper(helper),
-        commitment=commitment.describe(),
-        conditions=claim.conditions(data["benchmark"]),
-        message={"file": MESSAGE_FILE, "sha256": hashlib.sha256(compressed.message).hexdigest()},
-        description=decoded.description,
-        holdout=None if holdout is None else holdout_line(decoded.classifier, holdout, claim.rule, delta),
-        versions=versions(),
-        prior=None if prior is None else prior.describe(),
-        rest=None if prior is None else rest_line(helper, prior, claim.rule, delta),
-        losses=claim.loss_facts(counted),
-        original=facts,
-    )
-    return Certified(certificate, counts)
+    """Like :func:`certify`, which has the same options; the counts come with the certificate.
+
+    A verification in the same process need not count again.
+    """
+    claim = _Claim.of(compressed, sample, declared or Declaration(), **claimed)
+    counts = claim.count(progress)
+    return Certified(claim.certificate(counts), counts)

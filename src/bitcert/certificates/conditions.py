@@ -7,9 +7,7 @@ illustration (docs/theory.md section 2).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
+from bitcert.certificates.certificate import Certificate
 from bitcert.data import Schema
 from bitcert.decoder import Helper
 from bitcert.decoder.description import helper_contents
@@ -23,66 +21,37 @@ HELPER_ONLY = "for `bound` only: "
 """Opens a condition that ``self_contained`` does without."""
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the conditions of a certificate depend on.
-
-    Args:
-        samples: number of examples that errors are counted on.
-        delta: failure probability.
-        losses: names of the losses claimed beside the 0/1 error.
-        helper: the helper string.
-        helper_bits: length of its description; ``None`` where it could not be read.
-        benchmark: name of the built-in benchmark that the data are, if they are one.
-        prior: fraction and seed of a declared split, or ``None``.
-        original: the original network's unlabelled examples and the number of this look at them, or ``None``.
-    """
-
-    samples: int
-    delta: float
-    losses: Sequence[str]
-    helper: Helper
-    helper_bits: int | None
-    benchmark: str | None = None
-    prior: tuple[float, int] | None = None
-    original: tuple[int, int] | None = None
-
-
-def conditions(facts: Facts) -> tuple[str, ...]:
-    """The conditions of a certificate, the general ones first."""
+def conditions(certificate: Certificate, helper: Helper) -> tuple[str, ...]:
+    """The conditions of such a certificate (whatever it states of them itself), the general ones first."""
+    prior, original, names = certificate.prior, certificate.original, [each["name"] for each in certificate.losses]
     found = [
-        f"the {facts.samples:,} examples were drawn independently of each other, from the source of new ones",
-        f"{_claims(facts)} chosen before the data were seen",
-        *_helper(facts),
+        f"the {certificate.samples:,} examples were drawn independently of each other, from the source of new ones",
+        f"delta = {certificate.delta:g} and the claims ({', '.join(['0/1 error', *names])}) were chosen before the "
+        "data were seen",
+        *_helper(certificate, helper),
     ]
-    if facts.prior is not None:
-        fraction, seed = facts.prior
+    if prior is not None:
         found.append(
-            f"{HELPER_ONLY}the split (fraction {fraction:g}, seed {seed}) was declared before the data were seen, and "
-            "the helper network was trained once and on the prior part alone"
+            f"{HELPER_ONLY}the split (fraction {prior['fraction']:g}, seed {prior['seed']}) was declared before the "
+            "data were seen, and the helper network was trained once and on the prior part alone"
         )
-    if facts.original is not None:
-        unlabelled, look = facts.original
+    if original is not None:
         found.append(
-            f"the {unlabelled:,} unlabelled examples were drawn independently of the training of both networks, from "
-            "the same source"
+            f"the {original['unlabelled']['samples']:,} unlabelled examples were drawn independently of the training "
+            "of both networks, from the same source"
         )
         found.append(
-            f"this is certificate number {look} on these unlabelled examples, and what earlier ones said of them did "
-            "not choose its network"
+            f"this is certificate number {original['look']} on these unlabelled examples, and what earlier ones said "
+            "of them did not choose its network"
         )
-    found += [f"the code of the loss {name} computes what it did here" for name in facts.losses if is_users(name)]
-    if facts.benchmark is not None:
+    found += [f"the code of the loss {name} computes what it did here" for name in names if is_users(name)]
+    benchmark = certificate.data["benchmark"]
+    if benchmark is not None:
         found.append(
             f"{NOT_MET}the program was written without knowledge of these data: its features and settings were "
-            f"compared on {facts.benchmark}, so this certificate is an illustration"
+            f"compared on {benchmark}, so this certificate is an illustration"
         )
     return tuple(found)
-
-
-def _claims(facts: Facts) -> str:
-    named = "".join(f", {name}" for name in facts.losses)
-    return f"delta = {facts.delta:g} and the claims (0/1 error{named}) were"
 
 
 def _table(schema: Schema) -> str:
@@ -97,10 +66,10 @@ def _table(schema: Schema) -> str:
     return f"{HELPER_ONLY}{listed} {were} chosen before the data were seen"
 
 
-def _helper(facts: Facts) -> list[str]:
-    helper = facts.helper
-    before = "before the data were seen" if facts.prior is None else "before the rest of the data was seen"
-    size = "of unknown length" if facts.helper_bits is None else f"{facts.helper_bits:,} bits to describe"
+def _helper(certificate: Certificate, helper: Helper) -> list[str]:
+    before = "before the data were seen" if certificate.prior is None else "before the rest of the data was seen"
+    bits = certificate.helper_bits
+    size = "of unknown length" if bits is None else f"{bits:,} bits to describe"
     found = [
         f"{HELPER_ONLY}the helper ({helper_contents(helper)}; {size}) was fixed {before}",
         "the program's features and decoders were fixed before the data were seen and compute what they did here",

@@ -21,31 +21,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitcert.counting import (
-    Classifier,
-    DecisionRule,
-    FloatClassifier,
-    Level,
-    Progress,
-    both_ways,
-    clear_first_place,
-    runs_in_double,
-)
-from bitcert.data import Role, Sample, check_apart
+from bitcert.counting import Classifier, Disagreement, FloatClassifier, LossCount, Progress
+from bitcert.data import Role, Sample, check_apart, load_sample, schema_like, shaped_like
 from bitcert.decoder import Helper, HelperWeights, Preprocessing
 from bitcert.decoder.helper import examples_at_a_time
 from bitcert.decoder.network import run_network
 from bitcert.errors import InputError
-from bitcert.losses import LossCount
 from bitcert.network import Network, OpaqueModel
 from bitcert.network.architecture import Architecture
 
@@ -134,6 +125,12 @@ def identity_hash(described: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
+def pair_hash(original: Original, message: bytes, helper: Helper) -> str:
+    """What a look at the unlabelled sample is about: the original network, the message and the message's helper."""
+    parts = [original.content_hash, hashlib.sha256(message).hexdigest(), helper.content_hash]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
 MakeOriginal = Callable[[Sample, Preprocessing], Original]
 """Loads the original network for an unlabelled sample and a preprocessing; called only for a certificate of one."""
 
@@ -143,6 +140,29 @@ def unlabelled_sample(sample: Sample) -> Sample:
     if sample.role is Role.UNLABELLED and not sample.has_labels:
         return sample
     return Sample(sample.inputs, None, sample.num_classes, Role.UNLABELLED, sample.name)  # type: ignore[arg-type]
+
+
+def load_test_part(
+    source: str | Path, role: Role, like: Sample, download: bool = False, progress: Progress | None = None
+) -> Sample:
+    """Held-out or unlabelled examples by name or path: the test part where there are two.
+
+    Args:
+        source: name or path.
+        role: what they are for; of unlabelled ones the labels are dropped.
+        like: the training sample: a table is read as it was, inputs have its shape if they can have it.
+        download: fetch built-in data that are not found.
+        progress: while downloading.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    classes, schema = like.num_classes, schema_like(source, like.table)
+    found = load_sample(
+        source, role, split="test", num_classes=classes, download=download, progress=progress, schema=schema
+    )
+    found = shaped_like(found, like.input_shape)
+    return unlabelled_sample(found) if role is Role.UNLABELLED else found
 
 
 def check_unlabelled(unlabelled: Sample, *used: Sample) -> None:
@@ -171,40 +191,6 @@ class Counts:
 
     losses: tuple[LossCount, ...]
     disagreements: tuple[Disagreement, ...] = ()
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """On how many of how many unlabelled examples two networks disagree, near-ties of either included."""
-
-    disagreements: int
-    samples: int
-
-
-def count_disagreements(
-    original: Classifier,
-    compressed: Classifier,
-    unlabelled: Sample,
-    rule: DecisionRule,
-    levels: Sequence[Level] = (Level.CERTIFIED,),
-    progress: Progress | None = None,
-) -> tuple[Disagreement, ...]:
-    """Disagreements of two classifiers by both ways of counting, one count for each level.
-
-    Raises:
-        InputError: a classifier does not return one logit per class.
-    """
-    totals, done = [0] * len(levels), 0
-    pair = [both_ways(each, unlabelled, rule, runs_in_double(each, unlabelled)) for each in (original, compressed)]
-    for (first, rows), (second, _) in zip(*pair, strict=True):
-        same = first.double.argmax(1) == second.double.argmax(1)
-        for index, level in enumerate(levels):
-            clear = clear_first_place(first, rule, level) & clear_first_place(second, rule, level)
-            totals[index] += int((~(clear & same)).sum())
-        done += len(rows)
-        if progress is not None:
-            progress("counting disagreements", done / len(unlabelled))
-    return tuple(Disagreement(total, done) for total in totals)
 
 
 def helper_network(helper: Helper) -> Classifier | None:

@@ -9,32 +9,41 @@ recomputes them.
 from __future__ import annotations
 
 import hashlib
-import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from bitcert.certificates.certificate import DATA_KEYS, MAX_CERTIFICATE_BYTES, MESSAGE_FILE, TABLE_KEYS, Certificate
 from bitcert.coding import MAX_MESSAGE_BYTES
-from bitcert.data import PriorSplit, Sample, Schema, benchmark_name, count_shared_examples, load_schema
+from bitcert.data import (
+    NAMES,
+    PriorSplit,
+    Role,
+    Sample,
+    Schema,
+    benchmark_name,
+    count_shared_examples,
+    load_sample,
+    load_schema,
+    shaped_like,
+)
 from bitcert.data.apart import repeated_fraction
 from bitcert.data.schema_file import SchemaSource
 from bitcert.data.split import PRIOR_KEYS
 from bitcert.decoder import Decoded, Helper, HelperWeights, Preprocessing, decode_message
-from bitcert.decoder.commitment import COMMITMENT_KEYS, Commitment, problem_of
-from bitcert.decoder.description import SplitClaim, helper_contents
+from bitcert.decoder.description import helper_contents
 from bitcert.decoder.helper import description_hash
 from bitcert.decoder.program import decoder_hash
 from bitcert.decoder.weights import HELPER_FILE, MAX_HELPER_BYTES
 from bitcert.errors import BitcertError, DecodeError, InputError
 from bitcert.network import Architecture, OpaqueModel
+from bitcert.network.decode import decode_architecture
 
 MAX_ARCHITECTURE_BYTES = 1 << 22
 MANY_REPEATED = 0.01
 """Fraction of repeated examples from which on the reader is told: copies make a sample larger than it is."""
-
-_HASH = re.compile("[0-9a-f]{64}")
 
 MakeModel = Callable[[Sample], OpaqueModel]
 """Builds the user's own Python network for a sample; called only for a certificate that needs it."""
@@ -79,6 +88,13 @@ class Checker:
             raise InvalidError(f"{name}: {detail}")
 
 
+def has_form(entry: object, keys: Collection[str], **kinds: type) -> TypeGuard[Mapping[str, Any]]:
+    """Whether an entry of a file has exactly these keys, and the values just these types (a bool is no int)."""
+    if not isinstance(entry, Mapping) or set(entry) != set(keys):
+        return False
+    return all(type(entry[key]) is kind for key, kind in kinds.items())
+
+
 def read_bytes(path: Path, limit: int) -> bytes:
     """A file of at most ``limit`` bytes.
 
@@ -118,6 +134,32 @@ def read_certificate(path: Path, check: Checker) -> Certificate:
 def read_message(path: Path) -> bytes:
     """The message beside the certificate at ``path``."""
     return read_bytes(path.parent / MESSAGE_FILE, MAX_MESSAGE_BYTES)
+
+
+def find_sample(
+    certificate: Certificate, data: Sample | str | Path | None, schema: SchemaSource = None, label: str | None = None
+) -> Sample:
+    """The training data that were passed, or those of the built-in name that the certificate gives."""
+    if isinstance(data, Sample):
+        return data
+    name = certificate.data.get("name")
+    classes = certificate.data.get("num_classes")
+    if data is None and name not in NAMES:
+        # A stranger's file must not choose which paths of this machine are read.
+        raise CannotCheckError(f"the data {name!r} are not built in; name the training data with --data")
+    found = table_schema(certificate, schema, label)
+    source = data if data is not None else str(name)
+    try:
+        sample = load_sample(source, Role.TRAIN, num_classes=_count_or_none(classes), schema=found)
+    except BitcertError as error:
+        raise CannotCheckError(f"the data: {error}") from None
+    sizes = certificate.data.get("input_shape")
+    claimed = tuple(sizes) if isinstance(sizes, list) else ()
+    return shaped_like(sample, claimed) if all(map(_count_or_none, claimed)) else sample
+
+
+def _count_or_none(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def check_sample(certificate: Certificate, sample: Sample, check: Checker) -> Sample:
@@ -178,12 +220,10 @@ def table_schema(certificate: Certificate, given: SchemaSource, label: str | Non
     return found
 
 
-def _stated_schema(claimed: object) -> Schema:
-    usable = isinstance(claimed, dict) and set(claimed) == TABLE_KEYS
-    usable = usable and isinstance(claimed["label"], str) and isinstance(claimed["schema"], str | None)
+def _stated_schema(claimed: Any) -> Schema:
+    usable = has_form(claimed, TABLE_KEYS, label=str) and isinstance(claimed["schema"], str | None)
     classes = claimed["classes"] if usable else None
-    usable = usable and (classes is None or (isinstance(classes, list) and all(isinstance(c, str) for c in classes)))
-    if not usable:
+    if not usable or not (classes is None or (isinstance(classes, list) and all(isinstance(c, str) for c in classes))):
         raise InvalidError(f"data description: {', '.join(sorted(TABLE_KEYS))} of its table were expected")
     try:
         return Schema((), claimed["label"], tuple(classes or ()))
@@ -196,8 +236,7 @@ def _divide(certificate: Certificate, sample: Sample, check: Checker) -> Sample:
     claimed = certificate.prior
     if claimed is None:
         return sample
-    usable = set(claimed) == PRIOR_KEYS and type(claimed["seed"]) is int and type(claimed["fraction"]) is float
-    if not usable:
+    if not has_form(claimed, PRIOR_KEYS, seed=int, fraction=float):
         check.line("prior split", False, f"{', '.join(sorted(PRIOR_KEYS))} were expected")
     try:
         split = PriorSplit.of(sample, claimed["fraction"], claimed["seed"])
@@ -257,6 +296,17 @@ def read_numbers(value: object) -> tuple[float, ...]:
     return tuple(float(v) for v in value)
 
 
+def read_preprocessing(described: Mapping[str, object]) -> Preprocessing:
+    """The preprocessing in the description of a network or a helper.
+
+    Raises:
+        InvalidError: its numbers are none.
+        InputError: they are no preprocessing.
+    """
+    scale = read_numbers([described.get("scale")])[0]
+    return Preprocessing(scale, read_numbers(described.get("mean")), read_numbers(described.get("std")))
+
+
 def _make_model(factory: object, model: OpaqueModel | MakeModel | None, sample: Sample) -> OpaqueModel:
     if isinstance(model, OpaqueModel):
         return model
@@ -279,7 +329,7 @@ def _read_predictor(
     else:
         text = read_bytes(folder / "architecture.json", MAX_ARCHITECTURE_BYTES)
         try:
-            predictor = Architecture.from_json(text.decode("utf-8"))
+            predictor = decode_architecture(text.decode("utf-8"))
         except (DecodeError, UnicodeDecodeError) as error:
             raise InvalidError(f"architecture.json: {error}") from None
     check.line("architecture", predictor.content_hash == claimed, "content hash against the certificate's")
@@ -313,10 +363,8 @@ def _build_helper(
     described = certificate.helper
     inferred = described.get("classes_inferred") is True
     try:
-        scale = read_numbers([described.get("scale")])[0]
-        preprocessing = Preprocessing(scale, read_numbers(described.get("mean")), read_numbers(described.get("std")))
         problem = tuple(sample.input_shape), sample.num_classes
-        helper = Helper(*problem, preprocessing, predictor, inferred, weights, sample.table)
+        helper = Helper(*problem, read_preprocessing(described), predictor, inferred, weights, sample.table)
     except InputError as error:
         raise InvalidError(f"helper: {error}") from None
     seen = "before the data were seen" if certificate.prior is None else "before the rest was seen"
@@ -333,38 +381,3 @@ def _build_helper(
         detail = f"made with the sources {decoder[:16]}…, checked with {decoder_hash()[:16]}… of this program"
         check.trust("decoder", detail)
     return helper
-
-
-def check_commitment(certificate: Certificate, published: str | None, check: Checker) -> None:
-    """Whether the helper is one of those committed to, and whether that is the commitment that was published.
-
-    Raises:
-        CannotCheckError: the committed decoder is not this program's.
-        InvalidError: the helper was not committed to, or to another hash.
-    """
-    claimed, prior = certificate.commitment, certificate.prior
-    lists = [claimed.get(key) for key in ("architectures", "weights")]
-    usable = set(claimed) == COMMITMENT_KEYS and all(isinstance(each, list) for each in lists)
-    usable = usable and isinstance(claimed["num_classes"], int | None) and not isinstance(claimed["num_classes"], bool)
-    if not usable:
-        check.line("commitment", False, f"{', '.join(sorted(COMMITMENT_KEYS))} were expected")
-    split = None if prior is None else SplitClaim(prior["fraction"], prior["seed"])
-    problem, (architectures, weights) = problem_of(certificate.helper), (tuple(map(str, each)) for each in lists)
-    commitment = Commitment(problem, claimed["num_classes"], architectures, weights, split)
-    covered = commitment.describe() == dict(claimed) and commitment.covers(certificate.helper)
-    check.line("commitment", covered, f"{commitment.hash[:16]}… is that of a declaration which has this helper in it")
-    if published is None:
-        check.trust("commitment published", f"not checked; compare with --commitment {commitment.hash}")
-        return
-    given = published.strip().lower()
-    if not _HASH.fullmatch(given):
-        raise CannotCheckError(
-            f"a commitment of 64 hexadecimal digits was expected, got {given[:64]!r}; pass what bitcert helper --hash "
-            "printed"
-        )
-    check.line("commitment published", given == commitment.hash, f"{given} given, {commitment.hash} found")
-    if certificate.helper["decoder"] != decoder_hash():
-        raise CannotCheckError(
-            "the commitment is to a decoder with other source code than this program's; install the version of "
-            f"bitcert that made the certificate ({certificate.versions.get('bitcert')})"
-        )

@@ -1,62 +1,60 @@
-"""A stranger's check of a certificate: decode the message, count errors again, recompute the bound, compare.
+"""A reviewer's check of a certificate: decode the message, count errors again, recompute the bound, compare.
 
 Nothing in the certificate is believed: each statement is a line that is recomputed from the message, the data and the
-program (further losses, the original network and the split in :mod:`bitcert.certificates.recount`). Errors are
-recounted in both ways and at two levels (:class:`bitcert.counting.Level`): a claim must lie between what is wrong here
-beyond doubt and what any machine might have counted.
+program. First what the certificate says by itself (:mod:`bitcert.certificates.statements`), then its files and the data
+(:mod:`bitcert.certificates.reading`), then, here, everything that is a count: errors, losses, the hold-out line of a
+split, disagreements with the original network. Counts are made at two levels (:class:`bitcert.counting.Level`): a claim
+must lie between what is wrong here beyond doubt and what any machine might have counted. Whatever needs something the
+reviewer did not pass (the original network, a user's loss) is left open and named; all else is still checked.
 
-What no file can show, and this does not check, are the conditions of the certificate; they are named, and which of them
-``self_contained`` does without.
+What no file can show, and this does not check, are the conditions of the certificate (that the unlabelled examples were
+drawn independently of both networks, for one); they are named, and which of them ``self_contained`` does without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
-from bitcert.certificates.certificate import HOLDOUT_KEYS, MESSAGE_FILE, MESSAGE_KEYS, VERSIONED, Certificate
-from bitcert.certificates.conditions import Facts, conditions
-from bitcert.certificates.original import Counts, MakeOriginal, Original
-from bitcert.certificates.reading import (
-    CannotCheckError,
-    Checker,
-    InvalidError,
-    Line,
-    MakeModel,
-    check_commitment,
-    check_sample,
-    decode,
-    read_certificate,
-    read_helper,
-    read_message,
-    table_schema,
+from torch import Tensor
+
+from bitcert.certificates import reading, statements
+from bitcert.certificates.certificate import REST_KEYS, Certificate
+from bitcert.certificates.original import (
+    Counts,
+    MakeOriginal,
+    Original,
+    check_unlabelled,
+    helper_network,
+    load_test_part,
+    unlabelled_sample,
 )
-from bitcert.certificates.recount import (
-    LEVELS,
-    Given,
-    check_losses,
-    check_original,
-    check_rest,
-    check_transfer,
-    close,
-    load_losses,
-    loss_names,
-    stated_choices,
-    stated_look,
-)
+from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, Line, MakeModel
+from bitcert.certificates.statements import close, loss_names
 from bitcert.certificates.workload import WorkLimit
-from bitcert.counting import DecisionRule, ErrorCount, Progress
-from bitcert.data import NAMES, Role, Sample, load_sample, shaped_like
+from bitcert.counting import (
+    Classifier,
+    DecisionRule,
+    ErrorCount,
+    Level,
+    LossCount,
+    Progress,
+    count_disagreements,
+    count_losses,
+)
+from bitcert.data import NAMES, Role, Sample
 from bitcert.data.schema_file import SchemaSource
-from bitcert.decoder import Decoded, Helper
-from bitcert.decoder.description import SplitClaim, helper_ledger
-from bitcert.errors import BitcertError, BudgetError, InputError, ModelError
-from bitcert.losses import Loss, LossCount, count_losses, is_users
+from bitcert.decoder import Helper
+from bitcert.errors import BitcertError, InputError, ModelError, SampleReuseError
+from bitcert.losses import Loss, is_users, parse_loss
 from bitcert.network import OpaqueModel
-from bitcert.proof import ConfidenceBudget, OccamBound, holdout_bound, occam_bound, self_contained_bound
-from bitcert.proof.claims import delta_plan, theorem_text
+from bitcert.proof import holdout_bound
+
+LEVELS = (Level.LENIENT, Level.STRICT)
+"""Between the counts at these a claimed count must lie."""
 
 
 class Status(IntEnum):
@@ -80,43 +78,21 @@ class Verification:
         return self.status is Status.VALID
 
 
-def _find_sample(
-    certificate: Certificate, data: Sample | str | Path | None, schema: SchemaSource = None, label: str | None = None
-) -> Sample:
-    if isinstance(data, Sample):
-        return data
-    name = certificate.data.get("name")
-    classes = certificate.data.get("num_classes")
-    if data is None and name not in NAMES:
-        # A stranger's file must not choose which paths of this machine are read.
-        raise CannotCheckError(f"the data {name!r} are not built in; name the training data with --data")
-    found = table_schema(certificate, schema, label)
-    source = data if data is not None else str(name)
-    try:
-        sample = load_sample(source, Role.TRAIN, num_classes=_count_or_none(classes), schema=found)
-    except BitcertError as error:
-        raise CannotCheckError(f"the data: {error}") from None
-    sizes = certificate.data.get("input_shape")
-    claimed = tuple(sizes) if isinstance(sizes, list) else ()
-    return shaped_like(sample, claimed) if all(map(_count_or_none, claimed)) else sample
+@dataclass(frozen=True)
+class Given:
+    """What a reviewer passed beside the certificate, see :func:`verify`."""
 
-
-def _count_or_none(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _check_rule(certificate: Certificate, helper: Helper, check: Checker) -> DecisionRule:
-    ours = DecisionRule(helper.batch_size)
-    claimed = certificate.decision_rule
-    # only code outside the program may be without a second way in float64
-    allowed = (True, False) if isinstance(helper.predictor, OpaqueModel) else (True,)
-    same = any(dict(claimed) == ours.describe(double) for double in allowed) and type(claimed["batch_size"]) is int
-    detail = (
-        f"right in {ours.dtype} and in {claimed.get('second_dtype')}, batches of {ours.batch_size} and of half; gaps "
-        f"within {ours.tolerance:g}, or within {ours.rounding:g} times the difference of both, count as errors"
-    )
-    check.line("decision rule", same, detail)
-    return ours
+    original: Original | MakeOriginal | None = None
+    unlabelled: Sample | str | Path | None = None
+    counts: Counts | None = None
+    limit: WorkLimit = field(default_factory=WorkLimit)
+    data: Sample | str | Path | None = None
+    model: OpaqueModel | MakeModel | None = None
+    losses: tuple[str, ...] = ()
+    commitment: str | None = None
+    progress: Progress | None = None
+    label: str | None = None
+    schema: SchemaSource = None
 
 
 def _check_counts(certificate: Certificate, low: ErrorCount, high: ErrorCount, check: Checker) -> None:
@@ -129,116 +105,186 @@ def _check_counts(certificate: Certificate, low: ErrorCount, high: ErrorCount, c
     check.line("rounding", fits, f"{certificate.rounding} near-ties claimed to be none in float64, {low.rounding} here")
 
 
-def _check_delta(certificate: Certificate, check: Checker) -> tuple[OccamBound, tuple[float, ...]]:
-    """The Occam bound at its part of delta, and all parts: exactly those of the claims made, in the fixed division."""
-    names = loss_names(certificate)
-    try:
-        plan = delta_plan(certificate.delta, names, stated_look(certificate), stated_choices(certificate))
-        budget = ConfidenceBudget(certificate.delta)
-        parts = tuple(budget.withdraw(entry.name, entry.amount) for entry in plan)
-        bound = occam_bound(certificate.errors, certificate.samples, certificate.message_bits, parts[0])
-    except (InputError, BudgetError) as error:
-        raise InvalidError(f"bound: {error}") from None
-    spent = certificate.delta_ledger == tuple((entry.name, entry.amount) for entry in plan)
-    each = "spent once" if len(parts) == 1 else "in parts of " + ", ".join(f"{part:g}" for part in parts)
-    check.line("delta", spent, f"{certificate.delta:g} {each}")
-    return bound, parts
+# Losses
 
 
-def _check_bounds(certificate: Certificate, check: Checker) -> None:
-    bound, parts = _check_delta(certificate, check)
-    recomputed = {"binomial": bound.binomial, "kl_chernoff": bound.kl_chernoff, "hoeffding": bound.hoeffding}
-    same = set(recomputed) == set(certificate.bounds) and all(
-        close(certificate.bounds[name], value) for name, value in recomputed.items()
-    )
-    check.line("bounds", same, ", ".join(f"{name} {value:.6f}" for name, value in recomputed.items()))
-    transferred = certificate.original is not None
-    whole = [bound.binomial, _self_contained(certificate, parts[0])]
-    if transferred:
-        whole = check_transfer(certificate, parts[1], tuple(whole), check)
-    check.line("bound", close(certificate.bound, whole[0]), f"{whole[0]:.6f} recomputed")
-    same = close(certificate.self_contained, whole[1])
-    size = "the helper's description is unknown" if certificate.helper_bits is None else f"{certificate.helper_bits:,}"
-    check.line("self-contained bound", same, f"{whole[1]:.6f} recomputed with the bits of the helper: {size}")
-    bounded = any(entry["values"] != "0 or 1" for entry in certificate.losses)
-    theorem = theorem_text(prior=certificate.prior is not None, bounded=bounded, original=transferred)
-    whose = "original" if transferred else "compressed"
-    stated = certificate.theorem == theorem and certificate.certifies == whose
-    check.line("theorem", stated, f"{'disagreement' if transferred else 'Occam'} bound of the {whose} network")
+def load_losses(
+    certificate: Certificate, num_classes: int, allowed: Collection[str]
+) -> tuple[tuple[Loss, ...], tuple[str, ...]]:
+    """The losses that can be counted again, and the names of the user's own that were not allowed to run.
 
-
-def _self_contained(certificate: Certificate, delta: float) -> float:
-    """The bound of the compressed network that charges for the helper's description, of the length that is stated."""
-    if certificate.helper_bits is None:
-        return 1.0
-    counts = certificate.errors, certificate.samples, certificate.message_bits
-    try:
-        return self_contained_bound(*counts, certificate.helper_bits, delta)
-    except InputError as error:
-        raise InvalidError(f"self-contained bound: {error}") from None
-
-
-def _check_helper_bits(certificate: Certificate, helper: Helper, check: Checker) -> None:
-    """The helper's description, written again."""
-    prior = certificate.prior
-    split = None if prior is None else SplitClaim(prior["fraction"], prior["seed"])
-    known = not isinstance(helper.predictor, OpaqueModel) or helper.predictor.sources
-    sections = helper_ledger(helper, split).sections if known else ()
-    found = f"{sum(bits for _, bits in sections):,} bits" if known else "source code of the network not found"
-    check.line("helper's description", certificate.helper_sections == sections, f"{found} in {len(sections)} sections")
-
-
-def _check_conditions(certificate: Certificate, helper: Helper, check: Checker) -> None:
-    """The conditions, which no file can show, are those of such a certificate."""
-    prior, original = certificate.prior, certificate.original
-    facts = Facts(
-        certificate.samples,
-        certificate.delta,
-        loss_names(certificate),
-        helper,
-        certificate.helper_bits,
-        certificate.data["benchmark"],
-        None if prior is None else (prior["fraction"], prior["seed"]),
-        None if original is None else (original["unlabelled"]["samples"], original["look"]),
-    )
-    stated = certificate.conditions == conditions(facts)
-    check.line("conditions", stated, f"{len(certificate.conditions)} are stated, as they are for such a certificate")
-
-
-def _check_holdout(certificate: Certificate, check: Checker) -> None:
-    if certificate.holdout is None:
-        return
-    claimed = certificate.holdout
-    texts = [isinstance(claimed.get(key), str) for key in ("name", "hash")]
-    same = set(claimed) == HOLDOUT_KEYS and all(texts)
-    if same:
+    Raises:
+        CannotCheckError: an allowed one cannot be loaded.
+        InvalidError: an unknown one.
+    """
+    known, left_open = [], []
+    for name in loss_names(certificate):
+        if is_users(name) and name not in allowed:
+            left_open.append(name)
+            continue
         try:
-            bound = holdout_bound(claimed["errors"], claimed["samples"], certificate.delta)
-            same = close(claimed["bound"], bound)
-        except InputError:
-            same = False
-    check.line("hold-out line", same, "agrees with its own counts (comparison only; its data were not read)")
+            known.append(parse_loss(name, num_classes))
+        except InputError as error:
+            if is_users(name):
+                raise CannotCheckError(f"the loss {name}: {error}") from None
+            raise InvalidError(f"losses: {error}") from None
+    return tuple(known), tuple(left_open)
 
 
-def _check_form(certificate: Certificate, check: Checker) -> None:
-    known = set(certificate.versions) == {"python", *VERSIONED}
-    if known:
-        check.trust("versions", "stated by the maker, not checked")
-    else:
-        check.line("versions", False, f"python and {', '.join(VERSIONED)} were expected")
-    # Any other name could point out of the folder, or at a device.
-    named = set(certificate.message) == MESSAGE_KEYS and certificate.message["file"] == MESSAGE_FILE
-    check.line("message name", named, f"{MESSAGE_FILE} beside the certificate")
+def check_losses(
+    certificate: Certificate, losses: tuple[Loss, ...], counts: tuple[LossCount, LossCount], check: Checker
+) -> None:
+    """Totals against the counts, means and bounds against the totals; of losses that were not run only the latter."""
+    low, high = counts
+    run = {loss.name: index for index, loss in enumerate(losses)}
+    bits, size = certificate.message_bits, certificate.helper_bits
+    paid = [amount for _, amount in certificate.delta_ledger[len(certificate.delta_ledger) - len(certificate.losses) :]]
+    for entry, delta in zip(certificate.losses, paid, strict=True):
+        name, total = entry["name"], entry["total"]
+        loss = losses[run[name]] if name in run else Loss(name, _never, zero_one=False)
+        line = f"loss {name}"
+        check.line(line, entry["values"] == loss.values, f"values {loss.values}")
+        if name in run:
+            least, most = low.totals[run[name]], high.totals[run[name]]
+            check.line(f"{line}, sum", least <= total <= most, f"{total} claimed, between {least} and {most} counted")
+        try:
+            bound = loss.bound(total, certificate.samples, bits, delta)
+            charged = 1.0 if size is None else loss.bound(total, certificate.samples, bits + size, delta)
+        except InputError as error:
+            raise InvalidError(f"{line}: {error}") from None
+        same = close(entry["mean"], loss.mean(total, certificate.samples)) and close(entry["bound"], bound)
+        same = same and close(entry["self_contained"], charged)
+        check.line(f"{line}, bound", same, f"{bound:.6f} recomputed at {delta:g}, self-contained {charged:.6f}")
 
 
-def _count(
-    decoded: Decoded, sample: Sample, rule: DecisionRule, losses: Sequence[Loss], progress: Progress | None
-) -> tuple[LossCount, LossCount]:
+def _never(*_: object) -> Tensor:
+    raise AssertionError("a loss that was not allowed to run")
+
+
+# The hold-out line of a prior split
+
+
+def check_rest(certificate: Certificate, helper: Helper, rest: Sample, rule: DecisionRule, check: Checker) -> None:
+    """What holding out the rest would have said; counted again where the helper holds the network.
+
+    Raises:
+        InvalidError: the line is missing, or does not hold.
+    """
+    claimed = certificate.rest
+    if certificate.prior is None:
+        if claimed is not None:
+            check.line("hold-out on the rest", False, "a certificate without a prior split has no rest")
+        return
+    network = helper_network(helper)
+    usable = reading.has_form(claimed, REST_KEYS, errors=int) and claimed["in_helper"] is (network is not None)
+    if claimed is None or not usable or claimed["samples"] != len(rest):
+        check.line("hold-out on the rest", False, f"{', '.join(sorted(REST_KEYS))} of {len(rest)} examples expected")
+        return
     try:
-        low, high = count_losses(decoded.classifier, sample, rule, losses, LEVELS, progress)
-    except ModelError as error:
-        raise CannotCheckError(f"the network's own code: {error}") from None
-    return low, high
+        bound = holdout_bound(claimed["errors"], len(rest), certificate.delta)
+    except InputError as error:
+        raise InvalidError(f"hold-out on the rest: {error}") from None
+    found = "comparison only; its network is not in the files"
+    holds = close(claimed["bound"], bound)
+    if network is not None:
+        low, high = (each.errors.errors for each in count_losses(network, rest, rule, levels=LEVELS, quick=True))
+        holds = holds and low <= claimed["errors"] <= high
+        found = f"{claimed['errors']} errors claimed, between {low} and {high} counted"
+    check.line("hold-out on the rest", holds, f"{bound:.6f} recomputed; {found}")
+
+
+# The original network
+
+
+def check_original(
+    certificate: Certificate, compressed: Classifier, rule: DecisionRule, sample: Sample, given: Given, check: Checker
+) -> str:
+    """Count the disagreements again; returns what is missing for that, or an empty text.
+
+    Raises:
+        CannotCheckError: what was passed cannot be loaded, or is not what the certificate names.
+        InvalidError: a line does not hold.
+    """
+    claimed = certificate.original
+    if claimed is None:
+        return ""
+    if given.original is None:
+        network = claimed["factory"] or claimed["name"]
+        return f"the original network ({network!r}) is not in the files; pass it with --original and --weights"
+    unlabelled = _find_unlabelled(claimed["unlabelled"]["name"], sample, given)
+    _check_unlabelled_data(claimed["unlabelled"], claimed["look"], unlabelled, sample, check)
+    original = _load_original(claimed, unlabelled, given)
+    rule = replace(rule, batch_size=min(rule.batch_size, original.batch_size))
+    given.limit.admit(original.predictor, len(unlabelled))
+    try:
+        levels = given.counts.disagreements if given.counts is not None else ()
+        pair = original.classifier, compressed
+        levels = levels or count_disagreements(*pair, unlabelled, rule, LEVELS, given.progress)
+    except BitcertError as error:
+        raise CannotCheckError(f"the original network: {error}") from None
+    found, low, high = claimed["disagreements"], levels[0].disagreements, levels[-1].disagreements
+    detail = f"{found} claimed, between {low} and {high} counted on {len(unlabelled)}"
+    check.line("disagreements", low <= found <= high, detail)
+    return ""
+
+
+def _find_unlabelled(stated: str, sample: Sample, given: Given) -> Sample:
+    if isinstance(given.unlabelled, Sample):
+        return unlabelled_sample(given.unlabelled)
+    if given.unlabelled is None and isinstance(given.original, Original):
+        return given.original.unlabelled
+    built_in = stated.removesuffix(" (test)")
+    if given.unlabelled is None and built_in not in NAMES:
+        # A stranger's file must not choose which paths of this machine are read.
+        raise CannotCheckError(f"the unlabelled data {stated!r} are not built in; name them with --unlabelled")
+    source = built_in if given.unlabelled is None else given.unlabelled
+    try:
+        return load_test_part(source, Role.UNLABELLED, sample)
+    except BitcertError as error:
+        raise CannotCheckError(f"the unlabelled data: {error}") from None
+
+
+def _check_unlabelled_data(
+    claimed: Mapping[str, Any], look: int, unlabelled: Sample, sample: Sample, check: Checker
+) -> None:
+    if unlabelled.content_hash != claimed["hash"]:
+        raise CannotCheckError(
+            f"the unlabelled data given ({unlabelled.name}) are not those of the certificate ({claimed['name']!r}): "
+            "their content hashes differ; pass them with --unlabelled"
+        )
+    same = claimed["samples"] == len(unlabelled)
+    check.line("unlabelled data", same, f"{claimed['samples']} claimed, {len(unlabelled)} found, hash matches")
+    try:
+        check_unlabelled(unlabelled, sample)
+    except (SampleReuseError, InputError) as error:
+        raise InvalidError(f"unlabelled data: {error}") from None
+    check.line("unlabelled data apart", True, "none of them is in the training data, byte by byte")
+    detail = "assumed independent of the training of both networks, not checked; held-out data were not read"
+    check.trust("unlabelled data's origin", detail)
+    detail = f"certificate number {look} on these examples, as stated by its maker; earlier ones are assumed counted"
+    check.trust("looks at the unlabelled data", detail)
+
+
+def _load_original(claimed: Mapping[str, Any], unlabelled: Sample, given: Given) -> Original:
+    if isinstance(given.original, Original):
+        original = given.original
+    else:
+        assert given.original is not None
+        try:
+            original = given.original(unlabelled, reading.read_preprocessing(claimed))
+        except BitcertError as error:
+            raise CannotCheckError(f"the original network: {error}") from None
+    if original.content_hash != claimed["hash"]:
+        same_graph = original.predictor.content_hash == claimed["architecture"]
+        what = "weights or preprocessing" if same_graph else "architecture"
+        raise CannotCheckError(
+            f"the network given is not the original of the certificate ({claimed['name']!r}): its {what} differ; "
+            "pass the same one with --original and --weights"
+        )
+    return original
+
+
+# The whole
 
 
 def _num_runs(certificate: Certificate, samples: int) -> int:
@@ -247,48 +293,33 @@ def _num_runs(certificate: Certificate, samples: int) -> int:
     return samples * (1 if certificate.prior is None else 2) + int(unlabelled)
 
 
-@dataclass(frozen=True)
-class _Passed:
-    """What the stranger passed beside the certificate."""
-
-    data: Sample | str | Path | None
-    model: OpaqueModel | MakeModel | None
-    given: Given
-    losses: tuple[str, ...]
-    commitment: str | None
-    progress: Progress | None
-    label: str | None
-    schema: SchemaSource
-
-
-def _verify(path: Path, passed: _Passed, check: Checker) -> Certificate:
-    certificate = read_certificate(path, check)
-    _check_bounds(certificate, check)
-    _check_holdout(certificate, check)
-    _check_form(certificate, check)
-    message = read_message(path)
-    sample = _find_sample(certificate, passed.data, passed.schema, passed.label)
-    counted = check_sample(certificate, sample, check)
-    helper = read_helper(certificate, path.parent, sample, check, passed.model)
-    _check_helper_bits(certificate, helper, check)
-    check_commitment(certificate, passed.commitment, check)
-    _check_conditions(certificate, helper, check)
-    passed.given.limit.admit(helper.predictor, _num_runs(certificate, len(counted)))
-    rule = _check_rule(certificate, helper, check)
-    decoded = decode(certificate, message, helper, check)
-    losses, left_open = load_losses(certificate, sample.num_classes, passed.losses)
-    if passed.given.counts is None:
-        low, high = _count(decoded, counted, rule, losses, passed.progress)
-    else:
-        low, high = passed.given.counts.losses[0], passed.given.counts.losses[-1]
-    _check_counts(certificate, low.errors, high.errors, check)
-    check_losses(certificate, losses, (low, high), check)
+def _verify(path: Path, given: Given, check: Checker) -> Certificate:
+    certificate = reading.read_certificate(path, check)
+    statements.check_statements(certificate, check)
+    message = reading.read_message(path)
+    sample = reading.find_sample(certificate, given.data, given.schema, given.label)
+    counted = reading.check_sample(certificate, sample, check)
+    helper = reading.read_helper(certificate, path.parent, sample, check, given.model)
+    statements.check_helper_bits(certificate, helper, check)
+    statements.check_commitment(certificate, given.commitment, check)
+    statements.check_conditions(certificate, helper, check)
+    given.limit.admit(helper.predictor, _num_runs(certificate, len(counted)))
+    rule = statements.check_rule(certificate, helper, check)
+    decoded = reading.decode(certificate, message, helper, check)
+    losses, left_open = load_losses(certificate, sample.num_classes, given.losses)
+    try:
+        levels = given.counts.losses if given.counts is not None else ()
+        levels = levels or count_losses(decoded.classifier, counted, rule, losses, LEVELS, given.progress)
+    except ModelError as error:
+        raise CannotCheckError(f"the network's own code: {error}") from None
+    _check_counts(certificate, levels[0].errors, levels[-1].errors, check)
+    check_losses(certificate, losses, (levels[0], levels[-1]), check)
     check_rest(certificate, helper, counted, rule, check)
     for name in loss_names(certificate):
         if is_users(name) and name not in left_open:
             check.trust(f"loss {name}, code", "the code that was run here; the certificate names it only")
     missing = [f"the loss {name} is Python code; to run it, pass --loss {name}" for name in left_open]
-    missing += [check_original(certificate, decoded.classifier, rule, sample, passed.given, check, passed.progress)]
+    missing += [check_original(certificate, decoded.classifier, rule, sample, given, check)]
     if any(missing):
         raise CannotCheckError("; ".join(filter(None, missing)) + "; all other lines were checked and hold")
     return certificate
@@ -333,10 +364,21 @@ def verify(
         without it is). Never raises for the content of the files.
     """
     check = Checker()
-    given = Given(original, unlabelled, counts, limit or WorkLimit())
-    passed = _Passed(data, model, given, tuple(losses), commitment, progress, label, schema)
+    given = Given(
+        original,
+        unlabelled,
+        counts,
+        limit or WorkLimit(),
+        data,
+        model,
+        tuple(losses),
+        commitment,
+        progress,
+        label,
+        schema,
+    )
     try:
-        found = _verify(Path(certificate), passed, check)
+        found = _verify(Path(certificate), given, check)
     except CannotCheckError as missing:
         return Verification(Status.CANNOT_CHECK, tuple(check.lines), str(missing))
     except (InvalidError, BitcertError) as failure:

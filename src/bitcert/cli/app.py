@@ -30,6 +30,7 @@ VERBS = {
         "verify_certificate",
         "Check a certificate: exit 0 valid, 1 invalid (says which line fails), 2 cannot be checked (says why).",
     ),
+    "predict": ("predict_classes", "Use a certified classifier on new data: a class for each example."),
     "helper": (
         "print_commitment",
         "Print the hash that commits to a helper; publish it before the data are opened. No label is read.",

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.text import Text
 from typer import Argument, Option
 
-from bitcert.certificates.certificate import Certificate
+from bitcert.certificates.certificate import CERTIFICATE_FILE
+from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, read_certificate
 from bitcert.cli.common import intermediate_folder, load_holdout, load_initial, note, progress_bar, read_results
 from bitcert.cli.options import Device, RunOptions, parse_numbers, refuse_both, split_commas
 from bitcert.data import Sample
@@ -27,11 +28,9 @@ from bitcert.theory.table import BoundTable
 
 BOUNDS_FILE = "bounds.json"
 SERIES_FILE = "series.json"
-CERTIFICATE_FILE = "certificate.json"
 OUT, SERIES_OUT = Path("bounds-out"), Path("series-out")
 WIDTH_OF_FILES = 120
 MOST_CERTIFICATES = 20
-MOST_CERTIFICATE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,10 +137,8 @@ def _certificates(options: BoundsOptions, sample: Sample) -> tuple[Path, ...]:
 def _is_of(path: Path, sample: Sample) -> bool:
     """Whether a file is a certificate of this sample; one that was not asked for and is broken is none."""
     try:
-        if not path.is_file() or path.stat().st_size > MOST_CERTIFICATE_BYTES:
-            return False
-        return bool(Certificate.from_json(path.read_text(encoding="ascii")).data.get("hash") == sample.content_hash)
-    except (BitcertError, OSError, UnicodeDecodeError):
+        return bool(read_certificate(path, Checker()).data.get("hash") == sample.content_hash)
+    except (CannotCheckError, InvalidError):
         return False
 
 

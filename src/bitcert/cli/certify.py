@@ -11,32 +11,30 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bitcert.certificates.certification import CERTIFICATE_FILE, REPORT_FILE
+from bitcert.certificates.certificate import CERTIFICATE_FILE
+from bitcert.certificates.certification import REPORT_FILE
 from bitcert.certificates.looks import LookBook
 from bitcert.certificates.verification import Status, Verification, verify
 from bitcert.certificates.workload import WorkLimit, counting_operations
 from bitcert.cli.certify_options import CertifyOptions
-from bitcert.cli.codec_options import (
-    chosen_codecs,
-    load_helper_network,
-    load_helper_weights,
-    parse_options,
-    prior_model,
-)
 from bitcert.cli.common import (
     LoadedNetwork,
     Results,
     checkpoint_beside,
+    load_helper_network,
+    load_helper_weights,
     load_holdout,
     load_network,
     load_unlabelled_for,
     message_files,
     note,
+    prior_model,
     progress_bar,
     read_results,
     told_name,
 )
 from bitcert.cli.live import live_board, stopped_by_interrupt
+from bitcert.cli.options import chosen_codecs, parse_options
 from bitcert.codecs.best import encode_best
 from bitcert.counting import Progress
 from bitcert.decoder import Helper, decode_message
@@ -48,8 +46,15 @@ from bitcert.network import Network, OpaqueModel, operations_in_words
 from bitcert.report import render_report, terminal_summary, tree_lines
 from bitcert.report.text import percent_up
 from bitcert.search import Checkpoint, Compressed, Run
-from bitcert.search.compression import compress_built_in, plan_memory_bytes
-from bitcert.search.request import BestCertificate, CertifyRequest, certified, certify_best, search_checkpoint
+from bitcert.search.compression import (
+    BestCertificate,
+    certified,
+    certify_best,
+    compress_built_in,
+    plan_memory_bytes,
+    search_checkpoint,
+)
+from bitcert.search.request import CertifyRequest
 from bitcert.stability import StabilityProfile, network_hash
 from bitcert.theory.table import BoundTable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,10 @@ from torch import nn
 
 from bitcert.certificates.certificate import MESSAGE_FILE
 from bitcert.certificates.certification import ARCHITECTURE_FILE, check_holdout
-from bitcert.certificates.original import Original, check_unlabelled, unlabelled_sample
+from bitcert.certificates.original import Original, check_unlabelled, load_test_part
 from bitcert.counting import Progress as Report
-from bitcert.data import Role, Sample, load_sample, schema_like, shaped_like
-from bitcert.decoder import Preprocessing
+from bitcert.data import Role, Sample
+from bitcert.decoder import HelperWeights, Preprocessing
 from bitcert.decoder.weights import HELPER_FILE
 from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.locking import claimed
@@ -156,11 +156,60 @@ def load_initial(model: str, init: str | None, sample: Sample, preprocessing: Pr
     """
     if init is None:
         return None
-    if not model.endswith(".pt2"):
-        return load_network(model, init, sample, preprocessing).visible()
-    if not init.endswith(".pt2"):
+    if model.endswith(".pt2") and not init.endswith(".pt2"):
         raise InputError("the initial network as a .pt2 file for --init", repr(init), "export it before training")
-    return load_network(init, None, sample, preprocessing).visible()
+    alone = model.endswith(".pt2")
+    return load_network(init if alone else model, None if alone else init, sample, preprocessing).visible()
+
+
+def prior_model(spec: str, load: Callable[[], LoadedNetwork]) -> nn.Module | Network:
+    """Whose architecture is trained on a prior part: the module where there is one, else the captured network.
+
+    Raises:
+        InputError: neither.
+    """
+    module = None if spec.endswith(".pt2") else load_model(spec).model
+    return module if isinstance(module, nn.Module) else load().captured()
+
+
+def load_helper_network(model: str | None, helper: str, sample: Sample, preprocessing: Preprocessing) -> Network:
+    """A public network that messages may refer to, for these inputs; it may be one for other classes.
+
+    Args:
+        model: the factory that ``helper`` holds the weights of; not needed for a ``.pt2`` file.
+        helper: a ``.pt2`` file, or weights for the factory.
+        sample: the training sample, for its shape.
+        preprocessing: of the certificate.
+
+    Raises:
+        InputError: it cannot be read.
+        CaptureError: its layers cannot be seen, or it is not for these inputs.
+    """
+    if helper.endswith(".pt2"):
+        loaded = load_model(helper)
+    else:
+        if model is None or model.endswith(".pt2"):
+            got, do = repr(helper), "name a .pt2 file, or the model as package.module:factory"
+            raise InputError("--helper weights of a factory that is named", got, do)
+        loaded = load_model(model, helper)
+    return capture(loaded.model, preprocessing(sample.inputs[:2]))
+
+
+def load_helper_weights(
+    spec: str, weights: str | None, network: Network, sample: Sample, preprocessing: Preprocessing
+) -> HelperWeights | None:
+    """Public weights for the same network: a ``.pt2`` file, or weights for the model's factory; ``None`` for none.
+
+    Raises:
+        InputError: they cannot be read, or belong to another network.
+    """
+    if weights is None:
+        return None
+    alone = weights.endswith(".pt2")
+    public = load_network(weights if alone else spec, None if alone else weights, sample, preprocessing).predictor
+    if not isinstance(public, Network) or public.architecture.content_hash != network.architecture.content_hash:
+        raise InputError("--helper weights of the same network", f"another one in {weights}", "use the same model")
+    return HelperWeights.of(network.architecture, public.parameters)
 
 
 def load_holdout(name: str | None, sample: Sample, download: bool, progress: Report) -> Sample | None:
@@ -172,7 +221,7 @@ def load_holdout(name: str | None, sample: Sample, download: bool, progress: Rep
     """
     if name is None:
         return None
-    held = _load_test_part(name, Role.HOLDOUT, sample, download, progress)
+    held = load_test_part(name, Role.HOLDOUT, sample, download, progress)
     check_holdout(sample, held)
     return held
 
@@ -193,17 +242,9 @@ def load_unlabelled_for(
         InputError: they cannot be read or do not fit.
         SampleReuseError: they share examples with another sample, with their number.
     """
-    unlabelled = unlabelled_sample(_load_test_part(name, Role.UNLABELLED, sample, download, progress))
+    unlabelled = load_test_part(name, Role.UNLABELLED, sample, download, progress)
     check_unlabelled(unlabelled, sample, *([] if holdout is None else [holdout]))
     return unlabelled
-
-
-def _load_test_part(name: str, role: Role, sample: Sample, download: bool, progress: Report) -> Sample:
-    classes, schema = sample.num_classes, schema_like(name, sample.table)
-    found = load_sample(
-        name, role, split="test", num_classes=classes, download=download, progress=progress, schema=schema
-    )
-    return shaped_like(found, sample.input_shape)
 
 
 def load_original(spec: str, weights: str | None, unlabelled: Sample, preprocessing: Preprocessing) -> Original:

@@ -8,8 +8,7 @@ from typing import Annotated
 
 from typer import Option
 
-from bitcert.cli.codec_options import load_helper_weights
-from bitcert.cli.common import intermediate_folder, load_holdout, note, progress_bar
+from bitcert.cli.common import intermediate_folder, load_helper_weights, load_holdout, note, progress_bar
 from bitcert.cli.options import RunOptions, split_commas
 from bitcert.codecs.registry import find_codec
 from bitcert.comparison import CompareSettings, ComparisonPlan, compare, plan_comparison

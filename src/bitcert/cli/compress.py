@@ -13,9 +13,8 @@ from typer import Option
 
 from bitcert.certificates.certificate import MESSAGE_FILE
 from bitcert.certificates.certification import versions
-from bitcert.cli.codec_options import load_helper_weights, parse_options
-from bitcert.cli.common import checkpoint_beside, message_files, note, progress_bar
-from bitcert.cli.options import RunOptions
+from bitcert.cli.common import checkpoint_beside, load_helper_weights, message_files, note, progress_bar
+from bitcert.cli.options import RunOptions, parse_options
 from bitcert.codecs.base import Codec, Rest
 from bitcert.codecs.best import is_trained
 from bitcert.codecs.registry import codec_from, options_of

@@ -9,8 +9,7 @@ from typing import Annotated
 from rich.console import Console
 from typer import Argument, Option
 
-from bitcert.cli.codec_options import load_helper_network, prior_model
-from bitcert.cli.common import load_for_inputs
+from bitcert.cli.common import load_for_inputs, load_helper_network, prior_model
 from bitcert.cli.options import InputOptions, parse_sizes
 from bitcert.data import Sample, peek, peek_shape
 from bitcert.decoder import Helper

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,8 @@ from typer import Argument, Option
 
 from bitcert.certificates.certification import REPORT_FILE
 from bitcert.cli.common import LoadedNetwork, load_network, note
+from bitcert.codecs.base import Codec, Rest
+from bitcert.codecs.registry import CODECS, codec_from, find_codec
 from bitcert.counting import Progress
 from bitcert.data import Role, Sample, Schema, load_sample, load_schema
 from bitcert.decoder import Preprocessing
@@ -23,6 +25,7 @@ from bitcert.folder import check_output_folder
 
 Options = TypeVar("Options")
 Settings = TypeVar("Settings")
+AUTO = "auto"
 SHOWN_LAST = (
     "seed",
     "device",
@@ -166,6 +169,45 @@ def as_command(run: Callable[[Options], None]) -> Callable[..., None]:
     command.__annotations__ = {each.name: hints[each.name] for each in shown}
     command.__doc__ = run.__doc__
     return command
+
+
+def parse_options(pairs: Sequence[str], layers: str = "", rest: Rest | None = None) -> dict[str, str]:
+    """``["rank=10"]`` as ``{"rank": "10"}``, with ``--layers`` and ``--rest`` as options of the same names.
+
+    Raises:
+        InputError: a pair without ``=``, or an option given twice.
+    """
+    options: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise InputError("options as --option NAME=VALUE", repr(pair[:100]), "write e.g. --option rank=10")
+        if name.strip() in options:
+            raise InputError("every option once", f"{name.strip()} twice", "leave one out")
+        options[name.strip()] = value.strip()
+    for name, value in (("layers", layers), ("rest", "" if rest is None else rest.value)):
+        if value and name in options:
+            raise InputError("every option once", f"--{name} and --option {name}", "leave one out")
+        if value:
+            options[name] = value
+    return options
+
+
+def chosen_codecs(name: str, options: dict[str, str]) -> tuple[Codec, ...]:
+    """The codecs that ``--codec NAME`` means: with options that one, without the usual strengths of it.
+
+    ``auto`` means every codec at its usual strengths.
+
+    Raises:
+        InputError: an unknown codec or option, or options for ``auto``.
+    """
+    if name == AUTO:
+        if options:
+            raise InputError("no options with --codec auto", ", ".join(options), "name one codec")
+        return tuple(codec for kind in CODECS.values() for codec in kind.strengths())
+    if options:
+        return (codec_from(name, options),)
+    return find_codec(name).strengths() or (codec_from(name),)
 
 
 def refuse_both(both: bool, one: str, other: str) -> None:

@@ -64,6 +64,15 @@ class Rest(StrEnum):
     """As in the helper: the message says nothing of them."""
 
 
+class Scope(StrEnum):
+    """Among which weights the smallest are found."""
+
+    LAYER = "layer"
+    """Each tensor loses the same fraction."""
+    GLOBAL = "global"
+    """All together: layers of small weights lose more, possibly everything."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which layers a codec compresses, on which base, and what becomes of the rest.
@@ -202,6 +211,12 @@ class LayerCodec(Codec):
             return self.code_layer(layer)
         return code_rest(layer, self.selection.rest)
 
+    def compressed_targets(self, network: Network) -> tuple[tuple[int, Target], ...]:
+        """Number and target of the weight layers that are compressed, in the order of the message."""
+        order = {layer.weight: k for k, layer in enumerate(network.weight_layers, start=1)}
+        known = [target for target in targets(network.architecture) if target.name in order]
+        return tuple((order[target.name], target) for target in known if self.selection.includes(target.name))
+
     def compressed_layers(
         self, network: Network, helper: Helper | None = None, do: str = "ask for the theory of another base"
     ) -> tuple[Layer, ...]:
@@ -244,6 +259,17 @@ def network_helper(network: Network, sample: Sample | None, helper: Helper | Non
     return helper
 
 
+def check_finite(network: Network) -> None:
+    """Refuse a network with values that are not finite.
+
+    Raises:
+        InputError: naming the first tensor.
+    """
+    for name, value in network.parameters.items():
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(f"finite values in {name}", "NaN or infinite ones", "check the network")
+
+
 def network_layers(network: Network, helper: Helper, selection: Selection) -> tuple[Layer, ...]:
     """Every tensor of the network in the order of the message, minus its base.
 
@@ -256,12 +282,11 @@ def network_layers(network: Network, helper: Helper, selection: Selection) -> tu
         do = "name public weights with --helper, or make the helper with HelperWeights"
         raise InputError("weights in the helper for base=file", "none", do)
     selection.check(order)
+    check_finite(network)
     layers = []
     for target in targets(architecture):
         trained = network.parameters[target.name].detach()
         values = trained.double().cpu().numpy()
-        if not np.isfinite(values).all():
-            raise InputError(f"finite values in {target.name}", "NaN or infinite ones", "check the network")
         draws = target.draws(selection.seed)
         base = selection.base if target.name in order or selection.base is Base.FILE else Base.NEUTRAL
         difference = values - base_values(base, target, draws, helper)

@@ -1,7 +1,7 @@
 """The best of several messages, and of several codecs, on one network: decode, count errors, keep the smallest bound.
 
 Every message tried is a word of one prefix code, so choosing among them after seeing the errors costs nothing
-(docs/theory.md section 2; the union bound is over all messages). :class:`Best` is the book that every search of this
+(docs/theory.md section 2; the union bound is over all messages). :class:`Search` is the book that every search of this
 package keeps, with its checkpoint; :func:`encode_best` and :class:`PlainCodecs` try one codec after the other. Not
 guaranteed: that any message found has a bound below one, or that there is time for all codecs.
 """
@@ -20,9 +20,9 @@ from bitcert.coding import MessageReader
 from bitcert.counting import DecisionRule, count_errors
 from bitcert.data import Sample
 from bitcert.decoder import Helper, decode_message, network_head
-from bitcert.decoder.tensors import FAMILY, Base, read_codes
-from bitcert.errors import BitcertError
-from bitcert.network import Network
+from bitcert.decoder.tensors import FAMILY, Base, ComposedMessage, read_codes, write
+from bitcert.errors import BitcertError, InputError
+from bitcert.network import Network, OpaqueModel, Predictor
 from bitcert.run import Candidate, Compressed, Run
 
 
@@ -43,7 +43,7 @@ class State:
 
 
 @dataclass(eq=False)
-class Best:
+class Search:
     """Sample, helper, run, and the best message so far.
 
     Args:
@@ -77,6 +77,62 @@ class Best:
         """The best message so far (at least one must have been booked), and all that were tried."""
         assert self.best is not None
         return replace(self.best.compressed, candidates=tuple(self.run.candidates))
+
+    def try_each(
+        self, codecs: Sequence[Codec], network: Network, task: str = "trying codecs", *, timed: bool = False
+    ) -> Compressed:
+        """Book the message of one codec after the other, the first one at least, until the run is stopped.
+
+        Each has an equal share of the time that is left, and no checkpoint.
+
+        Args:
+            codecs: at least one; what a codec refuses for this network is skipped while another one works.
+            network: captured, with its trained values.
+            task: reported as progress.
+            timed: also end when the time is over, and keep a checkpoint: the next codec starts where the last share
+                of time ended.
+
+        Raises:
+            BitcertError: every codec refuses this network; the first refusal is told.
+        """
+        run, refusal = self.run, None
+        state = self.resume() if timed else None
+        for k in range(0 if state is None else int(state.values["done"]), len(codecs)):
+            if self.best is not None and (run.stopped or (timed and run.fraction >= 1.0)):
+                break
+            run.progress(task, k / len(codecs))
+            share = run.share(max(1.0, (run.budget_seconds - run.seconds) / (len(codecs) - k)))
+            try:
+                self.book(codecs[k].label, codecs[k].encode(network, self.sample, helper=self.helper, run=share))
+            except BitcertError as error:
+                refusal = refusal or error
+            if timed and self.best is not None:
+                self.save(State({"done": k + 1}))
+        if self.best is None:
+            assert refusal is not None
+            raise refusal
+        return self.result()
+
+    @property
+    def predictor(self) -> Predictor:
+        """The network's structure, for codecs that train.
+
+        Raises:
+            InputError: the helper has none.
+        """
+        if self.helper.predictor is None:
+            raise InputError("a helper with the network's architecture", "none", "pass Helper(predictor=...)")
+        return self.helper.predictor
+
+    @property
+    def device(self) -> str:
+        """Where to train: the run's device, for what was captured."""
+        return "cpu" if isinstance(self.predictor, OpaqueModel) else self.run.device
+
+    def consider(self, name: str, message: ComposedMessage) -> Candidate:
+        """Write the message and book it."""
+        self.run.progress("judging a candidate", 0.0)
+        return self.book(name, Compressed(*write(self.helper, message), self.helper))
 
     def save(self, state: State) -> None:
         """Write the run's checkpoint, if it has one: this state, and what was found."""
@@ -118,37 +174,22 @@ def is_trained(codec: Codec | type[Codec]) -> bool:
 def encode_best(codecs: Sequence[Codec], network: Network, sample: Sample, helper: Helper, run: Run) -> Compressed:
     """The message with the smallest bound among the codecs' messages; ``run.candidates`` lists all that were tried.
 
-    Codecs that train share what is left of the time budget.
+    Codecs that train nothing come first; those that train share what is left of the time budget.
 
     Args:
-        codecs: at least one; what a codec refuses for this network is skipped while another one works.
+        codecs: at least one.
         network: captured, with its trained values.
         sample: the training sample, on which errors are counted.
         helper: fixed before the data were seen; public weights in it that the best message does not use are left out.
         run: seed, time budget for the codecs that train, delta, progress; its checkpoint is used by a lone codec.
 
     Raises:
-        BitcertError: every codec refuses this network; the first refusal is told.
+        BitcertError: as :meth:`Search.try_each`.
     """
     if len(codecs) == 1 and is_trained(codecs[0]):
         return without_unused_weights(codecs[0].encode(network, sample, helper=helper, run=run))
-    book = Best(sample, helper, run)
-    refusal: BitcertError | None = None
     ordered = sorted(codecs, key=is_trained)
-    for k, codec in enumerate(ordered):
-        run.progress("trying codecs", k / len(ordered))
-        if run.stopped and book.best is not None:
-            break
-        try:
-            # an equal share of the time that is left, without a checkpoint; it stops when the run does
-            share = run.share(max(1.0, (run.budget_seconds - run.seconds) / (len(ordered) - k)))
-            book.book(codec.label, codec.encode(network, sample, helper=helper, run=share))
-        except BitcertError as error:
-            refusal = refusal or error
-    if book.best is None:
-        assert refusal is not None
-        raise refusal
-    return without_unused_weights(book.result())
+    return without_unused_weights(Search(sample, helper, run).try_each(ordered, network))
 
 
 def without_unused_weights(compressed: Compressed) -> Compressed:
@@ -166,36 +207,11 @@ def without_unused_weights(compressed: Compressed) -> Compressed:
 
 @dataclass(frozen=True, eq=False)
 class PlainCodecs:
-    """The compressor of a given network by codecs that train nothing, one after the other, the first one at least.
-
-    The next codec starts where the last share of time ended; it continues from its checkpoint.
-    """
+    """The compressor of a given network by codecs that train nothing; it continues from its checkpoint."""
 
     codecs: Sequence[Codec]
     network: Network
 
     def __call__(self, sample: Sample, helper: Helper, run: Run) -> Compressed:
-        """The best message of as many codecs as there is time for.
-
-        Raises:
-            BitcertError: all of them refuse this network; the first refusal is told.
-        """
-        book = Best(sample, helper, run, errors_first=True)
-        state = book.resume()
-        refusal: BitcertError | None = None
-        for k in range(0 if state is None else int(state.values["done"]), len(self.codecs)):
-            if book.best is not None and run.fraction >= 1.0:
-                break
-            run.progress("trying codecs", k / len(self.codecs))
-            try:
-                compressed = self.codecs[k].encode(self.network, sample, helper=helper, run=run.share(1e9))
-            except BitcertError as error:
-                refusal = refusal or error
-            else:
-                book.book(self.codecs[k].label, compressed)
-            if book.best is not None:
-                book.save(State({"done": k + 1}))
-        if book.best is None:
-            assert refusal is not None
-            raise refusal
-        return book.result()
+        """The best message of as many codecs as there is time for, see :meth:`Search.try_each`."""
+        return Search(sample, helper, run, errors_first=True).try_each(self.codecs, self.network, timed=True)

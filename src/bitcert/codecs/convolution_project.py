@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from bitcert.codecs.base import Layer, LayerCodec
-from bitcert.codecs.matrix_project import Decoder, Kind, MatrixProject, weight_targets
+from bitcert.codecs.matrix_project import Decoder, Kind, MatrixProject
 from bitcert.codecs.quantiser import Uniform
 from bitcert.data import Sample
 from bitcert.decoder import Helper
@@ -108,7 +108,7 @@ class ConvolutionProject(LayerCodec):
         Raises:
             InputError: they are, or two output maps share a filter.
         """
-        local = [t.name for _, t in weight_targets(network) if self._is_local(t) and self.selection.includes(t.name)]
+        local = [target.name for _, target in self.compressed_targets(network) if self._is_local(target)]
         try:
             localised(network.architecture, local)
         except DecodeError as problem:
@@ -139,12 +139,10 @@ class ConvolutionProject(LayerCodec):
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """The law of one location's error and its correlation between locations; dense layers by Lemma 2."""
         del sample
-        layers = []
-        for index, target in weight_targets(network):
-            if not self.selection.includes(target.name):
-                continue
-            local = self._is_local(target)
-            layers.append(self._filter_theory(target) if local else self.dense.layer_theory(target, index))
+        layers = tuple(
+            self._filter_theory(target) if self._is_local(target) else self.dense.layer_theory(target, index)
+            for index, target in self.compressed_targets(network)
+        )
         return Theory(
             source="Arora et al. 2018, section 5 and algorithm 4, as docs/theory.md 3.2 constructs it",
             statement=(
@@ -162,7 +160,7 @@ class ConvolutionProject(LayerCodec):
                     "given the subspace the locations are independent; their common part has the stated correlation",
                 ),
             ),
-            layers=tuple(layers),
+            layers=layers,
             notes=(
                 "algorithm 4 is not printed in the paper's main text; a random subspace of exactly orthogonal sign "
                 "rows takes the place of orthonormalised Gaussians, with the same mean projector",

@@ -5,9 +5,9 @@ Each tensor is ``base + step * round(v)``; ``v`` and ``log step`` are trained by
     cross-entropy + strength * bits * ln 2 / m,
 
 the rounding passing gradients through (Bengio et al. 2013) and the gradient of ``bits`` being the marginal cost of
-the present integers (:mod:`bitcert.codecs.rate`). One bit of message weighs as much in the bound as ``ln 2``
-nats of divergence over ``m`` examples, so a strength near one is the exchange rate; it is raised slowly, so that
-weights leave while the others can still make up for them. Steps are snapped to their grid when the learning rate
+the present integers (:mod:`bitcert.codecs.integer_training`). One bit of message weighs as much in the bound as
+``ln 2`` nats of divergence over ``m`` examples, so a strength near one is the exchange rate; it is raised slowly, so
+that weights leave while the others can still make up for them. Steps are snapped to their grid when the learning rate
 begins to fall. Every candidate is written, decoded and counted; the loss here proves nothing.
 """
 
@@ -20,12 +20,13 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
+from bitcert.codecs.best import State
 from bitcert.codecs.integer_training import FREEZE_FROM, IntegerModel, PricedIntegers
 from bitcert.codecs.quantisation import Problem, Quantisation, Setting
 from bitcert.codecs.training import Looks, Schedule, Status, Tensors, Trainer
 from bitcert.coding import step_size
 from bitcert.coding.steps import MAX_EXPONENT, STEPS_PER_OCTAVE
-from bitcert.decoder.network import base_value, cheapest_exponents, network_inputs
+from bitcert.decoder.network import base_value, cheapest_exponents, dequantise, network_inputs
 from bitcert.network import ParameterSpec
 
 SCHEDULE = Schedule(rate=0.03, warm_up=0.03, decay_from=FREEZE_FROM)
@@ -65,11 +66,8 @@ class TunedNetwork(IntegerModel):
         self.trained = [spec for spec in self.predictor.parameters if is_trained(spec)]
         fixed = [spec for spec in self.predictor.parameters if not is_trained(spec)]
         self.fixed = {spec.name: start.integers[spec.name] for spec in fixed}
-        self.fixed_values = {}
-        for spec in fixed:
-            values = base_value(spec.kind) + start.integers[spec.name] * step_size(initial[spec.name].exponent)
-            value = torch.tensor(values, dtype=torch.float32, device=problem.device)
-            self.fixed_values[spec.name] = value.reshape(spec.shape)
+        values = dequantise(self.predictor, start.integers, start.exponents)
+        self.fixed_values = {name: values[name].to(problem.device) for name in self.fixed}
         nats = math.log(2) / len(problem.sample)
         self.integers = [
             PricedIntegers(self._first(problem, spec), lambda fraction: nats * strength_at(fraction))
@@ -129,41 +127,38 @@ def trainer(
     return Trainer(problem, model, schedule, "finetune", "fine-tuning for the certificate"), model
 
 
-def tune(problem: Problem, initial: Mapping[str, Setting], schedule: Schedule = SCHEDULE) -> None:
+def resume(problem: Problem) -> bool:
+    """Go on with a :func:`tune` that was interrupted, if its run has a checkpoint; whether it had one."""
+    state = problem.resume()
+    if state is not None:
+        tune(problem, {name: Setting(**kept) for name, kept in state.values["settings"].items()}, state=state)
+    return state is not None
+
+
+def tune(
+    problem: Problem, initial: Mapping[str, Setting], schedule: Schedule = SCHEDULE, state: State | None = None
+) -> None:
     """Train until the time budget is used; the best message is left in ``problem.best``.
 
     Args:
         problem: what is compressed.
         initial: where to start, from the post-training search.
         schedule: of the learning rates.
+        state: of an interrupted training, to go on from.
     """
-    if any(is_trained(spec) for spec in problem.predictor.parameters):
-        _train(problem, *trainer(problem, initial, schedule))
-
-
-def resume(problem: Problem) -> bool:
-    """Go on with a :func:`tune` that was interrupted, if its run has a checkpoint; whether it had one."""
-    state = problem.resume()
-    if state is None:
-        return False
-    initial = {name: Setting(**setting) for name, setting in state.values["settings"].items()}
-    training, model = trainer(problem, initial)
-    training.restore(state)
-    _train(problem, training, model)
-    return True
-
-
-def _train(problem: Problem, training: Trainer, model: TunedNetwork) -> None:
-    settings = {name: asdict(setting) for name, setting in model.initial.items()}
+    if not any(is_trained(spec) for spec in problem.predictor.parameters):
+        return
+    training, model = trainer(problem, initial, schedule)
+    if state is not None:
+        training.restore(state)
+    settings = {name: asdict(setting) for name, setting in initial.items()}
 
     def look(fraction: float) -> None:
         """Book the present integers where the subsample says that they are much better than what is booked."""
-        if not training.is_finite():
-            return
         quantisation, best = model.quantisation(), problem.best
         if best is None or problem.estimate(quantisation) < WORTH_A_COUNT * best.candidate.bound:
             problem.keep(f"fine-tuned, {100 * fraction:.0f} %", quantisation)
 
     status = training.train(problem.run.budget_seconds, Looks(LOOKS, look), lambda: {"settings": settings})
-    if status is not Status.DIVERGED and training.is_finite():
+    if status is not Status.DIVERGED:
         problem.keep("fine-tuned", model.quantisation())

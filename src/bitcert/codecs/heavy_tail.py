@@ -20,12 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcert.codecs.base import Codec, Layer, LayerCodec, network_helper
-from bitcert.codecs.best import Best
+from bitcert.codecs.best import Search
 from bitcert.codecs.quantiser import at_exponent, finer_exponent
 from bitcert.coding import MAX_MAGNITUDE
-from bitcert.counting import DecisionRule, count_errors
 from bitcert.data import Sample
-from bitcert.decoder import Helper, decode_message
+from bitcert.decoder import Helper
 from bitcert.decoder.tensors import TensorCode
 from bitcert.decoder.transforms.base import Coefficients, Values
 from bitcert.decoder.transforms.heavy_tail import MAX_DRAW
@@ -78,23 +77,6 @@ class Split:
     def num_kept(self) -> int:
         """Entries that are kept."""
         return int(np.count_nonzero(~self.replaced))
-
-
-@dataclass(frozen=True)
-class Accuracies:
-    """Fractions of right answers, one for each draw of the noise."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Their mean."""
-        return float(np.mean(self.values))
-
-    @property
-    def std(self) -> float:
-        """Their standard deviation (``n - 1`` in the denominator); NaN for one draw."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,14 +233,8 @@ class HeavyTail(LayerCodec):
             raise InputError("a sample to choose among draws", "none", "pass one, or draws=1")
         helper, run = network_helper(network, sample, helper), run or Run()
         # where every bound is 1, fewer errors are still better
-        book = Best(sample, helper, run, errors_first=True)
-        for k in range(self.draws):
-            run.progress("trying draws", k / self.draws)
-            if run.stopped and book.best is not None:
-                break
-            one = replace(self, draw=self.draw + k, draws=1)
-            book.book(one.label, one.encode(network, helper=helper))
-        return book.result()
+        singles = [replace(self, draw=self.draw + k, draws=1) for k in range(self.draws)]
+        return Search(sample, helper, run, errors_first=True).try_each(singles, network, "trying draws")
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """Thm 2's parameter count, Prop. 1.1's error and Prop. 1.2's sparsity, on the weights themselves."""
@@ -294,32 +270,6 @@ class HeavyTail(LayerCodec):
         )
 
 
-def estimate_accuracy(
-    codec: HeavyTail, network: Network, sample: Sample, num_draws: int = 10, *, helper: Helper | None = None
-) -> Accuracies:
-    """Accuracy of the decoded network over draws of the noise, as Shin's Table 1 reports: mean and deviation of 10.
-
-    Args:
-        codec: its ``draw`` is the first.
-        network: captured, with its trained values.
-        sample: on which answers are counted, usually held-out examples.
-        num_draws: 1 or more.
-        helper: as for :meth:`HeavyTail.encode`.
-
-    Raises:
-        InputError: no draws, or as :meth:`HeavyTail.encode`.
-    """
-    if num_draws < 1:
-        raise InputError("1 or more draws", str(num_draws), "use 10, as the paper does")
-    helper = network_helper(network, sample, helper)
-    rates = []
-    for k in range(num_draws):
-        message = replace(codec, draw=codec.draw + k, draws=1).encode(network, helper=helper).message
-        count = count_errors(decode_message(message, helper).classifier, sample, DecisionRule(helper.batch_size))
-        rates.append(1 - count.rate)
-    return Accuracies(tuple(rates))
-
-
 _READINGS = {
     Reading.PROPOSITION: "tau^2 + t = eps^2 / log(3/eta)",
     Reading.APPENDIX: "tau^2 + t = 2 eps^2 / log(3/eta)",
@@ -345,7 +295,7 @@ def _layer_theory(name: str, weight: Values, split: Split, sparsity: Sparsity, c
         "std": split.std,
         "kept": float(split.num_kept),
         "above tau": float(sparsity.num_above),
-        "density exponent": math.nan if fit is None else fit.alpha,
+        "density exponent": math.nan if fit is None else fit.density_exponent,
         "w_m": math.nan if fit is None else fit.xmin,
         "tail entries": float(sparsity.num_tail),
         "p": sparsity.p,

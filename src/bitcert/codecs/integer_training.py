@@ -1,6 +1,8 @@
 """Integers trained by gradient: latent reals, straight-through rounding, a price per bit, freezing of the steadiest.
 
-The gradient of the code length at the present integers comes from :mod:`bitcert.codecs.rate`. What trains them on
+The slope of the code length between two integers is the difference of their marginal cost under the adaptive code at
+the present counts; the last non-zeros of a row or column also carry their share of the mask and of the zeros it would
+spare (:class:`RateSlopes`). This is a linearisation around the present integers. What trains them on
 
     cross-entropy + price * bits * ln 2 / m
 
@@ -15,28 +17,94 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from bitcert.codecs.base import Codec, Selection, network_helper
-from bitcert.codecs.rate import RateSlopes, rate_slopes
-from bitcert.codecs.training import Looks, Schedule, Search, Status, Tensors, Trainer
-from bitcert.coding import MAX_MAGNITUDE
+from bitcert.codecs.base import Selection
+from bitcert.codecs.best import Search
+from bitcert.codecs.training import Looks, Schedule, Status, Tensors, TrainedCodec, Trainer
+from bitcert.coding import MAX_MAGNITUDE, UNARY_MAGNITUDES, marginal_bits
 from bitcert.coding.steps import MAX_EXPONENT
-from bitcert.data import Sample
-from bitcert.decoder import Helper
 from bitcert.decoder.tensors import ComposedMessage, expand
 from bitcert.decoder.transforms.base import Integers
 from bitcert.errors import InputError
 from bitcert.network import Network
-from bitcert.run import Compressed, Run
+from bitcert.run import Compressed
 
 FREEZE_FROM, FREEZE_UNTIL = 0.5, 0.92
 LOOKS = (0.9,)
 """Fractions of a training at which its message is tried, before its end."""
 _PRICE_RAMP = 0.3
 _WAVER_DECAY = 0.98
+
+
+@dataclass(frozen=True, eq=False)
+class RateSlopes:
+    """Slopes of one tensor's code length in ``|weight / step|``, in bits.
+
+    Attributes:
+        levels: ``[16]``, between magnitudes ``t`` and ``t + 1``; the last one is used beyond.
+        shared: bits of the first level on top, a tensor that broadcasts to the weight: the entry's share of the
+            row and column it keeps in use.
+    """
+
+    levels: torch.Tensor
+    shared: torch.Tensor
+
+    def gradient(self, scaled: torch.Tensor) -> torch.Tensor:
+        """Gradient of the code length in bits at ``scaled = weight / step``."""
+        magnitude = scaled.abs()
+        level = magnitude.to(torch.int64).clamp_(max=len(self.levels) - 1)
+        slope = self.levels[level] + torch.where(level == 0, self.shared, 0.0)
+        return torch.sign(scaled) * slope
+
+    def refresh(self, values: Integers) -> None:
+        """Those of other integers of the tensor, in place."""
+        now = rate_slopes(values)
+        self.levels.copy_(now.levels)
+        self.shared.copy_(now.shared)
+
+
+def rate_slopes(values: Integers, device: str = "cpu") -> RateSlopes:
+    """Slopes at the present integers of a tensor of any shape."""
+    if values.ndim < 2 or not values.size:
+        # a vector has no rows that could leave as a whole: its zeros are coded like everything else
+        return _slopes(values, np.zeros((1,) * values.ndim), device)
+    shape = values.shape
+    blocked = values.reshape(shape[0], shape[1], -1)
+    used = blocked != 0
+    per_row, per_column = used.sum((1, 2)), used.sum((0, 2))
+    rows, columns = per_row > 0, per_column > 0
+    inside = blocked[np.ix_(rows, columns)]
+    zero_bits = float(marginal_bits(inside)[UNARY_MAGNITUDES]) * blocked.shape[2]
+    row = _share(per_row, zero_bits * int(columns.sum()))
+    column = _share(per_column, zero_bits * int(rows.sum()))
+    shared = row[:, None, None] + column[None, :, None]
+    return _slopes(inside, shared.reshape(shape[0], shape[1], *(1,) * (len(shape) - 2)), device)
+
+
+def _slopes(values: Integers, shared: NDArray[np.float64], device: str) -> RateSlopes:
+    """Differences of the marginal costs of these integers."""
+    cost, middle = marginal_bits(values), UNARY_MAGNITUDES
+    # a positive and a negative entry of one size differ in the sign only: half of it each
+    magnitudes = (cost[middle:] + cost[middle::-1]) / 2
+    levels = np.maximum(0.0, np.diff(magnitudes))
+    return RateSlopes(
+        torch.tensor(levels, dtype=torch.float32, device=device),
+        torch.tensor(shared, dtype=torch.float32, device=device),
+    )
+
+
+def _share(num_alive: Integers, zeros_bits: float) -> NDArray[np.float64]:
+    """Bits of keeping each row in use, split among its non-zeros: its flag and the zeros it adds to the code."""
+    num_used = int((num_alive > 0).sum())
+    flag = np.log2((len(num_alive) - num_used + 0.5) / (num_used + 0.5))
+    shares: NDArray[np.float64] = np.maximum(0.0, flag + zeros_bits) / np.maximum(1, num_alive)
+    return shares
 
 
 class PricedIntegers:
@@ -59,8 +127,7 @@ class PricedIntegers:
         self.bounds, self.nats_per_bit, self.refresh = bounds, nats_per_bit, refresh
         self.latent = latent.clone().requires_grad_()
         self._steps = torch.zeros(1)
-        slopes = rate_slopes(self.values(), str(self.latent.device))
-        self._levels, self._shared = slopes.levels, slopes.shared
+        self._slopes = rate_slopes(self.values(), str(self.latent.device))
 
     def rounded(self) -> torch.Tensor:
         """The integers, float32, gradients passing through."""
@@ -74,11 +141,9 @@ class PricedIntegers:
     def add_rate_gradient(self, fraction: float) -> None:
         """Add the price of the bits to the gradient, if there is one."""
         if int(self._steps.item()) % self.refresh == 0:
-            slopes = rate_slopes(self.values(), str(self.latent.device))
-            self._levels.copy_(slopes.levels)
-            self._shared.copy_(slopes.shared)
+            self._slopes.refresh(self.values())
         if self.latent.grad is not None:
-            gradient = RateSlopes(self._levels, self._shared).gradient(self.latent.detach())
+            gradient = self._slopes.gradient(self.latent.detach())
             self.latent.grad.add_(self._free(gradient), alpha=self.nats_per_bit(fraction))
 
     def _free(self, gradient: torch.Tensor) -> torch.Tensor:
@@ -94,7 +159,12 @@ class PricedIntegers:
 
     def state(self) -> Tensors:
         """Everything that changes, for a checkpoint."""
-        return {"latent": self.latent, "steps": self._steps, "levels": self._levels, "shared": self._shared}
+        return {
+            "latent": self.latent,
+            "steps": self._steps,
+            "levels": self._slopes.levels,
+            "shared": self._slopes.shared,
+        }
 
 
 class LatentIntegers(PricedIntegers):
@@ -236,13 +306,12 @@ class MessageModel(IntegerModel):
         """The message of all zeros."""
 
 
-class IntegerCodec(Codec):
+class IntegerCodec(TrainedCodec):
     """Base of the codecs that learn integers from the sample; of the network given they use the structure.
 
     Subclasses are dataclasses with these fields; ``num_steps`` is ``None`` to use the time of the run.
     """
 
-    trained: ClassVar[bool] = True
     untrained: ClassVar[str]
     """Name of the message where training diverges."""
 
@@ -270,37 +339,17 @@ class IntegerCodec(Codec):
     def model(self, network: Network, search: Search) -> MessageModel:
         """What is trained."""
 
-    def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
-    ) -> Compressed:
-        """Train integers on the sample and return the best message found in the run's time.
-
-        Args:
-            network: its structure is used, and its buffers' values.
-            sample: the training sample.
-            helper: fixed before the data were seen; made for the sample if ``None``.
-            run: seed, time budget, checkpoint; 300 seconds by default.
-
-        Raises:
-            InputError: no sample, or options that do not fit this network.
-        """
-        if sample is None:
-            raise InputError("a training sample for a codec that trains", "none", "pass the sample")
-        search = Search(sample, network_helper(network, sample, helper), run or Run())
+    def train(self, network: Network, search: Search) -> Compressed:
+        """Train integers; of the network the structure is used, and its buffers' values."""
         model = self.model(network, search)
         trainer = Trainer(search, model, self.schedule(), purpose=self.name)
         state = search.resume()
         if state is not None:
             trainer.restore(state)
-
-        def look(name: str) -> None:
-            if trainer.is_finite():
-                search.consider(name, model.message())
-
-        status = trainer.train(search.run.budget_seconds, Looks(LOOKS, lambda t: look(f"trained, {t:.0%}")))
-        model.finish()
-        if status is not Status.DIVERGED:
-            look("trained")
+        looks = Looks(LOOKS, lambda t: search.consider(f"trained, {t:.0%}", model.message()))
+        if trainer.train(search.run.budget_seconds, looks) is not Status.DIVERGED:
+            model.finish()
+            search.consider("trained", model.message())
         if search.best is None:
             search.consider(self.untrained, model.untrained())
         return search.result()

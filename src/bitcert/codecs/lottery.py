@@ -22,18 +22,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bitcert.codecs.base import Codec, Layer, Selection, network_helper, network_layers
-from bitcert.codecs.best import State
+from bitcert.codecs.base import Codec, Layer, Scope, Selection, network_layers
+from bitcert.codecs.best import Search, State
 from bitcert.codecs.quantiser import Quantiser, Uniform
-from bitcert.codecs.ticket import Plan, Scope, Ticket
-from bitcert.codecs.training import COUNTS_KEPT_FREE, Looks, Schedule, Search, Status, Trainer
+from bitcert.codecs.ticket import Plan, Ticket
+from bitcert.codecs.training import COUNTS_KEPT_FREE, Looks, Schedule, Status, TrainedCodec, Trainer
 from bitcert.data import Sample
 from bitcert.decoder import Helper
 from bitcert.decoder.tensors import Base, ComposedMessage, base_values
 from bitcert.decoder.transforms.base import Values
 from bitcert.errors import InputError, unknown_name
 from bitcert.network import Network
-from bitcert.run import Compressed, Run
+from bitcert.run import Compressed
 from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 WORTH_A_MESSAGE = 0.25
@@ -52,7 +52,7 @@ class Start(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LotteryTicket(Codec):
+class LotteryTicket(TrainedCodec):
     """Iterative magnitude pruning; the message is the best round's sparse quantised network.
 
     Args:
@@ -74,7 +74,7 @@ class LotteryTicket(Codec):
     """
 
     name: ClassVar[str] = "lottery"
-    trained: ClassVar[bool] = True
+    without_sample: ClassVar[tuple[str, str]] = ("a training sample", "lottery tickets are trained: pass the data")
 
     selection: Selection = field(default_factory=Selection)
     quantiser: Quantiser = field(default_factory=lambda: Uniform(0.5))
@@ -132,23 +132,15 @@ class LotteryTicket(Codec):
             cls(rounds=10),
         )
 
-    def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
-    ) -> Compressed:
+    def train(self, network: Network, search: Search) -> Compressed:
         """Train, prune, rewind, and return the best ticket's message; training that diverges ends the rounds.
 
-        Args:
-            network: captured; its values matter for ``given`` and ``trained`` starts (buffers always).
-            sample: the training sample.
-            helper: fixed before the data were seen; made for the sample if ``None``.
-            run: seed, time budget, checkpoint, progress.
+        The network's values matter for ``given`` and ``trained`` starts (buffers always).
 
         Raises:
-            InputError: no sample, no weight layer, or training that diverges before there is any message.
+            InputError: no weight layer, or training that diverges before there is any message.
         """
-        if sample is None:
-            raise InputError("a training sample", "none", "lottery tickets are trained: pass the data")
-        helper, run = network_helper(network, sample, helper), run or Run()
+        helper = search.helper
         layers = network_layers(network, helper, self.selection)
         pruned = self._pruned(layers)
         plan = Plan(self.quantiser, self.selection.rest, self.rounded_from)
@@ -156,8 +148,7 @@ class LotteryTicket(Codec):
         initial = {layer.target.name: layer.trained.double().cpu().numpy() for layer in layers}
         if self.start is Start.RANDOM:
             initial = _base_values(layers, helper, Base.RANDOM)
-        ticket = Ticket(layers, bases, initial, pruned, plan, run.device)
-        search = Search(sample, helper, run)
+        ticket = Ticket(layers, bases, initial, pruned, plan, search.run.device)
         _Rounds(self, ticket, search).run()
         if search.best is None:
             raise InputError("training that converges", "one that diverged at once", "use a smaller rate")
@@ -226,7 +217,7 @@ class _Rounds:
             # the trainer itself leaves room for a count, the plan has already left it for a message
             until = plan["until"] + COUNTS_KEPT_FREE * search.seconds_of_a_count
             status = trainer.train(until, self._looks(number), lambda: plan)
-        if not trainer.is_finite() or status is Status.DIVERGED:
+        if status is Status.DIVERGED:
             return False
         if plan["booked"] or status is Status.OUT_OF_TIME:
             self._book(number)

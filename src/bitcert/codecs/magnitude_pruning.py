@@ -23,7 +23,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.codecs.base import Layer, LayerCodec, bare_helper
+from bitcert.codecs.base import Layer, LayerCodec, Scope, bare_helper
 from bitcert.codecs.quantiser import at_exponent, finer_exponent
 from bitcert.coding import MAX_MAGNITUDE
 from bitcert.data import Sample
@@ -55,13 +55,6 @@ NOTES = (
     "the norm of a convolution is that of its kernel as a matrix [out, in * kernel], not of the map on images",
     "Lemma 4.1's moments are those of entries off the diagonal, which is never pruned",
 )
-
-
-class Scope(StrEnum):
-    """Over what the fraction is taken."""
-
-    LAYER = "layer"
-    GLOBAL = "global"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +100,8 @@ class MagnitudePruning(LayerCodec):
         """With the global scope, one threshold over all compressed layers gives the number that each keeps."""
         del sample
         layers = self.compressed_layers(network, helper)
-        return self if self.scope is Scope.LAYER or not layers else self._shared_out(layers)
-
-    def _shared_out(self, layers: tuple[Layer, ...]) -> Self:
+        if self.scope is Scope.LAYER or not layers:
+            return self
         sizes = np.concatenate([np.abs(layer.values).ravel() for layer in layers])
         chosen = _largest(sizes, math.ceil(self.keep * sizes.size))
         ends = np.cumsum([layer.values.size for layer in layers])

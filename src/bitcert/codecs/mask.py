@@ -21,8 +21,9 @@ import numpy as np
 import torch
 
 from bitcert.codecs.base import Layer, Rest, Selection, code_rest, network_layers
+from bitcert.codecs.best import Search
 from bitcert.codecs.integer_training import IntegerCodec, LatentIntegers, MessageModel
-from bitcert.codecs.training import Search, Tensors
+from bitcert.codecs.training import Tensors
 from bitcert.coding.steps import MAX_EXPONENT, STEPS_PER_OCTAVE
 from bitcert.data import Sample
 from bitcert.decoder.tensors import Base, ComposedMessage, TensorCode, targets

@@ -23,7 +23,7 @@ from typing import ClassVar
 from bitcert.codecs.base import Layer, LayerCodec
 from bitcert.codecs.quantiser import Quantiser, Uniform
 from bitcert.data import Sample
-from bitcert.decoder.tensors import TensorCode, targets
+from bitcert.decoder.tensors import TensorCode
 from bitcert.decoder.transforms.base import Target, Transform
 from bitcert.decoder.transforms.hadamard import Hadamard, hadamard_coefficients, padded_size
 from bitcert.decoder.transforms.signs import AVERAGE, LEAST_SQUARES, Signs, inner_products
@@ -157,17 +157,15 @@ class MatrixProject(LayerCodec):
             InputError: cushions of another number of layers.
         """
         del sample
-        layers = []
-        for index, target in weight_targets(network):
-            if self.selection.includes(target.name):
-                layers.append(self.layer_theory(target, index))
+        layers = tuple(self.layer_theory(target, index) for index, target in self.compressed_targets(network))
         if self.cushions is None:
-            return self._lemma_2(tuple(layers))
-        if self.cushions.depth != len(network.architecture.weight_layers):
-            got = f"cushions of {self.cushions.depth} layers"
-            do = "measure this network"
-            raise InputError(f"cushions of {len(network.architecture.weight_layers)} weight layers", got, do)
-        return self._lemma_3(network, tuple(layers), self.cushions)
+            return self._lemma_2(layers)
+        expected, depth = len(network.weight_layers), self.cushions.depth
+        if depth != expected:
+            raise InputError(
+                f"cushions of {expected} weight layers", f"cushions of {depth} layers", "measure this network"
+            )
+        return self._lemma_3(network, layers, self.cushions)
 
     def layer_theory(self, target: Target, index: int) -> LayerTheory:
         """The row of one layer; arguments as :meth:`num_projections`."""
@@ -223,8 +221,8 @@ class MatrixProject(LayerCodec):
         )
 
     def _lemma_3(self, network: Network, layers: tuple[LayerTheory, ...], cushions: Cushions) -> Theory:
-        dense = all(layer.op == "linear" for layer in network.architecture.weight_layers)
-        biases = any(layer.bias for layer in network.architecture.weight_layers)
+        dense = all(layer.op == "linear" for layer in network.weight_layers)
+        biases = any(layer.bias for layer in network.weight_layers)
         shape = Condition("fully connected", dense, "Lemma 3 is for dense layers" if not dense else "all layers are")
         bias = Condition("no biases", not biases, "the proof has none; they are coded as the rest" if biases else "")
         return Theory(
@@ -262,9 +260,3 @@ _NOTES = (
     "the two-sided tail has log(2/eta) where the papers print log(1/eta)",
     "quantisation of the coefficients is not in the lemmas",
 )
-
-
-def weight_targets(network: Network) -> tuple[tuple[int, Target], ...]:
-    """The weights of the layers with the numbers that the codecs know them by."""
-    order = {layer.weight: k for k, layer in enumerate(network.architecture.weight_layers, start=1)}
-    return tuple((order[t.name], t) for t in targets(network.architecture) if t.name in order)

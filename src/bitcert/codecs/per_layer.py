@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from bitcert.codecs.base import Codec, Layer, LayerCodec, code_rest
+from bitcert.codecs.base import Codec, Layer, LayerCodec, Selection, code_rest
 from bitcert.codecs.quantise import Quantise
 from bitcert.data import Sample
 from bitcert.decoder import Helper
 from bitcert.decoder.tensors import TensorCode
-from bitcert.errors import InputError, unknown_name
+from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.theory.prediction import LayerTheory, Theory
 
@@ -32,8 +32,6 @@ class Rule:
         codec: one that works layer by layer.
     """
 
-    option_help: ClassVar[str] = "LAYER=CODEC[ NAME:VALUE ...]"
-
     layer: str
     codec: LayerCodec
 
@@ -48,39 +46,13 @@ class Rule:
             got = f"some of its own for {self.layer}"
             raise InputError("layers, rest, base and seed of per-layer only", got, "give them to per-layer itself")
 
-    @classmethod
-    def parse_option(cls, text: str) -> Rule:
-        """``"fc1.weight=quantise fraction:0.5"`` as a rule.
-
-        Raises:
-            InputError: it has another form, or no such codec or option exists.
-        """
-        from bitcert.codecs.registry import codec_from  # the registry lists this module's codec
-
-        layer, equals, rest = text.partition("=")
-        name, *options = rest.split() or [""]
-        pairs = [option.partition(":") for option in options]
-        if not equals or not layer.strip() or not name or not all(colon for _, colon, _ in pairs):
-            raise InputError(f"rules as {cls.option_help}", repr(text[:100]), "write e.g. *=quantise fraction:0.5")
-        codec = codec_from(name, {key: value for key, _, value in pairs})
-        if not isinstance(codec, LayerCodec):
-            raise InputError("a codec that works layer by layer", repr(name), "use it for the whole network")
-        return cls(layer.strip(), codec)
-
-    def __str__(self) -> str:
-        """The form that :meth:`parse_option` reads."""
-        from bitcert.codecs.registry import options_of
-
-        pairs = options_of(self.codec).items()
-        options = [f" {name}:{value}" for name, value in pairs if value and "," not in value]
-        return f"{self.layer}={self.codec.name}{''.join(options)}"
-
 
 @dataclass(frozen=True, kw_only=True)
 class PerLayer(LayerCodec):
     """Each layer by the codec that a rule gives it.
 
-    >>> PerLayer(rules=(Rule("*", Quantise()), Rule.parse_option("head.weight=exact"))).label
+    >>> from bitcert.codecs.quantise import Exact
+    >>> PerLayer(rules=(Rule("*", Quantise()), Rule("head.weight", Exact()))).label
     'per-layer (*: quantise 0.25; head.weight: exact)'
 
     Args:
@@ -111,17 +83,11 @@ class PerLayer(LayerCodec):
         Raises:
             InputError: naming the layers there are.
         """
-        known = [layer.weight for layer in network.weight_layers]
-        for rule in self.rules:
-            if rule.layer != EVERY and rule.layer not in known:
-                raise unknown_name("weight layer", rule.layer, known)
+        named = Selection(tuple(rule.layer for rule in self.rules if rule.layer != EVERY))
+        named.check(layer.weight for layer in network.weight_layers)
 
     def resolved(self, network: Network, sample: Sample | None, helper: Helper) -> Self:
-        """Itself, if every rule's layer is one of the network's.
-
-        Raises:
-            InputError: as :meth:`check`.
-        """
+        """Itself, if every rule's layer is one of the network's."""
         self.check(network)
         return self
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bitcert.codecs.training import Search
+from bitcert.codecs.best import Search
 from bitcert.coding import MAX_MAGNITUDE, step_size
 from bitcert.coding.layouts import UnitsInUse, tensor_code_bits
 from bitcert.counting import DecisionRule, count_errors

@@ -15,15 +15,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitcert.codecs.base import Codec, Layer, LayerCodec, Rest, Selection, network_helper
+from bitcert.codecs.base import Codec, Layer, LayerCodec, Rest, Selection
+from bitcert.codecs.best import Search
 from bitcert.codecs.quantiser import Uniform
-from bitcert.codecs.tuned import compress_network
+from bitcert.codecs.training import TrainedCodec
+from bitcert.codecs.tuned import compress_values
 from bitcert.data import Sample
-from bitcert.decoder import Helper
 from bitcert.decoder.tensors import TensorCode, exact_code
-from bitcert.errors import InputError
 from bitcert.network import Network
-from bitcert.run import Compressed, Run
+from bitcert.run import Compressed
 from bitcert.theory.prediction import Condition, LayerTheory, Theory
 
 FLOAT_BITS = 32
@@ -122,7 +122,7 @@ class Exact(LayerCodec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TunedQuantise(Codec):
+class TunedQuantise(TrainedCodec):
     """The smallest bound that searching steps, and training integers under a rate term, finds in the time given.
 
     Args:
@@ -130,7 +130,10 @@ class TunedQuantise(Codec):
     """
 
     name: ClassVar[str] = "tuned"
-    trained: ClassVar[bool] = True
+    without_sample: ClassVar[tuple[str, str]] = (
+        "a sample to search quantisation steps on",
+        "pass the training sample",
+    )
 
     fine_tune: bool = True
 
@@ -139,18 +142,10 @@ class TunedQuantise(Codec):
         """Whether it trains."""
         return self.name if self.fine_tune else f"{self.name} steps only"
 
-    def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
-    ) -> Compressed:
-        """The best message of family 3 found within ``run.budget_seconds``.
-
-        Raises:
-            InputError: no sample is given, or the helper has weights, which this family does not use.
-        """
-        if sample is None:
-            raise InputError("a sample to search quantisation steps on", "none", "pass the training sample")
-        helper = replace(network_helper(network, sample, helper), weights=None)
-        return compress_network(network, sample, helper, run or Run(), fine_tune=self.fine_tune)
+    def train(self, network: Network, search: Search) -> Compressed:
+        """The best message of family 3, which does not use weights of a helper."""
+        helper = replace(search.helper, weights=None)
+        return compress_values(network.parameters, search.sample, helper, search.run, fine_tune=self.fine_tune)
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """None: what training finds, no formula predicts."""

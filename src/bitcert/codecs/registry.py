@@ -15,14 +15,14 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bitcert.codecs.base import Codec, Selection
+from bitcert.codecs.base import Codec, LayerCodec, Selection
 from bitcert.codecs.convolution_project import ConvolutionProject
 from bitcert.codecs.heavy_tail import HeavyTail
 from bitcert.codecs.lottery import LotteryTicket
 from bitcert.codecs.magnitude_pruning import MagnitudePruning, RandomPruning
 from bitcert.codecs.mask import RandomNetworkMask
 from bitcert.codecs.matrix_project import MatrixProject
-from bitcert.codecs.per_layer import PerLayer
+from bitcert.codecs.per_layer import PerLayer, Rule
 from bitcert.codecs.quantise import Exact, Quantise, TunedQuantise
 from bitcert.codecs.quantiser import Uniform
 from bitcert.codecs.random_subspace import RandomSubspace
@@ -52,10 +52,25 @@ CODECS: dict[str, type[Codec]] = {
 }
 """Every codec, one line each; ``bitcert compare`` tries them in this order."""
 
+RULE_HELP = "LAYER=CODEC[ NAME:VALUE ...]"
 NESTED: dict[str, type[Any]] = {"selection": Selection, "quantiser": Uniform}
 """Fields whose own fields are options."""
 
-_READABLE = (bool, int, float, str, enum.Enum)
+
+def _parse_bool(text: str) -> bool:
+    choices = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if text.lower() not in choices:
+        raise ValueError(text)
+    return choices[text.lower()]
+
+
+_SIMPLE: dict[type[Any], tuple[str, Callable[[str], Any]]] = {
+    bool: ("yes or no", _parse_bool),
+    int: ("a whole number", int),
+    float: ("a number", float),
+    str: ("a name", str),
+}
+"""Kinds of values in words, and how they are read."""
 
 
 def find_codec(name: str) -> type[Codec]:
@@ -107,10 +122,40 @@ def codec_from(name: str, options: Mapping[str, str] | None = None) -> Codec:
             own[option] = value
         else:
             nested.setdefault(field, {})[option.removeprefix(f"{field}_")] = value
-    _check_required(codec, own, known)
+    for required in required_fields(codec):
+        if required not in own:
+            do = f"give {_in_words(known[required][0])}" if required in known else "make it in Python"
+            raise InputError(f"a value for --option {required} of {codec.name}", "none", do)
     for field, values in nested.items():
         own[field] = dataclasses.replace(_default(codec, field), **values)
     return codec(**own)
+
+
+def rule_from(text: str) -> Rule:
+    """A rule of the codec ``per-layer`` from the text that :func:`options_of` makes of it.
+
+    >>> rule_from("fc1.weight=quantise fraction:0.5").codec.label
+    'quantise 0.5'
+
+    Raises:
+        InputError: it has another form, or no such codec or option exists.
+    """
+    layer, equals, rest = text.partition("=")
+    name, *options = rest.split() or [""]
+    pairs = [option.partition(":") for option in options]
+    if not equals or not layer.strip() or not name or not all(colon for _, colon, _ in pairs):
+        raise InputError(f"rules as {RULE_HELP}", repr(text[:100]), "write e.g. *=quantise fraction:0.5")
+    codec = codec_from(name, {key: value for key, _, value in pairs})
+    if not isinstance(codec, LayerCodec):
+        raise InputError("a codec that works layer by layer", repr(name), "use it for the whole network")
+    return Rule(layer.strip(), codec)
+
+
+def required_fields(codec: type[Codec]) -> tuple[str, ...]:
+    """The fields of a codec that have no default."""
+    fields = dataclasses.fields(typing.cast(Any, codec))
+    missing = dataclasses.MISSING
+    return tuple(field.name for field in fields if field.init and field.default is field.default_factory is missing)
 
 
 def options_of(codec: Codec) -> dict[str, str]:
@@ -135,6 +180,9 @@ def _write(value: Any) -> str:
         return _choice_name(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Rule):
+        options = [f" {name}:{text}" for name, text in options_of(value.codec).items() if text and "," not in text]
+        return f"{value.layer}={value.codec.name}{''.join(options)}"
     return "none" if value is None else str(value)
 
 
@@ -164,23 +212,20 @@ def _default(codec: type[Codec], name: str) -> Any:
     return field.default
 
 
-def _check_required(codec: type[Codec], given: Mapping[str, Any], known: Mapping[str, tuple[Any, str | None]]) -> None:
-    for field in dataclasses.fields(typing.cast(Any, codec)):
-        if _is_required(field) and field.name not in given:
-            do = f"give {_in_words(known[field.name][0])}" if field.name in known else "make it in Python"
-            raise InputError(f"a value for --option {field.name} of {codec.name}", "none", do)
+def _union(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, ``None`` among them; else the type itself."""
+    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
 
 
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+def _entry(kind: Any) -> Any:
+    """The type of a tuple's entries; else the type itself."""
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else kind
 
 
 def _is_readable(kind: Any) -> bool:
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return all(inner is type(None) or _is_readable(inner) for inner in typing.get_args(kind))
-    if typing.get_origin(kind) is tuple:
-        return _is_readable(typing.get_args(kind)[0])
-    return isinstance(kind, type) and (hasattr(kind, "parse_option") or issubclass(kind, _READABLE))
+    known: tuple[type[Any], ...] = (*_SIMPLE, Rule, enum.Enum, type(None))
+    kinds = [_entry(inner) for inner in _union(kind)]
+    return all(isinstance(k, type) and (hasattr(k, "parse_option") or issubclass(k, known)) for k in kinds)
 
 
 def _parse(kind: Any, text: str, option: str) -> Any:
@@ -189,61 +234,52 @@ def _parse(kind: Any, text: str, option: str) -> Any:
     Raises:
         InputError: it is none.
     """
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        inner = [part for part in typing.get_args(kind) if part is not type(None)]
-        if type(None) in typing.get_args(kind) and text.lower() == "none":
-            return None
-        return _parse_first(inner, text, option)
+    *others, last = [inner for inner in _union(kind) if inner is not type(None)]
+    if type(None) in _union(kind) and text.lower() == "none":
+        return None
+    for other in others:
+        try:
+            return _parse_one(other, text, option)
+        except InputError:
+            continue
+    return _parse_one(last, text, option)
+
+
+def _parse_one(kind: Any, text: str, option: str) -> Any:
+    """The same, of a type that is no union."""
     if typing.get_origin(kind) is tuple:
-        entry = typing.get_args(kind)[0]
         if text.strip() and not text.strip(" ,"):
             raise InputError(f"names or numbers between the commas for {option}", repr(text[:100]), "check the option")
-        return tuple(_parse(entry, part.strip(), option) for part in text.split(",") if part.strip())
+        return tuple(_parse(_entry(kind), part.strip(), option) for part in text.split(",") if part.strip())
+    if kind is Rule:
+        return rule_from(text)
     if hasattr(kind, "parse_option"):
         return kind.parse_option(text)
     if issubclass(kind, enum.Enum):
-        return _parse_choice(kind, text, option)
-    readers: dict[type[Any], Callable[[str], Any]] = {bool: _parse_bool, int: int, float: float, str: str}
+        choices = {_choice_name(choice): choice for choice in kind}
+        if text.lower().replace("_", "-") not in choices:
+            raise unknown_name(f"value for {option}", text, choices)
+        return choices[text.lower().replace("_", "-")]
+    words, read = _SIMPLE[kind]
     try:
-        return readers[kind](text)
+        return read(text)
     except ValueError:
-        raise InputError(f"{_in_words(kind)} for {option}", repr(text[:100]), "check the option") from None
-
-
-def _parse_first(kinds: list[Any], text: str, option: str) -> Any:
-    for kind in kinds[:-1]:
-        try:
-            return _parse(kind, text, option)
-        except InputError:
-            continue
-    return _parse(kinds[-1], text, option)
-
-
-def _parse_choice(kind: type[enum.Enum], text: str, option: str) -> enum.Enum:
-    for choice in kind:
-        if text.lower().replace("_", "-") == _choice_name(choice):
-            return choice
-    raise unknown_name(f"value for {option}", text, map(_choice_name, kind))
+        raise InputError(f"{words} for {option}", repr(text[:100]), "check the option") from None
 
 
 def _choice_name(choice: enum.Enum) -> str:
     return choice.name.lower().replace("_", "-")
 
 
-def _parse_bool(text: str) -> bool:
-    choices = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-    if text.lower() not in choices:
-        raise ValueError(text)
-    return choices[text.lower()]
-
-
 def _in_words(kind: Any) -> str:
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return " or ".join("none" if part is type(None) else _in_words(part) for part in typing.get_args(kind))
+    if len(_union(kind)) > 1:
+        return " or ".join("none" if inner is type(None) else _in_words(inner) for inner in _union(kind))
     if typing.get_origin(kind) is tuple:
-        return f"{_in_words(typing.get_args(kind)[0])}, or several with commas between"
+        return f"{_in_words(_entry(kind))}, or several with commas between"
+    if kind is Rule:
+        return RULE_HELP
     if hasattr(kind, "parse_option"):
         return str(kind.option_help)
     if issubclass(kind, enum.Enum):
         return "one of " + ", ".join(map(_choice_name, kind))
-    return {bool: "yes or no", int: "a whole number", float: "a number", str: "a name"}[kind]
+    return _SIMPLE[kind][0]

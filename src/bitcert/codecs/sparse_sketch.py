@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -69,59 +69,89 @@ class DistributedSparsity:
         return cls(int(support.sum()), per_row, per_column, bool(np.diagonal(support).all()))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SketchedLayer:
-    """What became of one layer.
+    """A layer in integers, the sketch it would get, and whether the message holds that.
 
     Attributes:
         layer: name of the weight.
-        used: whether the message holds the sketch.
-        reason: one sentence.
+        coefficients: ``X``, quantised, of the weight's shape.
+        matrix: its integers as a matrix.
         sparsity: see :class:`DistributedSparsity`.
         sketch_shape: ``(rows, columns)`` of ``Y``.
         delta: edges of every coordinate.
-        alphabet: number of values the entries of ``Y`` range over (a bound for large layers).
-        naive_bits: entries of ``Y`` times ``log2`` of the alphabet: the paper's way of counting.
-        sketch_bits: ``Y`` as our coders write it, ``inf`` where the layer is too large to try.
-        direct_bits: ``X`` as our coders write it.
+        ensembles: of the helper; ``None`` where the layer is too large to try.
+        refusal: why the message does not hold the sketch, one sentence; empty if it does.
     """
-
-    layer: str
-    used: bool
-    reason: str
-    sparsity: DistributedSparsity
-    sketch_shape: tuple[int, int]
-    delta: int
-    alphabet: int
-    naive_bits: float
-    sketch_bits: float
-    direct_bits: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """A layer in integers, and the sketch it would get."""
 
     layer: str
     coefficients: Coefficients
     matrix: Integers
     sparsity: DistributedSparsity
-    sizes: tuple[int, int]
+    sketch_shape: tuple[int, int]
     delta: int
     ensembles: Ensembles | None
+    refusal: str = ""
 
     @property
-    def direct_bits(self) -> int:
-        """The layer as our coders write it."""
-        return written_bits(self.coefficients)
+    def used(self) -> bool:
+        """Whether the message holds the sketch."""
+        return not self.refusal
+
+    @property
+    def reason(self) -> str:
+        """What became of the layer, one sentence."""
+        return self.refusal or "recovered exactly"
 
     @functools.cached_property
     def sketch(self) -> Coefficients:
-        """``Y``: in float64 for speed, and exact, because every partial sum is an integer far below 2^53."""
+        """``Y``."""
         assert self.ensembles is not None
-        left, right = self.ensembles.left.astype(np.float64), self.ensembles.right.T.astype(np.float64)
-        sketch = (left @ self.matrix.astype(np.float64) @ right).astype(np.int64)
-        return Coefficients(sketch, self.coefficients.exponent)
+        return Coefficients(self.ensembles.sketch(self.matrix), self.coefficients.exponent)
+
+    @property
+    def alphabet(self) -> int:
+        """Number of values the entries of ``Y`` range over (a bound for large layers)."""
+        if self.ensembles is None:
+            terms = min(self.delta**2, self.sparsity.nnz)
+            return 2 * terms * int(np.abs(self.matrix).max(initial=0)) + 1
+        return int(self.sketch.integers.max(initial=0)) - int(self.sketch.integers.min(initial=0)) + 1
+
+    @property
+    def naive_bits(self) -> float:
+        """Entries of ``Y`` times ``log2`` of the alphabet: the paper's way of counting."""
+        return math.prod(self.sketch_shape) * math.log2(self.alphabet)
+
+    @functools.cached_property
+    def sketch_bits(self) -> float:
+        """``Y`` as our coders write it, ``inf`` where the layer is too large to try."""
+        return math.inf if self.ensembles is None else float(written_bits(self.sketch))
+
+    @functools.cached_property
+    def direct_bits(self) -> int:
+        """``X`` as our coders write it."""
+        return written_bits(self.coefficients)
+
+    def theory(self) -> LayerTheory:
+        """The row of the paper's counts."""
+        shape, sparsity = self.coefficients.integers.shape, self.sparsity
+        size = math.prod(shape)
+        p, j = max(shape[0], size // max(shape[0], 1), 2), max(sparsity.max_per_row, sparsity.max_per_column)
+        details = {
+            **{key: float(value) for key, value in asdict(sparsity).items()},
+            "p": float(p),
+            "m_paper": float(paper_size(j, p)),
+            "sketch_rows": float(self.sketch_shape[0]),
+            "sketch_columns": float(self.sketch_shape[1]),
+            "delta": float(self.delta),
+            "alphabet": float(self.alphabet),
+            "naive_bits": self.naive_bits,
+            "direct_bits": float(self.direct_bits),
+            "used": float(self.used),
+        }
+        if math.isfinite(self.sketch_bits):
+            details["sketch_bits"] = self.sketch_bits
+        return LayerTheory(self.layer, size, j * p * math.log(p) ** 2, 0.0 if self.used else None, details)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,11 +199,11 @@ class SparseSketch(LayerCodec):
         Raises:
             InputError: more edges than rows of the sketch.
         """
-        plan = self._plan(layer)
-        if self._refusal(plan) or plan.ensembles is None:
-            return layer.code("identity", (), plan.coefficients)
-        settings = (*plan.sizes, plan.delta, matrix_hash(plan.matrix))
-        return layer.code("sketch", settings, plan.sketch)
+        found = self._sketched(layer)
+        if not found.used:
+            return layer.code("identity", (), found.coefficients)
+        settings = (*found.sketch_shape, found.delta, matrix_hash(found.matrix))
+        return layer.code("sketch", settings, found.sketch)
 
     def _sizes(self, shape: tuple[int, int], sparsity: DistributedSparsity) -> tuple[tuple[int, int], int]:
         rows, columns = shape
@@ -187,7 +217,7 @@ class SparseSketch(LayerCodec):
             raise InputError(f"at most {sketched} edges for a sketch of that size", f"{self.delta}", do)
         return sizes, min(self.delta or paper_degree(p), sketched)
 
-    def _plan(self, layer: Layer) -> _Plan:
+    def _sketched(self, layer: Layer) -> SketchedLayer:
         coefficients = self.quantiser(keep_largest(layer.values, self.keep))
         shape = layer.target.matrix_shape
         matrix = coefficients.integers.reshape(shape)
@@ -195,20 +225,21 @@ class SparseSketch(LayerCodec):
         sizes, delta = self._sizes(shape, sparsity)
         small = matrix.size <= _COUNTED_SIZE
         ensembles = Ensembles.draw(layer.draws, shape, sizes, delta) if small else None
-        return _Plan(layer.target.name, coefficients, matrix, sparsity, sizes, delta, ensembles)
+        found = SketchedLayer(layer.target.name, coefficients, matrix, sparsity, sizes, delta, ensembles)
+        return replace(found, refusal=self._refusal(found))
 
-    def _refusal(self, plan: _Plan) -> str:
+    def _refusal(self, found: SketchedLayer) -> str:
         """Why the sketch is not the message, or nothing."""
-        rows, columns = plan.matrix.shape
-        if not plan.sparsity.nnz:
+        rows, columns = found.matrix.shape
+        if not found.sparsity.nnz:
             return "all zero"
-        if plan.sizes == (rows, columns):
+        if found.sketch_shape == (rows, columns):
             return f"the sketch would not be smaller than the {rows} x {columns} matrix"
-        if max(rows, columns) > MAX_SIDE or plan.ensembles is None:
+        if max(rows, columns) > MAX_SIDE or found.ensembles is None:
             return f"{rows} x {columns} is too large to recover exactly; the sketch is counted, not used"
-        if self.only_if_shorter and written_bits(plan.sketch) >= plan.direct_bits:
+        if self.only_if_shorter and found.sketch_bits >= found.direct_bits:
             return "the direct code is shorter"
-        if not recovers_uniquely(plan.ensembles, plan.matrix, stream(0, f"uniqueness/{plan.layer}")):
+        if not recovers_uniquely(found.ensembles, found.matrix, stream(0, f"uniqueness/{found.layer}")):
             return "l1 minimisation does not give the matrix back"
         return ""
 
@@ -218,15 +249,13 @@ class SparseSketch(LayerCodec):
         Raises:
             InputError: as :meth:`encode`; a base from a file.
         """
-        plans = [self._plan(layer) for layer in self.compressed_layers(network)]
-        return tuple(_count(plan, self._refusal(plan)) for plan in plans)
+        return tuple(map(self._sketched, self.compressed_layers(network)))
 
     def theory(self, network: Network, sample: Sample | None = None) -> Theory:
         """Theorems 5.1 and 5.2 for this network: sizes, counts and what recovery really did."""
         del sample  # the sketch is lossless: its error is that of what was sketched
         records = self.explain(network)
-        sizes = {row.name: row for row in network.architecture.parameters}
-        rows = tuple(_row(record, sizes[record.layer].shape) for record in records)
+        rows = tuple(record.theory() for record in records)
         longer = [r.layer for r in records if r.sketch_bits >= r.direct_bits]
         unused = [r for r in records if not r.used]
         return Theory(
@@ -262,47 +291,3 @@ _NOTES = (
     "when delta m < d; here, as in Dasarathy et al., they are in the columns",
     "Lemma 5.1 rests on Lemma E.1 (at most 3N/n of N balls in a bin), which is false for N of the order of n",
 )
-
-
-def _count(plan: _Plan, refusal: str) -> SketchedLayer:
-    if plan.ensembles is None:
-        terms = min(plan.delta**2, plan.sparsity.nnz)
-        alphabet, sketch_bits = 2 * terms * int(np.abs(plan.matrix).max(initial=0)) + 1, math.inf
-    else:
-        sketch = plan.sketch.integers
-        alphabet = int(sketch.max(initial=0)) - int(sketch.min(initial=0)) + 1
-        sketch_bits = float(written_bits(plan.sketch))
-    return SketchedLayer(
-        layer=plan.layer,
-        used=not refusal,
-        reason=refusal or "recovered exactly",
-        sparsity=plan.sparsity,
-        sketch_shape=plan.sizes,
-        delta=plan.delta,
-        alphabet=alphabet,
-        naive_bits=math.prod(plan.sizes) * math.log2(alphabet),
-        sketch_bits=sketch_bits,
-        direct_bits=plan.direct_bits,
-    )
-
-
-def _row(record: SketchedLayer, shape: tuple[int, ...]) -> LayerTheory:
-    rows = shape[0]
-    size = math.prod(shape)
-    p, j = max(rows, size // max(rows, 1), 2), max(record.sparsity.max_per_row, record.sparsity.max_per_column)
-    counts = {key: float(value) for key, value in asdict(record.sparsity).items()}
-    details = {
-        **counts,
-        "p": float(p),
-        "m_paper": float(paper_size(j, p)),
-        "sketch_rows": float(record.sketch_shape[0]),
-        "sketch_columns": float(record.sketch_shape[1]),
-        "delta": float(record.delta),
-        "alphabet": float(record.alphabet),
-        "naive_bits": record.naive_bits,
-        "direct_bits": float(record.direct_bits),
-        "used": float(record.used),
-    }
-    if math.isfinite(record.sketch_bits):
-        details["sketch_bits"] = record.sketch_bits
-    return LayerTheory(record.layer, size, j * p * math.log(p) ** 2, 0.0 if record.used else None, details)

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
 import torch
 
-from bitcert.codecs.base import Layer, Rest, code_rest
+from bitcert.codecs.base import Layer, Rest, Scope, code_rest
 from bitcert.codecs.quantiser import Quantiser, at_exponent
 from bitcert.coding import step_size
 from bitcert.coding.steps import MAX_EXPONENT
@@ -25,15 +24,6 @@ from bitcert.decoder.tensors import TensorCode
 from bitcert.decoder.transforms.base import Values
 
 _UNSET = MAX_EXPONENT + 1
-
-
-class Scope(StrEnum):
-    """Among which weights the smallest are found."""
-
-    LAYER = "layer"
-    """Each tensor loses the same fraction."""
-    GLOBAL = "global"
-    """All together: layers of small weights lose more, possibly everything."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +73,6 @@ class _Part:
         return values.double().cpu().numpy()
 
 
-def is_left(layer: Layer, rest: Rest) -> bool:
-    """Whether :func:`~bitcert.codecs.base.code_rest` leaves a tensor at its base."""
-    return code_rest(layer, rest).transform == "none"
-
-
 class Ticket:
     """The latent values, masks, steps and noted values of a network; a ``Model`` of :mod:`.training`.
 
@@ -117,7 +102,8 @@ class Ticket:
             base = torch.tensor(bases[name], dtype=torch.float32)
             is_free = layer.target.kind != "buffer" and layer.target.size > 0
             if name not in pruned and (not is_free or plan.rest is Rest.HELPER):
-                self.fixed[name] = (base if is_left(layer, plan.rest) else layer.trained.detach()).to(device)
+                left = code_rest(layer, plan.rest).transform == "none"
+                self.fixed[name] = (base if left else layer.trained.detach()).to(device)
                 continue
             start = torch.tensor(initial[name] - bases[name], dtype=torch.float32, device=device)
             mask = torch.ones_like(start) if name in pruned else None

@@ -3,9 +3,9 @@
 What is trained is any :class:`Model`: it makes the tensors of the architecture, differentiably, from whatever it
 learns (coordinates of a subspace, scores of a mask, weights under a pruning mask). The loop brings the data in the
 order of a named stream, preprocessed as the decoder will, the learning rate of a :class:`Schedule`, progress,
-checkpoints without pickle that a killed run goes on from, and notices when training diverges. :class:`Search` keeps
-the best message among those considered. One bit of message costs ``ln 2 / m`` nats of divergence (docs/theory.md
-section 2).
+checkpoints without pickle that a killed run goes on from, and notices when training diverges. Its
+:class:`~bitcert.codecs.best.Search` keeps the best message among those considered. One bit of message costs
+``ln 2 / m`` nats of divergence (docs/theory.md section 2).
 
 How to use it::
 
@@ -25,23 +25,26 @@ Not guaranteed: that training converges, or the same message twice where the sch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from bitcert.codecs.best import Best, State
+from bitcert.codecs.base import Codec, network_helper
+from bitcert.codecs.best import Search, State
+from bitcert.data import Sample
+from bitcert.decoder import Helper
 from bitcert.decoder.network import network_inputs
-from bitcert.decoder.tensors import ComposedMessage, write
 from bitcert.errors import InputError
-from bitcert.network import OpaqueModel, Predictor
+from bitcert.network import Network
 from bitcert.random import stream
-from bitcert.run import Candidate, Compressed
+from bitcert.run import Compressed, Run
 
 Tensors = dict[str, torch.Tensor]
 COUNTS_KEPT_FREE = 1.3
@@ -122,37 +125,12 @@ class Status(StrEnum):
 class Looks:
     """``look(fraction)`` is called once at each of these fractions (in rising order), e.g. to consider candidates.
 
-    Fractions that one step passes together, because it or the last look took long, are one look.
+    Fractions that one step passes together, because it or the last look took long, are one look. Where training has
+    diverged there is none.
     """
 
     fractions: tuple[float, ...] = ()
-    look: Callable[[float], None] = lambda fraction: None
-
-
-@dataclass(eq=False)
-class Search(Best):
-    """The best message so far of a network that is trained; its structure is in the helper."""
-
-    @property
-    def predictor(self) -> Predictor:
-        """The network's structure.
-
-        Raises:
-            InputError: the helper has none.
-        """
-        if self.helper.predictor is None:
-            raise InputError("a helper with the network's architecture", "none", "pass Helper(predictor=...)")
-        return self.helper.predictor
-
-    @property
-    def device(self) -> str:
-        """Where to train: the run's device, for what was captured."""
-        return "cpu" if isinstance(self.predictor, OpaqueModel) else self.run.device
-
-    def consider(self, name: str, message: ComposedMessage) -> Candidate:
-        """Write the message and book it."""
-        self.run.progress("judging a candidate", 0.0)
-        return self.book(name, Compressed(*write(self.helper, message), self.helper))
+    look: Callable[[float], object] = lambda fraction: None
 
 
 @dataclass(eq=False)
@@ -238,11 +216,13 @@ class Trainer:
             if schedule.num_steps is not None:
                 fraction = self.num_steps / schedule.num_steps
             if late or fraction >= 1.0:
-                return Status.DONE if fraction >= 1.0 else Status.OUT_OF_TIME
+                ended = Status.DONE if fraction >= 1.0 else Status.OUT_OF_TIME
+                return ended if self.is_finite() else Status.DIVERGED
             passed = sum(fraction >= look for look in looks.fractions)
             if passed > self.looks_done:
                 self.looks_done = passed
-                looks.look(fraction)
+                if self.is_finite():
+                    looks.look(fraction)
             if not math.isfinite(self.step(fraction)):
                 return Status.DIVERGED
             run.progress(self.task, fraction)
@@ -254,7 +234,7 @@ class Trainer:
 
     def is_finite(self) -> bool:
         """Whether every trained tensor is."""
-        return all_finite(self.model.state().values())
+        return all(bool(torch.isfinite(tensor).all()) for tensor in self.model.state().values())
 
     def save(self, extra: Mapping[str, object] | None = None) -> None:
         """Write the run's checkpoint, if it has one."""
@@ -284,6 +264,32 @@ class Trainer:
                 }
 
 
-def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
-    """Whether no entry is NaN or infinite."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+class TrainedCodec(Codec):
+    """Base of the codecs that train on the sample; a subclass writes :meth:`train` (and ``theory``)."""
+
+    trained: ClassVar[bool] = True
+    without_sample: ClassVar[tuple[str, str]] = ("a training sample for a codec that trains", "pass the sample")
+    """What is expected where no sample is given, and what to do."""
+
+    def encode(
+        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
+    ) -> Compressed:
+        """Train on the sample and return the best message found in the run's time.
+
+        Args:
+            network: captured; which of its values matter is for the codec to say.
+            sample: the training sample.
+            helper: fixed before the data were seen; made for the sample if ``None``.
+            run: seed, time budget, checkpoint, progress; 300 seconds by default.
+
+        Raises:
+            InputError: no sample, or options that do not fit this network.
+        """
+        if sample is None:
+            expected, do = self.without_sample
+            raise InputError(expected, "none", do)
+        return self.train(network, Search(sample, network_helper(network, sample, helper), run or Run()))
+
+    @abstractmethod
+    def train(self, network: Network, search: Search) -> Compressed:
+        """The best message found."""

@@ -102,10 +102,7 @@ class TruncatedSVD(LayerCodec):
         given = [name for name in OPTIONS if getattr(self, name) is not None]
         if len(given) > 1:
             raise InputError("one of rank, threshold and energy", " and ".join(given), "choose one, e.g. threshold 0.1")
-        self._check(*self.setting)
-
-    @staticmethod
-    def _check(option: str, value: float) -> None:
+        option, value = self.setting
         if option == "rank":
             if isinstance(value, bool) or value != value or value < 1 or value != int(min(value, 1e9)):
                 raise InputError("a rank that is a whole number of at least 1", repr(value), "use e.g. 10")
@@ -158,7 +155,7 @@ class TruncatedSVD(LayerCodec):
         left, right = self.quantiser(truncation.left), self.quantiser(truncation.right)
         full = truncation.left @ truncation.right if truncation.relative_error else layer.values
         dense = self.quantiser(full.reshape(layer.target.shape))
-        factored_bits, dense_bits = (sum(map(_ideal_bits, arrays)) for arrays in ((left, right), (dense,)))
+        factored_bits, dense_bits = _ideal_bits(left, right), _ideal_bits(dense)
         if abs(factored_bits - dense_bits) < _NEAR * dense_bits:
             factored_bits, dense_bits = written_bits(left, right), written_bits(dense)
         factored = factored_bits + _SETTING_BITS < dense_bits
@@ -179,7 +176,7 @@ class TruncatedSVD(LayerCodec):
     def theory_with(self, network: Network, helper: Helper | None = None) -> Theory:
         """The same, of differences from the helper's initial weights too."""
         layers = self.compressed_layers(network, helper, "call theory_with(network, helper)")
-        rows = tuple(self._layer_theory(layer) for layer in layers)
+        rows = tuple(map(self._layer_theory, layers))
         factored = sum(int(row.details["factored"]) for row in rows)
         convolutions = [layer.op for layer in network.weight_layers if layer.op != "linear"]
         return Theory(
@@ -263,6 +260,6 @@ def _rank(values: Matrix, option: str, setting: float, longest_side: int) -> int
     return min(int(np.searchsorted(energy, setting * energy[-1])) + 1, present)
 
 
-def _ideal_bits(array: Coefficients) -> float:
+def _ideal_bits(*arrays: Coefficients) -> float:
     """Length under the adaptive code and its layouts; a codebook may be a few percent shorter."""
-    return tensor_code_bits(array.integers, UnitsInUse())[0]
+    return sum(tensor_code_bits(array.integers, UnitsInUse())[0] for array in arrays)

@@ -24,7 +24,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from bitcert.codecs.base import Layer, bare_helper
-from bitcert.codecs.separators import SeparatorCodec, separator_vector
+from bitcert.codecs.separators import UNIT_INPUTS, SeparatorCodec, separator_vector
 from bitcert.data import Sample
 from bitcert.decoder import Helper
 from bitcert.decoder.tensors import TensorCode
@@ -109,7 +109,7 @@ class VectorCompress(SeparatorCodec):
         norm = float(np.linalg.norm(vector)) or 1.0
         probabilities = keep_probabilities(vector / norm, gamma / 2, epsilon)
         largest_mean = 8 / (epsilon * gamma**2)
-        width, expected = len(vector), float(probabilities.sum())
+        width, expected, clipped = len(vector), float(probabilities.sum()), int((probabilities == 1).sum())
         details = {
             "gamma": gamma,
             "width": float(width),
@@ -117,7 +117,7 @@ class VectorCompress(SeparatorCodec):
             "expected_nonzeros": expected,
             "upper_bound_nonzeros_95": upper_bound_nonzeros(expected, 0.05),
             "upper_bound_nonzeros_printed": min((1 + 2 * math.log(width)) * largest_mean, width),
-            "kept_exactly": float((probabilities == 1).sum()),
+            "kept_exactly": float(clipped),
             "values_per_entry": 8 * epsilon * width + 1,
         }
         if sample is not None:
@@ -130,7 +130,13 @@ class VectorCompress(SeparatorCodec):
             error=gamma,
             error_means="|c_hat.x - c.x| / (||c|| ||x||) of one input",
             probability=1 - epsilon,
-            conditions=_conditions(probabilities),
+            conditions=(
+                Condition("all probabilities below 1", clipped == 0, f"{clipped} coordinates are kept exactly"),
+                Condition(
+                    "fewer non-zeros than coordinates", expected < 0.5 * width, f"{expected:.1f} expected of {width}"
+                ),
+                UNIT_INPUTS,
+            ),
             layers=(LayerTheory(layer, 2 * width, expected, gamma, details),),
             notes=(
                 "erratum 15: probabilities above 1 are clipped and the coordinate is kept exactly",
@@ -139,19 +145,6 @@ class VectorCompress(SeparatorCodec):
                 "upper_bound_nonzeros_printed is (1 + 2 ln n) 8 / (epsilon gamma^2), with probability 1 - 1/n",
             ),
         )
-
-
-def _conditions(probabilities: Values) -> tuple[Condition, ...]:
-    clipped = int((probabilities == 1).sum())
-    return (
-        Condition("all probabilities below 1", clipped == 0, f"{clipped} coordinates are kept exactly"),
-        Condition(
-            "fewer non-zeros than coordinates",
-            float(probabilities.sum()) < 0.5 * len(probabilities),
-            f"{float(probabilities.sum()):.1f} expected of {len(probabilities)}",
-        ),
-        Condition("unit inputs, no bias", None, "margins are divided by ||c|| ||x||; a bias is coded as it is"),
-    )
 
 
 def keep_probabilities(vector: Values, gamma: float, epsilon: float) -> Values:

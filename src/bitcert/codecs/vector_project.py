@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from bitcert.codecs.base import Layer, bare_helper
-from bitcert.codecs.separators import SeparatorCodec, separator_vector
+from bitcert.codecs.separators import UNIT_INPUTS, SeparatorCodec, separator_vector
 from bitcert.data import Sample
 from bitcert.decoder.tensors import SPARE_COEFFICIENTS, TensorCode
 from bitcert.decoder.transforms.base import MAX_EXPANSION, Draws, Values
@@ -129,7 +129,7 @@ class VectorProject(SeparatorCodec):
             conditions=(
                 Condition("the printed k is enough", proved <= printed, f"failure at most {proved:.3g} by Chernoff"),
                 Condition("fewer numbers than coordinates", count < width, f"{count} of {width}"),
-                Condition("unit inputs, no bias", None, "margins are divided by ||c|| ||x||; a bias is coded as it is"),
+                UNIT_INPUTS,
             ),
             layers=(LayerTheory(network.weight_layers[0].weight, 2 * width, float(count), gamma, details),),
             notes=("where k exceeds the width, coding the vector itself is shorter and exact up to rounding",),

@@ -40,11 +40,11 @@ class Coder(ABC):
     def _code(self, value: bool, probability: float) -> bool:
         """One flag of known probability."""
 
-    def flag(self, context: Hashable, value: bool = False) -> bool:
-        """A flag, adaptive within its context."""
-        counts = self._seen.setdefault(context, [0, 0])
-        coded = self._code(bool(value), (2 * counts[1] + 1) / (2 * sum(counts) + 2))
-        counts[coded] += 1
+    def flag(self, context: Hashable, value: bool = False, first: tuple[int, int] = (1, 1)) -> bool:
+        """A flag, adaptive within its context, whose counts of no and yes begin with ``first`` and grow by 2."""
+        counts = self._seen.setdefault(context, list(first))
+        coded = self._code(bool(value), counts[1] / sum(counts))
+        counts[coded] += 2
         return coded
 
     def integer(self, context: Hashable, value: int = 0) -> int:
@@ -164,7 +164,7 @@ class Reader(Coder):
 
     def _code(self, value: bool, probability: float) -> bool:
         del value
-        return bool(self._decoder.known(np.array([probability]))[0])
+        return bool(self._decoder.known(np.zeros(1, dtype=bool), np.array([probability]))[0])
 
     def finish(self) -> None:
         """End the section.

@@ -16,6 +16,7 @@ flag sequence has exactly one encoding. Not provided: any protection against a m
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import constriction
@@ -44,33 +45,60 @@ def blocks(num_flags: int) -> Iterator[slice]:
         start = stop
 
 
-class _Counts:
+class Counts:
     """Zeros and ones seen so far in each context."""
 
     def __init__(self, num_contexts: int) -> None:
-        self._zeros = np.zeros(num_contexts, dtype=np.int64)
-        self._ones = np.zeros(num_contexts, dtype=np.int64)
+        self.zeros = np.zeros(num_contexts, dtype=np.int64)
+        self.ones = np.zeros(num_contexts, dtype=np.int64)
 
-    def probabilities(self, contexts: Contexts) -> NDArray[np.float64]:
-        probabilities = (2 * self._ones + 1) / (2 * (self._zeros + self._ones) + 2)
-        return np.asarray(probabilities[contexts], dtype=np.float64)
+    def chances(self) -> NDArray[np.float64]:
+        """Probability of a one in each context."""
+        return np.asarray((2 * self.ones + 1) / (2 * (self.zeros + self.ones) + 2), dtype=np.float64)
 
     def update(self, flags: Flags, contexts: Contexts) -> None:
-        np.add.at(self._ones, contexts[flags], 1)
-        np.add.at(self._zeros, contexts[~flags], 1)
+        """Count flags that have been coded."""
+        np.add.at(self.ones, contexts[flags], 1)
+        np.add.at(self.zeros, contexts[~flags], 1)
 
 
-def _contexts_or_none(contexts: Contexts | None, num_flags: int) -> tuple[Contexts, int]:
-    if contexts is None:
-        return np.zeros(num_flags, dtype=np.intp), 1
-    return contexts, int(contexts.max(initial=0)) + 1
+class FlagCoder(ABC):
+    """One end of a section: a function that is given one describes both directions.
+
+    Every method returns the flags: those it was given, or those it reads; a reader uses their number only.
+    """
+
+    @abstractmethod
+    def known(self, flags: Flags, probabilities: NDArray[np.float64]) -> Flags:
+        """Flags of which both sides know the probabilities of being one."""
+
+    def flags(self, flags: Flags, contexts: Contexts | None = None) -> Flags:
+        """``flags [n]``, adapting from scratch within each of the ``contexts [n]`` (small integers)."""
+        contexts = np.zeros(len(flags), dtype=np.intp) if contexts is None else contexts
+        return self.counted(flags, contexts, Counts(int(contexts.max(initial=0)) + 1))
+
+    def counted(self, flags: Flags, contexts: Contexts, counts: Counts) -> Flags:
+        """``flags [n]`` with the chances of ``counts``, block by block; the counts go on with what was coded."""
+        coded = np.zeros(len(flags), dtype=bool)
+        for block in blocks(len(flags)):
+            coded[block] = self.known(flags[block], counts.chances()[contexts[block]])
+            counts.update(coded[block], contexts[block])
+        return coded
+
+    def raw(self, flags: Flags) -> Flags:
+        """Flags at one bit each."""
+        return self.known(flags, np.full(len(flags), 0.5))
+
+    def require_raw(self, num_flags: int) -> None:
+        """Refuse early a section that promises more raw flags than a message has bits left; a writer never does."""
+        del num_flags
 
 
-class ArithmeticEncoder:
+class ArithmeticEncoder(FlagCoder):
     """Codes flags one after another; :meth:`bits` ends the section.
 
     >>> encoder = ArithmeticEncoder()
-    >>> encoder.flags(np.zeros(1000, dtype=bool))
+    >>> flags = encoder.flags(np.zeros(1000, dtype=bool))
     >>> len(encoder.bits())  # about log2(1000) / 2 + 1, instead of 1000
     6
     """
@@ -79,23 +107,12 @@ class ArithmeticEncoder:
         self._coder = constriction.stream.queue.RangeEncoder()
         self._empty = True
 
-    def flags(self, flags: Flags, contexts: Contexts | None = None) -> None:
-        """Append ``flags [n]``, adapting from scratch within each of the ``contexts [n]`` (small integers)."""
-        contexts, num_contexts = _contexts_or_none(contexts, len(flags))
-        counts = _Counts(num_contexts)
-        for block in blocks(len(flags)):
-            self.known(flags[block], counts.probabilities(contexts[block]))
-            counts.update(flags[block], contexts[block])
-
-    def known(self, flags: Flags, probabilities: NDArray[np.float64]) -> None:
+    def known(self, flags: Flags, probabilities: NDArray[np.float64]) -> Flags:
         """Append flags whose probabilities of being one the decoder knows."""
         if len(flags):
             self._empty = False
             self._coder.encode(flags.astype(np.int32), _BERNOULLI, probabilities)
-
-    def raw(self, flags: Flags) -> None:
-        """Append flags at one bit each."""
-        self.known(flags, np.full(len(flags), 0.5))
+        return flags
 
     def bits(self) -> Bits:
         """The shortest bit string every continuation of which decodes to the flags so far."""
@@ -125,7 +142,7 @@ class ArithmeticEncoder:
         return (prefix << _STATE_BITS) + lower, width, num_digits
 
 
-class ArithmeticDecoder:
+class ArithmeticDecoder(FlagCoder):
     """Reads a section written by :class:`ArithmeticEncoder` from a :class:`BitReader`.
 
     Args:
@@ -143,33 +160,22 @@ class ArithmeticDecoder:
         self._again = ArithmeticEncoder()
         self._num_raw = 0
 
-    def flags(self, num_flags: int, contexts: Contexts | None = None) -> Flags:
-        """The next ``num_flags`` flags, ``[num_flags]``."""
-        contexts, num_contexts = _contexts_or_none(contexts, num_flags)
-        counts = _Counts(num_contexts)
-        flags = np.zeros(num_flags, dtype=bool)
-        for block in blocks(num_flags):
-            flags[block] = self.known(counts.probabilities(contexts[block]))
-            counts.update(flags[block], contexts[block])
-        return flags
-
-    def known(self, probabilities: NDArray[np.float64]) -> Flags:
-        """The next flags, given their probabilities of being one."""
+    def known(self, flags: Flags, probabilities: NDArray[np.float64]) -> Flags:
+        """The next flags, given their number and their probabilities of being one."""
         if not len(probabilities):
             return np.zeros(0, dtype=bool)
         try:
             symbols = self._coder.decode(_BERNOULLI, probabilities)
         except Exception as error:  # constriction reports invalid data by several exception types
             raise DecodeError("an arithmetic code of bitcert", "invalid data", "ask for the file again") from error
-        flags: Flags = np.asarray(symbols, dtype=np.int32).astype(np.bool_)
-        self._again.known(flags, probabilities)
-        return flags
+        found: Flags = np.asarray(symbols, dtype=np.int32).astype(np.bool_)
+        return self._again.known(found, probabilities)
 
-    def raw(self, num_flags: int) -> Flags:
-        """The next ``num_flags`` flags coded at one bit each."""
-        self.require_raw(num_flags)
-        self._num_raw += num_flags
-        return self.known(np.full(num_flags, 0.5))
+    def raw(self, flags: Flags) -> Flags:
+        """The next flags coded at one bit each."""
+        self.require_raw(len(flags))
+        self._num_raw += len(flags)
+        return super().raw(flags)
 
     def require_raw(self, num_flags: int) -> None:
         """Refuse early a section that promises more raw flags than the message has bits left.

@@ -8,14 +8,15 @@ unary flags of :mod:`bitcert.coding.tensors` this code does not pay for magnitud
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Contexts
+from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder, FlagCoder
 from bitcert.coding.bitstream import BitReader, BitWriter
-from bitcert.coding.tensors import MAX_MAGNITUDE, Integers
+from bitcert.coding.tensors import MAX_MAGNITUDE, Given, Integers, blank
 from bitcert.errors import DecodeError
 
 MAX_LEVELS = 256
@@ -40,14 +41,8 @@ class Codebook:
         bits.signed(int(levels[0]))
         for gap in np.diff(levels):
             bits.elias_delta(int(gap))
-        indices = indices.ravel()
         encoder = ArithmeticEncoder()
-        prefix = np.zeros(len(indices), dtype=np.int64)
-        for depth, asked in _questions(len(levels)):
-            flags = (indices >> depth) & 1 == 1
-            open_ = asked[prefix]
-            encoder.flags(flags[open_], prefix[open_])
-            prefix = 2 * prefix + flags
+        _code_indices(encoder, indices.ravel(), len(levels))
         bits.extend(encoder.bits())
 
     def read(self, bits: BitReader, shape: tuple[int, ...]) -> Integers:
@@ -56,20 +51,25 @@ class Codebook:
         Raises:
             DecodeError: too many levels, levels out of range, or a level that no entry takes.
         """
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         levels = _read_levels(bits, size)
         decoder = ArithmeticDecoder(bits, max(1, len(levels) - 1).bit_length() * size)
-        prefix = np.zeros(size, dtype=np.int64)
-        for _, asked in _questions(len(levels)):
-            open_ = asked[prefix]
-            flags = np.zeros(size, dtype=np.int64)
-            contexts: Contexts = prefix[open_].astype(np.intp)
-            flags[open_] = decoder.flags(len(contexts), contexts)
-            prefix = 2 * prefix + flags
+        indices = _code_indices(decoder, blank(size), len(levels))
         decoder.finish()
-        if len(np.unique(prefix)) != len(levels):
+        if len(np.unique(indices)) != len(levels):
             raise DecodeError("a codebook whose levels are all in use", "an unused level", "ask for the file again")
-        return levels[prefix].reshape(shape)
+        return levels[indices].reshape(shape)
+
+
+def _code_indices(coder: FlagCoder, given: Given, num_levels: int) -> Integers:
+    """Code which level each entry is, and return it; a reader uses the number of entries only."""
+    prefix = np.zeros(len(given), dtype=np.int64)
+    for depth, asked in _questions(num_levels):
+        open_ = asked[prefix]
+        flags = np.zeros(len(given), dtype=np.int64)
+        flags[open_] = coder.flags((given[open_] >> depth) & 1 == 1, prefix[open_].astype(np.intp))
+        prefix = 2 * prefix + flags
+    return prefix
 
 
 def _read_levels(bits: BitReader, size: int) -> Integers:

@@ -13,14 +13,15 @@ them and keeps the shortest, whose number costs :data:`CODER_BITS` bits. numpy o
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder
 from bitcert.coding.bitstream import BitReader, BitWriter
 from bitcert.coding.codebook import Codebook
 from bitcert.coding.enumerative import Enumerative
-from bitcert.coding.layouts import UnitsInUse, decode_layout, encode_layout, has_layout, tensor_code_bits
-from bitcert.coding.tensors import Integers, decode_integers, encode_integers, max_flags
+from bitcert.coding.layouts import UnitsInUse, code_layout, has_layout, tensor_code_bits
+from bitcert.coding.tensors import Integers, blank, code_integers, max_flags
 from bitcert.errors import DecodeError
 
 CODER_BITS = 2
@@ -57,16 +58,15 @@ class Adaptive:
     def write(self, bits: BitWriter, integers: Integers) -> None:
         """Append the array."""
         encoder = ArithmeticEncoder()
-        encode_integers(encoder, integers)
+        code_integers(encoder, integers)
         bits.extend(encoder.bits())
 
     def read(self, bits: BitReader, shape: Shape) -> Integers:
         """The inverse of :meth:`write`."""
-        size = _size(shape)
-        decoder = ArithmeticDecoder(bits, max_flags(size))
-        integers = decode_integers(decoder, size)
+        decoder = ArithmeticDecoder(bits, max_flags(math.prod(shape)))
+        integers = code_integers(decoder, blank(*shape))
         decoder.finish()
-        return integers.reshape(shape)
+        return integers
 
 
 class Layouts:
@@ -82,25 +82,18 @@ class Layouts:
         _, layout = tensor_code_bits(integers, units)
         bits.binary(layout, 2)
         encoder = ArithmeticEncoder()
-        encode_layout(encoder, integers, layout, units)
+        code_layout(encoder, integers, layout, units)
         bits.extend(encoder.bits())
 
     def read(self, bits: BitReader, shape: Shape) -> Integers:
         """The inverse of :meth:`write`."""
         if not has_layout(shape):
             raise DecodeError("an array of rows and columns", f"shape {list(shape)}", "ask for the file again")
-        layout, size = bits.binary(2), _size(shape)
+        layout, size = bits.binary(2), math.prod(shape)
         decoder = ArithmeticDecoder(bits, max_flags(size) + 3 * size)
-        integers = decode_layout(decoder, shape, layout, UnitsInUse())
+        integers = code_layout(decoder, blank(*shape), layout, UnitsInUse())
         decoder.finish()
         return integers
-
-
-def _size(shape: Shape) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
 
 
 CODERS: dict[int, Coder] = {0: Adaptive(), 1: Layouts(), 2: Enumerative(), 3: Codebook()}

@@ -24,21 +24,21 @@ provided: anything for arrays without many zeros, which :class:`Enumerative` doe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Flags
+from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder, FlagCoder
 from bitcert.coding.bitstream import BitReader, Bits, BitWriter
 from bitcert.coding.tensors import (
     MAX_MAGNITUDE,
     UNARY_MAGNITUDES,
+    Given,
     Integers,
-    decode_integers,
-    encode_integers,
+    blank,
+    code_integers,
+    code_nonzero,
     max_flags,
 )
 from bitcert.errors import DecodeError
@@ -65,54 +65,6 @@ class Mode(IntEnum):
     ROWS = 0
     COLUMNS = 1
     MARGINS = 2
-
-
-class _Port(Protocol):
-    """One end of the code: the encoder knows the flags, the decoder returns them."""
-
-    def adaptive(self, flags: Flags) -> Flags:
-        """``flags`` under adaptive counts; a decoder uses their number only."""
-        ...
-
-    def raw(self, flags: Flags) -> Flags:
-        """``flags`` at one bit each; a decoder uses their number only."""
-        ...
-
-    def cells(self, rows: Integers, columns: Integers, probabilities: Probabilities) -> Flags:
-        """The support at these places, given probabilities of a one."""
-        ...
-
-
-class _Encoding:
-    def __init__(self, encoder: ArithmeticEncoder, support: Mask) -> None:
-        self._encoder, self._support = encoder, support
-
-    def adaptive(self, flags: Flags) -> Flags:
-        self._encoder.flags(flags)
-        return flags
-
-    def raw(self, flags: Flags) -> Flags:
-        self._encoder.raw(flags)
-        return flags
-
-    def cells(self, rows: Integers, columns: Integers, probabilities: Probabilities) -> Flags:
-        flags: Flags = self._support[rows, columns]
-        self._encoder.known(flags, probabilities)
-        return flags
-
-
-class _Decoding:
-    def __init__(self, decoder: ArithmeticDecoder) -> None:
-        self._decoder = decoder
-
-    def adaptive(self, flags: Flags) -> Flags:
-        return self._decoder.flags(len(flags))
-
-    def raw(self, flags: Flags) -> Flags:
-        return self._decoder.raw(len(flags))
-
-    def cells(self, rows: Integers, columns: Integers, probabilities: Probabilities) -> Flags:
-        return self._decoder.known(probabilities)
 
 
 class Enumerative:
@@ -159,9 +111,7 @@ class Enumerative:
         mode, lines = Mode(number), _matrix_shape(shape)
         lines = lines[::-1] if mode is Mode.COLUMNS else lines
         decoder = ArithmeticDecoder(bits, max_flags(lines[0] * lines[1] + sum(lines)))
-        support = _code_support(_Decoding(decoder), mode, np.zeros(lines, dtype=bool))
-        matrix = np.zeros(lines, dtype=np.int64)
-        matrix[support] = _decode_values(decoder, int(support.sum()))
+        matrix = _code_matrix(decoder, mode, blank(*lines))
         decoder.finish()
         return (matrix.T if mode is Mode.COLUMNS else matrix).reshape(shape)
 
@@ -171,8 +121,7 @@ def encode_mode(integers: Integers, mode: Mode) -> Bits:
     matrix = integers.reshape(_matrix_shape(integers.shape))
     matrix = matrix.T if mode is Mode.COLUMNS else matrix
     encoder, number = ArithmeticEncoder(), BitWriter()
-    _code_support(_Encoding(encoder, matrix != 0), mode, matrix != 0)
-    _encode_values(encoder, matrix[matrix != 0])
+    _code_matrix(encoder, mode, matrix)
     number.binary(mode, _MODE_BITS)
     number.extend(encoder.bits())
     return number.bits()
@@ -199,79 +148,80 @@ def _dispersion(counts: Integers, length: int) -> float:
     return float(counts.var()) / expected if expected > 0 else 0.0
 
 
-def _code_support(port: _Port, mode: Mode, support: Mask) -> Mask:
-    """Code ``support [rows, columns]``, of which a decoder uses the shape only, and return it.
+def _code_matrix(coder: FlagCoder, mode: Mode, given: Given) -> Integers:
+    """Code ``given [rows, columns]``, of which a reader uses the shape only, and return it."""
+    support = _code_support(coder, mode, given != 0)
+    matrix = np.zeros(given.shape, dtype=np.int64)
+    matrix[support] = code_nonzero(coder, given[support], _code_tail)
+    return matrix
+
+
+def _code_support(coder: FlagCoder, mode: Mode, support: Mask) -> Mask:
+    """Code ``support [rows, columns]``, of which a reader uses the shape only, and return it.
 
     Raises:
         DecodeError: counts that contradict each other, columns in use with nothing in them, too many cells.
     """
-    rows = _code_counts(port, support.sum(1))
+    rows = _code_counts(coder, support.sum(1))
     if mode is Mode.MARGINS:
-        columns = _code_counts(port, support.sum(0))
+        columns = _code_counts(coder, support.sum(0))
     else:
-        columns = port.adaptive(np.asarray(support.any(0), dtype=np.bool_)).astype(np.int64)
+        columns = coder.flags(np.asarray(support.any(0), dtype=np.bool_)).astype(np.int64)
     used_rows, used_columns = np.flatnonzero(rows), np.flatnonzero(columns)
     if len(used_rows) * len(used_columns) > MAX_CELLS:
         raise _malformed(f"at most {MAX_CELLS:,} entries in rows and columns in use", "more")
     if rows.max(initial=0) > len(used_columns) or columns.max(initial=0) > len(used_rows):
         raise _malformed("counts within a line's length", "a larger one")
-    cells = _Cells(port, used_rows, used_columns)
-    inside = cells.by_margins(rows, columns) if mode is Mode.MARGINS else cells.by_rows(rows)
+    inside = np.ix_(used_rows, used_columns)
     result = np.zeros(support.shape, dtype=bool)
-    result[np.ix_(used_rows, used_columns)] = inside
+    if mode is Mode.MARGINS:
+        result[inside] = _code_by_margins(coder, support[inside], rows[used_rows], columns[used_columns])
+    else:
+        result[inside] = _code_by_rows(coder, support[inside], rows[used_rows])
     return result
 
 
-@dataclass(frozen=True, eq=False)
-class _Cells:
-    """The support inside the rows and columns in use, whose numbers in the whole are given."""
+def _code_by_rows(coder: FlagCoder, given: Mask, counts: Integers) -> Mask:
+    """The support inside rows and columns in use: column by column, each flag with its row's hypergeometric chance."""
+    left = counts
+    inside = np.zeros(given.shape, dtype=bool)
+    for j in range(given.shape[1]):
+        places = given.shape[1] - j
+        inside[:, j] = left == places
+        (open_rows,) = np.nonzero((left > 0) & (left < places))
+        inside[open_rows, j] = coder.known(given[open_rows, j], left[open_rows] / places)
+        if not inside[:, j].any():
+            raise _malformed("something in every column in use", "nothing")
+        left = left - inside[:, j]
+    return inside
 
-    port: _Port
-    rows: Integers
-    columns: Integers
 
-    def by_rows(self, counts: Integers) -> Mask:
-        """Column by column, each flag with the hypergeometric probability of its row."""
-        left = counts[self.rows]
-        inside = np.zeros((len(self.rows), len(self.columns)), dtype=bool)
-        for j, column in enumerate(self.columns):
-            places = len(self.columns) - j
-            inside[:, j] = left == places
-            (open_rows,) = np.nonzero((left > 0) & (left < places))
-            where = np.full(len(open_rows), column)
-            inside[open_rows, j] = self.port.cells(self.rows[open_rows], where, left[open_rows] / places)
-            if not inside[:, j].any():
-                raise _malformed("something in every column in use", "nothing")
-            left = left - inside[:, j]
-        return inside
-
-    def by_margins(self, row_counts: Integers, column_counts: Integers) -> Mask:
-        """Antidiagonal by antidiagonal: no two cells of one share a row or a column."""
-        r, c = row_counts[self.rows], column_counts[self.columns]
-        num_rows, num_columns, total = len(r), len(c), int(r.sum())
-        if total != int(c.sum()):
-            raise _malformed("row and column counts of one support", "different sums")
-        rows_after, columns_after = np.cumsum(r[::-1])[::-1], np.cumsum(c[::-1])[::-1]
-        row_left, column_left = r.copy(), c.copy()
-        inside = np.zeros((num_rows, num_columns), dtype=bool)
-        for diagonal in range(num_rows + num_columns - 1):
-            i = np.arange(max(0, diagonal - num_columns + 1), min(num_rows, diagonal + 1))
-            j = diagonal - i
-            none = (row_left[i] == 0) | (column_left[j] == 0)
-            all_left = (row_left[i] == num_columns - j) | (column_left[j] == num_rows - i)
-            if (none & all_left).any():
-                raise _malformed("row and column counts of one support", "counts that contradict each other")
-            flags = all_left
-            (open_,) = np.nonzero(~none & ~all_left)
-            io, jo = i[open_], j[open_]
-            odds = _odds(r[io] * c[jo], total)
-            odds *= _odds(row_left[io], num_columns - jo) / _odds(r[io] * columns_after[jo], total * (num_columns - jo))
-            odds *= _odds(column_left[jo], num_rows - io) / _odds(c[jo] * rows_after[io], total * (num_rows - io))
-            flags[open_] = self.port.cells(self.rows[io], self.columns[jo], odds / (1 + odds))
-            inside[i, j] = flags
-            row_left[i] -= flags
-            column_left[j] -= flags
-        return inside
+def _code_by_margins(coder: FlagCoder, given: Mask, r: Integers, c: Integers) -> Mask:
+    """The same from the counts of rows and columns: no two cells of an antidiagonal share a row or a column."""
+    num_rows, num_columns, total = len(r), len(c), int(r.sum())
+    if total != int(c.sum()):
+        raise _malformed("row and column counts of one support", "different sums")
+    rows_after, columns_after = np.cumsum(r[::-1])[::-1], np.cumsum(c[::-1])[::-1]
+    row_left, column_left = r.copy(), c.copy()
+    inside = np.zeros((num_rows, num_columns), dtype=bool)
+    for diagonal in range(num_rows + num_columns - 1):
+        i = np.arange(max(0, diagonal - num_columns + 1), min(num_rows, diagonal + 1))
+        j = diagonal - i
+        none = (row_left[i] == 0) | (column_left[j] == 0)
+        all_left = (row_left[i] == num_columns - j) | (column_left[j] == num_rows - i)
+        if (none & all_left).any():
+            raise _malformed("row and column counts of one support", "counts that contradict each other")
+        flags = all_left
+        (open_,) = np.nonzero(~none & ~all_left)
+        io, jo = i[open_], j[open_]
+        odds = _odds(r[io] * c[jo], total)
+        odds *= _odds(row_left[io], num_columns - jo) / _odds(r[io] * columns_after[jo], total * (num_columns - jo))
+        odds *= _odds(column_left[jo], num_rows - io) / _odds(c[jo] * rows_after[io], total * (num_rows - io))
+        flags[open_] = coder.known(given[io, jo], odds / (1 + odds))
+        inside[i, j] = flags
+        row_left[i] -= flags
+        column_left[j] -= flags
+    return inside
 
 
 def _odds(part: Integers, whole: Integers | int) -> Probabilities:
@@ -281,54 +231,34 @@ def _odds(part: Integers, whole: Integers | int) -> Probabilities:
     return odds
 
 
-def _code_counts(port: _Port, counts: Integers) -> Integers:
+def _code_counts(coder: FlagCoder, counts: Integers) -> Integers:
     """Code non-negative ``counts [n]``: is it zero, how many binary digits, the second digit, the others."""
-    used = np.flatnonzero(port.adaptive(counts > 0))
+    used = np.flatnonzero(coder.flags(counts > 0))
     known = counts[used]
-    num_known = np.frexp(known.astype(np.float64))[1]
     num_digits = np.ones(len(used), dtype=np.int64)
     going = np.arange(len(used))
     for level in range(1, MAX_LINES.bit_length()):
-        going = going[port.adaptive(num_known[going] > level)]
+        going = going[coder.flags(known[going] >= 1 << level)]
         num_digits[going] += 1
     values = np.ones(len(used), dtype=np.int64)
     for length in range(2, MAX_LINES.bit_length() + 1):
         (these,) = np.nonzero(num_digits == length)
         for place in range(length - 2, -1, -1) if len(these) else ():
             digits = (known[these] >> place) & 1 == 1
-            flags = port.adaptive(digits) if place == length - 2 else port.raw(digits)
+            flags = coder.flags(digits) if place == length - 2 else coder.raw(digits)
             values[these] = 2 * values[these] + flags
     result = np.zeros(len(counts), dtype=np.int64)
     result[used] = values
     return result
 
 
-def _encode_values(encoder: ArithmeticEncoder, values: Integers) -> None:
-    """Append the signs and magnitudes of ``values [n]``, none of them zero."""
-    encoder.flags(values > 0)
-    left = np.abs(values)
-    if left.max(initial=0) > MAX_MAGNITUDE:
-        raise ValueError(f"magnitudes above {MAX_MAGNITUDE} are not coded")
-    for level in range(1, UNARY_MAGNITUDES + 1):
-        encoder.flags(left > level)
-        left = left[left > level]
-    encode_integers(encoder, left - UNARY_MAGNITUDES - 1)
-
-
-def _decode_values(decoder: ArithmeticDecoder, num_values: int) -> Integers:
-    """The inverse of :func:`_encode_values`.
+def _code_tail(coder: FlagCoder, given: Given) -> Integers:
+    """What is left of magnitudes above the unary part, coded as integers from 0.
 
     Raises:
         DecodeError: a magnitude above :data:`~bitcert.coding.tensors.MAX_MAGNITUDE`.
     """
-    positive = decoder.flags(num_values)
-    magnitudes = np.ones(num_values, dtype=np.int64)
-    going = np.arange(num_values)
-    for _ in range(UNARY_MAGNITUDES):
-        going = going[decoder.flags(len(going))]
-        magnitudes[going] += 1
-    excess = decode_integers(decoder, len(going))
-    magnitudes[going] += excess
-    if excess.min(initial=0) < 0 or magnitudes.max(initial=0) > MAX_MAGNITUDE:
+    excess = code_integers(coder, given - 1)
+    if excess.min(initial=0) < 0 or excess.max(initial=0) >= MAX_MAGNITUDE - UNARY_MAGNITUDES:
         raise _malformed(f"magnitudes of at most {MAX_MAGNITUDE}", "another one")
-    return np.where(positive, magnitudes, -magnitudes)
+    return excess + 1

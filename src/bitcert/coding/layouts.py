@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder, adaptive_code_bits
-from bitcert.coding.tensors import Integers, decode_integers, encode_integers, integer_code_bits
+from bitcert.coding.arithmetic import FlagCoder, adaptive_code_bits
+from bitcert.coding.tensors import Given, Integers, code_integers, integer_code_bits
 
 PLAIN, ROWS, COLUMNS, FILTERS = range(4)
 """Layouts: every entry; entries of the rows in use; of rows and columns in use; of filters in use."""
@@ -52,7 +52,7 @@ class _Masks:
     filters: Mask
 
     @classmethod
-    def of(cls, values: Integers, layout: int) -> _Masks:
+    def of(cls, values: Given, layout: int) -> _Masks:
         used = (values != 0).any(2)
         rows, columns = np.ones(values.shape[0], dtype=bool), np.ones(values.shape[1], dtype=bool)
         if layout >= ROWS:
@@ -62,7 +62,7 @@ class _Masks:
         inside = np.outer(rows, columns)
         return cls(layout, rows, columns, inside & used if layout == FILTERS else inside)
 
-    def bits(self, values: Integers, contexts: NDArray[np.intp]) -> float:
+    def bits(self, values: Given, contexts: NDArray[np.intp]) -> float:
         """Ideal length of the tensor in this layout."""
         bits = integer_code_bits(values[self.filters])
         if self.layout >= ROWS:
@@ -79,7 +79,7 @@ def _flag_bits(flags: Mask) -> float:
     return adaptive_code_bits(len(flags) - num_ones, num_ones)
 
 
-def _blocked(values: Integers) -> Integers:
+def _blocked(values: Given) -> Given:
     """A tensor of two or more axes as ``[rows, columns, inner]``."""
     return values.reshape(values.shape[0], values.shape[1], -1)
 
@@ -101,36 +101,19 @@ def tensor_code_bits(values: Integers, units: UnitsInUse) -> tuple[float, int]:
     return min((_Masks.of(blocked, layout).bits(blocked, contexts), layout) for layout in layouts)
 
 
-def encode_layout(encoder: ArithmeticEncoder, values: Integers, layout: int, units: UnitsInUse) -> None:
-    """Append a tensor in a layout that :func:`tensor_code_bits` chose."""
-    if not has_layout(values.shape):
-        encode_integers(encoder, values, units.contexts(values.size))
-        return
-    blocked = _blocked(values)
+def code_layout(coder: FlagCoder, given: Given, layout: int, units: UnitsInUse) -> Integers:
+    """Code a tensor in a layout that :func:`tensor_code_bits` chose, and return it; a reader uses its shape only."""
+    if not has_layout(given.shape):
+        return code_integers(coder, given, units.contexts(given.size))
+    blocked = _blocked(given)
     masks = _Masks.of(blocked, layout)
-    if layout >= ROWS:
-        encoder.flags(masks.rows)
+    rows = coder.flags(masks.rows) if layout >= ROWS else masks.rows
+    columns = masks.columns
     if layout >= COLUMNS:
-        encoder.flags(masks.columns, units.contexts(len(masks.columns)))
-    if layout == FILTERS:
-        encoder.flags(masks.filters[np.outer(masks.rows, masks.columns)])
-    encode_integers(encoder, blocked[masks.filters])
-
-
-def decode_layout(decoder: ArithmeticDecoder, shape: tuple[int, ...], layout: int, units: UnitsInUse) -> Integers:
-    """The inverse of :func:`encode_layout`, of the given shape."""
-    size = int(np.prod(shape, dtype=np.int64))
-    if not has_layout(shape):
-        return decode_integers(decoder, size, units.contexts(size)).reshape(shape)
-    blocked = np.zeros((shape[0], shape[1], size // (shape[0] * shape[1])), dtype=np.int64)
-    rows, columns = np.ones(shape[0], dtype=bool), np.ones(shape[1], dtype=bool)
-    if layout >= ROWS:
-        rows = decoder.flags(len(rows))
-    if layout >= COLUMNS:
-        columns = decoder.flags(len(columns), units.contexts(len(columns)))
+        columns = coder.flags(columns, units.contexts(len(columns)))
     filters = np.outer(rows, columns)
     if layout == FILTERS:
-        filters[filters] = decoder.flags(int(filters.sum()))
-    num_values = int(filters.sum()) * blocked.shape[2]
-    blocked[filters] = decode_integers(decoder, num_values).reshape(-1, blocked.shape[2])
-    return blocked.reshape(shape)
+        filters[filters] = coder.flags(masks.filters[filters])
+    coded = np.zeros(blocked.shape, dtype=np.int64)
+    coded[filters] = code_integers(coder, blocked[filters])
+    return coded.reshape(given.shape)

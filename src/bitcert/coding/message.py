@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Contexts
 from bitcert.coding.bitstream import BitReader, BitWriter
-from bitcert.coding.rows import RowModel, decode_rows, encode_rows
-from bitcert.coding.tensors import Integers, decode_integers, encode_integers, max_flags
+from bitcert.coding.rows import RowModel, code_rows
+from bitcert.coding.tensors import Integers, blank, code_integers, max_flags
 from bitcert.errors import DecodeError
 
 FORMAT_VERSION = 1
@@ -67,14 +67,14 @@ class MessageWriter:
         """Write an integer tensor as one arithmetic section."""
         with self.section(name) as writer:
             encoder = ArithmeticEncoder()
-            encode_integers(encoder, values, contexts)
+            code_integers(encoder, values, contexts)
             writer.extend(encoder.bits())
 
     def rows(self, name: str, matrix: Integers, model: RowModel) -> None:
         """Write an integer matrix of which few rows are used as one arithmetic section."""
         with self.section(name) as writer:
             encoder = ArithmeticEncoder()
-            encode_rows(encoder, matrix, model)
+            code_rows(encoder, matrix, model)
             writer.extend(encoder.bits())
 
     def finish(self) -> tuple[bytes, Ledger]:
@@ -117,7 +117,7 @@ class MessageReader:
         """Read an integer tensor written by :meth:`MessageWriter.integers`."""
         with self.section(name) as reader:
             decoder = ArithmeticDecoder(reader, max_flags(num_values))
-            values = decode_integers(decoder, num_values, contexts)
+            values = code_integers(decoder, blank(num_values), contexts)
             decoder.finish()
         return values
 
@@ -126,7 +126,7 @@ class MessageReader:
         with self.section(name) as reader:
             num_rows = len(model.groups)
             decoder = ArithmeticDecoder(reader, num_rows + max_flags(num_rows * model.columns))
-            matrix = decode_rows(decoder, model)
+            matrix = code_rows(decoder, blank(num_rows, model.columns), model)
             decoder.finish()
         return matrix
 

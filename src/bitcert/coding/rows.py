@@ -18,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder, adaptive_code_bits, blocks
-from bitcert.coding.tensors import Integers, decode_nonzero, encode_nonzero, marginal_nonzero_bits, nonzero_code_bits
+from bitcert.coding.arithmetic import Counts, FlagCoder, adaptive_code_bits
+from bitcert.coding.tensors import Given, Integers, code_nonzero, marginal_nonzero_bits, nonzero_code_bits
 
 _PSEUDO_ROWS = 16
 _PRIOR_ROWS = 16
 
 Groups = NDArray[np.intp]
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,66 +50,40 @@ class RowModel:
         return np.flatnonzero(self.groups < 0)
 
 
-class _RowCounts:
-    """Rows seen so far and those of them that were used, by group."""
+class RowCounts(Counts):
+    """Rows seen so far in each group, unused (zeros) and used (ones)."""
 
-    def __init__(self, groups: Groups) -> None:
-        self._seen = np.zeros(int(groups.max(initial=0)) + 1, dtype=np.int64)
-        self._used = np.zeros_like(self._seen)
-
-    def probabilities(self, groups: Groups) -> NDArray[np.float64]:
-        used, seen = int(self._used.sum()) + 1, int(self._seen.sum()) + _PRIOR_ROWS
-        numerator = self._used * seen + _PSEUDO_ROWS * used
-        probabilities = numerator / ((self._seen + _PSEUDO_ROWS) * seen)
-        return np.asarray(probabilities[groups], dtype=np.float64)
-
-    def update(self, flags: Flags, groups: Groups) -> None:
-        np.add.at(self._used, groups[flags], 1)
-        np.add.at(self._seen, groups, 1)
+    def chances(self) -> NDArray[np.float64]:
+        """Probability of a used row in each group."""
+        rows = self.zeros + self.ones
+        used, seen = int(self.ones.sum()) + 1, int(rows.sum()) + _PRIOR_ROWS
+        numerator = self.ones * seen + _PSEUDO_ROWS * used
+        return np.asarray(numerator / ((rows + _PSEUDO_ROWS) * seen), dtype=np.float64)
 
 
-def encode_rows(encoder: ArithmeticEncoder, matrix: Integers, model: RowModel) -> None:
-    """Append ``matrix [rows, columns]``."""
-    nonzero = matrix != 0
-    optional, groups = model.optional, model.groups[model.optional]
-    used = nonzero[optional].any(1)
-    counts = _RowCounts(groups)
-    for block in blocks(len(optional)):
-        encoder.known(used[block], counts.probabilities(groups[block]))
-        counts.update(used[block], groups[block])
-    inside = nonzero[optional[used]]
-    encoder.flags(inside[:, :-1].T.ravel())
-    open_rows = inside[:, :-1].any(1)
-    encoder.flags(inside[open_rows, -1])
-    encoder.flags(nonzero[model.always].ravel())
-    order = np.concatenate([optional[used], model.always])
-    values = matrix[order]
-    encode_nonzero(encoder, values[values != 0])
-
-
-def decode_rows(decoder: ArithmeticDecoder, model: RowModel) -> Integers:
-    """The inverse of :func:`encode_rows`.
+def code_rows(coder: FlagCoder, given: Given, model: RowModel) -> Integers:
+    """Code ``given [rows, columns]`` and return it; a reader uses its shape only.
 
     Raises:
         DecodeError: when a magnitude is larger than any that is written.
     """
-    optional, groups, columns = model.optional, model.groups[model.optional], model.columns
-    used = np.zeros(len(optional), dtype=bool)
-    counts = _RowCounts(groups)
-    for block in blocks(len(optional)):
-        used[block] = decoder.known(counts.probabilities(groups[block]))
-        counts.update(used[block], groups[block])
-    num_used = int(used.sum())
-    inside = np.ones((num_used, columns), dtype=bool)
-    inside[:, :-1] = decoder.flags(num_used * (columns - 1)).reshape(columns - 1, num_used).T
+    nonzero = given != 0
+    optional, groups = model.optional, model.groups[model.optional]
+    counts = RowCounts(int(groups.max(initial=0)) + 1)
+    used = coder.counted(nonzero[optional].any(1), groups, counts)
+    inside = nonzero[optional[used]]
+    shape = model.columns - 1, len(inside)
+    inside[:, :-1] = coder.flags(inside[:, :-1].T.ravel()).reshape(shape).T
     open_rows = inside[:, :-1].any(1)
-    inside[open_rows, -1] = decoder.flags(int(open_rows.sum()))
-    always = decoder.flags(len(model.always) * columns).reshape(-1, columns)
-    present = np.concatenate([inside, always])
+    inside[~open_rows, -1] = True
+    inside[open_rows, -1] = coder.flags(inside[open_rows, -1])
+    always = coder.flags(nonzero[model.always].ravel()).reshape(-1, model.columns)
+    order, present = np.concatenate([optional[used], model.always]), np.concatenate([inside, always])
+    alive = code_nonzero(coder, given[order][present])
     values = np.zeros(present.shape, dtype=np.int64)
-    values[present] = decode_nonzero(decoder, int(present.sum()))
-    matrix = np.zeros((len(model.groups), columns), dtype=np.int64)
-    matrix[np.concatenate([optional[used], model.always])] = values
+    values[present] = alive
+    matrix = np.zeros(given.shape, dtype=np.int64)
+    matrix[order] = values
     return matrix
 
 

@@ -11,15 +11,20 @@ For ``n`` integers of which ``s`` are non-zero the first question costs about
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.coding.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Contexts, adaptive_code_bits
+from bitcert.coding.arithmetic import Contexts, FlagCoder, adaptive_code_bits
 from bitcert.errors import DecodeError
 
 Integers = NDArray[np.int64]
+Given = NDArray[np.signedinteger[Any]]
+"""The integers that a writer codes; for a reader :func:`blank`, of which only the shape counts."""
+
+Tail = Callable[[FlagCoder, Given], Integers]
 
 UNARY_MAGNITUDES = 15
 MAX_MAGNITUDE = (1 << 24) - 1
@@ -34,35 +39,71 @@ def max_flags(num_values: int) -> int:
     return (2 + UNARY_MAGNITUDES + 2 * _MAX_DIGITS) * num_values
 
 
-def encode_integers(encoder: ArithmeticEncoder, values: Integers, contexts: Contexts | None = None) -> None:
-    """Append ``values [n]`` (flattened, any integers up to :data:`MAX_MAGNITUDE` in size).
+def blank(*shape: int) -> Given:
+    """What a reader is given in the place of integers."""
+    return np.zeros(shape, dtype=np.int8)
+
+
+def code_integers(coder: FlagCoder, given: Given, contexts: Contexts | None = None) -> Integers:
+    """Code an array of any integers up to :data:`MAX_MAGNITUDE` in size, in the order of its rows, and return it.
 
     Args:
+        coder: a writer, or a reader, which uses the shape of ``given`` only.
+        given: the array.
         contexts: ``[n]`` small integers the decoder knows; zeros are counted apart in each.
+
+    Raises:
+        ValueError: a writer is given a larger magnitude.
+        DecodeError: a larger magnitude is read.
     """
-    values = values.ravel()
-    encoder.flags(values != 0, contexts)
-    encode_nonzero(encoder, values[values != 0])
+    flat = given.ravel()
+    support = coder.flags(flat != 0, contexts)
+    alive = code_nonzero(coder, flat[support])
+    values = np.zeros(len(flat), dtype=np.int64)
+    values[support] = alive
+    return values.reshape(given.shape)
 
 
-def encode_nonzero(encoder: ArithmeticEncoder, alive: Integers) -> None:
-    """Append ``alive [n]``, integers that are known not to be zero: signs, then magnitudes."""
-    left = np.abs(alive)
+def code_nonzero(coder: FlagCoder, given: Given, tail: Tail | None = None) -> Integers:
+    """Code ``given [n]``, integers that are known not to be zero, and return them: signs, then magnitudes.
+
+    Args:
+        coder: a writer, or a reader, which uses the number of the integers only.
+        given: the integers.
+        tail: how magnitudes above :data:`UNARY_MAGNITUDES` go on, as integers from 1; by default as Elias-gamma does.
+
+    Raises:
+        ValueError, DecodeError: as :func:`code_integers`.
+    """
+    left: Given = np.abs(given)
     if left.max(initial=0) > MAX_MAGNITUDE:
         raise ValueError(f"magnitudes above {MAX_MAGNITUDE} are not coded")
-    encoder.flags(alive > 0)
+    positive = coder.flags(given > 0)
+    magnitudes = np.ones(len(left), dtype=np.int64)
+    going = np.arange(len(left))
     for level in range(1, UNARY_MAGNITUDES + 1):
-        encoder.flags(left > level)
-        left = left[left > level]
-    excess = left - UNARY_MAGNITUDES
-    digits = np.frexp(excess.astype(np.float64))[1].astype(np.int64)
-    going = digits
+        going = going[coder.flags(left[going] > level)]
+        magnitudes[going] += 1
+    magnitudes[going] = UNARY_MAGNITUDES + (tail or _code_excess)(coder, left[going] - UNARY_MAGNITUDES)
+    if magnitudes.max(initial=0) > MAX_MAGNITUDE:
+        raise DecodeError(f"weights of at most {MAX_MAGNITUDE} steps", "a larger one", "ask for the file again")
+    return np.where(positive, magnitudes, -magnitudes)
+
+
+def _code_excess(coder: FlagCoder, given: Given) -> Integers:
+    digits = np.ones(len(given), dtype=np.int64)
+    going, num_raw = np.arange(len(given)), 0
     for level in range(1, _MAX_DIGITS + 1):
-        encoder.flags(going > level)
-        going = going[going > level]
-    for part in _parts(len(excess)):
+        going = going[coder.flags(given[going] >= 1 << level)]
+        digits[going] += 1
+        num_raw += len(going)
+        coder.require_raw(num_raw)
+    excess = np.left_shift(1, digits - 1)
+    for part in _parts(len(given)):
         owner, shift = _tail_places(digits[part])
-        encoder.raw((excess[part][owner] >> shift) & 1 == 1)
+        tails = coder.raw((given[part][owner] >> shift) & 1 == 1)
+        np.add.at(excess[part], owner, tails.astype(np.int64) << shift)
+    return excess
 
 
 def _parts(num_values: int) -> Iterator[slice]:
@@ -78,60 +119,14 @@ def _tail_places(digits: Integers) -> tuple[Integers, Integers]:
     return owner, tails[owner] - 1 - (np.arange(len(owner)) - first)
 
 
-def decode_integers(decoder: ArithmeticDecoder, num_values: int, contexts: Contexts | None = None) -> Integers:
-    """The inverse of :func:`encode_integers`, ``[num_values]`` int64.
-
-    Raises:
-        DecodeError: when a magnitude exceeds :data:`MAX_MAGNITUDE`.
-    """
-    support = decoder.flags(num_values, contexts)
-    values = np.zeros(num_values, dtype=np.int64)
-    values[support] = decode_nonzero(decoder, int(support.sum()))
-    return values
-
-
-def decode_nonzero(decoder: ArithmeticDecoder, num_alive: int) -> Integers:
-    """The inverse of :func:`encode_nonzero`, ``[num_alive]`` int64.
-
-    Raises:
-        DecodeError: when a magnitude exceeds :data:`MAX_MAGNITUDE`.
-    """
-    positive = decoder.flags(num_alive)
-    magnitudes = np.ones(num_alive, dtype=np.int64)
-    alive = np.arange(num_alive)
-    for _ in range(UNARY_MAGNITUDES):
-        alive = alive[decoder.flags(len(alive))]
-        magnitudes[alive] += 1
-    magnitudes[alive] = UNARY_MAGNITUDES + _decode_excess(decoder, len(alive))
-    if magnitudes.max(initial=0) > MAX_MAGNITUDE:
-        raise DecodeError(f"weights of at most {MAX_MAGNITUDE} steps", "a larger one", "ask for the file again")
-    return np.where(positive, magnitudes, -magnitudes)
-
-
-def _decode_excess(decoder: ArithmeticDecoder, num_values: int) -> Integers:
-    digits = np.ones(num_values, dtype=np.int64)
-    going, num_raw = np.arange(num_values), 0
-    for _ in range(_MAX_DIGITS):
-        going = going[decoder.flags(len(going))]
-        digits[going] += 1
-        num_raw += len(going)
-        decoder.require_raw(num_raw)
-    excess = np.left_shift(1, digits - 1)
-    for part in _parts(num_values):
-        owner, shift = _tail_places(digits[part])
-        tails = decoder.raw(len(owner)).astype(np.int64)
-        np.add.at(excess[part], owner, tails << shift)
-    return excess
-
-
-def _level_counts(values: Integers) -> tuple[NDArray[np.int64], int, int]:
+def _level_counts(values: Given) -> tuple[NDArray[np.int64], int, int]:
     """``reached[t]`` = how many magnitudes are at least ``t``, number of positives, number of values."""
     magnitudes = np.minimum(np.abs(values.ravel()), UNARY_MAGNITUDES + 1)
     histogram = np.bincount(magnitudes, minlength=UNARY_MAGNITUDES + 2)
     return np.cumsum(histogram[::-1])[::-1], int((values > 0).sum()), values.size
 
 
-def integer_code_bits(values: Integers) -> float:
+def integer_code_bits(values: Given) -> float:
     """Ideal length in bits of one tensor without contexts (magnitudes at most ``UNARY_MAGNITUDES``)."""
     reached, num_positive, _ = _level_counts(values)
     levels = adaptive_code_bits(reached[:-1] - reached[1:], reached[1:])
@@ -139,7 +134,7 @@ def integer_code_bits(values: Integers) -> float:
 
 
 def nonzero_code_bits(alive: Integers) -> float:
-    """Ideal length in bits of :func:`encode_nonzero` (magnitudes at most ``UNARY_MAGNITUDES``)."""
+    """Ideal length in bits of :func:`code_nonzero` (magnitudes at most ``UNARY_MAGNITUDES``)."""
     return integer_code_bits(alive) - adaptive_code_bits(0, alive.size)
 
 

@@ -113,15 +113,11 @@ class TreeCode:
         self.tests: dict[Subject, list[Comparison]] = {}
         self.labels = [1] * num_classes
         self.exponents: dict[Subject, int] = {}
-        self.counts: dict[Hashable, list[int]] = {}
         self.splits = 0
 
     def yes(self, question: str, value: bool, *context: Hashable) -> bool:
         """A yes-or-no question, adaptive within its context."""
-        counts = self.counts.setdefault((question, *context), list(_FIRST.get(question, (1, 1))))
-        coded = bool(self.coder.choice(counts, int(value)))
-        counts[coded] += 2
-        return coded
+        return self.coder.flag((question, *context), value, _FIRST.get(question, (1, 1)))
 
     def tree(self, given: Tree | None = None) -> Tree:
         """The whole tree."""

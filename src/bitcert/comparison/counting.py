@@ -33,7 +33,16 @@ from bitcert.canonical import finite, plain
 from bitcert.coding import MessageReader
 from bitcert.comparison.plan import MOST_LOGITS
 from bitcert.comparison.records import DeviationRow, HoldoutCount, Measured, Spread
-from bitcert.counting import Classifier, DecisionRule, ErrorCount, Progress, count_batch, count_errors
+from bitcert.counting import (
+    Classifier,
+    DecisionRule,
+    ErrorCount,
+    Progress,
+    count_batch,
+    count_errors,
+    margins,
+    one_pass,
+)
 from bitcert.data import Sample
 from bitcert.decoder import Helper, decode_message
 from bitcert.decoder.network import QuantisedNetwork, base_value
@@ -183,21 +192,15 @@ def _outputs(
     original: Classifier, compressed: Classifier, sample: Sample, batch_size: int, progress: Progress | None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]]:
     """Logits ``[batch, classes]`` of both networks, and the labels, batch by batch."""
-    done = 0
-    for inputs, labels in sample.batches(batch_size):
-        with torch.no_grad():
-            f, g = original(inputs), compressed(inputs)
-        if f.shape != g.shape or f.ndim != 2 or len(f) != len(inputs) or f.shape[1] < 2:
-            got = f"shapes {list(f.shape)} and {list(g.shape)} for {len(inputs)} inputs"
+    for (f, g), labels in one_pass((original, compressed), sample, batch_size, "comparing outputs", progress):
+        if f.shape != g.shape or f.ndim != 2 or len(f) != len(labels) or f.shape[1] < 2:
+            got = f"shapes {list(f.shape)} and {list(g.shape)} for {len(labels)} inputs"
             do = "compare networks of one task"
             raise InputError("logits [batch, classes] of one shape from both networks", got, do)
-        if labels.size and int(labels.max()) >= f.shape[1]:
+        if int(labels.max()) >= f.shape[1]:
             got = f"label {int(labels.max())}"
             raise InputError(f"labels below the number of logits, {f.shape[1]}", got, "use the data of these networks")
         yield f, g, labels
-        done += len(inputs)
-        if progress is not None:
-            progress("comparing outputs", done / len(sample))
 
 
 class _Columns:
@@ -215,7 +218,8 @@ class _Columns:
     def add(self, f: torch.Tensor, g: torch.Tensor, labels: NDArray[np.int64]) -> None:
         """Append a batch of logits ``[batch, classes]``."""
         place = slice(self.filled, self.filled + len(f))
-        first, second = f.detach().cpu().double().numpy(), g.detach().cpu().double().numpy()
+        f, g = f.detach().cpu().double(), g.detach().cpu().double()
+        first, second = f.numpy(), g.numpy()
         finite = np.isfinite(first).all(1) & np.isfinite(second).all(1)
         difference = np.where(finite[:, None], first, 0.0) - np.where(finite[:, None], second, 0.0)
         norm = np.linalg.norm(np.where(finite[:, None], first, 1.0), axis=1)
@@ -227,7 +231,7 @@ class _Columns:
         self.relative[place] = np.where(finite, relative, math.inf)
         self.disagrees[place] = ~finite | (first.argmax(1) != second.argmax(1))
         if self.labelled:
-            self.margin_f[place], self.margin_g[place] = _margins(first, labels), _margins(second, labels)
+            self.margin_f[place], self.margin_g[place] = _margins(f, labels), _margins(g, labels)
         self.filled += len(f)
 
     def summary(self) -> OutputDeviation:
@@ -256,21 +260,19 @@ class _Columns:
             margin_loss_l2=self._loss(self.margin_f, gamma_l2, left_out),
         )
 
-    def _loss(self, margins: Column, gamma: float, left_out: int = 0) -> float:
+    def _loss(self, margin: Column, gamma: float, left_out: int = 0) -> float:
         """Fraction with margin ``<= gamma`` (one that is not a number counts), plus what is left out, at most 1.
 
         One division of whole numbers, so that equal fractions are equal floats.
         """
-        return min(self.size - int((margins > gamma).sum()) + left_out, self.size) / self.size
+        return min(self.size - int((margin > gamma).sum()) + left_out, self.size) / self.size
 
 
-def _margins(logits: Column, labels: NDArray[np.int64]) -> Column:
-    rows = np.arange(len(labels))
-    own, others = logits[rows, labels], logits.copy()
-    others[rows, labels] = -math.inf
-    with np.errstate(invalid="ignore"):  # inf - inf: not a number, hence not above any gamma, hence an error
-        margins: Column = np.where(np.isfinite(logits).all(1), own - others.max(1), math.nan)
-    return margins
+def _margins(logits: torch.Tensor, labels: NDArray[np.int64]) -> Column:
+    """Margins ``[batch]``; of logits that are not finite not a number, hence not above any gamma, hence an error."""
+    finite = torch.isfinite(logits).all(1)
+    found: Column = torch.where(finite, margins(logits, labels)[0], torch.nan).numpy()
+    return found
 
 
 def quantile(values: Column, level: float) -> float:
@@ -380,14 +382,14 @@ def numbers_in(message: bytes, helper: Helper) -> int | None:
 
 
 def _deviation_row(deviation: OutputDeviation) -> DeviationRow:
-    margins = deviation.compressibility
+    whole = deviation.compressibility
     return DeviationRow(
         entrywise=_spread(deviation.entrywise),
         l2=_spread(deviation.l2),
         relative=_spread(deviation.relative),
         disagreements=deviation.disagreements,
-        margin_loss=None if margins is None else finite(margins.margin_loss),
-        margin_loss_l2=None if margins is None else finite(margins.margin_loss_l2),
+        margin_loss=None if whole is None else finite(whole.margin_loss),
+        margin_loss_l2=None if whole is None else finite(whole.margin_loss_l2),
     )
 
 

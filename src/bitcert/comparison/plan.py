@@ -9,12 +9,11 @@ does NOT include encoding, which depends on the codec.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, cast
+from dataclasses import dataclass
 
 from bitcert.codecs.base import Codec
 from bitcert.codecs.best import is_trained
-from bitcert.codecs.registry import CODECS, find_codec
+from bitcert.codecs.registry import CODECS, find_codec, required_fields
 from bitcert.data import Sample
 from bitcert.decoder.helper import examples_at_a_time
 from bitcert.errors import InputError
@@ -118,7 +117,9 @@ def plan_comparison(
     entries = [Entry(codec) for group in groups if not is_trained(group[0]) for codec in group]
     for group in training:
         share = settings.budget_seconds / len(training)
-        instead = _others(group[0]) if len(group) == 1 and group[0] not in (codecs or ()) else ()
+        # the other strengths of a codec that has time for one only, from the last to the first
+        alone = len(group) == 1 and group[0] not in (codecs or ())
+        instead = tuple(s for s in reversed(type(group[0]).strengths()) if s != group[0]) if alone else ()
         entries += [Entry(codec, share / len(group), instead) for codec in group]
     counted = len(sample) + (0 if holdout is None else len(holdout))
     batch_size = examples_at_a_time(network.architecture, sample.input_shape, sample.num_classes)
@@ -163,10 +164,4 @@ def _chosen(kind: type[Codec], most: int) -> tuple[Codec, ...]:
         return codecs
     if most > 1:
         return tuple(codecs[round(k * (len(codecs) - 1) / (most - 1))] for k in range(most))
-    needed = (field for field in fields(cast(Any, kind)) if field.default is field.default_factory is MISSING)
-    return (codecs[len(codecs) // 2] if any(needed) else kind(),)
-
-
-def _others(codec: Codec) -> tuple[Codec, ...]:
-    """The other strengths of a codec, from the last to the first."""
-    return tuple(reversed([strength for strength in type(codec).strengths() if strength != codec]))
+    return (codecs[len(codecs) // 2] if required_fields(kind) else kind(),)

@@ -9,7 +9,7 @@ are of the decoded networks; the original's own error is only bounded by what is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bitcert.canonical import FormatProblem, decode, encode, encode_text, parse, plain
@@ -17,11 +17,11 @@ from bitcert.certificates.certification import describe_helper, describe_sample,
 from bitcert.codecs.base import Codec
 from bitcert.codecs.registry import options_of
 from bitcert.data import Sample
-from bitcert.errors import DecodeError
+from bitcert.errors import malformed
 from bitcert.network import Network
 from bitcert.run import Compressed
 from bitcert.stability.measurement import network_hash
-from bitcert.theory.prediction import Condition, Theory
+from bitcert.theory.prediction import LayerTheory, Theory
 
 FORMAT = "bitcert-comparison-1"
 COMPRESSION_FORMAT = "bitcert-compression-1"
@@ -106,20 +106,10 @@ class DeviationRow:
 
 
 @dataclass(frozen=True)
-class TheoryRow:
-    """A paper's prediction; fields as in :class:`bitcert.theory.prediction.Theory`, without its layers.
+class TheoryRow(Theory):
+    """A paper's prediction, stored without its layers; ``problem`` says why there is none."""
 
-    ``problem`` says why there is none.
-    """
-
-    source: str
-    statement: str
-    parameters: float | None
-    error: float | None
-    error_means: str
-    probability: float | None
-    conditions: tuple[Condition, ...] = ()
-    notes: tuple[str, ...] = ()
+    layers: tuple[LayerTheory, ...] = field(default=(), metadata={"stored": False})
     problem: str = ""
 
 
@@ -233,13 +223,13 @@ class Comparison:
         """
         content = parse(text, _EXPECTED)
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-            raise DecodeError(_EXPECTED, "another format", "ask for the file again")
+            raise malformed(_EXPECTED, "another format")
         try:
             comparison = decode(cls, content)
         except FormatProblem as problem:
-            raise DecodeError(_EXPECTED, str(problem), "ask for the file again") from None
+            raise malformed(_EXPECTED, str(problem)) from None
         if not _is_possible(comparison):
-            raise DecodeError(_EXPECTED, "impossible counts", "ask for the file again")
+            raise malformed(_EXPECTED, "impossible counts")
         return comparison
 
 
@@ -259,10 +249,8 @@ def _is_possible(comparison: Comparison) -> bool:
 def sizes(network: Network) -> dict[str, int]:
     """Entries of all tensors (``parameters``), and those that are not 0 (``nonzero``)."""
     values = [network.parameters[spec.name] for spec in network.architecture.parameters]
-    return {
-        "parameters": sum(value.numel() for value in values),
-        "nonzero": sum(int((value != 0).sum()) for value in values),
-    }
+    nonzero = sum(int((value != 0).sum()) for value in values)
+    return {"parameters": sum(value.numel() for value in values), "nonzero": nonzero}
 
 
 def describe_compression(
@@ -275,10 +263,7 @@ def describe_compression(
     return {
         "format": COMPRESSION_FORMAT,
         "codec": {"name": codec.name, "label": codec.label, "options": options_of(codec)},
-        "network": {
-            "content_hash": network_hash(network),
-            **sizes(network),
-        },
+        "network": {"content_hash": network_hash(network), **sizes(network)},
         "sample": describe_sample(sample),
         "helper": describe_helper(compressed.helper),
         "message": {

@@ -12,16 +12,16 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from bitcert import clock
 from bitcert.canonical import FormatProblem, decode, encode, finite, parse
 from bitcert.certificates.certification import check_holdout, versions
-from bitcert.codecs.base import Codec, network_helper
+from bitcert.codecs.base import Codec, check_finite, network_helper
 from bitcert.codecs.best import is_trained
 from bitcert.codecs.registry import options_of
 from bitcert.comparison.conclusions import conclude
@@ -31,7 +31,7 @@ from bitcert.comparison.records import Comparison, ComparisonRow, Measured, Orig
 from bitcert.counting import Progress
 from bitcert.data import Sample
 from bitcert.decoder import Helper
-from bitcert.errors import BitcertError, DecodeError, InputError
+from bitcert.errors import BitcertError, DecodeError
 from bitcert.locking import replacing
 from bitcert.network import Network
 from bitcert.proof import holdout_bound
@@ -74,25 +74,22 @@ def compare(
     """
     settings = settings or CompareSettings()
     helper = network_helper(network, sample, helper)
-    _check_finite(network)
+    check_finite(network)
     if holdout is not None:
         check_holdout(sample, holdout)
     plan = plan_comparison(network, sample, settings, codecs, holdout)
-    work = _Work(network, sample, settings, helper, holdout, progress)
     started = clock.seconds()
     counter = Counter(network, sample, helper, progress)
-    seconds = clock.seconds() - started
-    store = RowStore(folder)
-    rows: list[ComparisonRow] = []
+    work = _Work(network, sample, settings, holdout, counter, clock.seconds() - started, RowStore(folder))
     for k, entry in enumerate(plan.entries):
         if progress is not None:
             progress("comparing codecs", k / len(plan.entries))
-        rows.append(_row(entry, work, counter, store, rows))
+        row = work.row(entry)
         for codec in entry.instead:
-            if rows[-1].measured is not None:
+            if row.measured is not None:
                 break
-            rows.append(_row(Entry(codec, entry.seconds), work, counter, store, rows))
-    comparison = _comparison(work, counter, seconds, tuple(rows))
+            row = work.row(Entry(codec, entry.seconds))
+    comparison = work.comparison()
     return replace(comparison, conclusions=tuple(conclude(comparison)))
 
 
@@ -152,28 +149,26 @@ class RowStore:
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What all rows share."""
+    """The rows so far, and what all of them share; ``seconds`` is what counting the original took."""
 
     network: Network
     sample: Sample
     settings: CompareSettings
-    helper: Helper
     holdout: Sample | None
-    progress: Progress | None
-
-    @property
-    def identity(self) -> list[object]:
-        """Everything a row depends on, besides its codec and its time."""
-        held = None if self.holdout is None else self.holdout.content_hash
-        settings = self.settings
-        return [
-            *(versions(), network_hash(self.network), self.sample.content_hash, self.helper.content_hash, held),
-            *(settings.delta, settings.seed, settings.theory_samples, settings.device),
-        ]
+    counter: Counter
+    seconds: float
+    store: RowStore
+    rows: list[ComparisonRow] = field(default_factory=list)
 
     def key(self, entry: Entry) -> str:
         """Hash of everything that determines a row."""
-        parts = [*self.identity, entry.codec.name, repr(entry.codec), entry.seconds]
+        held = None if self.holdout is None else self.holdout.content_hash
+        helper, settings = self.counter.helper, self.settings
+        parts = [
+            *(versions(), network_hash(self.network), self.sample.content_hash, helper.content_hash, held),
+            *(settings.delta, settings.seed, settings.theory_samples, settings.device),
+            *(entry.codec.name, repr(entry.codec), entry.seconds),
+        ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def theory_sample(self) -> Sample:
@@ -187,115 +182,101 @@ class _Work:
             return self.sample  # a training sample is of two classes at least
         return self.sample.take(chosen, f"{self.sample.name} ({count:,} drawn)")
 
+    def row(self, entry: Entry) -> ComparisonRow:
+        """The next row: a finished one of an earlier sitting, or a new one."""
+        key = self.key(entry)
+        row = self.store.get(key)
+        if row is None:
+            row = self._new_row(entry, key)
+            self.store.put(key, row)
+        checkpoint = self.store.checkpoint(key)
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
+        self.rows.append(row)
+        return row
 
-def _check_finite(network: Network) -> None:
-    for name, value in network.parameters.items():
-        if not bool(torch.isfinite(value).all()):
-            raise InputError(f"finite values in {name}", "NaN or infinite ones", "check the network")
+    def _new_row(self, entry: Entry, key: str) -> ComparisonRow:
+        codec, settings, checkpoint = entry.codec, self.settings, self.store.checkpoint(key)
+        run = Run(settings.seed, entry.seconds or settings.budget_seconds, settings.delta, settings.device)
+        if self.counter.progress is not None:
+            run.progress = self.counter.progress
+        if checkpoint is not None and is_trained(codec):
+            run.checkpoint = Checkpoint(checkpoint, key)
+        started = clock.seconds()
+        measured: Measured | None = None
+        refusal, encoded = "", started
+        try:
+            message = codec.encode(self.network, self.sample, helper=self.counter.helper, run=run).message
+            encoded = clock.seconds()
+            measured = self._measured(message)
+            measured = replace(measured, count_seconds=round(clock.seconds() - encoded, 3))
+        except BitcertError as error:
+            refusal, encoded = str(error), max(encoded, clock.seconds())
+        return ComparisonRow(
+            codec=codec.name,
+            label=_short(codec.label),
+            options={name: _short(text) for name, text in options_of(codec).items()},
+            trained=is_trained(codec),
+            budget_seconds=float(entry.seconds),
+            seconds=round(encoded - started, 3),
+            measured=measured,
+            refusal=_short(refusal),
+            theory=self._theory(codec),
+        )
+
+    def _measured(self, message: bytes) -> Measured:
+        """Counts of a message; two strengths that write the same bytes are counted once."""
+        digest = hashlib.sha256(message).hexdigest()
+        for row in self.rows:
+            if row.measured is not None and row.measured.message_sha256 == digest:
+                return row.measured
+        return self.counter.measure(message, self.settings.delta, self.holdout)
+
+    def _theory(self, codec: Codec) -> TheoryRow:
+        try:
+            theory = codec.theory(self.network, self.theory_sample())
+        except BitcertError as error:
+            return TheoryRow("", "", None, None, "", None, problem=_short(str(error)))
+        told = {f.name: _short(getattr(theory, f.name)) for f in fields(theory) if f.name != "layers"}
+        return TheoryRow(**told)
+
+    def comparison(self) -> Comparison:
+        """All rows, without conclusions."""
+        network, sample, holdout, delta = self.network, self.sample, self.holdout, self.settings.delta
+        held = self.counter.holdout(self.counter.original, holdout)
+        if held is not None:
+            held = replace(held, bound=holdout_bound(held.errors, held.samples, delta))
+        count, counts = self.counter.original_count, sizes(network)
+        return Comparison(
+            network={"name": "network", "content_hash": network_hash(network), "num_parameters": counts["parameters"]},
+            sample={
+                "name": sample.name,
+                "content_hash": sample.content_hash,
+                "num_samples": len(sample),
+                "num_classes": sample.num_classes,
+            },
+            helper={"content_hash": self.counter.helper.content_hash},
+            holdout=None if holdout is None else {"name": holdout.name, "content_hash": holdout.content_hash},
+            delta=delta,
+            settings=asdict(self.settings),
+            original=Original(
+                **counts,
+                errors=count.errors,
+                near_ties=count.near_ties,
+                samples=count.samples,
+                holdout=held,
+                seconds=round(self.seconds, 3),
+            ),
+            rows=tuple(self.rows),
+            conclusions=(),
+            versions=versions(),
+        )
 
 
-def _row(
-    entry: Entry, work: _Work, counter: Counter, store: RowStore, before: Sequence[ComparisonRow]
-) -> ComparisonRow:
-    """A finished row of an earlier sitting, or a new one."""
-    key = work.key(entry)
-    row = store.get(key)
-    if row is None:
-        row = _new_row(entry, work, counter, store.checkpoint(key), before)
-        store.put(key, row)
-    checkpoint = store.checkpoint(key)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
-    return row
-
-
-def _new_row(
-    entry: Entry, work: _Work, counter: Counter, checkpoint: Path | None, before: Sequence[ComparisonRow]
-) -> ComparisonRow:
-    codec, settings = entry.codec, work.settings
-    run = Run(settings.seed, entry.seconds or settings.budget_seconds, settings.delta, settings.device)
-    if work.progress is not None:
-        run.progress = work.progress
-    if checkpoint is not None and is_trained(codec):
-        run.checkpoint = Checkpoint(checkpoint, work.key(entry))
-    started = clock.seconds()
-    measured: Measured | None = None
-    refusal, encoded = "", started
-    try:
-        message = codec.encode(work.network, work.sample, helper=work.helper, run=run).message
-        encoded = clock.seconds()
-        measured = _measured(message, work, counter, before)
-        measured = replace(measured, count_seconds=round(clock.seconds() - encoded, 3))
-    except BitcertError as error:
-        refusal, encoded = str(error), max(encoded, clock.seconds())
-    return ComparisonRow(
-        codec=codec.name,
-        label=codec.label[:MAX_TEXT],
-        options={name: text[:MAX_TEXT] for name, text in options_of(codec).items()},
-        trained=is_trained(codec),
-        budget_seconds=float(entry.seconds),
-        seconds=round(encoded - started, 3),
-        measured=measured,
-        refusal=refusal[:MAX_TEXT],
-        theory=_theory(codec, work),
-    )
-
-
-def _measured(message: bytes, work: _Work, counter: Counter, before: Sequence[ComparisonRow]) -> Measured:
-    """Counts of a message; two strengths that write the same bytes are counted once."""
-    digest = hashlib.sha256(message).hexdigest()
-    for row in before:
-        if row.measured is not None and row.measured.message_sha256 == digest:
-            return row.measured
-    return counter.measure(message, work.settings.delta, work.holdout)
-
-
-def _theory(codec: Codec, work: _Work) -> TheoryRow:
-    try:
-        theory = codec.theory(work.network, work.theory_sample())
-    except BitcertError as error:
-        return TheoryRow("", "", None, None, "", None, problem=str(error)[:MAX_TEXT])
-    conditions = tuple(Condition(c.name[:MAX_TEXT], c.holds, c.detail[:MAX_TEXT]) for c in theory.conditions)
-    return TheoryRow(
-        source=theory.source[:MAX_TEXT],
-        statement=theory.statement[:MAX_TEXT],
-        parameters=finite(theory.parameters),
-        error=finite(theory.error),
-        error_means=theory.error_means[:MAX_TEXT],
-        probability=finite(theory.probability),
-        conditions=conditions[:MOST_NOTES],
-        notes=tuple(note[:MAX_TEXT] for note in theory.notes[:MOST_NOTES]),
-    )
-
-
-def _comparison(work: _Work, counter: Counter, seconds: float, rows: tuple[ComparisonRow, ...]) -> Comparison:
-    network, sample, holdout, delta = work.network, work.sample, work.holdout, work.settings.delta
-    held = counter.holdout(counter.original, holdout)
-    if held is not None:
-        held = replace(held, bound=holdout_bound(held.errors, held.samples, delta))
-    count = counter.original_count
-    counts = sizes(network)
-    return Comparison(
-        network={"name": "network", "content_hash": network_hash(network), "num_parameters": counts["parameters"]},
-        sample={
-            "name": sample.name,
-            "content_hash": sample.content_hash,
-            "num_samples": len(sample),
-            "num_classes": sample.num_classes,
-        },
-        helper={"content_hash": work.helper.content_hash},
-        holdout=None if holdout is None else {"name": holdout.name, "content_hash": holdout.content_hash},
-        delta=delta,
-        settings=asdict(work.settings),
-        original=Original(
-            **counts,
-            errors=count.errors,
-            near_ties=count.near_ties,
-            samples=count.samples,
-            holdout=held,
-            seconds=round(seconds, 3),
-        ),
-        rows=rows,
-        conclusions=(),
-        versions=versions(),
-    )
+def _short(value: Any) -> Any:
+    """A text cut to :data:`MAX_TEXT`, a tuple to :data:`MOST_NOTES`; a number that is not finite is ``None``."""
+    if isinstance(value, Condition):
+        return Condition(_short(value.name), value.holds, _short(value.detail))
+    if isinstance(value, tuple):
+        return tuple(map(_short, value[:MOST_NOTES]))
+    return value[:MAX_TEXT] if isinstance(value, str) else finite(value)

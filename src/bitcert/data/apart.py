@@ -21,7 +21,7 @@ def count_shared_examples(a: Sample, b: Sample) -> int:
     >>> count_shared_examples(a, b), count_shared_examples(b, a)
     (2, 1)
     """
-    return len(a.example_hashes) - int(np.count_nonzero(~_found(a, b)))
+    return int(np.count_nonzero(np.isin(_as_integers(a), _as_integers(b))))
 
 
 def repeated_fraction(sample: Sample) -> float:
@@ -71,10 +71,6 @@ def of_one_type(*samples: Sample) -> tuple[Sample, ...]:
     if len({sample.inputs.dtype for sample in samples}) == 1:
         return samples
     return tuple(sample.as_floats() for sample in samples)
-
-
-def _found(a: Sample, b: Sample) -> NDArray[np.bool_]:
-    return np.isin(_as_integers(a), _as_integers(b))
 
 
 def _as_integers(sample: Sample) -> NDArray[np.uint64]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitcert.data.files import check_size, refused, unreadable
+from bitcert.data.files import check_size, reading, refused
 from bitcert.data.sample import Array
 
 SHAPE = (3, 32, 32)
@@ -36,12 +36,10 @@ def read_cifar(folder: Path, split: str) -> tuple[Array, Array]:
 
 
 def _read_batch(path: Path) -> Array:
-    try:
+    with reading(path):
         size = path.stat().st_size
         check_size(path, size, size, size)
         data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise unreadable(path, error) from error
     if len(data) == 0 or len(data) % RECORD_BYTES:
         raise refused(path, f"whole records of {RECORD_BYTES} bytes", f"{len(data)} bytes")
     return data.reshape(-1, RECORD_BYTES)

@@ -33,8 +33,8 @@ SOURCES = {
 """Name at OpenML (version 1), shape of an image, and how many of the first rows train and of the last rows test."""
 
 
-def cached(name: str, split: str) -> tuple[Array, Array, Path] | None:
-    """A split that was downloaded before: images, labels and the file, or ``None``.
+def cached(name: str, split: str) -> tuple[Array, Array] | None:
+    """A split that was downloaded before, images and labels, or ``None``.
 
     Raises:
         InputError: when the file is damaged.
@@ -45,7 +45,7 @@ def cached(name: str, split: str) -> tuple[Array, Array, Path] | None:
     inputs, labels = read_npz(path)
     assert labels is not None
     _check(name, split, inputs, labels, str(path), f"delete {path} and download it again")
-    return inputs, labels, path
+    return inputs, labels
 
 
 def download_openml(name: str, progress: Progress | None = None) -> None:

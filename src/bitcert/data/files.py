@@ -9,12 +9,16 @@ content is what its name says.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitcert.data.sample import Array
-from bitcert.errors import InputError
+from bitcert.errors import BitcertError, InputError
 
 LIMIT_VARIABLE = "BITCERT_MAX_DATA_BYTES"
 """Environment variable with the most bytes that a reader may allocate for one array, instead of the rule below."""
@@ -45,6 +49,34 @@ def unreadable(path: Path, error: BaseException) -> InputError:
     return InputError(
         f"a readable file at {path}", " ".join(reason.split()), "check the path, or download or write it again"
     )
+
+
+@contextmanager
+def reading(path: Path, *broken: type[Exception]) -> Iterator[None]:
+    """Read the file at ``path``; what the system or a decoder (by one of the ``broken`` errors) says is one sentence.
+
+    Raises:
+        InputError: the file is missing, unreadable or damaged.
+    """
+    known: tuple[type[Exception], ...] = (OSError, *broken)
+    try:
+        yield
+    except BitcertError:
+        raise
+    except known as error:
+        raise unreadable(path, error) from error
+
+
+def read_declared(stream: IO[bytes], size: int) -> tuple[NDArray[np.uint8], int]:
+    """``size`` bytes, and how many of them are there.
+
+    Read in pieces of 1 MiB: a truncated file that declares gigabytes touches only the memory it really fills.
+    """
+    data, position = np.empty(size, np.uint8), 0
+    while position < size and (piece := stream.read(min(1 << 20, size - position))):
+        data[position : position + len(piece)] = np.frombuffer(piece, np.uint8)
+        position += len(piece)
+    return data, position
 
 
 def byte_limit(usual: int) -> int:

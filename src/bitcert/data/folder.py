@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bitcert.data.files import check_size, refused, unreadable
+from bitcert.data.files import check_size, reading, refused
 from bitcert.data.sample import Array
 from bitcert.errors import InputError
 
@@ -55,34 +55,28 @@ def read_image_folder(folder: Path) -> tuple[Array, Array, int]:
 
 def class_folders(folder: Path) -> list[Path]:
     """The subfolders of ``folder`` in the order of their names, without those that start with a dot."""
-    try:
-        return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
-    except OSError as error:
-        raise unreadable(folder, error) from error
+    return [each for each in _entries(folder) if each.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    with reading(folder):
+        return sorted(each for each in folder.iterdir() if not each.name.startswith("."))
 
 
 def _images_of(folder: Path) -> list[Path]:
-    try:
-        files = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
-    except OSError as error:
-        raise unreadable(folder, error) from error
-    if not files:
+    if not (files := _entries(folder)):
         raise refused(folder, "at least one image", "an empty folder", "add images or remove the folder")
     return files
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
-    try:
+    with reading(path, Exception):  # decoders of hostile files raise whatever they meet
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower bound follows
             image = Image.open(path, formats=FORMATS)
         with image:
             _check_image(image, path)
             pixels = np.asarray(image)
-    except InputError:
-        raise
-    except Exception as error:  # decoders of hostile files raise whatever they meet
-        raise unreadable(path, error) from error
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
 
 

@@ -12,12 +12,12 @@ import struct
 import zlib
 from math import prod
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.data.files import MAX_DEFLATE_RATIO, check_size, refused, unreadable
+from bitcert.data.files import MAX_DEFLATE_RATIO, check_size, read_declared, reading, refused
 from bitcert.data.sample import Array
 from bitcert.errors import InputError
 
@@ -39,20 +39,17 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         InputError: naming the file, for a wrong magic, another type, a truncated file, one with bytes left over, a
             declared size the file cannot hold, and anything unreadable.
     """
-    try:
+    with reading(path, EOFError, MemoryError, zlib.error), open(path, "rb") as raw:
         available = os.path.getsize(path)
-        with open(path, "rb") as raw:
-            if raw.read(2) != b"\x1f\x8b":
-                raw.seek(0)
-                return _read_stream(raw, path, available, available)
-            raw.seek(0)
-            with gzip.GzipFile(fileobj=raw) as stream:
-                return _read_stream(cast(BinaryIO, stream), path, available * MAX_DEFLATE_RATIO, available)
-    except (OSError, EOFError, MemoryError, zlib.error) as error:
-        raise unreadable(path, error) from error
+        zipped = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        if not zipped:
+            return _read_stream(raw, path, available, available)
+        with gzip.GzipFile(fileobj=raw) as stream:
+            return _read_stream(cast(IO[bytes], stream), path, available * MAX_DEFLATE_RATIO, available)
 
 
-def _read_stream(stream: BinaryIO, path: Path, available_bytes: int, file_bytes: int) -> NDArray[np.uint8]:
+def _read_stream(stream: IO[bytes], path: Path, available_bytes: int, file_bytes: int) -> NDArray[np.uint8]:
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0":
         raise refused(path, "an IDX header (two zero bytes, type, axes)", repr(head), "pass an IDX file")
@@ -64,25 +61,12 @@ def _read_stream(stream: BinaryIO, path: Path, available_bytes: int, file_bytes:
         raise refused(path, "a complete IDX header", "a truncated one")
     shape = struct.unpack(f">{head[3]}I", lengths)
     check_size(path, prod(shape), available_bytes, file_bytes, shape[0])
-    data = np.empty(prod(shape), np.uint8)
-    got_bytes = _fill(stream, data)
+    data, got_bytes = read_declared(stream, prod(shape))
     if got_bytes < len(data):
         raise refused(path, f"{len(data)} bytes of data after the header", f"{got_bytes} (truncated)")
     if stream.read(1):
         raise refused(path, f"{len(data)} bytes of data after the header", "more bytes than that")
     return data.reshape(shape)
-
-
-def _fill(stream: BinaryIO, data: NDArray[np.uint8]) -> int:
-    view, position = memoryview(data.data), 0
-    while position < len(data):
-        # Chunks of 1 MiB: a truncated file that declares gigabytes touches only the memory it really fills.
-        chunk = stream.read(min(1 << 20, len(data) - position))
-        if not chunk:
-            break
-        view[position : position + len(chunk)] = chunk
-        position += len(chunk)
-    return position
 
 
 def read_idx_pair(images: Path, labels: Path) -> tuple[Array, Array]:

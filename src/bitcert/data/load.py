@@ -10,7 +10,7 @@ from pathlib import Path
 from bitcert.data.cifar import has_cifar, read_cifar
 from bitcert.data.csv_file import open_csv
 from bitcert.data.download import Progress, cached, download_openml
-from bitcert.data.files import refused, unreadable
+from bitcert.data.files import reading, refused, unreadable
 from bitcert.data.folder import class_folders, read_image_folder
 from bitcert.data.idx import PREFIXES, find_idx_pair, labels_beside, read_idx_pair
 from bitcert.data.names import NAMES, NUM_CLASSES, canonical_name, describe_search, find_named, read_digits
@@ -168,17 +168,14 @@ def _load_named(name: str, split: str, fetch: bool, progress: Progress | None) -
             do = "use mnist, or split the 1,797 digits yourself before training"
             raise InputError("a split that digits has", "'test' (scikit-learn ships one set, which is 'train')", do)
         return *read_digits(), NUM_CLASSES
-    found = find_named(name, split)
-    if found is not None:
-        return found.inputs, found.labels, NUM_CLASSES
-    kept = cached(name, split)
-    if kept is None and fetch:
+    found = find_named(name, split) or cached(name, split)
+    if found is None and fetch:
         download_openml(name, progress)
-        kept = cached(name, split)
-    if kept is None:
+        found = cached(name, split)
+    if found is None:
         do = "set BITCERT_DATA to a folder that holds it, or pass --download (download=True) to fetch it from OpenML"
         raise InputError(f"the data set {name} ({split}) on this machine", describe_search(name, split), do)
-    return kept[0], kept[1], NUM_CLASSES
+    return *found, NUM_CLASSES
 
 
 def _existing(text: str) -> Path:
@@ -221,11 +218,8 @@ def open_table(path: Path) -> Source:
 def _load_path(path: Path, split: str, role: Role) -> Loaded:
     if path.is_dir():
         return _load_folder(path, split)
-    try:
-        with open(path, "rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise unreadable(path, error) from error
+    with reading(path), open(path, "rb") as file:
+        magic = file.read(4)
     if magic[:2] == b"PK" or path.suffix == ".npz":
         return *read_npz(path, need_labels=role is not Role.UNLABELLED), None
     if magic[:2] in (b"\x1f\x8b", b"\0\0"):

@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bitcert.data.cifar import FILES as CIFAR_FILES
 from bitcert.data.cifar import has_cifar, read_cifar
-from bitcert.data.files import unreadable
+from bitcert.data.files import reading
 from bitcert.data.idx import find_idx_pair, read_idx_pair
 from bitcert.data.sample import Array, Sample
 
@@ -108,17 +107,10 @@ def benchmark_name(sample: Sample) -> str | None:
     return canonical_name(re.split(r"[\[(]", sample.name)[0])
 
 
-@dataclass(frozen=True)
-class Found:
-    """A built-in data set read from this machine: images ``[n, channels, height, width]``, labels ``[n]``."""
-
-    inputs: Array
-    labels: Array
-    folder: Path
-
-
-def find_named(name: str, split: str) -> Found | None:
+def find_named(name: str, split: str) -> tuple[Array, Array] | None:
     """Read ``mnist``, ``fashion-mnist`` or ``cifar10`` from the first folder that holds it, or return ``None``.
+
+    Images are ``[n, channels, height, width]``, labels ``[n]``.
 
     Args:
         name: a key of :data:`FOLDERS`.
@@ -129,20 +121,18 @@ def find_named(name: str, split: str) -> Found | None:
     """
     for root in search_roots():
         for folder in (root / each for each in FOLDERS[name]):
-            try:
+            with reading(folder):
                 found = _read_folder(name, split, folder)
-            except OSError as error:
-                raise unreadable(folder, error) from error
             if found is not None:
                 return found
     return None
 
 
-def _read_folder(name: str, split: str, folder: Path) -> Found | None:
+def _read_folder(name: str, split: str, folder: Path) -> tuple[Array, Array] | None:
     if name == "cifar10":
-        return Found(*read_cifar(folder, split), folder) if has_cifar(folder, split) else None
+        return read_cifar(folder, split) if has_cifar(folder, split) else None
     pair = find_idx_pair(folder, split)
-    return Found(*read_idx_pair(*pair), folder) if pair else None
+    return read_idx_pair(*pair) if pair else None
 
 
 def describe_search(name: str, split: str) -> str:

@@ -18,13 +18,13 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from bitcert.data.files import MAX_DEFLATE_RATIO, channels_first, check_size, refused, unreadable
+from bitcert.data.files import MAX_DEFLATE_RATIO, channels_first, check_size, read_declared, reading, refused
 from bitcert.data.sample import Array
 from bitcert.data.schema import MAX_TEXT
 
+_DO = "write it with numpy.savez(path, x=inputs, y=labels)"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _BROKEN_ZIP = (
-    OSError,
     EOFError,
     MemoryError,
     NotImplementedError,
@@ -58,18 +58,13 @@ def read_npz(path: Path, *, need_labels: bool = True) -> tuple[Array, Array | No
         InputError: naming the file, for anything that is not such an archive, for arrays of Python objects, and for
             members whose size is beyond the bound or not what their header declares.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-            if "x.npy" not in names or (need_labels and "y.npy" not in names):
-                got = ", ".join(sorted(name.removesuffix(".npy") for name in names)[:8]) or "nothing"
-                raise refused(
-                    path, "arrays 'x' and 'y'", got[:200], "write it with numpy.savez(path, x=inputs, y=labels)"
-                )
-            labels = _read_member(archive, "y.npy", path) if "y.npy" in names else None
-            return channels_first(_read_member(archive, "x.npy", path)), labels
-    except _BROKEN_ZIP as error:
-        raise unreadable(path, error) from error
+    with reading(path, *_BROKEN_ZIP), zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+        if "x.npy" not in names or (need_labels and "y.npy" not in names):
+            got = ", ".join(sorted(name.removesuffix(".npy") for name in names)[:8]) or "nothing"
+            raise refused(path, "arrays 'x' and 'y'", got[:200], _DO)
+        labels = _read_member(archive, "y.npy", path) if "y.npy" in names else None
+        return channels_first(_read_member(archive, "x.npy", path)), labels
 
 
 def read_npz_inputs(path: Path) -> Array:
@@ -78,13 +73,10 @@ def read_npz_inputs(path: Path) -> Array:
     Raises:
         InputError: as :func:`read_npz`.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if "x.npy" not in archive.namelist():
-                raise refused(path, "an array 'x'", "none", "write it with numpy.savez(path, x=inputs, y=labels)")
-            return channels_first(_read_member(archive, "x.npy", path))
-    except _BROKEN_ZIP as error:
-        raise unreadable(path, error) from error
+    with reading(path, *_BROKEN_ZIP), zipfile.ZipFile(path) as archive:
+        if "x.npy" not in archive.namelist():
+            raise refused(path, "an array 'x'", "none", _DO)
+        return channels_first(_read_member(archive, "x.npy", path))
 
 
 def read_npz_columns(path: Path) -> tuple[str, ...]:
@@ -93,17 +85,14 @@ def read_npz_columns(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: as :func:`read_npz`.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if "columns.npy" not in archive.namelist():
-                return ()
-            with archive.open("columns.npy") as stream:
-                shape, _, dtype = npy_header(stream)
-            if dtype.kind != "U" or len(shape) != 1 or dtype.itemsize > 4 * MAX_TEXT:
-                return ()
-            return tuple(map(str, _read_member(archive, "columns.npy", path, kinds="U").tolist()))
-    except (*_BROKEN_ZIP, *_BROKEN_HEADER) as error:
-        raise unreadable(path, error) from error
+    with reading(path, *_BROKEN_ZIP, *_BROKEN_HEADER), zipfile.ZipFile(path) as archive:
+        if "columns.npy" not in archive.namelist():
+            return ()
+        with archive.open("columns.npy") as stream:
+            shape, _, dtype = npy_header(stream)
+        if dtype.kind != "U" or len(shape) != 1 or dtype.itemsize > 4 * MAX_TEXT:
+            return ()
+        return tuple(map(str, _read_member(archive, "columns.npy", path, kinds="U").tolist()))
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, path: Path, kinds: str = "biuf") -> Array:
@@ -120,12 +109,9 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path, kinds: str = "
             got = f"{size} for shape {list(shape)[:8]} of {dtype} where it holds {info.file_size - stream.tell()}"
             raise refused(path, f"as many bytes in {name} as its header declares", got)
         check_size(path, size, size, path.stat().st_size, shape[0] if shape else 1)
-        data, position = np.empty(size, np.uint8), 0
-        while chunk := stream.read(1 << 20):
-            data[position : position + len(chunk)] = np.frombuffer(chunk, np.uint8)
-            position += len(chunk)
-    if position < size:
-        raise refused(path, f"{size} bytes of data in {name}", f"{position} (truncated)")
+        data, got_bytes = read_declared(stream, size)
+    if got_bytes < size:
+        raise refused(path, f"{size} bytes of data in {name}", f"{got_bytes} (truncated)")
     return data.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 

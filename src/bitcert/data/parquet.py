@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcert.data.cells import CellProblem, as_float32, read_cell, read_cells
-from bitcert.data.files import check_size, refused, unreadable
+from bitcert.data.files import check_size, reading, refused
 from bitcert.data.table import Block, Source, block_rows, check_header
 from bitcert.errors import InputError
 
@@ -38,13 +38,11 @@ def open_parquet(path: Path) -> Source:
         do = "install it with pip install 'bitcert[tables]', or save the table as CSV"
         raise InputError(f"pyarrow, which reads {path}", "none installed", do) from None
     _check_magic(path)
-    try:
+    with reading(path, arrow.ArrowException, ValueError):
         file = parquet.ParquetFile(path)
         texts = [field.name for field in file.schema_arrow if _is_text(arrow.types, field.type)]
         # texts as numbers of a dictionary: a long text that is repeated is kept once
         file = parquet.ParquetFile(path, read_dictionary=texts)
-    except (arrow.ArrowException, OSError, ValueError) as error:
-        raise unreadable(path, error) from error
     names = check_header(path, file.schema_arrow.names)
     for field in file.schema_arrow:
         _check_type(path, arrow.types, field)
@@ -53,15 +51,11 @@ def open_parquet(path: Path) -> Source:
 
 
 def _check_magic(path: Path) -> None:
-    try:
-        with open(path, "rb") as file:
-            start = file.read(len(MAGIC))
-            file.seek(0, 2)
-            size = file.tell()
-            file.seek(max(0, size - len(MAGIC)))
-            end = file.read()
-    except OSError as error:
-        raise unreadable(path, error) from error
+    with reading(path), open(path, "rb") as file:
+        start = file.read(len(MAGIC))
+        size = file.seek(0, 2)
+        file.seek(max(0, size - len(MAGIC)))
+        end = file.read()
     if size < 3 * len(MAGIC) or start != MAGIC or end != MAGIC:
         got = f"a file of {size:,} bytes that starts with {start!r} and ends with {end!r}"
         raise refused(path, "a Parquet file", got, _DO)
@@ -93,13 +87,11 @@ def _check_declared(path: Path, metadata: Any, width: int) -> None:
 
 def _blocks(path: Path, arrow: Any, file: Any, size: int) -> Iterator[Block]:
     first = 1
-    try:
+    with reading(path, arrow.ArrowException, ValueError):
         for batch in file.iter_batches(batch_size=size):
             if batch.num_rows:
                 yield _Batch(first, batch, arrow)
                 first += batch.num_rows
-    except (arrow.ArrowException, OSError, ValueError) as error:
-        raise unreadable(path, error) from error
 
 
 class _Batch(Block):

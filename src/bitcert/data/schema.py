@@ -18,12 +18,12 @@ Not guaranteed: that it was written before the data were seen.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from bitcert.canonical import encode_text
 from bitcert.errors import InputError
 
 MAX_TEXT = 1_000
@@ -125,7 +125,7 @@ class Schema:
             content["label"] = self.label
         if self.classes:
             content["classes"] = list(self.classes)
-        return json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+        return encode_text(content).rstrip()
 
     @cached_property
     def hash(self) -> str:
@@ -193,11 +193,18 @@ def _check_texts(texts: tuple[str, ...], what: str) -> None:
 
 
 def _check_unique(texts: Iterable[str], what: str) -> None:
+    if (twice := repeated(texts)) is not None:
+        raise InputError(f"different {what}", f"{shown(twice)} twice", CORRECT)
+
+
+def repeated(texts: Iterable[str]) -> str | None:
+    """The first text that was there before."""
     seen: set[str] = set()
     for text in texts:
         if text in seen:
-            raise InputError(f"different {what}", f"{shown(text)} twice", CORRECT)
+            return text
         seen.add(text)
+    return None
 
 
 def shown(text: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bitcert.canonical import parse
-from bitcert.data.files import refused, unreadable
+from bitcert.data.files import reading, refused
 from bitcert.data.schema import CORRECT, Column, Schema, shown, told
 from bitcert.errors import DecodeError, InputError
 
@@ -40,11 +40,8 @@ def load_schema(source: SchemaSource) -> Schema:
     if isinstance(source, Mapping):
         return _schema(source)
     path = Path(source)
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_SCHEMA_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+    with reading(path, ValueError), open(path, "rb") as file:
+        content = file.read(MAX_SCHEMA_BYTES + 1)
     if len(content) > MAX_SCHEMA_BYTES:
         raise refused(path, f"a schema of at most {MAX_SCHEMA_BYTES:,} bytes", "more", "leave out long categories")
     try:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from bitcert.data.cells import MISSING_TEXTS, CellProblem, with_missing
 from bitcert.data.files import check_size, refused
 from bitcert.data.sample import MAX_CLASSES, Array, Role, Sample
-from bitcert.data.schema import MAX_TEXT, Column, Schema, Table, shown
+from bitcert.data.schema import MAX_TEXT, Column, Schema, Table, repeated, shown
 from bitcert.errors import InputError
 
 BLOCK_CELLS = 1 << 15
@@ -115,19 +115,9 @@ def check_header(path: Path, names: Sequence[str]) -> tuple[str, ...]:
             raise refused(path, "a name of every column", f"none of column {place:,}", do)
         if len(name) > MAX_TEXT:
             raise refused(path, f"names of at most {MAX_TEXT:,} characters", shown(name), "shorten it")
-    if twice := _repeated(stripped):
+    if (twice := repeated(stripped)) is not None:
         raise refused(path, "different names of columns", f"{shown(twice)} twice", "rename one of them")
     return stripped
-
-
-def _repeated(names: Iterable[str]) -> str:
-    """The first name that was there before; an empty text if there is none."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return ""
 
 
 def peek_table(source: Source, schema: Schema, num_classes: int | None, examples: int) -> Sample:
@@ -184,7 +174,7 @@ def _layout(source: Source, schema: Schema, role: Role) -> _Layout:
     used = [column for column in (*schema.columns, *map(Column, others)) if column.use]
     if not used:
         raise refused(path, "at least one column of inputs", "none", "use a table with more columns")
-    if twice := _repeated(name for column in used for name in column.inputs):
+    if (twice := repeated(name for column in used for name in column.inputs)) is not None:
         raise refused(path, "different names of inputs", f"{shown(twice)} twice", "rename that column")
     return _Layout(tuple((places[column.name], column) for column in used), label)
 

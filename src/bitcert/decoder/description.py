@@ -32,10 +32,10 @@ from bitcert.coding.bitstream import Bits
 from bitcert.data import Column, Schema, Table
 from bitcert.decoder.helper import Helper, Preprocessing, is_unusual
 from bitcert.network import OpaqueModel
-from bitcert.network.architecture import PARAMETER_KINDS, Architecture, Node, ParameterSpec
+from bitcert.network.architecture import Architecture
 from bitcert.network.attributes import Attribute, Kind
+from bitcert.network.nodes import INPUT, PARAMETER_KINDS, Node, ParameterSpec
 from bitcert.network.operations import OPERATIONS
-from bitcert.network.shapes import INPUT
 
 FLOAT_BITS = 32
 MAX_CODED_BYTES = 1 << 16

@@ -25,10 +25,11 @@ from bitcert.coding import (
     Ledger,
     MessageReader,
     MessageWriter,
+    blank,
     max_flags,
     step_size,
 )
-from bitcert.coding.layouts import PLAIN, UnitsInUse, decode_layout, encode_layout, has_layout, tensor_code_bits
+from bitcert.coding.layouts import PLAIN, UnitsInUse, code_layout, has_layout, tensor_code_bits
 from bitcert.counting import Classifier, FloatClassifier
 from bitcert.decoder.helper import Helper, Preprocessing
 from bitcert.errors import DecodeError
@@ -120,7 +121,7 @@ def write(predictor: Predictor, integers: Mapping[str, Integers], exponents: Map
             if has_layout(spec.shape):
                 bits.binary(layout, 2)
             encoder = ArithmeticEncoder()
-            encode_layout(encoder, values, layout, units)
+            code_layout(encoder, values, layout, units)
             bits.extend(encoder.bits())
         previous[spec.kind] = exponents[spec.name]
         units.update(values)
@@ -134,7 +135,7 @@ def _read_tensor(reader: MessageReader, spec: ParameterSpec, previous: int, unit
         layout = bits.binary(2) if has_layout(spec.shape) else PLAIN
         # The masks ask at most one question per row, column and filter, each no more than the entries.
         decoder = ArithmeticDecoder(bits, max_flags(spec.num_entries) + 3 * spec.num_entries)
-        values = decode_layout(decoder, spec.shape, layout, units)
+        values = code_layout(decoder, blank(*spec.shape), layout, units)
         decoder.finish()
     return values, exponent
 

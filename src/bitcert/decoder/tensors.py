@@ -40,11 +40,10 @@ from bitcert.decoder.transforms.base import (
     Shape,
     Target,
     Values,
-    malformed,
 )
 from bitcert.decoder.transforms.normal import UNIT
 from bitcert.decoder.transforms.registry import EXACT, MEMBER, NUMBERS, SPECIAL, TRANSFORMS
-from bitcert.errors import DecodeError, InputError
+from bitcert.errors import DecodeError, InputError, malformed
 from bitcert.network import Architecture
 from bitcert.network.localise import localised
 

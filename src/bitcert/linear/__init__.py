@@ -12,24 +12,19 @@ from bitcert.linear.norms import (
     norm_1inf,
     norm_21,
     reshaped_spectral_norm,
-    stable_rank,
-    unrolled_frobenius_norm,
 )
-from bitcert.linear.projection import error_variance, matrix_project
-from bitcert.linear.spectra import LayerSpectrum, layer_spectra, singular_values
-from bitcert.linear.tails import Comparison, TailFit, TailResult, eigenvalue_tail, fit_tail, weight_tail
+from bitcert.linear.projection import matrix_project
+from bitcert.linear.spectra import layer_spectra
+from bitcert.linear.tails import TailResult, TailSummary, eigenvalue_tail, fit_tail, weight_tail
 
 __all__ = [
-    "Comparison",
     "LayerMap",
     "LayerNorms",
-    "LayerSpectrum",
     "OperatorNorm",
-    "TailFit",
     "TailResult",
+    "TailSummary",
     "Window",
     "eigenvalue_tail",
-    "error_variance",
     "fit_tail",
     "frobenius_norm",
     "layer_norms",
@@ -39,8 +34,5 @@ __all__ = [
     "norm_21",
     "operator_norm",
     "reshaped_spectral_norm",
-    "singular_values",
-    "stable_rank",
-    "unrolled_frobenius_norm",
     "weight_tail",
 ]

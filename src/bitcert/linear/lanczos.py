@@ -61,14 +61,13 @@ def largest_singular_value(matrix: Tensor) -> float:
     return math.sqrt(max(top, 0.0))
 
 
-def operator_norm(layer: LayerMap, tolerance: float = 1e-7, max_iterations: int = 500, seed: int = 0) -> OperatorNorm:
+def operator_norm(layer: LayerMap, tolerance: float = 1e-7, max_iterations: int = 500) -> OperatorNorm:
     """The spectral norm of ``layer`` at its real input size.
 
     Args:
         layer: the map.
         tolerance: stop when ``residual <= tolerance * value``.
         max_iterations: give up (``converged`` False) after so many blocks.
-        seed: of the starting block.
 
     Raises:
         InputError: the weight has entries that are not finite, or ``tolerance`` is not positive.
@@ -80,14 +79,13 @@ def operator_norm(layer: LayerMap, tolerance: float = 1e-7, max_iterations: int 
     if layer.op == "linear":
         return OperatorNorm(largest_singular_value(layer.weight), 0.0, 0, True)
     if layer.num_inputs * layer.num_outputs <= EXACT_ENTRIES:
-        return OperatorNorm(
-            largest_singular_value(layer.with_weight(layer.weight.to(torch.float64)).matrix()), 0.0, 0, True
-        )
+        unrolled = replace(layer, weight=layer.weight.to(torch.float64)).matrix()
+        return OperatorNorm(largest_singular_value(unrolled), 0.0, 0, True)
     scale = float(layer.weight.abs().max())
     if scale == 0:
         return OperatorNorm(0.0, 0.0, 0, True)
     # to unit size, so that squares stay within float32's range
-    found = _iterate(layer.with_weight(layer.weight.to(torch.float64) / scale), tolerance, max_iterations, seed)
+    found = _iterate(replace(layer, weight=layer.weight.to(torch.float64) / scale), tolerance, max_iterations)
     return replace(found, value=found.value * scale, residual=found.residual * scale)
 
 
@@ -101,11 +99,11 @@ class _Ritz:
     vectors: Tensor
 
 
-def _iterate(layer: LayerMap, tolerance: float, max_iterations: int, seed: int) -> OperatorNorm:
-    start = torch.randn(_BLOCK, layer.num_inputs, generator=torch_stream(seed, "linear/operator-norm"))
+def _iterate(layer: LayerMap, tolerance: float, max_iterations: int) -> OperatorNorm:
+    start = torch.randn(_BLOCK, layer.num_inputs, generator=torch_stream(0, "linear/operator-norm"))
     start = start.to(layer.weight.device)
     # float32 finds the neighbourhood several times faster; float64 then earns the tolerance from there
-    rough = _krylov(layer.with_weight(layer.weight.float()), start, max(tolerance, _ROUGH), max_iterations // 2)
+    rough = _krylov(replace(layer, weight=layer.weight.float()), start, max(tolerance, _ROUGH), max_iterations // 2)
     fine = _krylov(layer, rough.vectors.double(), tolerance, max_iterations - rough.iterations)
     converged = fine.residual <= tolerance * fine.value
     return OperatorNorm(fine.value, fine.residual, rough.iterations + fine.iterations, converged)

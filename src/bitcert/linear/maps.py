@@ -47,12 +47,6 @@ class Window:
         """Last places of the (padded) input that no window reaches; ``output_padding`` of the transpose."""
         return self.inputs + 2 * self.padding - self.dilation * (self.kernel - 1) - 1 - (self.outputs - 1) * self.stride
 
-    def uses(self) -> Tensor:
-        """``[kernel]``, int64: at how many output places each tap meets a real input and not padding."""
-        place = torch.arange(self.outputs)[:, None] * self.stride - self.padding
-        place = place + torch.arange(self.kernel)[None] * self.dilation
-        return ((place >= 0) & (place < self.inputs)).sum(0)
-
 
 @dataclass(frozen=True, eq=False)
 class LayerMap:
@@ -131,23 +125,6 @@ class LayerMap:
     def num_outputs(self) -> int:
         """Entries of one example after the map."""
         return math.prod(self.output_shape)
-
-    @property
-    def positions(self) -> int:
-        """Places that share the weights: ``n1 n2`` of a convolution, 1 for a dense layer on vectors."""
-        return self.num_outputs // self.weight.shape[0]
-
-    def with_weight(self, weight: Tensor) -> LayerMap:
-        """The same layer with another weight of the same shape, in any floating dtype.
-
-        Raises:
-            InputError: ``weight`` has another shape.
-        """
-        if weight.shape != self.weight.shape:
-            raise InputError(
-                f"a weight of shape {list(self.weight.shape)}", f"shape {list(weight.shape)}", "pass a weight that fits"
-            )
-        return LayerMap(self.op, weight, self.input_shape, self.output_shape, self.windows, self.groups)
 
     def apply(self, x: Tensor) -> Tensor:
         """``A x`` for every example: ``[batch, *input_shape]`` to ``[batch, *output_shape]``.

@@ -3,7 +3,6 @@
 | name | value | used by |
 | --- | --- | --- |
 | ``frobenius`` | ``||A||_F`` of the kernel | Arora 2018 (cushions, also of convolutions), Neyshabur 2015 |
-| ``frobenius_unrolled`` | ``||A||_F`` of the map: a tap counts wherever it meets a real input | linear maps |
 | ``spectral_reshaped`` | ``||A||_2`` of the reshaped kernel | the measure collections of the field |
 | ``spectral_operator`` | ``||A||_2`` of the map (:mod:`bitcert.linear.lanczos`) | Lipschitz products |
 | ``norm_21`` | ``||A^T||_{2,1}``: sum over output units of the l2 norm of their weights | Bartlett 2017 |
@@ -33,12 +32,15 @@ class LayerNorms:
     """Norms of one layer; the module's table defines them."""
 
     frobenius: float
-    frobenius_unrolled: float
     spectral_reshaped: float
     spectral_operator: OperatorNorm
     norm_21: float
     norm_1inf: float
-    stable_rank: float
+
+    @property
+    def stable_rank(self) -> float:
+        """``||A||_F^2 / ||A||_2^2`` of the reshaped weight, between 1 and its rank; NaN for a zero weight."""
+        return (self.frobenius / self.spectral_reshaped) ** 2 if self.spectral_reshaped else math.nan
 
 
 def as_matrix(weight: Tensor) -> Tensor:
@@ -91,54 +93,21 @@ def norm_1inf(weight: Tensor) -> float:
     return float(as_matrix(weight).abs().sum(1).max())
 
 
-def stable_rank(weight: Tensor) -> float:
-    """``||A||_F^2 / ||A||_2^2`` of the reshaped weight, between 1 and its rank; NaN for a zero weight.
-
-    >>> round(stable_rank(torch.eye(3)), 12)
-    3.0
-    """
-    return _stable_rank(frobenius_norm(weight), reshaped_spectral_norm(weight))
-
-
-def _stable_rank(frobenius: float, spectral: float) -> float:
-    return (frobenius / spectral) ** 2 if spectral else math.nan
-
-
-def unrolled_frobenius_norm(layer: LayerMap) -> float:
-    """``||A||_F`` of the dense matrix of the map, without building it.
-
-    Every kernel entry appears once for each output place at which it meets an input that is not padding, so the
-    squared norm is ``sum over taps of (places) * (squares of the entries at that tap)``.
-    """
-    squares = layer.weight.detach().to(torch.float64).square().sum((0, 1))
-    for axis, window in enumerate(layer.windows):
-        shape = [1] * len(layer.windows)
-        shape[axis] = window.kernel
-        squares = squares * window.uses().to(squares).reshape(shape)
-    # a dense layer on [..., in] applies its matrix once for every leading place
-    repeats = 1 if layer.windows else layer.positions
-    return math.sqrt(repeats * float(squares.sum()))
-
-
-def layer_norms(layer: LayerMap, tolerance: float = 1e-7, seed: int = 0) -> LayerNorms:
+def layer_norms(layer: LayerMap, tolerance: float = 1e-7) -> LayerNorms:
     """All norms of one layer.
 
     Args:
         layer: its map.
         tolerance: of the operator norm, relative.
-        seed: of the operator norm's starting vectors.
 
     Raises:
         InputError: the weight has entries that are not finite.
     """
     rows = as_matrix(layer.weight)
-    frobenius, spectral = float(rows.norm()), largest_singular_value(rows)
     return LayerNorms(
-        frobenius=frobenius,
-        frobenius_unrolled=unrolled_frobenius_norm(layer),
-        spectral_reshaped=spectral,
-        spectral_operator=operator_norm(layer, tolerance, seed=seed),
-        norm_21=float(rows.norm(dim=1).sum()),
-        norm_1inf=float(rows.abs().sum(1).max()),
-        stable_rank=_stable_rank(frobenius, spectral),
+        frobenius=frobenius_norm(rows),
+        spectral_reshaped=reshaped_spectral_norm(rows),
+        spectral_operator=operator_norm(layer, tolerance),
+        norm_21=norm_21(rows),
+        norm_1inf=norm_1inf(rows),
     )

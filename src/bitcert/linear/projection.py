@@ -66,15 +66,3 @@ def matrix_project(weight: Tensor, num_projections: int, seed: int, purpose: str
         chunk = torch.from_numpy(signs.reshape(count, -1)[:, :size])
         total.addmv_(chunk.T, chunk @ flat)
     return (total / num_projections).reshape(weight.shape).to(weight.device)
-
-
-def error_variance(weight: Tensor, num_projections: int) -> Tensor:
-    """Variance of every entry of ``A_hat - A``: ``(||A||_F^2 - A_ab^2) / k``, of the weight's shape, in float64.
-
-    >>> error_variance(torch.tensor([[1.0, 2.0]]), 10)
-    tensor([[0.4000, 0.1000]], dtype=torch.float64)
-    """
-    if num_projections < 1:
-        raise InputError("at least 1 projection", str(num_projections), "raise the number of projections")
-    squares = weight.detach().to(torch.float64).square()
-    return (squares.sum() - squares) / num_projections

@@ -1,11 +1,4 @@
-"""Singular values of weight layers.
-
-Kinds of spectrum of a kernel ``[out, in, *kernel]``:
-
-* ``reshaped``: of the matrix ``[out, in * kernel]``; for a dense layer, of the weight itself.
-* ``slices``: of the matrices ``W[:, :, a, b] / sqrt(2)``, one for every place of the kernel, pooled: the convention
-  (and the factor) of the PyPI package weightwatcher 0.7 for 2-D convolutions, here for comparison with published
-  tables. A dense layer has one slice and no factor.
+"""Singular values of weight layers, a kernel ``[out, in, *kernel]`` as the matrix ``[out, in * kernel]``.
 
 Method and accuracy. Singular values are square roots of the eigenvalues of the smaller Gram matrix in float64. A small
 eigenvalue comes out with an error of about ``eps * lambda_max`` (0.1 to 0.2 of it for sides of 16 to 500; the worst
@@ -21,18 +14,13 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitcert.errors import InputError, unknown_name
-
-Kind = Literal["reshaped", "slices"]
-KINDS: tuple[Kind, ...] = ("reshaped", "slices")
+from bitcert.errors import InputError
 
 _SMALLEST_RATIO = 2e-10
 """Smallest over largest eigenvalue of a Gram matrix below which the singular values come from an SVD."""
@@ -41,66 +29,18 @@ _WORTH_THREADS = 32
 """Matrices in a stack from which on threads pay."""
 
 
-@dataclass(frozen=True, eq=False)
-class LayerSpectrum:
-    """Singular values of one layer.
-
-    Attributes:
-        layer: its name.
-        kind: ``"reshaped"`` or ``"slices"``.
-        values: singular values, float64, largest first; ``min(rows, columns)`` of them per matrix.
-    """
-
-    layer: str
-    kind: Kind
-    values: NDArray[np.float64]
-
-    @property
-    def eigenvalues(self) -> NDArray[np.float64]:
-        """Eigenvalues of ``W W^T`` (of the smaller side), largest first."""
-        return np.square(self.values)
-
-    @property
-    def frobenius(self) -> float:
-        """``sqrt(sum of squares)``: the Frobenius norm of what was decomposed."""
-        return math.sqrt(float(np.square(self.values).sum()))
-
-    @property
-    def spectral(self) -> float:
-        """Largest singular value."""
-        return float(self.values[0])
-
-    @property
-    def stable_rank(self) -> float:
-        """``frobenius^2 / spectral^2``; NaN for a zero weight."""
-        return (self.frobenius / self.spectral) ** 2 if self.spectral else math.nan
-
-
-def singular_values(weight: Tensor) -> NDArray[np.float64]:
-    """Singular values of a weight as ``[out, in * kernel]``, largest first.
-
-    Raises:
-        InputError: fewer than two axes, no entries, or entries that are not finite.
-
-    >>> singular_values(torch.tensor([[0.0, 2.0], [3.0, 0.0]])).round(12).tolist()
-    [3.0, 2.0]
-    """
-    return layer_spectra({"weight": weight})[0].values
-
-
-def layer_spectra(weights: Mapping[str, Tensor], kind: Kind = "reshaped") -> tuple[LayerSpectrum, ...]:
-    """Spectra of many layers; those of one shape are decomposed together.
+def layer_spectra(weights: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
+    """Singular values of many layers by name, largest first; weights of one shape are decomposed together.
 
     Args:
         weights: by layer name, ``[out, in]`` or ``[out, in, *kernel]``.
-        kind: see the module.
 
     Raises:
-        InputError: an unknown ``kind``, or a weight with fewer than two axes, no entries, or entries that are not
-            finite.
+        InputError: a weight with fewer than two axes, no entries, or entries that are not finite.
+
+    >>> layer_spectra({"w": torch.tensor([[0.0, 2.0], [3.0, 0.0]])})["w"].round(12).tolist()
+    [3.0, 2.0]
     """
-    if kind not in KINDS:
-        raise unknown_name("kind of spectrum", str(kind), KINDS)
     groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for name, weight in weights.items():
         if weight.dim() < 2 or weight.numel() == 0:
@@ -109,8 +49,10 @@ def layer_spectra(weights: Mapping[str, Tensor], kind: Kind = "reshaped") -> tup
         groups[tuple(weight.shape)].append(name)
     values: dict[str, NDArray[np.float64]] = {}
     for names in groups.values():
-        values |= zip(names, _values_of_layers(_stack(names, weights), kind), strict=True)
-    return tuple(LayerSpectrum(name, kind, values[name]) for name in weights)
+        stack = _stack(names, weights)
+        matrices = stack.reshape(len(names), stack.shape[1], -1).astype(np.float64)
+        values |= zip(names, np.sort(_singular_values(matrices), axis=1)[:, ::-1], strict=True)
+    return {name: values[name] for name in weights}
 
 
 def _stack(names: list[str], weights: Mapping[str, Tensor]) -> NDArray[np.floating]:
@@ -122,18 +64,6 @@ def _stack(names: list[str], weights: Mapping[str, Tensor]) -> NDArray[np.floati
         if not math.isfinite(total):
             raise InputError(f"finite weights in {name!r}", "NaN or infinite entries", "repair or retrain the layer")
     return stack
-
-
-def _values_of_layers(stack: NDArray[np.floating], kind: Kind) -> NDArray[np.float64]:
-    """``[layers, count]``, largest first, of ``[layers, out, in, *kernel]``."""
-    layers, rows, columns, *kernel = stack.shape
-    if kind == "slices" and kernel:
-        places = stack.reshape(layers, rows, columns, -1).transpose(0, 3, 1, 2)
-        matrices = np.ascontiguousarray(places, np.float64).reshape(-1, rows, columns)
-        values = _singular_values(matrices) / math.sqrt(2)
-    else:
-        values = _singular_values(stack.reshape(layers, rows, -1).astype(np.float64))
-    return np.sort(values.reshape(layers, -1), axis=1)[:, ::-1]
 
 
 def _squares(wide: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,23 +9,22 @@ The fit and the likelihood ratios come from the PyPI package powerlaw 2.0 with `
 (its default stops at 3, which would cut off the exponents of trained weights). ``xmin`` is searched here by the
 package's criterion with bounds that exclude most candidates, because the package takes seconds a layer.
 
-At most ``MAX_POINTS`` values are used: evenly spaced order statistics, so the fit describes the whole distribution,
-and ``num_used`` says how many. Standard errors and p-values are those of a sample of that size, and treat weights as
-independent, which they are not. It does NOT test whether the power law holds: a negative ratio against the lognormal or
-the exponential with a small ``p`` says that the rival fits better.
+At most ``MAX_POINTS`` values are used: evenly spaced order statistics, so the fit describes the whole distribution.
+P-values are those of a sample of that size, and treat weights as independent, which they are not. It does NOT test
+whether the power law holds: a negative ratio against the lognormal or the exponential with a small ``p`` says that the
+rival fits better.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-
-from bitcert.linear.spectra import LayerSpectrum
 
 MAX_POINTS = 5000
 """Order statistics that a fit uses at most."""
@@ -37,49 +36,31 @@ _PLACES = 64
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Likelihood ratio of the power law against a rival on the tail (Vuong's test).
+class TailSummary:
+    """Power law ``p(x) ~ x^-alpha`` for ``x >= xmin`` fitted to positive numbers, and how well it fits.
 
     Attributes:
-        log_ratio: log likelihood of the power law minus that of the rival, in nats; positive favours the power law.
-        p_value: probability of a ratio at least so far from 0 if both fitted equally well; NaN when undefined.
+        density_exponent: ``alpha``, above 1, as the package powerlaw returns it and the tables of Shin 2021 show it;
+            the probability of more than ``x`` falls as ``x^-(alpha - 1)``.
+        xmin, ks_distance: start of the tail; Kolmogorov-Smirnov distance of tail and fit, between 0 and 1.
+        num_tail: numbers in the tail, of those that the fit uses.
+        compared: for each alternative (``"lognormal"``, ``"exponential"``) the log-likelihood ratio in nats
+            (positive: the power law fits better) and, by Vuong's test, the p-value of its sign; absent where it is
+            undefined.
     """
 
-    log_ratio: float
-    p_value: float
-
-
-@dataclass(frozen=True)
-class TailFit:
-    """A power law fitted to the upper tail of positive values.
-
-    Attributes:
-        alpha: exponent of the density, above 1.
-        alpha_error: its standard error, ``(alpha - 1) / sqrt(num_tail)``.
-        xmin: where the tail begins.
-        ks_distance: Kolmogorov-Smirnov distance between tail and fit, between 0 and 1.
-        num_tail: values used that are at least ``xmin``.
-        num_used: values used, at most ``MAX_POINTS`` order statistics of all.
-        num_total: positive values there are.
-        lognormal, exponential: the power law against these rivals.
-    """
-
-    alpha: float
-    alpha_error: float
+    density_exponent: float
     xmin: float
     ks_distance: float
     num_tail: int
-    num_used: int
-    num_total: int
-    lognormal: Comparison
-    exponential: Comparison
+    compared: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class TailResult:
     """Outcome of a fit: ``fit``, or ``None`` and the ``reason`` why there is none."""
 
-    fit: TailFit | None
+    fit: TailSummary | None
     reason: str = ""
 
 
@@ -88,9 +69,9 @@ def weight_tail(weight: Tensor) -> TailResult:
     return fit_tail(weight.detach().double().abs().flatten().cpu().numpy())
 
 
-def eigenvalue_tail(spectrum: LayerSpectrum) -> TailResult:
+def eigenvalue_tail(singular_values: NDArray[np.float64]) -> TailResult:
     """Tail of the eigenvalues of ``W W^T``; those that are zero up to rounding are left out."""
-    values = spectrum.eigenvalues
+    values = np.square(singular_values)
     return fit_tail(values[values > len(values) * np.finfo(np.float64).eps * values.max(initial=0.0)])
 
 
@@ -101,7 +82,7 @@ def fit_tail(values: NDArray[np.float64]) -> TailResult:
     'only 1 distinct positive value, at least 50 are needed'
     >>> uniform = (np.arange(4000) + 0.5) / 4000
     >>> fit = fit_tail(uniform ** (-1 / 1.5)).fit  # quantiles of a density x^-2.5 on x >= 1
-    >>> round(fit.alpha, 1)
+    >>> round(fit.density_exponent, 1)
     2.5
     """
     if not bool(np.isfinite(values).all()):
@@ -112,7 +93,7 @@ def fit_tail(values: NDArray[np.float64]) -> TailResult:
     if distinct < MIN_DISTINCT:
         noun = "value" if distinct == 1 else "values"
         return TailResult(None, f"only {distinct} distinct positive {noun}, at least {MIN_DISTINCT} are needed")
-    return _fit(used, _find_xmin(used), len(positive))
+    return TailResult(_fit(used, _find_xmin(used)))
 
 
 def _order_statistics(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -151,7 +132,7 @@ def _find_xmin(values: NDArray[np.float64]) -> float:
     return float(values[starts[best_at]])
 
 
-def _fit(values: NDArray[np.float64], xmin: float, num_total: int) -> TailResult:
+def _fit(values: NDArray[np.float64], xmin: float) -> TailSummary:
     # imported here: it loads matplotlib, which `import bitcert` must not wait for
     import powerlaw
 
@@ -160,10 +141,9 @@ def _fit(values: NDArray[np.float64], xmin: float, num_total: int) -> TailResult
         # in units of xmin: the law is scale-free, the package's optimiser tolerances are not
         fit = powerlaw.Fit(values / xmin, xmin=1.0, parameter_ranges={"alpha": [1, None]}, verbose=0)
         alpha, distance = float(fit.power_law.alpha), float(fit.power_law.D)
-        rivals = [Comparison(*map(float, fit.distribution_compare("power_law", name))) for name in _RIVALS]
-    num_tail = int((values >= xmin).sum())
-    error = (alpha - 1) / math.sqrt(num_tail)
-    return TailResult(TailFit(alpha, error, xmin, distance, num_tail, len(values), num_total, *rivals))
+        rivals = {name: tuple(map(float, fit.distribution_compare("power_law", name))) for name in _RIVALS}
+    known = {name: (ratio, p) for name, (ratio, p) in rivals.items() if math.isfinite(ratio) and math.isfinite(p)}
+    return TailSummary(alpha, xmin, distance, int((values >= xmin).sum()), known)
 
 
 _RIVALS = ("lognormal", "exponential")

@@ -4,13 +4,13 @@ The only package that knows ``torch.export`` and ATen operators. Everything here
 completely or refuses it, naming every part it does not understand.
 """
 
-from bitcert.network.architecture import Architecture, Node, ParameterSpec, WeightLayer
+from bitcert.network.architecture import Architecture, WeightLayer
 from bitcert.network.capturing import capture
 from bitcert.network.load import LoadedModel, load_model, read_state_dict
-from bitcert.network.network import CaptureReport, Network
+from bitcert.network.network import CaptureReport, Network, Predictor
+from bitcert.network.nodes import Node, ParameterSpec
 from bitcert.network.opaque import OpaqueModel, capture_opaque
 from bitcert.network.plan import Plan, estimate_plan, operations_in_words, operations_per_sample
-from bitcert.network.predictor import Predictor
 
 __all__ = [
     "Architecture",

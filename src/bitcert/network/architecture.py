@@ -12,75 +12,21 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from bitcert.canonical import encode_text
 from bitcert.errors import InputError
-from bitcert.network.attributes import Attribute
 from bitcert.network.memory import is_out_of_memory
+from bitcert.network.nodes import INPUT, Graph, Node
 from bitcert.network.operations import OPERATIONS, WEIGHT_OPERATIONS
-from bitcert.network.shapes import INPUT, Propagation, propagate
+from bitcert.network.shapes import Propagation, propagate
+from bitcert.network.user_code import one_line
 
 FORMAT = "bitcert-architecture/1"
-PARAMETER_KINDS = ("weight", "bias", "scale", "table", "buffer")
-
-
-@dataclass(frozen=True)
-class ParameterSpec:
-    """A named float32 tensor that the message must supply.
-
-    Attributes:
-        name: as in the model's state dict.
-        shape: sizes.
-        kind: ``weight`` (matrix or filter), ``bias``, ``scale`` (norm gains), ``table`` (embedding),
-            ``buffer`` (anything else the output depends on).
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    kind: str
-
-    @property
-    def num_entries(self) -> int:
-        """Number of entries of the tensor."""
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
-
-
-@dataclass(frozen=True)
-class Node:
-    """One operation.
-
-    Attributes:
-        name: unique name of its result.
-        op: key of :data:`bitcert.network.operations.OPERATIONS`.
-        inputs: names of earlier nodes, of parameters, or ``"input"``.
-        attributes: settings of the operation.
-    """
-
-    name: str
-    op: str
-    inputs: tuple[str, ...]
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Node):
-            return NotImplemented
-        mine, theirs = dict(self.attributes), dict(other.attributes)
-        return (self.name, self.op, self.inputs, mine) == (other.name, other.op, other.inputs, theirs)
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.op, self.inputs))
 
 
 @dataclass(frozen=True)
@@ -95,25 +41,12 @@ class WeightLayer:
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """A graph of whitelisted operations; the last node is the output ``[batch, num_outputs]``.
-
-    Attributes:
-        input_shape: sizes of one input, without the batch.
-        num_outputs: number of classes.
-        nodes: operations in the order they are computed.
-        parameters: tensors that must be supplied, in order of first use.
-        input_dtype: ``"float32"``, or ``"int64"`` for token indices.
+class Architecture(Graph):
+    """A graph of whitelisted operations that can be evaluated.
 
     Raises:
         ShapeError: on construction, when the graph cannot be evaluated, mixes samples or exceeds the limits.
     """
-
-    input_shape: tuple[int, ...]
-    num_outputs: int
-    nodes: tuple[Node, ...]
-    parameters: tuple[ParameterSpec, ...]
-    input_dtype: str = "float32"
 
     def __post_init__(self) -> None:
         # evaluated here so that no invalid architecture can exist
@@ -122,11 +55,6 @@ class Architecture:
     def __deepcopy__(self, memo: dict[int, object]) -> Architecture:
         # nothing in it ever changes, so a copy of a module that holds it may share it
         return self
-
-    @property
-    def output(self) -> str:
-        """Name of the node that holds the logits."""
-        return self.nodes[-1].name if self.nodes else INPUT
 
     @functools.cached_property
     def propagation(self) -> Propagation:
@@ -162,7 +90,7 @@ class Architecture:
         Raises:
             InputError: shape or dtype of ``x`` is wrong, or a parameter is missing or has another shape.
         """
-        return self._evaluate(x, parameters, (self.output,))[self.output]
+        return self.values_of(x, parameters, (self.output,))[self.output]
 
     def values_of(self, x: Tensor, parameters: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
         """Results of the named nodes, the others freed as soon as they can be; else as :meth:`forward`.
@@ -170,18 +98,8 @@ class Architecture:
         Raises:
             KeyError: a name that is no node's.
         """
-        values = self._evaluate(x, parameters, names)
-        return {name: values[name] for name in names}
-
-    def activations(self, x: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Results of every node by name, for measures; arguments and errors as in :meth:`forward`."""
-        names = [node.name for node in self.nodes]
-        values = self._evaluate(x, parameters, names)
-        return {name: values[name] for name in names}
-
-    def _evaluate(self, x: Tensor, parameters: Mapping[str, Tensor], keep: Sequence[str]) -> dict[str, Tensor]:
         self._check_inputs(x, parameters)
-        kept = set(keep)
+        kept = set(names)
         values = {spec.name: parameters[spec.name] for spec in self.parameters}
         values[INPUT] = x
         double = any(value.dtype == torch.float64 for value in values.values())
@@ -194,7 +112,11 @@ class Architecture:
                 for name in set(node.inputs) - kept:
                     if self._last_use[name] == k:
                         del values[name]
-        return values
+        return {name: values[name] for name in names}
+
+    def activations(self, x: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Results of every node by name, for measures; arguments and errors as in :meth:`forward`."""
+        return self.values_of(x, parameters, [node.name for node in self.nodes])
 
     @staticmethod
     def _compute(node: Node, tensors: list[Tensor], batch: int) -> Tensor:
@@ -204,8 +126,8 @@ class Architecture:
             if is_out_of_memory(error):
                 raise
             # e.g. a token outside its table
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f"inputs that node {node.name!r} can compute with", line[:200], "check data") from error
+            expected = f"inputs that node {node.name!r} can compute with"
+            raise InputError(expected, one_line(error), "check data") from error
 
     def _check_inputs(self, x: Tensor, parameters: Mapping[str, Tensor]) -> None:
         if tuple(x.shape[1:]) != self.input_shape or x.dim() == 0:
@@ -223,39 +145,7 @@ class Architecture:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, ASCII; equal architectures give equal text."""
-        document = {
-            "format": FORMAT,
-            "input_dtype": self.input_dtype,
-            "input_shape": list(self.input_shape),
-            "nodes": [
-                {
-                    "attributes": {
-                        key: list(value) if isinstance(value, tuple) else value
-                        for key, value in node.attributes.items()
-                    },
-                    "inputs": list(node.inputs),
-                    "name": node.name,
-                    "op": node.op,
-                }
-                for node in self.nodes
-            ],
-            "num_outputs": self.num_outputs,
-            "parameters": [
-                {"kind": spec.kind, "name": spec.name, "shape": list(spec.shape)} for spec in self.parameters
-            ],
-        }
-        return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> Architecture:
-        """Reads :meth:`to_json`'s format from an untrusted source.
-
-        Raises:
-            DecodeError: anything that is not a valid architecture within the limits; nothing is allocated.
-        """
-        from bitcert.network.decode import decode_architecture
-
-        return decode_architecture(text)
+        return encode_text(self, {"format": FORMAT}).rstrip()
 
     @functools.cached_property
     def content_hash(self) -> str:

@@ -23,12 +23,13 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from bitcert.errors import CaptureError
 from bitcert.network import handlers  # noqa: F401  (fills the table of handlers)
-from bitcert.network.architecture import Architecture, Node, ParameterSpec
+from bitcert.network.architecture import Architecture
 from bitcert.network.checks import Function, check_eager, check_example, check_finite, check_replay, evaluation_copy
 from bitcert.network.fold import BATCH_NORM, Folded, fold_batch_norms
 from bitcert.network.lowering import Lowering, ancestors, is_symbolic
 from bitcert.network.network import CaptureReport, Network
-from bitcert.network.shapes import INPUT, ShapeError
+from bitcert.network.nodes import INPUT, Node, ParameterSpec
+from bitcert.network.shapes import ShapeError
 from bitcert.network.user_code import one_line
 
 

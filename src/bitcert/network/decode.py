@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from bitcert.errors import DecodeError
-from bitcert.network.architecture import FORMAT, PARAMETER_KINDS, Architecture, Node, ParameterSpec
+from bitcert.network.architecture import FORMAT, Architecture
 from bitcert.network.attributes import MAX_DIMENSIONS, MAX_INTEGER, Attribute
+from bitcert.network.nodes import PARAMETER_KINDS, Node, ParameterSpec
 from bitcert.network.shapes import MAX_NODES, ShapeError
 
 MAX_JSON_BYTES = 4 * 2**20

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bitcert.network.architecture import Node
+from bitcert.network.lowering import new_name
+from bitcert.network.nodes import Node
 from bitcert.network.operations import WEIGHT_OPERATIONS
 
 BATCH_NORM = "batch_norm"
@@ -96,11 +97,7 @@ class _Folder:
         return Node(norm.name, "affine_channel", (norm.inputs[0], *names), {})
 
     def _new_name(self, wanted: str) -> str:
-        name, number = wanted, 1
-        taken = {node.name for node in self.nodes} | set(self.parameters)
-        while name in taken:
-            name, number = f"{wanted}.{number}", number + 1
-        return name
+        return new_name(wanted, {node.name for node in self.nodes} | set(self.parameters))
 
 
 def fold_batch_norms(nodes: list[Node], parameters: dict[str, Tensor], output: str) -> Folded:

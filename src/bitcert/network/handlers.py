@@ -6,7 +6,8 @@ a user can act on. Importing this module fills :data:`bitcert.network.lowering.H
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import fx
@@ -21,6 +22,8 @@ from bitcert.network.lowering import (
     dims_of,
     handles,
     number_of,
+    operator_of,
+    sizes_of,
     tuple_of,
     value_of,
     whole_of,
@@ -46,7 +49,7 @@ def _convert(low: Lowering, node: fx.Node, args: Args) -> str:
     if source == target:
         return low.value(node.args[0])
     if target == torch.float32 and source in (torch.int64, torch.int32):
-        return low.emit("to_float", [low.value(node.args[0])], {}, node.name)
+        return low.apply("to_float", node, node.args[0])
     raise Unsupported(f"conversion from {source} to {target}")
 
 
@@ -63,9 +66,32 @@ def _dropout(low: Lowering, node: fx.Node, args: Args) -> str:
     return low.value(node.args[0])
 
 
-@handles("aten.linear.default")
-def _linear(low: Lowering, node: fx.Node, args: Args) -> str:
-    return low.emit("linear", low.values(args["input"], args["weight"], args["bias"]), {}, node.name)
+def _direct(op: str, *targets: str, inputs: Sequence[str] = ("self",), **settings: Callable[[Any], Attribute]) -> None:
+    """Registers operators that are one operation: the arguments that are its inputs, and how each setting is read."""
+
+    @handles(*targets)
+    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
+        attributes = {name: read(args[name]) for name, read in settings.items()}
+        return low.apply(op, node, *(args[name] for name in inputs), **attributes)
+
+
+_AFFINE = ("input", "weight", "bias")
+_UNARY: tuple[str, ...] = ("relu", "silu", "tanh", "sigmoid", "hardswish", "hardsigmoid", "mish", "selu")
+_UNARY += ("exp", "log", "abs", "neg", "sqrt", "rsqrt", "reciprocal")
+
+for _op in _UNARY:
+    _direct(_op, f"aten.{_op}.default", f"aten.{_op}_.default")
+for _op in ("maximum", "minimum"):
+    _direct(_op, f"aten.{_op}.default", f"aten.{_op[:3]}.other", inputs=("self", "other"))
+_direct("linear", "aten.linear.default", inputs=_AFFINE)
+_direct("layer_norm", "aten.layer_norm.default", inputs=_AFFINE, normalized_shape=sizes_of, eps=number_of)
+_direct("group_norm", "aten.group_norm.default", inputs=_AFFINE, num_groups=whole_of, eps=number_of)
+_direct("leaky_relu", "aten.leaky_relu.default", "aten.leaky_relu_.default", negative_slope=number_of)
+_direct("softplus", "aten.softplus.default", beta=number_of, threshold=number_of)
+_direct("prelu", "aten.prelu.default", inputs=("self", "weight"))
+_direct("embedding", "aten.embedding.default", inputs=("indices", "weight"))
+_direct("matmul", "aten.matmul.default", inputs=("self", "other"))
+_direct("matmul", "aten.bmm.default", "aten.mm.default", inputs=("self", "mat2"))
 
 
 def _pad_same(low: Lowering, node: fx.Node, args: Args, dims: int) -> tuple[str, tuple[int, ...]]:
@@ -90,14 +116,10 @@ def _conv(low: Lowering, node: fx.Node, args: Args) -> str:
         source, padding = _pad_same(low, node, args, dims)
     else:
         source, padding = low.value(args["input"]), tuple_of(args["padding"], dims)
-    attributes: dict[str, Attribute] = {
-        "stride": tuple_of(args["stride"], dims),
-        "padding": padding,
-        "dilation": tuple_of(args["dilation"], dims),
-        "groups": whole_of(args["groups"]),
-    }
+    stride, dilation = tuple_of(args["stride"], dims), tuple_of(args["dilation"], dims)
+    settings = {"stride": stride, "padding": padding, "dilation": dilation}
     inputs = [source, *low.values(args["weight"], args["bias"])]
-    return low.emit(f"conv{dims}d", inputs, attributes, node.name)
+    return low.emit(f"conv{dims}d", inputs, {**settings, "groups": whole_of(args["groups"])}, node.name)
 
 
 @handles("aten.batch_norm.default")
@@ -117,73 +139,25 @@ def _instance_norm(low: Lowering, node: fx.Node, args: Args) -> str:
     if args["running_mean"] is not None:
         raise Unsupported("instance norm with running statistics")
     channels = whole_of(value_of(args["input"]).shape[1])
-    inputs = low.values(args["input"], args["weight"], args["bias"])
-    return low.emit("group_norm", inputs, {"num_groups": channels, "eps": number_of(args["eps"])}, node.name)
-
-
-@handles("aten.layer_norm.default")
-def _layer_norm(low: Lowering, node: fx.Node, args: Args) -> str:
-    shape = tuple(whole_of(size) for size in args["normalized_shape"])
-    inputs = low.values(args["input"], args["weight"], args["bias"])
-    return low.emit("layer_norm", inputs, {"normalized_shape": shape, "eps": number_of(args["eps"])}, node.name)
-
-
-@handles("aten.group_norm.default")
-def _group_norm(low: Lowering, node: fx.Node, args: Args) -> str:
-    inputs = low.values(args["input"], args["weight"], args["bias"])
-    attributes: dict[str, Attribute] = {"num_groups": whole_of(args["num_groups"]), "eps": number_of(args["eps"])}
-    return low.emit("group_norm", inputs, attributes, node.name)
-
-
-_UNARY: tuple[str, ...] = ("relu", "silu", "tanh", "sigmoid", "hardswish", "hardsigmoid", "mish", "selu")
-_UNARY += ("exp", "log", "abs", "neg", "sqrt", "rsqrt", "reciprocal")
-
-
-def _make_unary(op: str) -> None:
-    @handles(f"aten.{op}.default", f"aten.{op}_.default")
-    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
-        return low.emit(op, [low.value(node.args[0])], {}, node.name)
-
-
-for _op in _UNARY:
-    _make_unary(_op)
-
-
-@handles("aten.leaky_relu.default", "aten.leaky_relu_.default")
-def _leaky_relu(low: Lowering, node: fx.Node, args: Args) -> str:
-    slope = number_of(args["negative_slope"])
-    return low.emit("leaky_relu", [low.value(args["self"])], {"negative_slope": slope}, node.name)
-
-
-@handles("aten.prelu.default")
-def _prelu(low: Lowering, node: fx.Node, args: Args) -> str:
-    return low.emit("prelu", low.values(args["self"], args["weight"]), {}, node.name)
+    inputs = args["input"], args["weight"], args["bias"]
+    return low.apply("group_norm", node, *inputs, num_groups=channels, eps=number_of(args["eps"]))
 
 
 @handles("aten.gelu.default")
 def _gelu(low: Lowering, node: fx.Node, args: Args) -> str:
-    return low.emit("gelu", [low.value(args["self"])], {"tanh": args["approximate"] == "tanh"}, node.name)
+    return low.apply("gelu", node, args["self"], tanh=args["approximate"] == "tanh")
 
 
 @handles("aten.elu.default", "aten.elu_.default")
 def _elu(low: Lowering, node: fx.Node, args: Args) -> str:
     if args["scale"] != 1 or args["input_scale"] != 1:
         raise Unsupported("elu with a scale")
-    return low.emit("elu", [low.value(args["self"])], {"alpha": number_of(args["alpha"])}, node.name)
-
-
-@handles("aten.softplus.default")
-def _softplus(low: Lowering, node: fx.Node, args: Args) -> str:
-    attributes: dict[str, Attribute] = {"beta": number_of(args["beta"]), "threshold": number_of(args["threshold"])}
-    return low.emit("softplus", [low.value(args["self"])], attributes, node.name)
+    return low.apply("elu", node, args["self"], alpha=number_of(args["alpha"]))
 
 
 def _clamp(low: Lowering, node: fx.Node, lowest: object, highest: object) -> str:
-    attributes: dict[str, Attribute] = {
-        "min": None if lowest is None else number_of(lowest),
-        "max": None if highest is None else number_of(highest),
-    }
-    return low.emit("clamp", [low.value(node.args[0])], attributes, node.name)
+    least, most = (None if bound is None else number_of(bound) for bound in (lowest, highest))
+    return low.apply("clamp", node, node.args[0], min=least, max=most)
 
 
 @handles("aten.hardtanh.default", "aten.hardtanh_.default")
@@ -201,62 +175,42 @@ def _clamp_any(low: Lowering, node: fx.Node, args: Args) -> str:
     return _clamp(low, node, args.get("min"), args.get("max"))
 
 
-def _make_softmax(op: str) -> None:
-    @handles(f"aten.{op}.int", f"aten._{op}.default")
-    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
-        return low.emit(op, [low.value(args["self"])], {"dim": dims_of(node, args["dim"])[0]}, node.name)
+@handles("aten.softmax.int", "aten._softmax.default", "aten.log_softmax.int", "aten._log_softmax.default")
+def _softmax(low: Lowering, node: fx.Node, args: Args) -> str:
+    return low.apply(operator_of(node), node, args["self"], dim=dims_of(node, args["dim"])[0])
 
 
-_make_softmax("softmax")
-_make_softmax("log_softmax")
+@handles("aten.mean.dim", "aten.mean.default", "aten.sum.dim_IntList", "aten.sum.default", "aten.amax.default")
+def _reduce(low: Lowering, node: fx.Node, args: Args) -> str:
+    if args.get("dtype") is not None and args["dtype"] != torch.float32:
+        raise Unsupported("a reduction into another dtype")
+    keepdim = bool(args.get("keepdim", False))
+    return low.apply(operator_of(node), node, args["self"], dim=dims_of(node, args.get("dim")), keepdim=keepdim)
 
 
-def _make_reduce(op: str, *targets: str) -> None:
-    @handles(*targets)
-    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
-        if args.get("dtype") is not None and args["dtype"] != torch.float32:
-            raise Unsupported("a reduction into another dtype")
-        dims = dims_of(node, args.get("dim"))
-        return low.emit(
-            op, [low.value(args["self"])], {"dim": dims, "keepdim": bool(args.get("keepdim", False))}, node.name
-        )
+@handles(*(f"aten.{kind}_pool{dims}d.default" for kind in ("max", "avg") for dims in (1, 2)))
+def _pool(low: Lowering, node: fx.Node, args: Args) -> str:
+    if args.get("divisor_override") is not None:
+        raise Unsupported("average pooling with a divisor of its own")
+    op = operator_of(node)
+    dims = int(op[-2])
+    settings: dict[str, Attribute] = {
+        "kernel_size": tuple_of(args["kernel_size"], dims),
+        "stride": tuple_of(args["stride"] or args["kernel_size"], dims),
+        "padding": tuple_of(args["padding"], dims),
+        "ceil_mode": bool(args["ceil_mode"]),
+    }
+    if "dilation" in args:
+        settings["dilation"] = tuple_of(args["dilation"], dims)
+    else:
+        settings["count_include_pad"] = bool(args["count_include_pad"])
+    return low.apply(op, node, node.args[0], **settings)
 
 
-_make_reduce("mean", "aten.mean.dim", "aten.mean.default")
-_make_reduce("sum", "aten.sum.dim_IntList", "aten.sum.default")
-_make_reduce("amax", "aten.amax.default")
-
-
-def _make_pool(op: str, dims: int, extra: Sequence[str]) -> None:
-    @handles(f"aten.{op}{dims}d.default")
-    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
-        if args.get("divisor_override") is not None:
-            raise Unsupported("average pooling with a divisor of its own")
-        attributes: dict[str, Attribute] = {
-            "kernel_size": tuple_of(args["kernel_size"], dims),
-            "stride": tuple_of(args["stride"] or args["kernel_size"], dims),
-            "padding": tuple_of(args["padding"], dims),
-            "ceil_mode": bool(args["ceil_mode"]),
-        }
-        for name in extra:
-            attributes[name] = tuple_of(args[name], dims) if name == "dilation" else bool(args[name])
-        return low.emit(f"{op}{dims}d", [low.value(node.args[0])], attributes, node.name)
-
-
-for _dims_ in (1, 2):
-    _make_pool("max_pool", _dims_, ("dilation",))
-    _make_pool("avg_pool", _dims_, ("count_include_pad",))
-
-
-def _make_adaptive(dims: int) -> None:
-    @handles(f"aten.adaptive_avg_pool{dims}d.default")
-    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
-        sizes = tuple(whole_of(size) for size in value_of(node).shape[-dims:])
-        return low.emit(f"adaptive_avg_pool{dims}d", [low.value(args["self"])], {"output_size": sizes}, node.name)
-
-
-_make_adaptive(1)
-_make_adaptive(2)
+@handles("aten.adaptive_avg_pool1d.default", "aten.adaptive_avg_pool2d.default")
+def _adaptive_pool(low: Lowering, node: fx.Node, args: Args) -> str:
+    op = operator_of(node)
+    return low.apply(op, node, args["self"], output_size=sizes_of(value_of(node).shape[-int(op[-2]) :]))
 
 
 def _scaled(low: Lowering, operand: object, alpha: object, hint: str) -> str:
@@ -265,25 +219,18 @@ def _scaled(low: Lowering, operand: object, alpha: object, hint: str) -> str:
     return low.emit("mul_scalar", [low.value(operand)], {"value": number_of(alpha)}, f"{hint}.alpha")
 
 
-def _binary_scalar(low: Lowering, node: fx.Node, op: str, value: float) -> str:
-    source = low.value(node.args[0])
+_BINARY = ("add", "sub", "mul", "div")
+
+
+@handles(*(f"aten.{op}{mark}.{kind}" for op in _BINARY for mark in ("", "_") for kind in ("Tensor", "Scalar")))
+def _binary(low: Lowering, node: fx.Node, args: Args) -> str:
+    op, other, alpha = operator_of(node), args["other"], args.get("alpha")
+    if isinstance(other, fx.Node) and isinstance(other.meta.get("val"), torch.Tensor):
+        return low.emit(op, [low.value(args["self"]), _scaled(low, other, alpha, node.name)], {}, node.name)
+    value = number_of(other) * (1.0 if alpha is None else number_of(alpha))
     if op == "sub":
-        op, value = "add", -value
-    return low.emit(f"{op}_scalar", [source], {"value": value}, node.name)
-
-
-def _make_binary(op: str) -> None:
-    @handles(*(f"aten.{op}{mark}.{kind}" for mark in ("", "_") for kind in ("Tensor", "Scalar")))
-    def _handler(low: Lowering, node: fx.Node, args: Args) -> str:
-        other, alpha = args["other"], args.get("alpha")
-        if isinstance(other, fx.Node) and isinstance(other.meta.get("val"), torch.Tensor):
-            return low.emit(op, [low.value(args["self"]), _scaled(low, other, alpha, node.name)], {}, node.name)
-        factor = 1.0 if alpha is None else number_of(alpha)
-        return _binary_scalar(low, node, op, number_of(other) * factor)
-
-
-for _op in ("add", "sub", "mul", "div"):
-    _make_binary(_op)
+        return low.apply("add_scalar", node, args["self"], value=-value)
+    return low.apply(f"{op}_scalar", node, args["self"], value=value)
 
 
 @handles("aten.rsub.Scalar")
@@ -296,22 +243,7 @@ def _rsub(low: Lowering, node: fx.Node, args: Args) -> str:
 
 @handles("aten.pow.Tensor_Scalar", "aten.pow_.Scalar")
 def _pow(low: Lowering, node: fx.Node, args: Args) -> str:
-    return low.emit("pow_scalar", [low.value(args["self"])], {"value": number_of(args["exponent"])}, node.name)
-
-
-@handles("aten.maximum.default", "aten.max.other")
-def _maximum(low: Lowering, node: fx.Node, args: Args) -> str:
-    return low.emit("maximum", low.values(args["self"], args["other"]), {}, node.name)
-
-
-@handles("aten.minimum.default", "aten.min.other")
-def _minimum(low: Lowering, node: fx.Node, args: Args) -> str:
-    return low.emit("minimum", low.values(args["self"], args["other"]), {}, node.name)
-
-
-@handles("aten.matmul.default", "aten.bmm.default", "aten.mm.default")
-def _matmul(low: Lowering, node: fx.Node, args: Args) -> str:
-    return low.emit("matmul", low.values(*node.args[:2]), {}, node.name)
+    return low.apply("pow_scalar", node, args["self"], value=number_of(args["exponent"]))
 
 
 @handles("aten.addmm.default", "aten.baddbmm.default")
@@ -326,14 +258,9 @@ def _addmm(low: Lowering, node: fx.Node, args: Args) -> str:
 def _attention(low: Lowering, node: fx.Node, args: Args) -> str:
     if args["dropout_p"] != 0 or args.get("enable_gqa"):
         raise Unsupported("attention with dropout or grouped queries")
-    inputs = low.values(args["query"], args["key"], args["value"], args["attn_mask"])
+    inputs = args["query"], args["key"], args["value"], args["attn_mask"]
     scale = None if args["scale"] is None else number_of(args["scale"])
-    return low.emit("attention", inputs, {"is_causal": bool(args["is_causal"]), "scale": scale}, node.name)
-
-
-@handles("aten.embedding.default")
-def _embedding(low: Lowering, node: fx.Node, args: Args) -> str:
-    return low.emit("embedding", low.values(args["indices"], args["weight"]), {}, node.name)
+    return low.apply("attention", node, *inputs, is_causal=bool(args["is_causal"]), scale=scale)
 
 
 SUPPORTED_TARGETS = frozenset(HANDLERS)

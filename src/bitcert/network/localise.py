@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bitcert.errors import DecodeError
-from bitcert.network.architecture import Architecture, Node
+from bitcert.network.architecture import Architecture
+from bitcert.network.nodes import Node
 from bitcert.network.shapes import ShapeError
 
 _LOCAL = {"conv2d": "local_conv2d"}

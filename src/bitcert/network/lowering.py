@@ -8,15 +8,14 @@ This module does NOT check that the result equals the original: :mod:`bitcert.ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import fx
 
-from bitcert.network.architecture import Node
 from bitcert.network.attributes import Attribute
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT, Node
 
 Args = Mapping[str, Any]
 Handler = Callable[["Lowering", fx.Node, Args], "str | list[str]"]
@@ -46,6 +45,11 @@ def value_of(node: Any) -> torch.Tensor:
     return value
 
 
+def operator_of(node: fx.Node) -> str:
+    """Name of a node's ATen operator, e.g. ``relu`` of ``aten.relu_.default``."""
+    return str(node.target).split(".")[1].strip("_")
+
+
 def is_symbolic(size: object) -> bool:
     """True for sizes that depend on the batch."""
     return isinstance(size, torch.SymInt) and size.node.maybe_as_int() is None
@@ -64,11 +68,15 @@ def whole_of(value: object) -> int:
     return value
 
 
+def sizes_of(values: Iterable[object]) -> tuple[int, ...]:
+    """Integer settings."""
+    return tuple(whole_of(value) for value in values)
+
+
 def tuple_of(value: Any, length: int) -> tuple[int, ...]:
     """One integer an axis; a single one is repeated."""
     items = [value] if isinstance(value, int) else list(value)
-    items = items * length if len(items) == 1 else items
-    return tuple(whole_of(item) for item in items)
+    return sizes_of(items * length if len(items) == 1 else items)
 
 
 def number_of(value: object) -> float:
@@ -177,12 +185,14 @@ class Lowering:
 
     def emit(self, op: str, inputs: Sequence[str], attributes: Mapping[str, Attribute], hint: str) -> str:
         """Appends a node and returns its name, made unique from ``hint``."""
-        name, number = hint, 1
-        while name in self._taken:
-            name, number = f"{hint}.{number}", number + 1
+        name = new_name(hint, self._taken)
         self._taken.add(name)
         self.nodes.append(Node(name, op, tuple(inputs), attributes))
         return name
+
+    def apply(self, op: str, node: fx.Node, *inputs: object, **attributes: Attribute) -> str:
+        """Appends the operation that ``node`` is, of fx arguments (as :meth:`values`), and returns its name."""
+        return self.emit(op, self.values(*inputs), attributes, node.name)
 
     def sizes(self, node: fx.Node, symbol: int) -> tuple[int, ...]:
         """Recorded sizes of a node with ``symbol`` in place of the one that depends on the batch."""
@@ -190,6 +200,14 @@ class Lowering:
         if sum(is_symbolic(size) for size in shape) > 1:
             raise Unsupported("two axes depend on the batch size")
         return tuple(symbol if is_symbolic(size) else int(size) for size in shape)
+
+
+def new_name(wanted: str, taken: Container[str]) -> str:
+    """``wanted``, or the first of ``wanted.1``, ``wanted.2``, ... that is not taken."""
+    name, number = wanted, 1
+    while name in taken:
+        name, number = f"{wanted}.{number}", number + 1
+    return name
 
 
 def _plain_name(target: object) -> str:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from bitcert.network.attributes import Attribute
 from bitcert.network.lowering import (
     Args,
     Lowering,
     Unsupported,
+    axis_of,
     dims_of,
     handles,
     is_symbolic,
     number_of,
+    sizes_of,
     value_of,
     whole_of,
 )
@@ -37,13 +38,12 @@ from bitcert.network.lowering import (
     "aten.reshape_as.default",
 )
 def _reshape(low: Lowering, node: fx.Node, args: Args) -> str:
-    shape = low.sizes(node, symbol=-1)
-    return low.emit("reshape", [low.value(node.args[0])], {"shape": shape}, node.name)
+    return low.apply("reshape", node, node.args[0], shape=low.sizes(node, symbol=-1))
 
 
 @handles("aten.permute.default")
 def _permute(low: Lowering, node: fx.Node, args: Args) -> str:
-    return low.emit("permute", [low.value(args["self"])], {"dims": dims_of(node, args["dims"])}, node.name)
+    return low.apply("permute", node, args["self"], dims=dims_of(node, args["dims"]))
 
 
 @handles("aten.transpose.int", "aten.t.default", "aten.numpy_T.default")
@@ -54,7 +54,7 @@ def _transpose(low: Lowering, node: fx.Node, args: Args) -> str:
         dims[first], dims[second] = second, first
     else:
         dims.reverse()
-    return low.emit("permute", [low.value(args["self"])], {"dims": tuple(dims)}, node.name)
+    return low.apply("permute", node, args["self"], dims=tuple(dims))
 
 
 @handles("aten.expand.default", "aten.expand_as.default")
@@ -62,20 +62,18 @@ def _expand(low: Lowering, node: fx.Node, args: Args) -> str:
     for size in value_of(node).shape:
         if is_symbolic(size) and str(size) != low.batch:
             raise Unsupported("expansion by a multiple of the batch size")
-    return low.emit("expand", [low.value(args["self"])], {"shape": low.sizes(node, symbol=0)}, node.name)
+    return low.apply("expand", node, args["self"], shape=low.sizes(node, symbol=0))
 
 
 @handles("aten.repeat.default")
 def _repeat(low: Lowering, node: fx.Node, args: Args) -> str:
     if all(type(times) is int for times in args["repeats"]):
-        repeats = tuple(args["repeats"])
-        return low.emit("repeat", [low.value(args["self"])], {"repeats": repeats}, node.name)
+        return low.apply("repeat", node, args["self"], repeats=tuple(args["repeats"]))
     source = value_of(args["self"])
     pairs = zip([1] * (len(args["repeats"]) - source.dim()) + list(source.shape), args["repeats"], strict=True)
     if any(size != 1 and times != 1 for size, times in pairs):
         raise Unsupported("repetition along the batch")
-    expanded: str = low.emit("expand", [low.value(args["self"])], {"shape": low.sizes(node, symbol=0)}, node.name)
-    return expanded
+    return low.apply("expand", node, args["self"], shape=low.sizes(node, symbol=0))
 
 
 @handles("aten.select.int")
@@ -84,13 +82,7 @@ def _select(low: Lowering, node: fx.Node, args: Args) -> str:
     size, index = value_of(args["self"]).shape[dim], whole_of(args["index"])
     if is_symbolic(size):
         raise Unsupported("one sample of the batch is picked")
-    position = index + int(size) if index < 0 else index
-    return low.emit("select", [low.value(args["self"])], {"dim": dim, "index": position}, node.name)
-
-
-def _emit_slice(low: Lowering, source: str, dim: int, span: tuple[int, int, int], hint: str) -> str:
-    attributes: dict[str, Attribute] = {"dim": dim, "start": span[0], "end": span[1], "step": span[2]}
-    return low.emit("slice", [source], attributes, hint)
+    return low.apply("select", node, args["self"], dim=dim, index=index + int(size) if index < 0 else index)
 
 
 @handles("aten.slice.Tensor")
@@ -102,7 +94,7 @@ def _slice(low: Lowering, node: fx.Node, args: Args) -> str:
     if is_symbolic(before):
         raise Unsupported("part of the batch is picked")
     start, end, step = slice(args["start"], args["end"], args["step"]).indices(int(before))
-    return _emit_slice(low, low.value(args["self"]), dim, (start, end, step), node.name)
+    return low.apply("slice", node, args["self"], dim=dim, start=start, end=end, step=step)
 
 
 @handles(
@@ -117,7 +109,8 @@ def _split(low: Lowering, node: fx.Node, args: Args) -> list[str]:
     parts, start = [], 0
     for k, part in enumerate(node.meta["val"]):
         size = whole_of(part.shape[dim])
-        parts.append(_emit_slice(low, source, dim, (start, start + size, 1), f"{node.name}.{k}"))
+        span = {"dim": dim, "start": start, "end": start + size, "step": 1}
+        parts.append(low.emit("slice", [source], span, f"{node.name}.{k}"))
         start += size
     return parts
 
@@ -143,33 +136,26 @@ def _getitem(low: Lowering, node: fx.Node, args: Args) -> str:
 def _pad(low: Lowering, node: fx.Node, args: Args) -> str:
     if args.get("mode", "constant") != "constant":
         raise Unsupported(f"padding mode {args['mode']!r}")
-    padding = tuple(whole_of(side) for side in args["pad"])
-    value = number_of(args["value"] or 0)
-    return low.emit("pad", [low.value(args["self"])], {"padding": padding, "value": value}, node.name)
+    return low.apply("pad", node, args["self"], padding=sizes_of(args["pad"]), value=number_of(args["value"] or 0))
 
 
 @handles("aten.cat.default", "aten.concat.default", "aten.concatenate.default")
 def _cat(low: Lowering, node: fx.Node, args: Args) -> str:
-    dim = args["dim"] if args["dim"] >= 0 else args["dim"] + value_of(node).dim()
-    return low.emit("cat", [low.value(part) for part in args["tensors"]], {"dim": dim}, node.name)
+    return low.apply("cat", node, *args["tensors"], dim=axis_of(node, args["dim"]))
 
 
 @handles("aten.stack.default")
 def _stack(low: Lowering, node: fx.Node, args: Args) -> str:
-    dim = args["dim"] if args["dim"] >= 0 else args["dim"] + value_of(node).dim()
+    dim = axis_of(node, args["dim"])
     whole = list(low.sizes(node, symbol=-1))
     whole[dim] = 1
     parts = [low.emit("reshape", [low.value(t)], {"shape": tuple(whole)}, f"{node.name}.in") for t in args["tensors"]]
     return low.emit("cat", parts, {"dim": dim}, node.name)
 
 
-def _emit_arange(low: Lowering, node: fx.Node, start: object, end: object, step: object) -> str:
-    attributes: dict[str, Attribute] = {"start": whole_of(start), "end": whole_of(end), "step": whole_of(step)}
-    if value_of(node).dtype != torch.int64:
-        raise Unsupported("a range of numbers that are not integers")
-    return low.emit("arange", [], attributes, node.name)
-
-
 @handles("aten.arange.default", "aten.arange.start", "aten.arange.start_step")
 def _arange(low: Lowering, node: fx.Node, args: Args) -> str:
-    return _emit_arange(low, node, args.get("start", 0), args["end"], args.get("step", 1))
+    start, end, step = sizes_of((args.get("start", 0), args["end"], args.get("step", 1)))
+    if value_of(node).dtype != torch.int64:
+        raise Unsupported("a range of numbers that are not integers")
+    return low.apply("arange", node, start=start, end=end, step=step)

@@ -1,18 +1,46 @@
 """A captured network: its structure, the values of its parameters, and what capture did to them.
 
 ``Network`` is the object measures and compressors start from. It does NOT keep the user's module: predictions come
-from replaying the architecture, which is what a decoder will do.
+from replaying the architecture, which is what a decoder will do. ``Predictor`` is what a compressor needs of it: names
+and shapes of the tensors, and predictions from them. An opaque module satisfies it as well as an architecture does;
+measures that look inside need an architecture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from bitcert.network.architecture import Architecture, WeightLayer
+from bitcert.network.nodes import ParameterSpec
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """A classifier whose parameters are supplied from outside."""
+
+    @property
+    def parameters(self) -> tuple[ParameterSpec, ...]:
+        """Every tensor the predictions depend on, in a fixed order."""
+        ...
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of classes."""
+        ...
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of everything but the parameters' values."""
+        ...
+
+    def forward(self, x: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+        """Logits ``[batch, num_outputs]``."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bitcert.errors import CaptureError, ModelError
-from bitcert.network.architecture import ParameterSpec
 from bitcert.network.checks import check_eager, check_example, check_finite, evaluation_copy
+from bitcert.network.nodes import ParameterSpec
 from bitcert.network.sources import module_sources
 from bitcert.network.user_code import users_network
 
@@ -31,7 +31,7 @@ LARGEST_EXACT = 2**24 - 1
 
 @dataclass(frozen=True, eq=False)
 class OpaqueModel:
-    """A :class:`~bitcert.network.predictor.Predictor` made of a module; built by :func:`capture_opaque`.
+    """A :class:`~bitcert.network.network.Predictor` made of a module; built by :func:`capture_opaque`.
 
     Attributes:
         module: evaluation copy; its floating state is replaced at every call.

@@ -59,33 +59,34 @@ class Operation:
     scratch: Cost = costs.nothing
 
 
-def _unary(function: Any, scratch: Cost = costs.nothing) -> Operation:
-    return Operation((1, 1), lambda t, a, n: function(t[0]), layouts.pointwise, scratch=scratch)
+def _unary(
+    function: Callable[[Tensor, Any], Tensor],
+    layout: LayoutRule = layouts.pointwise,
+    scratch: Cost = costs.nothing,
+    cost: Cost = costs.entries,
+    /,
+    **attributes: Kind,
+) -> Operation:
+    return Operation((1, 1), lambda t, a, n: function(t[0], a), layout, attributes, cost, scratch)
+
+
+def _plain(function: Any, scratch: Cost = costs.nothing) -> Operation:
+    return _unary(lambda x, a: function(x), layouts.pointwise, scratch)
 
 
 def _binary(function: Any) -> Operation:
     return Operation((2, 2), lambda t, a, n: function(t[0], t[1]), layouts.pointwise)
 
 
-def _scalar(function: Callable[[Tensor, float], Tensor]) -> Operation:
-    return Operation((1, 1), lambda t, a, n: function(t[0], a["value"]), layouts.pointwise, {"value": NUMBER})
+def _steps(dims: int) -> dict[str, Kind]:
+    return {"stride": integers(dims, 1), "padding": integers(dims, 0)}
 
 
-def _conv(function: Callable[..., Tensor], dims: int) -> Operation:
-    kinds = {
-        "stride": integers(dims, 1),
-        "padding": integers(dims, 0),
-        "dilation": integers(dims, 1),
-        "groups": integer(1),
-    }
-    return Operation(
-        (2, 3),
-        lambda t, a, n: function(*t, **a),
-        layouts.leading(dims + 2),
-        kinds,
-        costs.weighted,
-        costs.unfolded,
-    )
+def _conv(
+    function: Callable[..., Tensor], dims: int, cost: Cost = costs.weighted, scratch: Cost = costs.unfolded
+) -> Operation:
+    kinds = {**_steps(dims), "dilation": integers(dims, 1), "groups": integer(1)}
+    return Operation((2, 3), lambda t, a, n: function(*t, **a), layouts.leading(dims + 2), kinds, cost, scratch)
 
 
 def output_size(size: Sequence[int], kernel: Sequence[int], attributes: Attributes) -> tuple[int, ...]:
@@ -95,13 +96,12 @@ def output_size(size: Sequence[int], kernel: Sequence[int], attributes: Attribut
     return tuple((length + 2 * pad - gap * (taps - 1) - 1) // step + 1 for length, taps, pad, gap, step in axes)
 
 
-def _local_conv2d(t: Sequence[Tensor], a: Any, n: int) -> Tensor:
+def _local_conv2d(x: Tensor, filters: Tensor, bias: Tensor | None = None, *, groups: int, **a: Any) -> Tensor:
     """A convolution with its own filters at every output position.
 
-    ``t`` is ``x [B, C, H, W]``, filters ``[P, out, C / groups, kh, kw]`` with the ``P`` output positions in row-major
-    order, and optionally a bias ``[out]`` that all positions share.
+    ``x [B, C, H, W]``, filters ``[P, out, C / groups, kh, kw]`` with the ``P`` output positions in row-major order, and
+    optionally a bias ``[out]`` that all positions share; ``a`` are stride, padding and dilation.
     """
-    x, filters, groups = t[0], t[1], int(a["groups"])
     positions, outputs, kernel = filters.shape[0], filters.shape[1], filters.shape[3:]
     # [P, groups, C / groups * kh * kw, out / groups]
     matrices = filters.reshape(positions, groups, outputs // groups, -1).transpose(2, 3)
@@ -114,36 +114,25 @@ def _local_conv2d(t: Sequence[Tensor], a: Any, n: int) -> Tensor:
         found = torch.matmul(patches, matrices)  # [P, groups, B, out / groups]
         parts.append(found.permute(2, 1, 3, 0).reshape(len(part), outputs, *size))
     result = torch.cat(parts)
-    return result if len(t) < 3 else result + t[2].reshape(1, -1, 1, 1)
+    return result if bias is None else result + bias.reshape(1, -1, 1, 1)
 
 
-def _pool(
-    function: Callable[..., Tensor], dims: int, extra: Mapping[str, Kind], scratch: Cost = costs.first_copied
-) -> Operation:
-    kinds = {
-        "kernel_size": integers(dims, 1),
-        "stride": integers(dims, 1),
-        "padding": integers(dims, 0),
-        "ceil_mode": BOOLEAN,
-        **extra,
-    }
-    rule = layouts.leading(dims + 2)
-    return Operation((1, 1), lambda t, a, n: function(t[0], **a), rule, kinds, costs.pooled, scratch)
+def _pool(function: Callable[..., Tensor], dims: int, scratch: Cost, **extra: Kind) -> Operation:
+    kinds = {"kernel_size": integers(dims, 1), **_steps(dims), "ceil_mode": BOOLEAN, **extra}
+    return _unary(lambda x, a: function(x, **a), layouts.leading(dims + 2), scratch, costs.pooled, **kinds)
 
 
 def _adaptive(function: Callable[..., Tensor], dims: int) -> Operation:
-    kinds = {"output_size": integers(dims, 1)}
-    rule = layouts.leading(dims + 2)
-    return Operation((1, 1), lambda t, a, n: function(t[0], a["output_size"]), rule, kinds, scratch=costs.first_copied)
+    layout, sizes = layouts.leading(dims + 2), integers(dims, 1)
+    return _unary(lambda x, a: function(x, a["output_size"]), layout, costs.first_copied, output_size=sizes)
 
 
 def _reduce(function: Callable[..., Tensor]) -> Operation:
-    return Operation(
-        (1, 1),
-        lambda t, a, n: function(t[0], dim=a["dim"], keepdim=a["keepdim"]),
-        layouts.reduction,
-        {"dim": AXES, "keepdim": BOOLEAN},
-    )
+    return _unary(lambda x, a: function(x, a["dim"], a["keepdim"]), layouts.reduction, dim=AXES, keepdim=BOOLEAN)
+
+
+def _softmax(function: Callable[..., Tensor]) -> Operation:
+    return _unary(lambda x, a: function(x, a["dim"]), _SAME, costs.first_copied, dim=AXIS)
 
 
 def _affine_channel(t: Sequence[Tensor], a: Any, n: int) -> Tensor:
@@ -155,9 +144,8 @@ def _gain_and_shift(t: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
     return t[1] if len(t) > 1 else None, t[2] if len(t) > 2 else None
 
 
-def _slice(t: Sequence[Tensor], a: Any, n: int) -> Tensor:
-    index = (slice(None),) * int(a["dim"]) + (slice(a["start"], a["end"], a["step"]),)
-    return t[0][index]
+def _slice(x: Tensor, a: Any) -> Tensor:
+    return x[(slice(None),) * int(a["dim"]) + (slice(a["start"], a["end"], a["step"]),)]
 
 
 def _expand(t: Sequence[Tensor], a: Any, n: int) -> Tensor:
@@ -174,31 +162,16 @@ def _arange(t: Sequence[Tensor], a: Any, n: int) -> Tensor:
 
 
 _POSITION = integer(0)
-_SIZES = integers(None, -1)
-_SOFTMAX = {"dim": AXIS}
+_SPAN = {"start": _POSITION, "end": _POSITION, "step": integer(1)}
 _SAME = layouts.keep(layouts.mixes_dims)
-_DILATED = {1: {"dilation": integers(1, 1)}, 2: {"dilation": integers(2, 1)}}
-_PADDED = {"count_include_pad": BOOLEAN}
 
 _WEIGHTED: dict[str, Operation] = {
     "linear": Operation(
-        (2, 3),
-        lambda t, a, n: F.linear(*t),
-        layouts.keep(layouts.mixes_last),
-        {},
-        costs.weighted,
-        costs.first_copied,
+        (2, 3), lambda t, a, n: F.linear(*t), layouts.keep(layouts.mixes_last), {}, costs.weighted, costs.first_copied
     ),
     "conv1d": _conv(F.conv1d, 1),
     "conv2d": _conv(F.conv2d, 2),
-    "local_conv2d": Operation(
-        (2, 3),
-        _local_conv2d,
-        layouts.leading(4),
-        {"stride": integers(2, 1), "padding": integers(2, 0), "dilation": integers(2, 1), "groups": integer(1)},
-        costs.local_weighted,
-        costs.local_windows,
-    ),
+    "local_conv2d": _conv(_local_conv2d, 2, costs.local_weighted, costs.local_windows),
     "embedding": Operation((2, 2), lambda t, a, n: F.embedding(t[0], t[1]), layouts.embedding),
     "affine_channel": Operation((3, 3), _affine_channel, layouts.leading(), scratch=costs.result_twice),
     "prelu": Operation((2, 2), lambda t, a, n: F.prelu(t[0], t[1]), layouts.leading()),
@@ -220,7 +193,7 @@ _WEIGHTED: dict[str, Operation] = {
 
 _POINTWISE: dict[str, Operation] = {
     **{
-        name: _unary(function)
+        name: _plain(function)
         for name, function in {
             "relu": F.relu,
             "silu": F.silu,
@@ -250,52 +223,26 @@ _POINTWISE: dict[str, Operation] = {
             "minimum": torch.minimum,
         }.items()
     },
-    "add_scalar": _scalar(lambda x, value: x + value),
-    "mul_scalar": _scalar(lambda x, value: x * value),
-    "div_scalar": _scalar(lambda x, value: x / value),
-    "pow_scalar": _scalar(lambda x, value: x**value),
-    "leaky_relu": Operation(
-        (1, 1),
-        lambda t, a, n: F.leaky_relu(t[0], a["negative_slope"]),
-        layouts.pointwise,
-        {"negative_slope": NUMBER},
-    ),
-    "elu": Operation((1, 1), lambda t, a, n: F.elu(t[0], a["alpha"]), layouts.pointwise, {"alpha": NUMBER}),
-    "gelu": Operation(
-        (1, 1),
-        lambda t, a, n: F.gelu(t[0], approximate="tanh" if a["tanh"] else "none"),
-        layouts.pointwise,
-        {"tanh": BOOLEAN},
-    ),
-    "softplus": Operation(
-        (1, 1),
-        lambda t, a, n: F.softplus(t[0], a["beta"], a["threshold"]),
-        layouts.pointwise,
-        {"beta": NUMBER, "threshold": NUMBER},
-    ),
-    "clamp": Operation(
-        (1, 1),
-        lambda t, a, n: torch.clamp(t[0], a["min"], a["max"]),
-        layouts.pointwise,
-        {"min": OPTIONAL_NUMBER, "max": OPTIONAL_NUMBER},
-    ),
-    "to_index": _unary(lambda x: x.round().to(torch.int64), costs.result_twice),
-    "to_float": _unary(lambda x: x.to(torch.float32)),
+    "add_scalar": _unary(lambda x, a: x + a["value"], value=NUMBER),
+    "mul_scalar": _unary(lambda x, a: x * a["value"], value=NUMBER),
+    "div_scalar": _unary(lambda x, a: x / a["value"], value=NUMBER),
+    "pow_scalar": _unary(lambda x, a: x ** a["value"], value=NUMBER),
+    "leaky_relu": _unary(lambda x, a: F.leaky_relu(x, a["negative_slope"]), negative_slope=NUMBER),
+    "elu": _unary(lambda x, a: F.elu(x, a["alpha"]), alpha=NUMBER),
+    "gelu": _unary(lambda x, a: F.gelu(x, approximate="tanh" if a["tanh"] else "none"), tanh=BOOLEAN),
+    "softplus": _unary(lambda x, a: F.softplus(x, a["beta"], a["threshold"]), beta=NUMBER, threshold=NUMBER),
+    "clamp": _unary(lambda x, a: torch.clamp(x, a["min"], a["max"]), min=OPTIONAL_NUMBER, max=OPTIONAL_NUMBER),
+    "to_index": _plain(lambda x: x.round().to(torch.int64), costs.result_twice),
+    "to_float": _plain(lambda x: x.to(torch.float32)),
 }
 
 _MIXING: dict[str, Operation] = {
-    "softmax": Operation(
-        (1, 1), lambda t, a, n: torch.softmax(t[0], a["dim"]), _SAME, _SOFTMAX, scratch=costs.first_copied
-    ),
-    "log_softmax": Operation(
-        (1, 1), lambda t, a, n: torch.log_softmax(t[0], a["dim"]), _SAME, _SOFTMAX, scratch=costs.first_copied
-    ),
+    "softmax": _softmax(torch.softmax),
+    "log_softmax": _softmax(torch.log_softmax),
     "mean": _reduce(torch.mean),
     "sum": _reduce(torch.sum),
     "amax": _reduce(torch.amax),
-    "matmul": Operation(
-        (2, 2), lambda t, a, n: torch.matmul(t[0], t[1]), layouts.matmul, {}, costs.product, costs.operands
-    ),
+    "matmul": Operation((2, 2), lambda t, a, n: torch.matmul(*t), layouts.matmul, {}, costs.product, costs.operands),
     "attention": Operation(
         (3, 4),
         _attend,
@@ -304,46 +251,29 @@ _MIXING: dict[str, Operation] = {
         costs.attention,
         costs.scores,
     ),
-    "max_pool1d": _pool(F.max_pool1d, 1, _DILATED[1], costs.maxima),
-    "max_pool2d": _pool(F.max_pool2d, 2, _DILATED[2], costs.maxima),
-    "avg_pool1d": _pool(F.avg_pool1d, 1, _PADDED),
-    "avg_pool2d": _pool(F.avg_pool2d, 2, _PADDED),
+    "max_pool1d": _pool(F.max_pool1d, 1, costs.maxima, dilation=integers(1, 1)),
+    "max_pool2d": _pool(F.max_pool2d, 2, costs.maxima, dilation=integers(2, 1)),
+    "avg_pool1d": _pool(F.avg_pool1d, 1, costs.first_copied, count_include_pad=BOOLEAN),
+    "avg_pool2d": _pool(F.avg_pool2d, 2, costs.first_copied, count_include_pad=BOOLEAN),
     "adaptive_avg_pool1d": _adaptive(F.adaptive_avg_pool1d, 1),
     "adaptive_avg_pool2d": _adaptive(F.adaptive_avg_pool2d, 2),
 }
 
 _MOVING: dict[str, Operation] = {
-    "reshape": Operation((1, 1), lambda t, a, n: t[0].reshape(a["shape"]), layouts.reshape, {"shape": _SIZES}),
-    "permute": Operation((1, 1), lambda t, a, n: t[0].permute(a["dims"]), layouts.permutation, {"dims": AXES}),
+    "reshape": _unary(lambda x, a: x.reshape(a["shape"]), layouts.reshape, shape=integers(None, -1)),
+    "permute": _unary(lambda x, a: x.permute(a["dims"]), layouts.permutation, dims=AXES),
     "expand": Operation((1, 1), _expand, layouts.expansion, {"shape": integers(None, 0)}),
-    "repeat": Operation(
-        (1, 1), lambda t, a, n: t[0].repeat(a["repeats"]), layouts.repetition, {"repeats": integers(None, 1)}
-    ),
-    "select": Operation(
-        (1, 1),
-        lambda t, a, n: t[0].select(a["dim"], a["index"]),
-        layouts.selection,
-        {"dim": AXIS, "index": _POSITION},
-    ),
-    "slice": Operation(
-        (1, 1),
-        _slice,
-        _SAME,
-        {"dim": AXIS, "start": _POSITION, "end": _POSITION, "step": integer(1)},
-    ),
-    "pad": Operation(
-        (1, 1),
-        lambda t, a, n: F.pad(t[0], a["padding"], value=a["value"]),
+    "repeat": _unary(lambda x, a: x.repeat(a["repeats"]), layouts.repetition, repeats=integers(None, 1)),
+    "select": _unary(lambda x, a: x.select(a["dim"], a["index"]), layouts.selection, dim=AXIS, index=_POSITION),
+    "slice": _unary(_slice, _SAME, dim=AXIS, **_SPAN),
+    "pad": _unary(
+        lambda x, a: F.pad(x, a["padding"], value=a["value"]),
         layouts.keep(layouts.mixes_padded),
-        {"padding": integers(None, -MAX_INTEGER), "value": NUMBER},
+        padding=integers(None, -MAX_INTEGER),
+        value=NUMBER,
     ),
     "cat": Operation((1, 256), lambda t, a, n: torch.cat(list(t), a["dim"]), layouts.concatenation, {"dim": AXIS}),
-    "arange": Operation(
-        (0, 0),
-        _arange,
-        lambda values, attributes, shape: None,
-        {"start": _POSITION, "end": _POSITION, "step": integer(1)},
-    ),
+    "arange": Operation((0, 0), _arange, lambda values, attributes, shape: None, _SPAN),
 }
 
 OPERATIONS: Mapping[str, Operation] = {**_WEIGHTED, **_POINTWISE, **_MIXING, **_MOVING}

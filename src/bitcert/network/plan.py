@@ -29,18 +29,12 @@ class Plan:
         parameter_bytes: parameters in float32.
         activation_bytes: peak of intermediate results of one batch without gradients.
         gradient_bytes: all intermediate results of one batch, as training keeps them.
-        flops_per_sample: floating-point operations of one forward pass of one input.
-        total_flops: the same for the whole sample.
-        num_batches: passes needed.
         operations: of one pass, from which time is estimated.
     """
 
     parameter_bytes: int
     activation_bytes: int
     gradient_bytes: int
-    flops_per_sample: int
-    total_flops: int
-    num_batches: int
     operations: int
 
     @property
@@ -48,9 +42,9 @@ class Plan:
         """Parameters and peak activations together."""
         return self.parameter_bytes + self.activation_bytes
 
-    def estimate_seconds(self, operations_per_second: float = OPERATIONS_PER_SECOND) -> float:
-        """Seconds of one pass at a given speed."""
-        return self.operations / operations_per_second
+    def estimate_seconds(self) -> float:
+        """Seconds of one pass."""
+        return self.operations / OPERATIONS_PER_SECOND
 
 
 def operations_per_sample(architecture: Architecture) -> int:
@@ -81,18 +75,14 @@ def estimate_plan(network: Network, num_samples: int, batch_size: int) -> Plan:
     >>> from bitcert.network import capture
     >>> net = capture(torch.nn.Sequential(torch.nn.Linear(4, 3)), torch.ones(2, 4))
     >>> plan = estimate_plan(net, num_samples=10, batch_size=5)
-    >>> plan.parameter_bytes, plan.flops_per_sample, plan.num_batches
-    (60, 24, 2)
+    >>> plan.parameter_bytes, plan.activation_bytes
+    (60, 220)
     """
     architecture = network.architecture
-    flops = sum(architecture.propagation.flops.values())
     total = sum(architecture.propagation.elements.values()) + math.prod(architecture.input_shape)
     return Plan(
         parameter_bytes=_BYTES * architecture.num_parameters,
         activation_bytes=_BYTES * batch_size * architecture.propagation.peak,
         gradient_bytes=_BYTES * batch_size * total,
-        flops_per_sample=flops,
-        total_flops=flops * num_samples,
-        num_batches=-(-num_samples // batch_size),
         operations=operations_per_sample(architecture) * num_samples,
     )

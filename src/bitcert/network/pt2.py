@@ -26,6 +26,7 @@ from torch.export import ExportedProgram
 from bitcert.errors import CaptureError, InputError
 from bitcert.network import handlers
 from bitcert.network.shapes import MAX_NODES, MAX_PARAMETERS
+from bitcert.network.user_code import one_line
 
 MAX_ARCHIVE_BYTES = 8 * MAX_PARAMETERS + 2**27
 MAX_JSON_BYTES = 2**26
@@ -80,8 +81,7 @@ def load_exported_program(path: str | Path) -> ExportedProgram:
             warnings.simplefilter("ignore")
             return torch.export.load(clean)
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError("a consistent exported program", line[:200], _ADVICE) from error
+        raise InputError("a consistent exported program", one_line(error), _ADVICE) from error
 
 
 def _read_archive(path: Path) -> dict[str, bytes]:

@@ -10,16 +10,14 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from bitcert.network.layouts import Layout, LayoutError, Value
+from bitcert.network.nodes import INPUT, Graph, Node
 from bitcert.network.operations import OPERATIONS, WEIGHT_OPERATIONS, attribute_problem, output_size
-
-if TYPE_CHECKING:
-    from bitcert.network.architecture import Architecture, Node
+from bitcert.network.user_code import one_line
 
 MAX_PARAMETERS = 1 << 26
 MAX_NODES = 4_096
@@ -30,7 +28,6 @@ MAX_TOTAL_ELEMENTS = 2**30
 MAX_PEAK_ELEMENTS = 2**29
 """Most entries (of four bytes) per sample that are in memory at once, scratch of the operations included."""
 MAX_FLOPS_PER_SAMPLE = 2**37
-INPUT = "input"
 _WEIGHTED = (*WEIGHT_OPERATIONS, "local_conv2d", "affine_channel", "group_norm", "layer_norm", "prelu", "embedding")
 _BATCH = 3
 """Batch size of the propagation; shapes of batch axes are checked against it."""
@@ -59,15 +56,15 @@ class Propagation:
     peak: int
 
 
-def _check_parameters(architecture: Architecture) -> None:
-    total = sum(math.prod(spec.shape) for spec in architecture.parameters)
+def _check_parameters(graph: Graph) -> None:
+    total = sum(math.prod(spec.shape) for spec in graph.parameters)
     if total > MAX_PARAMETERS:
         raise ShapeError(f"{total} parameters where at most {MAX_PARAMETERS} are allowed")
-    if math.prod(architecture.input_shape) > MAX_ACTIVATION_ELEMENTS:
+    if math.prod(graph.input_shape) > MAX_ACTIVATION_ELEMENTS:
         raise ShapeError(f"an input of more than {MAX_ACTIVATION_ELEMENTS} entries")
-    if len(architecture.nodes) > MAX_NODES:
-        raise ShapeError(f"{len(architecture.nodes)} nodes where at most {MAX_NODES} are allowed")
-    names = [INPUT, *(spec.name for spec in architecture.parameters), *(node.name for node in architecture.nodes)]
+    if len(graph.nodes) > MAX_NODES:
+        raise ShapeError(f"{len(graph.nodes)} nodes where at most {MAX_NODES} are allowed")
+    names = [INPUT, *(spec.name for spec in graph.parameters), *(node.name for node in graph.nodes)]
     if len(set(names)) != len(names):
         raise ShapeError("one name given to two values")
 
@@ -141,18 +138,10 @@ def _run_meta(node: Node, tensors: Sequence[Tensor]) -> Tensor:
             result = OPERATIONS[node.op].run(tensors, dict(node.attributes), _BATCH)
     except Exception as error:
         # torch raises many types here; all of them mean that the shapes do not fit together
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ShapeError(f"node {node.name!r} ({node.op}) does not fit its inputs: {line[:200]}") from error
+        raise ShapeError(f"node {node.name!r} ({node.op}) does not fit its inputs: {one_line(error)}") from error
     if not isinstance(result, Tensor) or result.numel() == 0 or result.dim() > 8:
         raise ShapeError(f"node {node.name!r} ({node.op}) computes an empty tensor or one of too many dimensions")
     return result
-
-
-def _check_layout(node: Node, layout: Layout | None, shape: tuple[int, ...]) -> None:
-    if layout is None:
-        return
-    if layout.axis >= len(shape) or shape[layout.axis] != layout.outer * _BATCH * layout.inner:
-        raise ShapeError(f"node {node.name!r} ({node.op}) loses track of the batch")
 
 
 def _layout_of(node: Node, values: Mapping[str, Value], shape: tuple[int, ...]) -> Layout | None:
@@ -162,20 +151,23 @@ def _layout_of(node: Node, values: Mapping[str, Value], shape: tuple[int, ...]) 
         raise ShapeError(f"node {node.name!r} ({node.op}) mixes samples of a batch: {error}") from error
     except (ValueError, IndexError) as error:
         raise ShapeError(f"node {node.name!r} ({node.op}) has axes that do not exist") from error
-    _check_layout(node, layout, shape)
+    if layout is not None:
+        axis, size = layout.axis, layout.outer * _BATCH * layout.inner
+        if axis >= len(shape) or shape[axis] != size:
+            raise ShapeError(f"node {node.name!r} ({node.op}) loses track of the batch")
     return layout
 
 
 class _Propagating:
     """The tensors on the meta device and what is known of each, node after node."""
 
-    def __init__(self, architecture: Architecture) -> None:
-        self.architecture = architecture
-        dtype = torch.int64 if architecture.input_dtype == "int64" else torch.float32
-        shape = (_BATCH, *architecture.input_shape)
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        dtype = torch.int64 if graph.input_dtype == "int64" else torch.float32
+        shape = (_BATCH, *graph.input_shape)
         self.tensors = {INPUT: torch.empty(shape, dtype=dtype, device="meta")}
         self.values = {INPUT: Value(shape, Layout(0))}
-        for spec in architecture.parameters:
+        for spec in graph.parameters:
             self.tensors[spec.name] = torch.empty(spec.shape, dtype=torch.float32, device="meta")
             self.values[spec.name] = Value(spec.shape, None)
         self.elements: dict[str, int] = {}
@@ -206,24 +198,24 @@ class _Propagating:
     def peak(self) -> int:
         """Most entries of four bytes alive at once, as :meth:`Architecture.forward` keeps them."""
         words = {name: count * self.tensors[name].element_size() // 4 for name, count in self.elements.items()}
-        last_use = {name: k for k, node in enumerate(self.architecture.nodes) for name in node.inputs}
-        alive = peak = math.prod(self.architecture.input_shape) * self.tensors[INPUT].element_size() // 4
-        for k, node in enumerate(self.architecture.nodes):
+        last_use = {name: k for k, node in enumerate(self.graph.nodes) for name in node.inputs}
+        alive = peak = math.prod(self.graph.input_shape) * self.tensors[INPUT].element_size() // 4
+        for k, node in enumerate(self.graph.nodes):
             alive += words[node.name]
             peak = max(peak, alive + self.scratch[node.name])
             alive -= sum(words.get(name, 0) for name in set(node.inputs) if last_use[name] == k)
         return peak
 
 
-def propagate(architecture: Architecture) -> Propagation:
-    """Shapes of every value of ``architecture``.
+def propagate(graph: Graph) -> Propagation:
+    """Shapes of every value of ``graph``.
 
     Raises:
         ShapeError: naming the first node that cannot be evaluated, mixes samples, or exceeds a limit.
     """
-    _check_parameters(architecture)
-    found = _Propagating(architecture)
-    for node in architecture.nodes:
+    _check_parameters(graph)
+    found = _Propagating(graph)
+    for node in graph.nodes:
         found.add(node)
     peak = found.peak()
     _check_totals(found, peak)
@@ -239,7 +231,7 @@ def _check_totals(found: _Propagating, peak: int) -> None:
             f"{peak:,} entries of memory per sample ({found.scratch[largest]:,} of them to compute node {largest!r}) "
             f"where at most {MAX_PEAK_ELEMENTS:,} are allowed"
         )
-    last, outputs = found.architecture.output, found.architecture.num_outputs
+    last, outputs = found.graph.output, found.graph.num_outputs
     value, expected = found.values[last], (_BATCH, outputs)
     if value.shape != expected or value.layout != Layout(0) or found.tensors[last].dtype != torch.float32:
         raise ShapeError(

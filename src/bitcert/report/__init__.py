@@ -24,8 +24,8 @@ from bitcert.report.stability.figures import (
     plot_effective_parameters,
     plot_margins,
     plot_singular_values,
+    plot_track,
 )
-from bitcert.report.stability.tracking import plot_track
 
 __all__ = [
     "bounds_files",

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from io import StringIO
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -299,6 +300,4 @@ def _inside(body: str) -> str:
 
 
 def _attribute(text: str) -> str:
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
-        text = text.replace(character, entity)
-    return text
+    return escape(text, {'"': "&quot;"})

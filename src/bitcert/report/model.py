@@ -154,8 +154,7 @@ def facts_grid(facts: Iterable[Fact], below: int = 0) -> Padding:
 def message_facts(bits: int, sections: Sections, most: int, note: str = "") -> Iterator[Fact]:
     """Length of a message and its largest sections."""
     yield Fact("message", f"{number(bits)} bits", note)
-    shown, rest = group_sections(sections, most)
-    for name, size in shown + ([rest] if rest else []):
+    for name, size in group_sections(sections, most):
         yield Fact(f"  {clean(name, MAX_NAME)}", f"{number(size)} bits", share(size, bits))
 
 

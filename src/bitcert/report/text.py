@@ -95,22 +95,22 @@ def delta_text(value: object) -> str:
     return UNKNOWN if decimal(value) is None else f"{value:.12g}"
 
 
-def group_sections(sections: Sections, most: int) -> tuple[list[tuple[str, int]], tuple[str, int] | None]:
-    """The largest sections in the order of the file, and what the rest adds up to (``None`` when nothing is left).
+def group_sections(sections: Sections, most: int) -> list[tuple[str, int]]:
+    """The largest sections in the order of the file; if some are left out, what they add up to is the last entry.
 
     Args:
         sections: names and bits.
         most: how many entries may be shown, the grouped rest included; at least 2.
 
     >>> group_sections([("a", 5), ("b", 1), ("c", 9), ("d", 2)], 3)
-    ([('a', 5), ('c', 9)], ('2 smaller sections', 3))
+    [('a', 5), ('c', 9), ('2 smaller sections', 3)]
     """
     if len(sections) <= most:
-        return list(sections), None
+        return list(sections)
     by_size = sorted(range(len(sections)), key=lambda i: (-sections[i][1], i))
     kept, rest = sorted(by_size[: most - 1]), by_size[most - 1 :]
     others = (f"{number(len(rest))} smaller sections", sum(sections[i][1] for i in rest))
-    return [sections[i] for i in kept], others
+    return [*(sections[i] for i in kept), others]
 
 
 def bound_rows(bounds: Mapping[str, Any]) -> list[tuple[str, str]]:

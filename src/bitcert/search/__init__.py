@@ -8,8 +8,8 @@ from bitcert.run import Candidate, Checkpoint, Compressed, Run
 from bitcert.search.contender import Board, Contender, Row
 from bitcert.search.halving import search
 from bitcert.search.head import compress_head
-from bitcert.search.judging import Judge, OriginalNetwork, Verdict
-from bitcert.search.levels import Effort
+from bitcert.search.judging import Judge, OriginalNetwork
+from bitcert.search.request import Effort
 
 __all__ = [
     "Board",
@@ -22,7 +22,6 @@ __all__ = [
     "OriginalNetwork",
     "Row",
     "Run",
-    "Verdict",
     "compress_head",
     "search",
 ]

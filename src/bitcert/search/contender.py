@@ -1,4 +1,4 @@
-"""A contender of the search: a way to compress, with the helper string that its messages are decoded with.
+"""A contender of the search: a way to compress, its helper string, where it stands, and the search's checkpoint.
 
 All contenders write words of one prefix code: a message opens with the number of its family, and to each family belongs
 one helper string, declared before anything is tried. So ``decode`` is one fixed map from messages to classifiers, and
@@ -6,19 +6,24 @@ the union bound is over messages alone: choosing the best message of all contend
 nothing (docs/theory.md section 2). Two helpers for one family would be two codes, whose choice nobody pays for:
 :func:`check_helpers` refuses them. Public weights that a message does not refer to are left out of its helper; that too
 is a fixed function of the message.
+
+The checkpoint, which a killed or prolonged search goes on from, holds messages, counts and candidates; it is this
+machine's own note, not evidence: the certificate of the message that wins is computed from the message and the data
+alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
+from bitcert.codecs.best import without_unused_weights
 from bitcert.coding import MessageReader
 from bitcert.data import Sample
-from bitcert.decoder import Helper
-from bitcert.errors import InputError
-from bitcert.run import Compressed, Run
+from bitcert.decoder import Helper, decode_message
+from bitcert.errors import BitcertError, DecodeError, InputError
+from bitcert.run import Candidate, Compressed, Run, message_tensor
 
 
 class Compressor(Protocol):
@@ -125,3 +130,131 @@ class Board:
 
 
 Watch = Callable[[Board], None]
+
+
+@dataclass(eq=False)
+class Standing:
+    """A contender, its best message so far, and the time it has had.
+
+    Attributes:
+        contender: whose.
+        state: what :class:`Row` says of it.
+        seconds: used in all rounds.
+        longest: budget of the longest attempt that was finished.
+        message: the best so far.
+        verdict: of that message.
+        refusal: why it cannot be used here.
+        running: the attempt that is under way.
+    """
+
+    contender: Contender
+    state: str = "waiting"
+    seconds: float = 0.0
+    longest: float = 0.0
+    message: bytes = b""
+    verdict: Candidate | None = None
+    refusal: BitcertError | None = None
+    running: Run | None = None
+    _glimpse: Candidate | None = None
+
+    @property
+    def was_tried(self) -> bool:
+        """Whether an attempt was finished, or refused."""
+        return self.longest > 0 or self.verdict is not None or self.refusal is not None
+
+    @property
+    def why_none(self) -> str:
+        """In words for the user, why there is no message."""
+        if self.refusal is not None:
+            return str(self.refusal)
+        return "the time is too short for it; give a longer one"
+
+    @property
+    def rank(self) -> tuple[float, int, int]:
+        """By the certificate; contenders without a message come last."""
+        return (2.0, 0, 0) if self.verdict is None else self.verdict.rank
+
+    def offer(self, message: bytes, verdict: Candidate) -> None:
+        """Keep the message if it is the best one."""
+        self.state = "tried"
+        if self.verdict is None or verdict.rank < self.verdict.rank:
+            self.message, self.verdict = message, verdict
+
+    def refuse(self, error: BitcertError) -> None:
+        """It cannot compress this problem; a message from an earlier round stays."""
+        self.refusal = error
+        self.state = "tried" if self.verdict is not None else "not for this problem"
+
+    def glimpse(self, candidate: Candidate) -> None:
+        """A candidate of an attempt that is still running."""
+        if self._glimpse is None or candidate.bound < self._glimpse.bound:
+            self._glimpse = candidate
+
+    def compressed(self) -> Compressed:
+        """The best message with its ledger, decoded afresh, and what it was judged to be worth."""
+        contender, verdict = self.contender, self.verdict
+        assert verdict is not None
+        ledger = decode_message(self.message, contender.helper).ledger
+        judged = replace(verdict, name=contender.name, seconds=self.seconds)
+        found = Compressed(self.message, ledger, contender.helper, (judged,), contender.option)
+        return without_unused_weights(found)
+
+    def row(self) -> Row:
+        """For a table: the best message, that of the attempt that is running included."""
+        found = [candidate for candidate in (self.verdict, self._glimpse) if candidate is not None]
+        seconds = self.seconds
+        if self.running is not None:
+            seconds = self.running.seconds if self.contender.continues else seconds + self.running.seconds
+        row = Row(self.contender.name, self.state, seconds)
+        if not found:
+            return row
+        best = min(found, key=lambda candidate: candidate.bound)
+        return replace(row, message_bits=best.message_bits, errors=best.errors, bound=best.bound)
+
+
+def save_standings(run: Run, standings: Sequence[Standing], unfinished: tuple[Standing, float] | None) -> None:
+    """Write the run's checkpoint: every contender's best message, the candidates, and what is being tried."""
+    assert run.checkpoint is not None
+    rows = [
+        {
+            "name": standing.contender.name,
+            "seconds": standing.seconds,
+            "longest": standing.longest,
+            "verdict": None if standing.verdict is None else asdict(standing.verdict),
+        }
+        for standing in standings
+    ]
+    tensors = {s.contender.name: message_tensor(s.message) for s in standings if s.verdict is not None}
+    values = {
+        "contenders": rows,
+        "candidates": [asdict(candidate) for candidate in run.candidates],
+        "unfinished": None if unfinished is None else (unfinished[0].contender.name, unfinished[1]),
+        "seconds": run.seconds,
+    }
+    run.checkpoint.save(values, tensors)
+
+
+def restore_standings(run: Run, standings: Sequence[Standing]) -> tuple[Standing, float] | None:
+    """Go on from the run's checkpoint, if it has one; the attempt that was interrupted is returned."""
+    loaded = run.checkpoint.load() if run.checkpoint is not None else None
+    if loaded is None or "contenders" not in loaded[0]:
+        return None
+    values, tensors = loaded
+    run.candidates[:] = [Candidate(**candidate) for candidate in values["candidates"]]
+    run.spent_before(float(values["seconds"]))
+    known = {standing.contender.name: standing for standing in standings}
+    for row in values["contenders"]:
+        standing = known.get(row["name"])
+        if standing is None:
+            continue
+        if row["verdict"] is not None:
+            message = tensors[row["name"]].numpy().tobytes()
+            try:
+                decode_message(message, standing.contender.helper)
+            except DecodeError:
+                # of a damaged file, or of another program: it is sought anew
+                continue
+            standing.message, standing.verdict, standing.state = message, Candidate(**row["verdict"]), "tried"
+        standing.seconds, standing.longest = float(row["seconds"]), float(row["longest"])
+    name, seconds = values["unfinished"] or ("", 0.0)
+    return (known[name], float(seconds)) if name in known else None

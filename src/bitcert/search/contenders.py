@@ -13,13 +13,13 @@ is tried, from what the user declared: which of them a message is decoded with f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bitcert.codecs.base import Codec, Selection
@@ -29,7 +29,7 @@ from bitcert.codecs.random_subspace import RandomSubspace
 from bitcert.codecs.registry import CODECS
 from bitcert.codecs.tuned import compress_values
 from bitcert.data import Sample
-from bitcert.decoder import Helper, HelperWeights, network_head
+from bitcert.decoder import Helper, network_head
 from bitcert.decoder import head as bank_head
 from bitcert.decoder import network as quantised
 from bitcert.decoder import tensors as composed
@@ -37,14 +37,15 @@ from bitcert.decoder import trees as decision_tree
 from bitcert.decoder.features.edges import is_image
 from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
-from bitcert.network import Network, OpaqueModel, estimate_plan
+from bitcert.network import Network, estimate_plan
 from bitcert.network.architecture import Architecture
 from bitcert.run import Compressed, Run
 from bitcert.search.contender import Contender
-from bitcert.search.difference import TunedDifference
+from bitcert.search.difference import compress_difference
 from bitcert.search.head import compress_head
 from bitcert.search.head_forms import compress_network_head
-from bitcert.search.strengths import PerLayerStrengths
+from bitcert.search.request import CertifyRequest
+from bitcert.search.strengths import compress_per_layer
 from bitcert.search.trees import compress_trees
 
 Targets = NDArray[np.float32]
@@ -66,70 +67,24 @@ EXAMPLES_A_DIMENSION = 30
 """Of a random subspace for a whole network: about three bits a dimension, a tenth of a bit for each example."""
 
 
-@dataclass(frozen=True, eq=False)
-class Given:
-    """What a search may use.
+def contenders(given: CertifyRequest, targets: Targets | None = None) -> tuple[Contender, ...]:
+    """All that can be tried, the most promising first.
 
     Args:
-        sample: the training sample; the rest, with a declared prior part.
-        helper: the problem alone: shape, classes, preprocessing.
-        predictor: of a given network: captured, or its Python code.
-        values: of the given network's tensors.
-        helper_network: its weights go into the helper; fixed before the sample was seen.
+        given: the request; its helper network is the one trained on a declared prior part, and its sample the rest.
         targets: soft answers ``[m, classes]`` of the original network that is to be certified, if any.
-        codecs: for the given network, instead of all.
-        families: names of built-in families, instead of all.
-        fine_tune: whether the given network's integers may be trained.
     """
-
-    sample: Sample
-    helper: Helper
-    predictor: Network | OpaqueModel | None = None
-    values: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    helper_network: Network | None = None
-    targets: Targets | None = None
-    codecs: tuple[Codec, ...] = ()
-    families: tuple[str, ...] = ()
-    fine_tune: bool = True
-
-    @property
-    def own_helper(self) -> Helper:
-        """For messages about the given network: its architecture, and public weights if they are of the same."""
-        assert self.predictor is not None
-        predictor = self.predictor.architecture if isinstance(self.predictor, Network) else self.predictor
-        own = replace(self.helper, predictor=predictor, classes_inferred=False)
-        public = self.helper_network
-        if public is not None and public.architecture.content_hash == predictor.content_hash:
-            return self.public_helper
-        return own
-
-    @property
-    def public_helper(self) -> Helper:
-        """For messages about the helper network."""
-        assert self.helper_network is not None
-        return helper_with(self.helper_network, self.helper)
-
-
-def helper_with(network: Network, helper: Helper) -> Helper:
-    """The helper string with a network and its weights in it; it may be one for other classes."""
-    weights = HelperWeights.of(network.architecture, network.parameters)
-    inferred = helper.classes_inferred and network.architecture.num_outputs != helper.num_classes
-    return replace(helper, predictor=network.architecture, weights=weights, classes_inferred=inferred)
-
-
-def contenders(given: Given) -> tuple[Contender, ...]:
-    """All that can be tried, the most promising first."""
     found: list[Contender] = []
     if given.codecs:
         return tuple(_chosen(given))
     if given.helper_network is not None:
-        found += _on_helper_network(given)
+        found += _on_helper_network(given, given.helper_network, targets)
     # a data-free message can hardly rival a helper network, but may try
     weight = 1.0 if given.helper_network is None else 0.2
-    found += [replace(contender, weight=weight * contender.weight) for contender in _built_in(given)]
-    if given.predictor is not None:
+    found += [replace(contender, weight=weight * contender.weight) for contender in _built_in(given, targets)]
+    if given.network is not None:
         found += _of_network(given)
-    if given.predictor is None or given.targets is not None or given.helper_network is not None:
+    if given.network is None or targets is not None or given.helper_network is not None:
         # the user asked for one thing: its best message, of whatever kind
         found = [replace(contender, option="") for contender in found]
     return tuple(found)
@@ -148,19 +103,19 @@ def usual_family(input_shape: tuple[int, ...]) -> str:
     return "head" if is_image(input_shape) else "table"
 
 
-def _built_in(given: Given) -> list[Contender]:
+def _built_in(given: CertifyRequest, targets: Targets | None) -> list[Contender]:
     """The families that are part of the program: those wanted, else the usual ones for such data."""
-    head, option = partial(compress_head, targets=given.targets), Option.BUILT_IN
+    head, helper, option = partial(compress_head, targets=targets), given.problem, Option.BUILT_IN
     found = (
-        Contender("decision tree", decision_tree.FAMILY, compress_trees, given.helper, True, 3.0, option=option),
-        Contender("bank head", bank_head.FAMILY, head, given.helper, False, 3.0, option=option),
+        Contender("decision tree", decision_tree.FAMILY, compress_trees, helper, True, 3.0, option=option),
+        Contender("bank head", bank_head.FAMILY, head, helper, False, 3.0, option=option),
     )
-    families = given.families or (usual_family(given.helper.input_shape),)
+    families = given.families or (usual_family(given.sample.input_shape),)
     wanted = {name for family in families for name in FAMILIES[family]}
     return [contender for contender in found if contender.name in wanted]
 
 
-def _of_network(given: Given) -> list[Contender]:
+def _of_network(given: CertifyRequest) -> list[Contender]:
     """A given network: learned quantisation, and if its layers are visible all codecs."""
     helper = given.own_helper
     bare = replace(helper, weights=None)
@@ -168,36 +123,33 @@ def _of_network(given: Given) -> list[Contender]:
     least = 1.0 + len(given.sample) / EXAMPLES_A_SECOND + counts
 
     def tuned(sample: Sample, helper: Helper, run: Run) -> Compressed:
-        return compress_values(given.values, sample, helper, run, fine_tune=given.fine_tune)
+        return compress_values(given.tensors, sample, helper, run, fine_tune=given.fine_tune)
 
     own = Option.WEIGHTS
     found = [Contender("learned quantisation", quantised.FAMILY, tuned, bare, False, 1.5, counts, own)]
-    network = given.predictor
-    public = given.helper_network
+    network, public = given.network, given.helper_network
     if not isinstance(network, Network) or (public is not None and helper.weights is None):
         return found
-    strengths = PerLayerStrengths(network)
+    strengths = partial(compress_per_layer, network)
     found.append(Contender("a strength for each layer", composed.FAMILY, strengths, bare, False, 0.25, least, own))
     plain = PlainCodecs(_plain(helper), network)
     found.append(Contender("codecs of the papers", composed.FAMILY, plain, helper, True, 0.25, least, own))
     subspace = RandomSubspace(dimension=max(20, min(5000, len(given.sample) // EXAMPLES_A_DIMENSION)))
-    trained = _trained(subspace, network, bare, subspace.label, 1.5, least)
-    found.append(replace(trained, option=Option.ARCHITECTURE))
+    found.append(_trained(subspace, network, bare, subspace.label, 1.5, least, Option.ARCHITECTURE))
     for kind in CODECS.values():
         if issubclass(kind, TunedQuantise | RandomSubspace) or not is_trained(kind):
             continue
         usual = kind.strengths()
         codec = usual[len(usual) // 2]
-        trained = _trained(codec, network, bare, codec.label, 0.3, 4 * least)
-        found.append(replace(trained, option=Option.ARCHITECTURE))
+        found.append(_trained(codec, network, bare, codec.label, 0.3, 4 * least, Option.ARCHITECTURE))
     return found
 
 
-def _seconds_of_a_count(given: Given) -> float:
+def _seconds_of_a_count(given: CertifyRequest) -> float:
     """Of the given network's errors, roughly, on the machine of :data:`~bitcert.network.plan.OPERATIONS_PER_SECOND`."""
-    if not isinstance(given.predictor, Network):
+    if not isinstance(given.network, Network):
         return 0.0
-    plan = estimate_plan(given.predictor, len(given.sample), given.own_helper.batch_size)
+    plan = estimate_plan(given.network, len(given.sample), given.own_helper.batch_size)
     return plan.estimate_seconds()
 
 
@@ -207,47 +159,42 @@ def _plain(helper: Helper) -> tuple[Codec, ...]:
     if helper.weights is None:
         return tuple(plain)
     public = Selection(base=Base.FILE)
-    return (*plain, *(_based(codec, public) for codec in plain if hasattr(codec, "selection")))
+    based: list[Any] = [codec for codec in plain if hasattr(codec, "selection")]
+    return (*plain, *(replace(codec, selection=public) for codec in based))
 
 
-def _based(codec: Codec, selection: Selection) -> Codec:
-    return replace(codec, selection=selection)  # type: ignore[type-var]
-
-
-def _on_helper_network(given: Given) -> list[Contender]:
+def _on_helper_network(given: CertifyRequest, network: Network, targets: Targets | None) -> list[Contender]:
     """Heads on its features and differences from it."""
-    helper, network = given.public_helper, given.helper_network
-    assert network is not None
-    head = partial(compress_network_head, targets=given.targets)
+    helper = given.public_helper
+    head = partial(compress_network_head, targets=targets)
     found = [Contender("head on the helper network", network_head.FAMILY, head, helper, False)]
     if not helper.fixes_classes or not isinstance(helper.predictor, Architecture) or not network.weight_layers:
         return found
     least = 1.0 + len(given.sample) / EXAMPLES_A_SECOND
-    found.append(
-        Contender("tuned helper network", composed.FAMILY, TunedDifference(network), helper, False, 0.5, least)
-    )
+    tuned = partial(compress_difference, network)
+    found.append(Contender("tuned helper network", composed.FAMILY, tuned, helper, False, 0.5, least))
     subspace = RandomSubspace(dimension=300, selection=Selection(base=Base.FILE))
     found.append(_trained(subspace, network, helper, "subspace at the helper network", 0.5, least))
     return found
 
 
 def _trained(
-    codec: Codec, network: Network, helper: Helper, name: str, weight: float, least_seconds: float
+    codec: Codec, network: Network, helper: Helper, name: str, weight: float, least_seconds: float, option: str = ""
 ) -> Contender:
     def compress(sample: Sample, helper: Helper, run: Run) -> Compressed:
         return codec.encode(network, sample, helper=helper, run=run)
 
     family = quantised.FAMILY if isinstance(codec, TunedQuantise) else composed.FAMILY
-    return Contender(name, family, compress, helper, False, weight, least_seconds)
+    return Contender(name, family, compress, helper, False, weight, least_seconds, option)
 
 
-def _chosen(given: Given) -> list[Contender]:
+def _chosen(given: CertifyRequest) -> list[Contender]:
     """The codecs that the user named, each by itself if it trains.
 
     Raises:
         InputError: the network's layers cannot be seen.
     """
-    network, public = given.predictor, given.helper_network
+    network, public = given.network, given.helper_network
     if not isinstance(network, Network):
         raise InputError("a network whose layers can be captured", "one that cannot", "leave out --codec")
     helper = given.own_helper
@@ -262,6 +209,3 @@ def _chosen(given: Given) -> list[Contender]:
             own = replace(helper, weights=None) if isinstance(codec, TunedQuantise) else helper
             found.append(_trained(codec, network, own, codec.label, 1.0, 0.0))
     return found
-
-
-__all__ = ["FAMILIES", "Given", "Option", "Targets", "contenders", "helper_with", "usual_family"]

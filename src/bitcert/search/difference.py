@@ -9,18 +9,18 @@ helper (:mod:`bitcert.codecs.random_subspace`) are rivals. Not guaranteed: that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from bitcert.codecs.base import Codec, Rest, Selection
-from bitcert.codecs.best import PlainCodecs
+from bitcert.codecs.best import PlainCodecs, Search
 from bitcert.codecs.magnitude_pruning import MagnitudePruning
 from bitcert.codecs.quantise import Quantise
 from bitcert.codecs.quantiser import Uniform
-from bitcert.codecs.training import Schedule, Search, Tensors, Trainer
+from bitcert.codecs.training import Schedule, Tensors, Trainer
 from bitcert.codecs.truncated_svd import TruncatedSVD
 from bitcert.data import Sample
 from bitcert.decoder import Helper
@@ -66,55 +66,49 @@ def difference_codecs(network: Network) -> tuple[Codec, ...]:
     head = Selection(layers=(last,), rest=Rest.HELPER, base=Base.FILE)
     whole = Selection(rest=Rest.HELPER, base=Base.FILE)
     chosen: list[Codec] = [Quantise(selection=head, quantiser=Uniform(step)) for step in (4.0, 2.0, 1.0)]
-    chosen += [replace(codec, selection=head) for codec in _menu(TruncatedSVD)]
+    chosen += [replace(codec, selection=head) for codec in TruncatedSVD.strengths()]
     chosen += [Quantise(selection=whole, quantiser=Uniform(step)) for step in (16.0, 8.0, 4.0, 2.0, 1.0)]
-    chosen += [replace(codec, selection=whole) for codec in (*_menu(TruncatedSVD), *_menu(MagnitudePruning))]
+    sparse = (*TruncatedSVD.strengths(), *MagnitudePruning.strengths())
+    chosen += [replace(codec, selection=whole) for codec in sparse]
     return tuple(chosen)
 
 
-def _menu(kind: Any) -> tuple[Any, ...]:
-    return tuple(kind.strengths())
-
-
-@dataclass(frozen=True, eq=False)
-class TunedDifference:
-    """The compressor: needs a helper with a captured network for these classes, and its weights.
+def compress_difference(
+    network: Network, sample: Sample, helper: Helper, run: Run, *, rate: float = RATE
+) -> Compressed:
+    """The best message of what tuning changes in the helper's network, found in the run's time.
 
     Args:
         network: the helper's.
+        sample: labelled examples that the helper's weights have not seen.
+        helper: with a captured network for these classes, and its weights.
+        run: seed, budget, device, progress and checkpoint.
         rate: peak learning rate of the tuning.
+
+    Raises:
+        InputError: the helper has no weights, no weight layer, or training diverges.
     """
-
-    network: Network
-    rate: float = RATE
-
-    def __call__(self, sample: Sample, helper: Helper, run: Run) -> Compressed:
-        """The best message found in the run's time.
-
-        Raises:
-            InputError: the helper has no weights, no weight layer, or training diverges.
-        """
-        if helper.weights is None or not self.network.weight_layers:
-            raise InputError("a helper network with weights", "none", "name it with --helper")
-        architecture = self.network.architecture
-        model = _Tuned(architecture, helper, run.device)
-        part = run.share(max(1e-9, TRAINING_SHARE * run.budget_seconds))
-        part.checkpoint = None if run.checkpoint is None else run.checkpoint.part("tuning")
-        search = Search(sample, helper, part)
-        trainer = Trainer(search, model, Schedule(rate=self.rate, batch_size=128), purpose="difference")
-        state = search.resume()
-        if state is not None:
-            trainer.restore(state)
-        trainer.train(part.budget_seconds)
-        trainer.save()
-        run.spent_before(max(run.seconds, part.seconds))
-        if not trainer.is_finite():
-            raise InputError("training that converges", "one that diverged", "leave the helper as it is")
-        tuned = {name: value.detach().cpu() for name, value in model.weights().items()}
-        if all(np.array_equal(tuned[name].numpy(), value) for name, value in helper.weights.values.items()):
-            raise InputError("time to tune the helper network", "none", "give more time")
-        network = replace(self.network, parameters=tuned)
-        compressed = PlainCodecs(difference_codecs(network), network)(sample, helper, run)
-        if part.checkpoint is not None and not run.stopped:
-            part.checkpoint.remove()
-        return compressed
+    if helper.weights is None or not network.weight_layers:
+        raise InputError("a helper network with weights", "none", "name it with --helper")
+    architecture = network.architecture
+    model = _Tuned(architecture, helper, run.device)
+    part = run.share(max(1e-9, TRAINING_SHARE * run.budget_seconds))
+    part.checkpoint = None if run.checkpoint is None else run.checkpoint.part("tuning")
+    search = Search(sample, helper, part)
+    trainer = Trainer(search, model, Schedule(rate=rate, batch_size=128), purpose="difference")
+    state = search.resume()
+    if state is not None:
+        trainer.restore(state)
+    trainer.train(part.budget_seconds)
+    trainer.save()
+    run.spent_before(max(run.seconds, part.seconds))
+    if not trainer.is_finite():
+        raise InputError("training that converges", "one that diverged", "leave the helper as it is")
+    tuned = {name: value.detach().cpu() for name, value in model.weights().items()}
+    if all(np.array_equal(tuned[name].numpy(), value) for name, value in helper.weights.values.items()):
+        raise InputError("time to tune the helper network", "none", "give more time")
+    trained = replace(network, parameters=tuned)
+    compressed = PlainCodecs(difference_codecs(trained), trained)(sample, helper, run)
+    if part.checkpoint is not None and not run.stopped:
+        part.checkpoint.remove()
+    return compressed

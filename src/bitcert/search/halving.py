@@ -21,9 +21,17 @@ from pathlib import Path
 from bitcert.data import Sample
 from bitcert.errors import BitcertError, InputError
 from bitcert.run import Candidate, Checkpoint, Compressed, Run
-from bitcert.search.contender import Board, Contender, Watch, check_helpers, check_message
+from bitcert.search.contender import (
+    Board,
+    Contender,
+    Standing,
+    Watch,
+    check_helpers,
+    check_message,
+    restore_standings,
+    save_standings,
+)
 from bitcert.search.judging import Judge
-from bitcert.search.standing import Standing, restore_standings, save_standings
 
 EARLY_SHARE = 0.4
 """Part of the time that is spent before the last round."""
@@ -36,14 +44,6 @@ WORTHWHILE = 0.02
 SAVE_SECONDS = 20.0
 """Between two checkpoints of the list of candidates while a contender runs."""
 _SLACK_SECONDS = 0.05
-
-
-@dataclass(frozen=True)
-class Share:
-    """What a contender gets in a round: seconds of its own in all, those of earlier rounds included if it continues."""
-
-    contender: Contender
-    seconds: float
 
 
 def num_rounds(num_contenders: int) -> int:
@@ -69,7 +69,7 @@ def entrants(contenders: Sequence[Contender], budget_seconds: float) -> tuple[Co
     """
     chosen = list(contenders)
     while len(chosen) > 1:
-        first_round = _first_round_seconds(chosen, budget_seconds)
+        first_round = _first_round_seconds(len(chosen), budget_seconds)
         late = [c for c in chosen[1:] if c.least_seconds > _part(c, chosen, first_round)]
         if not late:
             break
@@ -77,8 +77,8 @@ def entrants(contenders: Sequence[Contender], budget_seconds: float) -> tuple[Co
     return tuple(chosen)
 
 
-def _first_round_seconds(contenders: Sequence[Contender], budget_seconds: float) -> float:
-    rounds = num_rounds(len(contenders))
+def _first_round_seconds(num_contenders: int, budget_seconds: float) -> float:
+    rounds = num_rounds(num_contenders)
     return budget_seconds if rounds == 1 else EARLY_SHARE * budget_seconds / (rounds - 1)
 
 
@@ -92,53 +92,42 @@ class _Search:
     judge: Judge
     run: Run
     watch: Watch
-    standings: dict[str, Standing]
+    standings: Sequence[Standing]
     total: float
-    unfinished: tuple[str, float] | None = None
+    unfinished: tuple[Standing, float] | None = None
     saved_at: float = 0.0
 
-    def rounds(self, contenders: Sequence[Contender]) -> None:
+    def rounds(self, entered: Sequence[Standing]) -> None:
         """Every round, until one contender is left or the time is over."""
         if self.unfinished is not None and not self.is_over():
-            name, seconds = self.unfinished
-            self.attempt(Share(self.standings[name].contender, seconds))
-        left, rounds = list(contenders), num_rounds(len(contenders))
-        early = _first_round_seconds(contenders, self.total)
+            self.attempt(*self.unfinished)
+        left, rounds = list(entered), num_rounds(len(entered))
+        early = _first_round_seconds(len(entered), self.total)
         for number in range(1, rounds + 1):
-            for contender in left:
-                if self.is_over(contender.option):
+            among = [standing.contender for standing in left]
+            for standing in left:
+                if self.is_over(standing.contender.option):
                     continue
-                seconds = _part(contender, left, early) if number < rounds else self.last_part(contender, left)
-                self.attempt(self.share(contender, seconds))
-            if number < rounds:
-                left = self.kept_of(left, _num_kept(len(left))) if number < rounds - 1 else self.finalists(left)
-        self.spend(contenders)
+                last = self.time_left * (1.0 if standing is left[-1] else FIRST_SHARE) if number == rounds else 0.0
+                self.attempt_for(standing, _part(standing.contender, among, early) if number < rounds else last)
+            if number < rounds - 1:
+                left = kept_of(left, _num_kept(len(left)))
+            elif number < rounds:
+                # more than two would get too little time each
+                left = kept_of(left, 1)[:2]
+        self.spend(entered)
 
-    def kept_of(self, left: Sequence[Contender], most: int) -> list[Contender]:
-        """The best of them, and the best of every option: who asks for several is not left with one."""
-        ranked = self.best_of(left, len(left))
-        firsts = {contender.option: contender for contender in reversed(ranked)}
-        return [c for k, c in enumerate(ranked) if k < most or firsts[c.option] is c]
-
-    def finalists(self, left: Sequence[Contender]) -> list[Contender]:
-        """The best one, and the best of the next option if there are several; more would get too little time each."""
-        return self.kept_of(left, 1)[:2]
-
-    def last_part(self, contender: Contender, left: Sequence[Contender]) -> float:
-        """Seconds of the last round."""
-        return self.time_left * (1.0 if contender is left[-1] else FIRST_SHARE)
-
-    def spend(self, contenders: Sequence[Contender]) -> None:
+    def spend(self, entered: Sequence[Standing]) -> None:
         """Give what is left, where the last one ended early, to each in the order of their bounds."""
-        for contender in self.best_of(contenders, len(contenders)):
+        for standing in ranked(entered):
             if self.is_over() or self.time_left < WORTHWHILE * self.total:
                 return
-            self.attempt(self.share(contender, self.time_left))
+            self.attempt_for(standing, self.time_left)
 
-    def share(self, contender: Contender, seconds: float) -> Share:
-        """The contender's budget: what it has used counts where it continues."""
-        used = self.standings[contender.name].seconds if contender.continues else 0.0
-        return Share(contender, used + max(_SLACK_SECONDS, min(seconds, self.time_left)))
+    def attempt_for(self, standing: Standing, seconds: float) -> None:
+        """Give a contender so many seconds, as far as there are; what it has used counts where it continues."""
+        used = standing.seconds if standing.contender.continues else 0.0
+        self.attempt(standing, used + max(_SLACK_SECONDS, min(seconds, self.time_left)))
 
     @property
     def time_left(self) -> float:
@@ -146,41 +135,36 @@ class _Search:
 
     def is_over(self, option: str | None = None) -> bool:
         """Whether to end: stopped or out of time, with at least one message, and this option (if any) was tried."""
-        standings = self.standings.values()
-        if self.run.fraction < 1.0 or all(s.verdict is None for s in standings):
+        if self.run.fraction < 1.0 or all(s.verdict is None for s in self.standings):
             return False
-        return self.run.stopped or option is None or any(s.was_tried for s in standings if s.contender.option == option)
+        tried = {s.contender.option for s in self.standings if s.was_tried}
+        return self.run.stopped or option is None or option in tried
 
-    def best_of(self, contenders: Sequence[Contender], most: int) -> list[Contender]:
-        """At most so many of them that have a message, best first by the certificate."""
-        found = [c for c in contenders if self.standings[c.name].verdict is not None]
-        return sorted(found, key=lambda c: self.standings[c.name].rank)[:most]
-
-    def attempt(self, share: Share) -> None:
-        """Run a contender for its share and judge its message, unless it has had as much before."""
-        standing = self.standings[share.contender.name]
-        if standing.longest and standing.longest >= share.seconds - _SLACK_SECONDS:
+    def attempt(self, standing: Standing, seconds: float) -> None:
+        """Run a contender until it has had so many seconds and judge its message, unless it has had them before."""
+        if standing.longest and standing.longest >= seconds - _SLACK_SECONDS:
             return
-        part, started = self.part(share, standing), self.run.seconds
+        contender = standing.contender
+        part, started = self.part(standing, seconds), self.run.seconds
         standing.state, standing.running = "running", part
-        self.unfinished = (share.contender.name, share.seconds)
+        self.unfinished = standing, seconds
         self.save()
         self.show()
         try:
-            compressed = share.contender.compress(self.sample, share.contender.helper, part)
+            compressed = contender.compress(self.sample, contender.helper, part)
         except BitcertError as error:
             standing.refuse(error)
         else:
-            check_message(share.contender, compressed)
+            check_message(contender, compressed)
             self.take(standing, compressed)
         finally:
             standing.running = None
         if not self.run.stopped:
             self.unfinished = None
-            standing.longest = share.seconds
-            if part.checkpoint is not None and not share.contender.continues:
+            standing.longest = seconds
+            if part.checkpoint is not None and not contender.continues:
                 part.checkpoint.remove()
-        before = standing.seconds if share.contender.continues else 0.0
+        before = standing.seconds if contender.continues else 0.0
         # Seconds of a killed attempt that this one went on from were not on the search's own clock.
         lost = part.seconds - before - (self.run.seconds - started)
         self.run.spent_before(self.run.seconds + max(0.0, lost))
@@ -188,14 +172,15 @@ class _Search:
         self.save()
         self.show()
 
-    def part(self, share: Share, standing: Standing) -> Run:
+    def part(self, standing: Standing, seconds: float) -> Run:
         """The contender's own run; what it books is shown at once."""
-        part = self.run.share(share.seconds, share.contender.name)
-        if not share.contender.continues and self.run.checkpoint is not None:
-            part.checkpoint = self.run.checkpoint.part(f"{share.contender.name} for {share.seconds:.3f} s")
+        contender = standing.contender
+        part = self.run.share(seconds, contender.name)
+        if not contender.continues and self.run.checkpoint is not None:
+            part.checkpoint = self.run.checkpoint.part(f"{contender.name} for {seconds:.3f} s")
 
         def watch(candidate: Candidate) -> None:
-            self.run.candidates.append(self.listed(share.contender, candidate))
+            self.run.candidates.append(self.listed(contender, candidate))
             if self.judge.original is None:
                 standing.glimpse(candidate)
             if self.run.seconds - self.saved_at > SAVE_SECONDS:
@@ -222,32 +207,42 @@ class _Search:
                 self.run.candidates.append(candidate)
         if self.judge.original is not None or not compressed.candidates:
             name = "with the disagreement predicted" if self.judge.original is not None else "message"
-            counts = (verdict.errors, verdict.message_bits, verdict.bound, self.run.seconds)
-            self.run.candidates.append(Candidate(f"{contender.name}: {name}", *counts))
+            self.run.candidates.append(replace(verdict, name=f"{contender.name}: {name}", seconds=self.run.seconds))
 
     def save(self) -> None:
         """Write the search's own checkpoint, if there is one."""
         if self.run.checkpoint is not None:
-            save_standings(self.run, self.standings.values(), self.unfinished)
+            save_standings(self.run, self.standings, self.unfinished)
             self.saved_at = self.run.seconds
 
     def show(self) -> None:
         """Tell the watcher how things stand."""
-        rows = tuple(standing.row() for standing in self.standings.values())
+        rows = tuple(standing.row() for standing in self.standings)
         self.watch(Board(rows, self.run.seconds, self.run.budget_seconds))
 
     def best(self) -> Compressed:
         """The best message of all, with everything that was tried."""
-        found = [s for s in self.standings.values() if s.verdict is not None]
-        if not found:
-            raise next(s.refusal for s in self.standings.values() if s.refusal is not None)
-        ranked = sorted(found, key=lambda s: s.rank)
-        firsts = {s.contender.option: s for s in reversed(ranked)}
-        best, *others = (s.compressed() for s in ranked if firsts[s.contender.option] is s)
+        firsts = kept_of(self.standings, 0)
+        if not firsts:
+            raise next(s.refusal for s in self.standings if s.refusal is not None)
+        best, *others = (standing.compressed() for standing in firsts)
         candidates = tuple(sorted(self.run.candidates, key=lambda c: c.seconds))
-        missing = {s.contender.option: s.why_none for s in reversed(list(self.standings.values()))}
-        missing = {option: why for option, why in missing.items() if option not in firsts}
+        missing = {s.contender.option: s.why_none for s in reversed(self.standings)}
+        for standing in firsts:
+            del missing[standing.contender.option]
         return replace(best, candidates=candidates, others=tuple(others), missing=missing)
+
+
+def ranked(standings: Sequence[Standing]) -> list[Standing]:
+    """Those that have a message, best first by the certificate."""
+    return sorted((s for s in standings if s.verdict is not None), key=lambda standing: standing.rank)
+
+
+def kept_of(standings: Sequence[Standing], most: int) -> list[Standing]:
+    """The best of them, and the best of every option: who asks for several is not left with one."""
+    found = ranked(standings)
+    firsts = {standing.contender.option: standing for standing in reversed(found)}
+    return [s for k, s in enumerate(found) if k < most or firsts[s.contender.option] is s]
 
 
 def search(
@@ -279,7 +274,7 @@ def search(
     check_helpers(contenders)
     total = max(_SLACK_SECONDS, run.budget_seconds - before)
     entered = entrants(contenders, total)
-    standings = {c.name: Standing(c, "waiting" if c in entered else "too little time") for c in contenders}
+    standings = [Standing(c, "waiting" if c in entered else "too little time") for c in contenders]
     with tempfile.TemporaryDirectory() as folder:
         kept = run.checkpoint
         if kept is None:
@@ -287,12 +282,8 @@ def search(
             run.checkpoint = Checkpoint(Path(folder, "search.safetensors"), "this search")
         try:
             unfinished = restore_standings(run, standings)
-            running = _Search(sample, judge, run, watch or _unseen, standings, total, unfinished)
-            running.rounds(entered)
+            running = _Search(sample, judge, run, watch or (lambda board: None), standings, total, unfinished)
+            running.rounds([standing for standing in standings if standing.contender in entered])
             return running.best()
         finally:
             run.checkpoint = kept
-
-
-def _unseen(board: Board) -> None:
-    del board

@@ -21,19 +21,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitcert.counting import DecisionRule, count_batch
+from bitcert.coding import Ledger
 from bitcert.data import Sample
 from bitcert.decoder import Helper
 from bitcert.decoder import head as bank_head
 from bitcert.decoder.features.banks import BANKS, Bank, available_banks, bank_groups
+from bitcert.decoder.head import BankHead
 from bitcert.errors import InputError
 from bitcert.random import stream
-from bitcert.run import Compressed, Run
+from bitcert.run import Best, Compressed, Run
 from bitcert.search.head_features import CACHE_BYTES, GROWN_ON, alike_banks, feature_examples
 from bitcert.search.head_moves import delete_rows, descend, descend_pairs, insert_rows, kick, replace_rows
 from bitcert.search.head_objective import BankObjective
 from bitcert.search.head_start import CROSS_ENTROPY, GROWTH, SHORT_GROWTH, begin_convex, convex_operations, grow
-from bitcert.search.judging import errors_per_bit
+from bitcert.search.judging import errors_per_bit, estimated_errors
 
 _SCREENED, _WELL_SCREENED = 3_000, 8_000
 SMALL_SAMPLE = 6_000
@@ -47,7 +48,7 @@ _POLISH = (1.0, 2.0, 1.2)
 """Prices while a head is polished, relative to the final one: a dear bit drops what a cheap one would keep for good."""
 
 _FINALISTS, _MOST_CYCLES, _MIN_RELATIVE_GAIN = 3, 8, 1e-3
-_SCREEN_SHARE, _GROWTH_SHARE = 0.4, 0.6
+_SCREEN_SHARE, GROWTH_SHARE = 0.4, 0.6
 _CONVEX_SHARE, _OPERATIONS_A_SECOND = 0.2, 3e9
 _KICKS, _SMALL_KICKS = (0.1, 0.2, 0.05), (0.2, 0.4, 0.1)
 IDLE_KICKS, _SMALL_IDLE_KICKS = 6, 20
@@ -62,22 +63,16 @@ _FEATURES_SHARE = 0.3
 _LEAST_EXAMPLES = 50
 
 
-@dataclass(eq=False)
-class _Best:
-    """The best head so far."""
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Integer weights ``[features, classes]`` on the features of a bank, and the temperature they were trained at."""
 
-    bound: float = np.inf
-    bank: Bank | None = None
-    weights: NDArray[np.int64] | None = None
+    bank: Bank | None
+    weights: NDArray[np.int64]
     scale: float = _START_SCALE
-    unit: float = _FIRST_UNIT
 
 
-def _label(bank: Bank | None) -> str:
-    return "inputs" if bank is None else f"bank {BANKS.index(bank)}"
-
-
-class BankSearch:
+class BankSearch(Best):
     """One run over banks and prices.
 
     Args:
@@ -85,11 +80,17 @@ class BankSearch:
         helper: of the same problem.
         run: seed, budget, progress and checkpoint.
         targets: soft labels ``[m, classes]``, or ``None`` for the labels.
+
+    Attributes:
+        head: the best one.
+        unit: price of a bit on the 0/1 error, by the best one's certificate.
     """
 
     def __init__(self, sample: Sample, helper: Helper, run: Run, targets: NDArray[np.float32] | None) -> None:
-        self.sample, self.helper, self.run, self.targets = sample, helper, run, targets
-        self.best = _Best()
+        super().__init__(sample, helper, run)
+        self.targets = targets
+        self.head: Head | None = None
+        self.unit = _FIRST_UNIT
         self.order = stream(run.seed, "bank head")
         self.whole: tuple[Bank | None, BankObjective] | None = None
         self.screened_on = _WELL_SCREENED if run.budget_seconds >= _LONG_SECONDS else _SCREENED
@@ -109,14 +110,11 @@ class BankSearch:
                 self.refine(bank)
                 if self.growth_is_over():
                     break
+            if self.head is None:  # no head says more than the majority class
+                return
             if not self.out_of_time():
-                self.improve(self.best.bank, self.best_again(), thorough=True)
+                self.improve(*self.best_again(), thorough=True)
         self.kick()
-
-    def out_of_time(self) -> bool:
-        """Whether the budget is used; tells the progress."""
-        self.run.progress("training", self.run.fraction)
-        return self.run.fraction >= 1.0
 
     def width(self, bank: Bank | None) -> int:
         """Number of features, the constant included."""
@@ -161,25 +159,31 @@ class BankSearch:
             self.whole = bank, self.objective(bank, len(self.sample))
         return self.whole[1]
 
-    def best_again(self) -> BankObjective:
-        """The best head so far, as an objective on the whole sample."""
-        objective = self.on_whole(self.best.bank)
-        assert self.best.weights is not None
-        objective.weights[:] = self.best.weights
-        objective.scale, objective.power, objective.soft = self.best.scale, 0.0, True
+    def best_again(self) -> tuple[Bank | None, BankObjective]:
+        """The bank of the best head so far, and that head as an objective on the whole sample."""
+        assert self.head is not None
+        objective = self.on_whole(self.head.bank)
+        objective.weights[:] = self.head.weights
+        objective.scale, objective.power, objective.soft = self.head.scale, 0.0, True
         objective.refresh()
-        return objective
+        return self.head.bank, objective
+
+    def label(self, bank: Bank | None) -> str:
+        """What a bank is called in the list of candidates."""
+        return "inputs" if bank is None else f"bank {BANKS.index(bank)}"
+
+    def write(self, bank: Bank | None, weights: NDArray[np.int64]) -> tuple[bytes, Ledger]:
+        """The message of a head."""
+        return bank_head.write(bank, weights, self.helper)
 
     def book(self, name: str, bank: Bank | None, objective: BankObjective) -> float:
         """Judge the head as a message, keep it if it is the best; its bound."""
-        labels = objective.examples.labels.numpy()
-        count = count_batch(objective.logits_t().T, labels, DecisionRule().tolerance)
-        errors = round(count.errors * len(self.sample) / count.samples)
-        message, _ = bank_head.write(bank, objective.weights, self.helper)
-        candidate = self.run.consider(f"{_label(bank)}, {name}", errors, len(self.sample), 8 * len(message))
-        if candidate.bound < self.best.bound:
-            unit = errors_per_bit(errors / len(self.sample), candidate.bound)
-            self.best = _Best(candidate.bound, bank, objective.weights.copy(), objective.scale, unit)
+        errors = estimated_errors(objective.logits_t().T, objective.examples.labels, len(self.sample))
+        message = self.write(bank, objective.weights)
+        candidate = self.consider(f"{self.label(bank)}, {name}", errors, *message)
+        if self.is_best(candidate):
+            self.head = Head(bank, objective.weights.copy(), objective.scale)
+            self.unit = errors_per_bit(errors / len(self.sample), candidate.bound)
             self.found = self.run.seconds
             self.save()
         return candidate.bound
@@ -190,39 +194,30 @@ class BankSearch:
         counts = np.bincount(self.sample.labels, minlength=self.helper.num_classes)
         weights = np.zeros((self.width(bank), self.helper.num_classes), dtype=np.int64)
         weights[-1, counts.argmax()] = 1
-        message, _ = bank_head.write(bank, weights, self.helper)
-        errors = len(self.sample) - int(counts.max())
-        bound = self.run.consider("majority class", errors, len(self.sample), 8 * len(message)).bound
-        self.best = _Best(bound, bank, weights)
+        errors, (message, ledger) = len(self.sample) - int(counts.max()), bank_head.write(bank, weights, self.helper)
+        candidate = self.run.consider("majority class", errors, len(self.sample), 8 * len(message))
+        self.offer(candidate, message, ledger)
+        self.head = Head(bank, weights)
         self.save()
 
     def save(self) -> None:
         """Write the checkpoint."""
-        if self.run.checkpoint is None or self.best.weights is None:
-            return
-        banks = available_banks(self.helper.input_shape)
-        values = {
-            "bank": banks.index(self.best.bank),
-            "bound": self.best.bound,
-            "scale": self.best.scale,
-            "unit": self.best.unit,
-            "begun": bool(self.best.weights[:-1].any()),
-            "seconds": self.run.seconds,
-        }
-        self.run.checkpoint.save(values, {"weights": torch.from_numpy(self.best.weights)})
+        assert self.head is not None
+        self.write_checkpoint(scale=self.head.scale)
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one with a head that uses features; whether there is."""
-        state = self.run.checkpoint.load() if self.run.checkpoint is not None else None
+        state = self.read_checkpoint()
         if state is None:
             return False
-        values, tensors = state
-        bank = available_banks(self.helper.input_shape)[int(str(values["bank"]))]
-        bound, scale, unit = (float(str(values[name])) for name in ("bound", "scale", "unit"))
-        self.run.spent_before(float(str(values["seconds"])))
-        if not values["begun"]:
+        values, decoded = state
+        assert isinstance(decoded.classifier, BankHead)
+        assert self.best is not None
+        if not decoded.classifier.weights[:-1].any():
+            self.best = None
             return False
-        self.best = _Best(bound, bank, tensors["weights"].numpy(), scale, unit)
+        self.head = Head(decoded.classifier.bank, decoded.classifier.weights, float(values["scale"]))
+        self.unit = errors_per_bit(self.best.candidates[0].errors / len(self.sample), self.bound)
         self.started = self.found = self.run.seconds
         return True
 
@@ -240,10 +235,10 @@ class BankSearch:
         for bank, objective in self.screened(banks):
             if values and (self.out_of_time() or self.run.fraction > _SCREEN_SHARE):
                 break
-            grow(objective, self.best.unit, self.tolerance, self.out_of_time, SHORT_GROWTH, self.is_convex)
+            grow(objective, self.unit, self.tolerance, self.out_of_time, SHORT_GROWTH, self.is_convex)
             whole = len(objective.examples.labels) == len(self.sample)
             values.append(self.book("screened", bank, objective) if whole else objective.value())
-            self.first[_label(bank)] = objective.weights
+            self.first[self.label(bank)] = objective.weights
             tried.append(bank)
         return [tried[int(i)] for i in np.argsort(values)]
 
@@ -284,7 +279,7 @@ class BankSearch:
             if self.out_of_time():
                 return
             objective.power, objective.soft = power, power < 0.5
-            objective.rate = factor * self.best.unit
+            objective.rate = factor * self.unit
             objective.scale *= sharper
             objective.refresh()
             if power < 1:
@@ -301,21 +296,21 @@ class BankSearch:
             self.book("grown", bank, objective)
             self.improve(bank, objective, thorough=False)
         if convex and not self.growth_is_over():
-            begin_convex(objective, min(self.best.unit, _DENSE_UNIT), self.tolerance, self.out_of_time)
+            begin_convex(objective, min(self.unit, _DENSE_UNIT), self.tolerance, self.out_of_time)
             delete_rows(objective)
             self.book("convex start", bank, objective)
             self.improve(bank, objective, thorough=False)
 
     def begin(self, bank: Bank | None, objective: BankObjective) -> None:
         """What was grown in the screening if that says enough, else a head grown on a part of the sample."""
-        known = self.first.get(_label(bank))
+        known = self.first.get(self.label(bank))
         if known is not None and (self.is_small or self.growth_is_over()):
             objective.weights[:] = known
             return
         short = self.is_small or self.run.budget_seconds < _SHORT_SECONDS
         part = replace(objective, examples=objective.examples.part(GROWN_ON, self.order))
         factors = SHORT_GROWTH if short else GROWTH
-        grow(part, self.best.unit, self.tolerance, self.growth_is_over, factors, self.is_convex)
+        grow(part, self.unit, self.tolerance, self.growth_is_over, factors, self.is_convex)
         objective.scale = part.scale
 
     def improve(self, bank: Bank | None, objective: BankObjective, thorough: bool) -> None:
@@ -334,7 +329,7 @@ class BankSearch:
         self, bank: Bank | None, objective: BankObjective, prices: tuple[float, ...], thorough: bool = False
     ) -> float:
         """Descend on cross-entropy at one price after the other; the best bound reached."""
-        unit, reached = self.best.unit, np.inf
+        unit, reached = self.unit, np.inf
         for price in prices:
             objective.power, objective.soft = 0.0, True
             objective.rate = CROSS_ENTROPY * unit * price
@@ -346,15 +341,15 @@ class BankSearch:
 
     def growth_is_over(self) -> bool:
         """Whether growth has used its share of the budget."""
-        return self.out_of_time() or self.run.fraction > _GROWTH_SHARE
+        return self.out_of_time() or self.run.fraction > GROWTH_SHARE
 
     def kick(self) -> None:
         """Drop some rows of the best head and seek others, until that has not paid for long or the time is over."""
         cycle = idle = 0
         while not self.out_of_time() and not self.is_idle(idle):
-            before, bank, objective = self.best.bound, self.best.bank, self.best_again()
+            before, (bank, objective) = self.bound, self.best_again()
             shares = _SMALL_KICKS if self.is_small else _KICKS
-            objective.power, objective.rate = _STAGES[0][0], _STAGES[0][1] * self.best.unit
+            objective.power, objective.rate = _STAGES[0][0], _STAGES[0][1] * self.unit
             objective.refresh()
             kick(objective, shares[cycle % len(shares)], self.order)
             if self.is_small:
@@ -362,7 +357,7 @@ class BankSearch:
             objective.fit_scale()
             cycle += 1
             self.sharpen(f"kick {cycle}", bank, objective, thorough=not self.is_small)
-            idle = 0 if self.best.bound < before else idle + 1
+            idle = 0 if self.bound < before else idle + 1
 
     def is_idle(self, kicks: int) -> bool:
         """Whether so many kicks in vain are enough: several, and as long as everything before the last gain took."""
@@ -394,7 +389,4 @@ def compress_head(
         raise InputError(expected, f"shape {list(targets.shape)}", "give one row of probabilities for each example")
     search = BankSearch(sample, helper, run, targets)
     search.search()
-    best = search.best
-    assert best.weights is not None
-    message, ledger = bank_head.write(best.bank, best.weights, helper)
-    return Compressed(message, ledger, helper, tuple(run.candidates))
+    return search.result()

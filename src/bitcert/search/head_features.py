@@ -57,6 +57,24 @@ def feature_examples(
     return Examples(matrix, counts, len(sample) / len(rows), soft)
 
 
+def examples_of(
+    features_t: Tensor, labels: Tensor, num_classes: int, weight: float, *others: Tensor | None
+) -> Examples:
+    """The examples in the order of their labels.
+
+    Args:
+        features_t: ``[features, m]``.
+        labels: ``[m]``.
+        num_classes: number of classes.
+        weight: how many training examples each stands for.
+        others: ``[m, classes]`` soft labels, or ``None``; then a fixed part of the logits, or ``None``.
+    """
+    order = torch.argsort(labels, stable=True)
+    counts = np.bincount(labels.numpy(), minlength=num_classes)
+    more = (None if values is None else values[order].T.contiguous() for values in others)
+    return Examples(features_t[:, order].contiguous(), counts, weight, *more)
+
+
 def head_memory_bytes(helper: Helper, num_samples: int) -> int:
     """Peak memory of a descent beside the program and the data: features and a dozen arrays of probabilities."""
     widest = max(len(bank_groups(bank, helper.input_shape)) for bank in available_banks(helper.input_shape))
@@ -72,14 +90,6 @@ def alike_banks(banks: Sequence[Bank]) -> list[tuple[Bank, list[Bank]]]:
         parts = tuple(dict.fromkeys(part for bank in alike for part in bank.parts))
         lots.append((Bank(upright, parts, mirrored), alike))
     return lots
-
-
-@dataclass(frozen=True)
-class Part:
-    """How much of a pass is made: at most ``most`` examples (``None``: all), until that fraction of the run's time."""
-
-    most: int | None = None
-    until: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +112,13 @@ class FeatureCache:
 
     @classmethod
     def fill(
-        cls, sample: Sample, helper: Helper, sources: tuple[FeatureSource, ...], run: Run, part: Part | None = None
+        cls,
+        sample: Sample,
+        helper: Helper,
+        sources: tuple[FeatureSource, ...],
+        run: Run,
+        most: int | None = None,
+        until: float = 1.0,
     ) -> FeatureCache:
         """One pass over the sample; when its time is over, the examples that were done are kept, at least one batch.
 
@@ -111,7 +127,8 @@ class FeatureCache:
             helper: with the network.
             sources: whose values are kept.
             run: seed, time and progress.
-            part: how much of the sample and of the time; all that fits in memory by default.
+            most: at most so many examples; all that fit in memory by default.
+            until: that fraction of the run's time.
 
         Raises:
             DecodeError: the helper holds no network with weights.
@@ -120,13 +137,14 @@ class FeatureCache:
         wanted = _blocks(sources)
         widths = {block: part_sizes(architecture, FeatureSource(*_single(block)), False)[0] for block in wanted}
         fitting = max(1, CACHE_BYTES // (4 * (sum(widths.values()) + architecture.num_outputs)))
-        part = part or Part()
-        rows = _rows(len(sample), min(part.most or len(sample), fitting), run.seed)
+        # in random order, so that whatever was done when the time is over is a random subset
+        order = stream(run.seed, "training subset").permutation(len(sample))
+        rows = order[: min(most or len(sample), fitting)]
         blocks = {block: torch.empty(len(rows), width) for block, width in widths.items()}
         logits = torch.empty(len(rows), architecture.num_outputs)
         names = (*dict.fromkeys(node for node, _ in wanted), architecture.output)
         done = 0
-        while done < len(rows) and not (done and run.fraction >= part.until):
+        while done < len(rows) and not (done and run.fraction >= until):
             chosen = rows[done : done + min(_CHUNK, helper.batch_size)]
             x = network_inputs(architecture, helper.preprocessing, sample.inputs[chosen])
             with torch.no_grad():
@@ -163,8 +181,3 @@ def _single(block: Block) -> tuple[Any, int]:
 
 def _blocks(sources: tuple[FeatureSource, ...]) -> tuple[Block, ...]:
     return tuple(dict.fromkeys((node, source.grid) for source in sources for node in source.nodes))
-
-
-def _rows(num_samples: int, most: int, seed: int) -> NDArray[np.int64]:
-    """In random order, so that whatever was done when the time is over is a random subset."""
-    return stream(seed, "training subset").permutation(num_samples)[:most]

@@ -3,23 +3,23 @@
 The helper network's values are computed once (:mod:`bitcert.search.head_features`). Candidates are the network as
 it is, integer heads on the entries of the fixed list of features, and integer corrections of its logits. The entries
 are screened on a subset of the examples; the best go through the row descent of the banks of features
-(:mod:`bitcert.search.network_rows`). After every stage the message is a candidate, judged by its binomial bound; all
+(:mod:`bitcert.search.head`). After every stage the message is a candidate, judged by its binomial bound; all
 are words of one prefix code, so choosing costs nothing. Not promised: that a helper network made for other data helps.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitcert.coding import step_size
-from bitcert.counting import DecisionRule, count_batch
+from bitcert.coding import Ledger, step_size
 from bitcert.data import Sample
 from bitcert.decoder import Helper
+from bitcert.decoder.features.banks import Bank
 from bitcert.decoder.features.network import feature_sources, part_sizes
 from bitcert.decoder.network_head import (
     MAX_WEIGHTS,
@@ -33,12 +33,13 @@ from bitcert.decoder.network_head import (
 )
 from bitcert.errors import InputError
 from bitcert.proof import occam_bound
-from bitcert.run import Compressed, Run
-from bitcert.search.head_features import FeatureCache, Part
+from bitcert.run import Best, Candidate, Compressed, Run
+from bitcert.search.head import GROWTH_SHARE, IDLE_KICKS, BankSearch
+from bitcert.search.head_features import FeatureCache, examples_of
 from bitcert.search.head_moves import descend
 from bitcert.search.head_objective import BankObjective
 from bitcert.search.head_start import CROSS_ENTROPY, begin_convex
-from bitcert.search.network_rows import RowDescent, examples_of
+from bitcert.search.judging import estimated_errors
 
 SCREEN_ROWS = 6_000
 SCREEN_SHARE = 0.3
@@ -56,14 +57,14 @@ _SCREEN_UNIT = 0.45
 _START_SCALE = 0.25
 
 
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    """What does not change during a run."""
+class _Search(Best):
+    """The best message so far, and what was tried."""
 
-    sample: Sample
-    helper: Helper
-    run: Run
-    targets: Tensor | None
+    def __init__(self, sample: Sample, helper: Helper, run: Run, targets: Tensor | None) -> None:
+        super().__init__(sample, helper, run)
+        self.targets = targets
+        self.chosen: list[NetworkHeadCode] | None = None
+        self.done: list[str] = []
 
     def objective(self, code: NetworkHeadCode, cache: FeatureCache, first: int | None = None) -> BankObjective:
         """A head without weights on the first examples of the cache, all of them by default."""
@@ -79,87 +80,96 @@ class _Problem:
         model = row_model(part_sizes(cache.architecture, source, code.with_logits), classes)
         return BankObjective(examples, model, np.zeros((len(matrix), classes), dtype=np.int64), scale)
 
-
-class _Search:
-    """The best message so far, and what was tried."""
-
-    def __init__(self, problem: _Problem) -> None:
-        self.problem, self.run = problem, problem.run
-        self.chosen: list[NetworkHeadCode] | None = None
-        self.best: NetworkHeadCode | None = None
-        self.bound = np.inf
-        self.done: list[str] = []
-
-    def out_of_time(self, limit: float = 1.0) -> bool:
-        self.run.progress("training", self.run.fraction)
-        return self.run.fraction >= limit
-
-    def book(self, name: str, code: NetworkHeadCode, errors: int) -> float:
-        """A candidate; ``errors`` on the whole sample, estimated where the features are those of a subset."""
-        message, _ = write(self.problem.helper, code)
-        candidate = self.run.consider(name, errors, len(self.problem.sample), 8 * len(message))
-        if candidate.bound < self.bound:
-            weights = None if code.weights is None else code.weights.copy()
-            self.bound, self.best = candidate.bound, replace(code, weights=weights)
+    def consider(self, name: str, errors: int, message: bytes, ledger: Ledger) -> Candidate:
+        """Book a message, and save it if it is the best one."""
+        candidate = super().consider(name, errors, message, ledger)
+        if self.is_best(candidate):
             self.save()
-        return candidate.bound
-
-    def errors(self, logits: Tensor, labels: Tensor) -> int:
-        count = count_batch(logits, labels.numpy(), DecisionRule().tolerance)
-        return round(count.errors * len(self.problem.sample) / count.samples)
+        return candidate
 
     def as_it_is(self, cache: FeatureCache) -> None:
         """Book the helper network itself."""
-        code = NetworkHeadCode(Form.NETWORK)
-        self.book(label(code, self.problem.helper), code, self.errors(cache.logits, cache.labels))
-
-    def refine(self, code: NetworkHeadCode, cache: FeatureCache) -> None:
-        """By the row descent, until it no longer pays."""
-        problem, name = self.problem, label(code, self.problem.helper)
-
-        def book(stage: str, weights: NDArray[np.int64], errors: int) -> float:
-            return self.book(f"{name}, {stage}", replace(code, weights=weights), errors)
-
-        RowDescent(problem.sample, problem.helper, self.run, problem.objective(code, cache), book).search()
+        code, errors = NetworkHeadCode(Form.NETWORK), estimated_errors(cache.logits, cache.labels, len(self.sample))
+        self.consider(label(code, self.helper), errors, *write(self.helper, code))
 
     def save(self) -> None:
-        if self.run.checkpoint is None or self.best is None:
-            return
-        code = self.best
-        values = {
-            "choices": _choices(code),
-            "bound": float(self.bound),
-            "chosen": [_choices(code) for code in self.chosen or []],
-            "done": self.done,
-            "seconds": self.run.seconds,
-        }
-        weights = np.zeros((0, 0), dtype=np.int64) if code.weights is None else code.weights
-        self.run.checkpoint.save(values, {"weights": torch.from_numpy(weights)})
+        """Write the checkpoint."""
+        self.write_checkpoint(chosen=[asdict(code) for code in self.chosen or []], done=self.done)
 
     def resume(self) -> None:
-        state = self.run.checkpoint.load() if self.run.checkpoint is not None else None
-        if state is None:
-            return
-        values, tensors = state
-        done, chosen = values["done"], values["chosen"]
-        assert isinstance(done, list)
-        assert isinstance(chosen, list)
-        code = _code(values["choices"])
-        weights = None if code.form is Form.NETWORK else tensors["weights"].numpy().copy()
-        self.best, self.chosen = replace(code, weights=weights), [_code(choices) for choices in chosen]
-        self.bound = float(str(values["bound"]))
-        self.done = [str(name) for name in done]
-        self.run.spent_before(float(str(values["seconds"])))
+        """Go on from the checkpoint, if there is one."""
+        state = self.read_checkpoint()
+        if state is not None:
+            chosen, self.done = state[0]["chosen"], list(state[0]["done"])
+            self.chosen = [NetworkHeadCode(**{**choices, "form": Form(choices["form"])}) for choices in chosen]
 
 
-def _choices(code: NetworkHeadCode) -> list[int]:
-    return [int(code.form), code.source, int(code.root), int(code.with_logits), code.exponent]
+class _RowDescent(BankSearch):
+    """The search of the banks (:mod:`bitcert.search.head`) on one given matrix of features.
 
+    The head grows from nothing while the price of a bit falls, is polished on cross-entropy, and ends on a loss close
+    to the 0/1 error; then a share of its rows is dropped and sought anew, until that no longer pays. Book and
+    checkpoint are the owner's.
+    """
 
-def _code(choices: object) -> NetworkHeadCode:
-    assert isinstance(choices, list)
-    form, source, root, with_logits, exponent = (int(number) for number in choices)
-    return NetworkHeadCode(Form(form), source, bool(root), bool(with_logits), exponent)
+    def __init__(self, owner: _Search, code: NetworkHeadCode, cache: FeatureCache) -> None:
+        super().__init__(owner.sample, owner.helper, owner.run, None)
+        self.owner, self.code = owner, code
+        self.empty, self.begun = owner.objective(code, cache), owner.run.fraction
+        self.idle_kicks = IDLE_KICKS  # there are other matrices to come
+
+    def resume(self) -> bool:
+        """The checkpoint is the owner's."""
+        return False
+
+    def save(self) -> None:
+        """The owner has saved it."""
+
+    def book_majority(self) -> None:
+        """What a head must beat; being a head on a bank, it is none of the owner's messages."""
+        super().book_majority()
+        self.head = None
+
+    def is_affordable(self, bank: object) -> bool:
+        """Of many examples the head grows."""
+        del bank
+        return False
+
+    def begin(self, bank: Bank | None, objective: BankObjective) -> None:
+        """Where the time for growing is over already, a convex start is better than nothing."""
+        if self.growth_is_over() and objective.examples.offset_t is None:
+            begin_convex(objective, self.unit, self.tolerance, lambda: False, 10)
+        else:
+            super().begin(bank, objective)
+
+    def screen(self) -> list[Bank | None]:
+        """There is one matrix only."""
+        return [None]
+
+    def objective(self, bank: object, most: int) -> BankObjective:
+        """A head without weights; there is one matrix only, whatever the bank."""
+        del bank, most
+        return replace(self.empty, weights=np.zeros_like(self.empty.weights))
+
+    def label(self, bank: object) -> str:
+        """Form and features."""
+        del bank
+        return label(self.code, self.helper)
+
+    def write(self, bank: object, weights: NDArray[np.int64]) -> tuple[bytes, Ledger]:
+        """A message of the owner."""
+        del bank
+        return write(self.helper, replace(self.code, weights=weights))
+
+    def consider(self, name: str, errors: int, message: bytes, ledger: Ledger) -> Candidate:
+        """Book a message with the owner."""
+        candidate = self.owner.consider(name, errors, message, ledger)
+        self.offer(candidate, message, ledger)
+        return candidate
+
+    def growth_is_over(self) -> bool:
+        """Whether growth has used its share of the time since the features were known."""
+        return self.out_of_time() or self.run.fraction > self.begun + GROWTH_SHARE * (1 - self.begun)
 
 
 def label(code: NetworkHeadCode, helper: Helper) -> str:
@@ -175,24 +185,23 @@ def label(code: NetworkHeadCode, helper: Helper) -> str:
 class _Screening:
     """Which forms and features are worth a full descent, judged on examples that their short descents did not see."""
 
-    def __init__(self, problem: _Problem, cache: FeatureCache, until: float) -> None:
-        self.problem, self.cache, self.until = problem, cache, until
+    def __init__(self, search: _Search, cache: FeatureCache, until: float) -> None:
+        self.search, self.cache, self.until = search, cache, until
         self.seen = max(1, len(cache.labels) // 2)
 
     def out_of_time(self) -> bool:
-        self.problem.run.progress("choosing features", self.problem.run.fraction)
-        return self.problem.run.fraction >= self.until
+        return self.search.out_of_time(self.until, "choosing features")
 
     def bound(self, code: NetworkHeadCode, weights: NDArray[np.int64], logits: Tensor) -> float:
         """Estimated from the second half of the cache: errors there, and the message's length."""
-        count = count_batch(logits[self.seen :], self.cache.labels[self.seen :].numpy(), DecisionRule().tolerance)
-        errors = round(count.rate * len(self.problem.sample)) if count.samples else 0
-        message, _ = write(self.problem.helper, replace(code, weights=weights))
-        return occam_bound(errors, len(self.problem.sample), 8 * len(message), self.problem.run.delta).binomial
+        search, labels = self.search, self.cache.labels[self.seen :]
+        errors = estimated_errors(logits[self.seen :], labels, len(search.sample)) if len(labels) else 0
+        message, _ = write(search.helper, replace(code, weights=weights))
+        return occam_bound(errors, len(search.sample), 8 * len(message), search.run.delta).binomial
 
     def head(self, code: NetworkHeadCode, rounds: int) -> float:
         """The estimated bound after so many rounds of single changes."""
-        objective = self.problem.objective(code, self.cache, self.seen)
+        objective = self.search.objective(code, self.cache, self.seen)
         if code.form is Form.HEAD:
             begin_convex(objective, _SCREEN_UNIT, 0.0, self.out_of_time, rounds)
         else:
@@ -216,7 +225,7 @@ class _Screening:
 
     def finalists(self) -> list[NetworkHeadCode]:
         """Heads and corrections to refine, the best first; none when the network as it is seems better by far."""
-        helper = self.problem.helper
+        helper = self.search.helper
         order = [code for _, code in self.best(_heads(helper), 0, _SEMIFINALISTS)]
         order += [replace(code, root=False) for code in order[:_FINALISTS]]
         order += [replace(code, with_logits=True) for code in order[:1]]
@@ -264,24 +273,19 @@ def compress_network_head(
         expected = f"targets of shape [{len(sample)}, {helper.num_classes}]"
         raise InputError(expected, f"shape {list(targets.shape)}", "make them for this sample")
     soft = None if targets is None else torch.from_numpy(np.asarray(targets, dtype=np.float32))
-    problem, sources = _Problem(sample, helper, run, soft), feature_sources(helper_network(helper)[0])
-    search = _Search(problem)
+    search, sources = _Search(sample, helper, run, soft), feature_sources(helper_network(helper)[0])
     search.resume()
-    finalists = search.chosen
-    if finalists is None:
-        cache = FeatureCache.fill(sample, helper, sources, run, Part(2 * SCREEN_ROWS, SCREEN_SHARE / 2))
-        finalists = _Screening(problem, cache, SCREEN_SHARE).finalists()
-        search.chosen = finalists
-    wanted = tuple(sources[k] for k in dict.fromkeys([code.source for code in finalists] or [0]))
-    cache = FeatureCache.fill(sample, helper, wanted, run, Part(until=FEATURES_UNTIL))
+    if search.chosen is None:
+        cache = FeatureCache.fill(sample, helper, sources, run, 2 * SCREEN_ROWS, SCREEN_SHARE / 2)
+        search.chosen = _Screening(search, cache, SCREEN_SHARE).finalists()
+    wanted = tuple(sources[k] for k in dict.fromkeys([code.source for code in search.chosen] or [0]))
+    cache = FeatureCache.fill(sample, helper, wanted, run, until=FEATURES_UNTIL)
     if fits_classes(helper):
         search.as_it_is(cache)
-    for code in finalists:
+    for code in search.chosen:
         name = label(code, helper)
         if name not in search.done and (search.best is None or not search.out_of_time()):
-            search.refine(code, cache)
+            _RowDescent(search, code, cache).search()
             search.done.append(name)
             search.save()
-    assert search.best is not None
-    message, ledger = write(helper, search.best)
-    return Compressed(message, ledger, helper, tuple(run.candidates))
+    return search.result()

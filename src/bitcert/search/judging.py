@@ -17,11 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitcert.counting import Classifier, DecisionRule, Progress, check_logits
-from bitcert.data import Sample
+from bitcert.counting import Classifier, DecisionRule, Progress, check_logits, count_batch
+from bitcert.data import Role, Sample
 from bitcert.decoder import decode_message
+from bitcert.errors import InputError
 from bitcert.proof import disagreement_bound, occam_bound
-from bitcert.run import Compressed
+from bitcert.run import Candidate, Compressed
+
+BATCH_SIZE = 500
+TEMPERATURE, NETWORK_WEIGHT = 2.0, 0.7
+"""Of soft labels: above 1 a temperature softens; the weight is that of the network's answers, the rest the label's."""
 
 
 def errors_per_bit(error_rate: float, bound: float) -> float:
@@ -37,26 +42,10 @@ def errors_per_bit(error_rate: float, bound: float) -> float:
     return 1 / math.log(p * (1 - q) / (q * (1 - p)))
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A message's worth.
-
-    Attributes:
-        errors: on the training sample.
-        message_bits: its length.
-        bound: of the certificate, as far as the training sample tells.
-        disagreements: with the original network on the training sample, or ``None``.
-    """
-
-    errors: int
-    message_bits: int
-    bound: float
-    disagreements: int | None = None
-
-    @property
-    def rank(self) -> tuple[float, int, int]:
-        """Smaller is better; where every bound is 1, fewer errors still are."""
-        return self.bound, self.errors, self.message_bits
+def estimated_errors(logits: torch.Tensor, labels: torch.Tensor, num_samples: int) -> int:
+    """Errors on ``num_samples`` examples at the rate of the logits ``[m, classes]`` of some, or all, of them."""
+    count = count_batch(logits, labels.numpy(), DecisionRule().tolerance)
+    return round(count.errors * num_samples / count.samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,44 +63,55 @@ class OriginalNetwork:
     delta: float
 
 
-@dataclass(frozen=True, eq=False)
-class Decisions:
-    """First places ``[m]`` of a classifier on a sample, and whether each is clear of near-ties ``[m]``."""
+def network_logits(
+    network: Classifier, sample: Sample, batch_size: int = BATCH_SIZE, progress: Progress | None = None
+) -> NDArray[np.float32]:
+    """Logits ``[m, outputs]`` of raw inputs, in batches.
 
-    first: NDArray[np.int64]
-    clear: NDArray[np.bool_]
+    Raises:
+        InputError: a sample that may not be looked at while a message is chosen.
+    """
+    if sample.role in (Role.UNLABELLED, Role.HOLDOUT):
+        do = "estimate on the training sample, or on what the prior part left of it"
+        raise InputError("examples that may be looked at while a surrogate is chosen", f"role {sample.role.value}", do)
+    parts: list[NDArray[np.float32]] = []
+    for inputs, _ in sample.batches(batch_size):
+        with torch.no_grad():
+            parts.append(network(inputs).detach().float().cpu().numpy())
+        if progress is not None:
+            progress("counting errors", sum(map(len, parts)) / len(sample))
+    return np.concatenate(parts)
 
-    @classmethod
-    def of(
-        cls, classifier: Classifier, sample: Sample, rule: DecisionRule, progress: Progress | None = None
-    ) -> Decisions:
-        """By the decision rule of a certificate, in one pass over the sample."""
-        parts: list[Decisions] = []
-        done = 0
-        for inputs, labels in sample.batches(rule.batch_size):
-            with torch.no_grad():
-                parts.append(cls.of_logits(check_logits(classifier(inputs), labels, sample), rule))
-            done += len(labels)
-            if progress is not None:
-                progress("counting errors", done / len(sample))
-        return cls(np.concatenate([part.first for part in parts]), np.concatenate([part.clear for part in parts]))
 
-    @classmethod
-    def of_logits(cls, logits: torch.Tensor, rule: DecisionRule) -> Decisions:
-        """By the same rule, of logits ``[m, classes]``."""
-        logits = logits.double()
-        top = logits.topk(2, dim=1)
-        gap, size = top.values[:, 0] - top.values[:, 1], logits.abs().amax(1)
-        clear = torch.isfinite(logits).all(1) & (gap > rule.tolerance * size)
-        return cls(top.indices[:, 0].numpy(), clear.numpy())
+def soft_labels(logits: NDArray[np.float32], sample: Sample) -> NDArray[np.float32]:
+    """Soft labels ``[m, classes]`` whose rows sum to 1, for a surrogate that is to agree with the original network.
 
-    def errors(self, labels: NDArray[np.int64]) -> int:
-        """Errors, near-ties among them."""
-        return int(np.count_nonzero(~(self.clear & (self.first == labels))))
+    ``target = weight * softmax(logits / temperature) + (1 - weight) * label`` (Hinton et al. 2015). The unlabelled
+    examples may not be looked at while a surrogate is chosen, so it learns the network's answers on the training
+    sample. Not promised: that the two agree as often on new data.
 
-    def disagreements(self, other: Decisions) -> int:
-        """Examples with different first places, or a near-tie of either."""
-        return int(np.count_nonzero(~(self.clear & other.clear & (self.first == other.first))))
+    Args:
+        logits: ``[m, classes]`` of the original network on the sample, see :func:`network_logits`.
+        sample: labelled training examples.
+
+    Raises:
+        InputError: logits of another shape.
+    """
+    if logits.shape != (len(sample), sample.num_classes):
+        got = f"shape {list(logits.shape)}"
+        raise InputError(f"logits for {sample.num_classes} classes", got, "use the network of this problem")
+    soft = torch.softmax(torch.from_numpy(logits).double() / TEMPERATURE, 1).numpy()
+    labels = np.eye(sample.num_classes)[sample.labels]
+    return np.asarray(NETWORK_WEIGHT * soft + (1 - NETWORK_WEIGHT) * labels, dtype=np.float32)
+
+
+def clear_first(logits: torch.Tensor, rule: DecisionRule) -> NDArray[np.int64]:
+    """The class in first place by the decision rule of a certificate, ``[m]``; -1 for near-ties."""
+    logits = logits.double()
+    top = logits.topk(2, dim=1)
+    gap, size = top.values[:, 0] - top.values[:, 1], logits.abs().amax(1)
+    clear = torch.isfinite(logits).all(1) & (gap > rule.tolerance * size)
+    return torch.where(clear, top.indices[:, 0], -1).numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,30 +129,31 @@ class Judge:
     original: OriginalNetwork | None = None
 
     @cached_property
-    def _reference(self) -> Decisions:
+    def _reference(self) -> NDArray[np.int64]:
         assert self.original is not None
-        return Decisions.of_logits(torch.from_numpy(self.original.logits), DecisionRule())
+        return clear_first(torch.from_numpy(self.original.logits), DecisionRule())
 
-    def judge(self, compressed: Compressed, progress: Progress | None = None) -> Verdict:
-        """The verdict; what the compressor itself counted is believed where nothing else is needed.
+    def judge(self, compressed: Compressed, progress: Progress | None = None) -> Candidate:
+        """The message's worth; what the compressor itself counted is believed where nothing else is needed.
 
-        The certificate counts again, so that a wrong belief can cost tightness only.
+        The certificate counts again, so that a wrong belief can cost tightness only. The candidate has no name.
         """
         bits = 8 * len(compressed.message)
         booked = [c for c in compressed.candidates if c.message_bits == bits]
         if self.original is None and booked:
-            best = min(booked, key=lambda c: (c.bound, c.errors))
-            return self.worth(best.errors, bits)
+            return self.worth(min(booked, key=lambda c: (c.bound, c.errors)).errors, bits)
         classifier = decode_message(compressed.message, compressed.helper).classifier
-        decisions = Decisions.of(classifier, self.sample, DecisionRule(compressed.helper.batch_size), progress)
-        apart = None if self.original is None else decisions.disagreements(self._reference)
-        return self.worth(decisions.errors(self.sample.labels), bits, apart)
+        rule, labels = DecisionRule(compressed.helper.batch_size), self.sample.labels
+        logits = torch.from_numpy(network_logits(classifier, self.sample, rule.batch_size, progress))
+        first = clear_first(check_logits(logits, labels, self.sample), rule)
+        apart = None if self.original is None else int(np.count_nonzero((first < 0) | (first != self._reference)))
+        return self.worth(int(np.count_nonzero(first != labels)), bits, apart)
 
-    def worth(self, errors: int, bits: int, disagreements: int | None = None) -> Verdict:
-        """The verdict of these counts on the training sample."""
+    def worth(self, errors: int, bits: int, disagreements: int | None = None) -> Candidate:
+        """What these counts on the training sample say."""
         bound = occam_bound(errors, len(self.sample), bits, self.delta).binomial
         if self.original is not None and disagreements is not None:
             size = self.original.num_unlabelled
             predicted = min(size, math.ceil(size * disagreements / len(self.sample)))
             bound = disagreement_bound(bound, predicted, size, self.original.delta)
-        return Verdict(errors, bits, bound, disagreements)
+        return Candidate("", errors, bits, bound, 0.0)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bitcert.data import Role, Sample
-from bitcert.decoder import Helper, HelperWeights, Preprocessing
+from bitcert.decoder import Helper, Preprocessing
 from bitcert.errors import InputError
 from bitcert.network import Architecture, Network, capture
 from bitcert.network.memory import is_out_of_memory
@@ -192,8 +192,8 @@ class _Trainer:
         if state is None:
             return
         values, tensors = state
-        self.num_steps = int(str(values["num_steps"]))
-        self.run.spent_before(float(str(values["seconds"])))
+        self.num_steps = int(values["num_steps"])
+        self.run.spent_before(float(values["seconds"]))
         self.average = {n.removeprefix("average/"): v for n, v in tensors.items() if n.startswith("average/")}
         module = {n.removeprefix("module/"): v for n, v in tensors.items() if n.startswith("module/")}
         self.module.load_state_dict(module)
@@ -236,8 +236,7 @@ def train_prior(
         recipe: how to train.
 
     Returns:
-        The captured network with the weights that were trained; the module given is not changed. Its helper string
-        is :func:`prior_helper`.
+        The captured network with the weights that were trained; the module given is not changed.
 
     Raises:
         InputError: a sample of another role or of tokens, or a model that does not fit the sample.
@@ -276,9 +275,3 @@ def _fresh_module(prior: Sample, model: nn.Module | Network | None, seed: int) -
     if outputs != prior.num_classes:
         raise InputError(f"a network of {prior.num_classes} outputs", f"{outputs}", "give one for these classes")
     return module
-
-
-def prior_helper(network: Network, rest: Sample, preprocessing: Preprocessing | None = None) -> Helper:
-    """The helper string that holds a trained network, for the examples that are left."""
-    weights = HelperWeights.of(network.architecture, network.parameters)
-    return Helper.for_sample(rest, network.architecture, preprocessing, weights)

@@ -9,7 +9,6 @@ change improves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from bitcert.errors import BitcertError, InputError
 from bitcert.network import Network
 from bitcert.proof import occam_bound
 from bitcert.random import stream
-from bitcert.run import Compressed, Run
+from bitcert.run import Best, Candidate, Compressed, Run
 
 SUBSET = 5000
 """Examples on which changes are estimated."""
@@ -39,24 +38,21 @@ def menu() -> tuple[LayerCodec, ...]:
     return tuple(c for c in found if isinstance(c, LayerCodec) and type(c).encode is LayerCodec.encode)
 
 
-@dataclass(eq=False)
-class _Descent:
-    network: Network
-    sample: Sample
-    helper: Helper
-    run: Run
-    seen: dict[Choice, float] = field(default_factory=dict)
-    best: tuple[float, int, Compressed] | None = None
-    booked: Choice | None = None
+class _Descent(Best):
+    def __init__(self, network: Network, sample: Sample, helper: Helper, run: Run) -> None:
+        super().__init__(sample, helper, run)
+        self.network = network
+        self.seen: dict[Choice, float] = {}
+        self.booked: Choice | None = None
+        rows = stream(run.seed, "per-layer subset").permutation(len(sample))[:SUBSET]
+        self.subset = sample if len(sample) <= SUBSET else sample.take(np.sort(rows))
+        self.layers = tuple(layer.weight for layer in network.weight_layers)
 
-    def __post_init__(self) -> None:
-        rows = stream(self.run.seed, "per-layer subset").permutation(len(self.sample))[:SUBSET]
-        self.subset = self.sample if len(self.sample) <= SUBSET else self.sample.take(np.sort(rows))
-        self.layers = tuple(layer.weight for layer in self.network.weight_layers)
+    def codec(self, choice: Choice) -> PerLayer:
+        return PerLayer(rules=tuple(Rule(layer, codec) for layer, codec in zip(self.layers, choice, strict=True)))
 
     def encode(self, choice: Choice) -> Compressed:
-        rules = tuple(Rule(layer, codec) for layer, codec in zip(self.layers, choice, strict=True))
-        return PerLayer(rules=rules).encode(self.network, self.sample, helper=self.helper)
+        return self.codec(choice).encode(self.network, self.sample, helper=self.helper)
 
     def errors(self, compressed: Compressed, sample: Sample) -> int:
         classifier = decode_message(compressed.message, self.helper).classifier
@@ -83,22 +79,19 @@ class _Descent:
         if choice == self.booked:
             return
         self.booked, compressed = choice, self.encode(choice)
-        bits = 8 * len(compressed.message)
-        candidate = self.run.consider(name, self.errors(compressed, self.sample), len(self.sample), bits)
-        if self.best is None or (candidate.bound, bits) < self.best[:2]:
-            self.best = candidate.bound, bits, compressed
+        self.consider(name, self.errors(compressed, self.sample), compressed.message, compressed.ledger)
 
-    def out_of_time(self) -> bool:
-        return self.run.fraction >= 1.0
+    def rank(self, candidate: Candidate) -> tuple[float, ...]:
+        return candidate.bound, candidate.message_bits
 
     def uniform(self) -> Choice:
         """The best codec for all layers alike."""
-        best: Choice | None = None
+        least, best = np.inf, None
         for codec in menu():
             choice = (codec,) * len(self.layers)
-            if np.isfinite(self.estimate(choice)) and (best is None or self.estimate(choice) < self.estimate(best)):
-                best = choice
-            if best is not None and self.out_of_time():
+            if self.estimate(choice) < least:
+                least, best = self.estimate(choice), choice
+            if best is not None and self.run.fraction >= 1.0:
                 break
         if best is None:
             raise InputError("a network whose layers some codec can code", "none", "choose another codec")
@@ -108,7 +101,7 @@ class _Descent:
         """One pass over the layers."""
         for k in range(len(self.layers)):
             for codec in menu():
-                if self.out_of_time():
+                if self.run.fraction >= 1.0:
                     return choice
                 changed = (*choice[:k], codec, *choice[k + 1 :])
                 if self.estimate(changed) < self.estimate(choice):
@@ -116,33 +109,21 @@ class _Descent:
         return choice
 
 
-@dataclass(frozen=True, eq=False)
-class PerLayerStrengths:
-    """The compressor of a given network."""
+def compress_per_layer(network: Network, sample: Sample, helper: Helper, run: Run) -> Compressed:
+    """The best message of a given network that is found in the run's time.
 
-    network: Network
-
-    def __call__(self, sample: Sample, helper: Helper, run: Run) -> Compressed:
-        """The best message found in the run's time.
-
-        Raises:
-            InputError: the network has no weight layers.
-        """
-        if not self.network.weight_layers:
-            raise InputError("a network with weight layers", "none", f"leave out {EVERY}")
-        descent = _Descent(self.network, sample, helper, run)
-        choice = descent.uniform()
-        descent.book("the same for all layers", choice)
-        number, changed = 0, True
-        while changed and not descent.out_of_time():
-            number, before = number + 1, choice
-            choice = descent.improve(choice)
-            changed = choice != before
-            descent.book(f"pass {number}: {PerLayer(rules=_rules(descent.layers, choice)).label}", choice)
-        assert descent.best is not None
-        found = descent.best[2]
-        return Compressed(found.message, found.ledger, found.helper, tuple(run.candidates))
-
-
-def _rules(layers: tuple[str, ...], choice: Choice) -> tuple[Rule, ...]:
-    return tuple(Rule(layer, codec) for layer, codec in zip(layers, choice, strict=True))
+    Raises:
+        InputError: the network has no weight layers.
+    """
+    if not network.weight_layers:
+        raise InputError("a network with weight layers", "none", f"leave out {EVERY}")
+    descent = _Descent(network, sample, helper, run)
+    choice = descent.uniform()
+    descent.book("the same for all layers", choice)
+    number, changed = 0, True
+    while changed and run.fraction < 1.0:
+        number, before = number + 1, choice
+        choice = descent.improve(choice)
+        changed = choice != before
+        descent.book(f"pass {number}: {descent.codec(choice).label}", choice)
+    return descent.result()

@@ -52,19 +52,6 @@ def comparisons(tree: Tree) -> Counter[Comparison]:
     return Counter([tree.test]) + comparisons(tree.passed) + comparisons(tree.failed)
 
 
-@dataclass(frozen=True)
-class Growing:
-    """What besides the table decides how a tree grows.
-
-    Args:
-        should_stop: asked at every node; what is not grown by then is a leaf.
-        noise: makes what multiplies the gains of a node, ``[1, bins]`` or 1.
-    """
-
-    should_stop: Callable[[], bool] = lambda: False
-    noise: Callable[[], Floats | float] = lambda: 1.0
-
-
 @dataclass(frozen=True, eq=False)
 class Grown:
     """A tree that was grown, before it is pruned: its test, what passes and fails, errors of a leaf."""
@@ -77,11 +64,13 @@ class Grown:
     failed: Grown | None = None
 
 
-_FREELY = Growing()
-
-
 def grow(
-    table: Binned, rows: Rows, beside: Counter[Comparison], nats_per_bit: float, growing: Growing = _FREELY
+    table: Binned,
+    rows: Rows,
+    beside: Counter[Comparison],
+    nats_per_bit: float,
+    should_stop: Callable[[], bool] = lambda: False,
+    noise: Callable[[], Floats | float] = lambda: 1.0,
 ) -> Grown:
     """Grow greedily: the test with the largest gain in entropy beyond its price, until none has any.
 
@@ -90,7 +79,8 @@ def grow(
         rows: of those that arrive here.
         beside: the tests elsewhere in the tree.
         nats_per_bit: what a bit must gain.
-        growing: when to stop, and what multiplies the gains.
+        should_stop: asked at every node; what is not grown by then is a leaf.
+        noise: makes what multiplies the gains of a node, ``[1, bins]`` or 1.
     """
     left, beside = MAX_SPLITS, Counter(beside)
 
@@ -99,13 +89,13 @@ def grow(
         counts = np.bincount(table.labels[rows], minlength=table.num_classes)
         label = int(counts.argmax())
         leaf = Grown(int(len(rows) - counts[label]), label)
-        if leaf.errors == 0 or depth >= _MAX_DEPTH or left <= 0 or growing.should_stop():
+        if leaf.errors == 0 or depth >= _MAX_DEPTH or left <= 0 or should_stop():
             return leaf
         passing = table.passing(table.counts(rows))
         gain = table.entropies(counts) - table.entropies(passing) - table.entropies(counts - passing)
         prices = prices_beside(beside, table)
         gain -= nats_per_bit * prices
-        gain = np.where(gain > 0, gain * growing.noise(), gain)
+        gain = np.where(gain > 0, gain * noise(), gain)
         best = int(gain.argmax())
         if not gain.flat[best] > 0:
             return leaf

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from bitcert.coding import MessageReader
 from bitcert.coding.trees import Comparison, Leaf, Split, Tree
 from bitcert.data import Sample
 from bitcert.decoder import Helper
@@ -29,9 +27,9 @@ from bitcert.decoder.trees import answers
 from bitcert.errors import InputError
 from bitcert.proof import occam_bound
 from bitcert.random import stream
-from bitcert.run import Compressed, Run
+from bitcert.run import Best, Compressed, Run
 from bitcert.search.judging import errors_per_bit
-from bitcert.search.tree_growth import Growing, comparisons, grow, predictions, prices_beside, prune, tidy, tree_bits
+from bitcert.search.tree_growth import comparisons, grow, predictions, prices_beside, prune, tidy, tree_bits
 from bitcert.search.tree_table import LEAST_BINS, MOST_COUNTS, Binned, Floats, Rows, pairs_of
 
 _GROWTH = (2.0, 1.0, 0.5, 0.25)
@@ -89,7 +87,7 @@ def paths(tree: Tree, so_far: Path = ()) -> Iterator[Path]:
 
 
 @dataclass(frozen=True, eq=False)
-class Standing:
+class Counted:
     """A tree, its errors and bits on the table."""
 
     tree: Tree
@@ -101,17 +99,21 @@ class Standing:
         return self.errors + rate * self.bits
 
 
-class TreeSearch:
+class TreeSearch(Best):
     """One run on one table.
 
     Args:
         sample: the training sample.
         helper: of the same problem.
         run: seed, budget, progress and checkpoint.
+
+    Attributes:
+        top: the tree of the best message.
+        rate: how many errors of the table one bit of a message is worth.
     """
 
     def __init__(self, sample: Sample, helper: Helper, run: Run) -> None:
-        self.sample, self.helper, self.run = sample, helper, run
+        super().__init__(sample, helper, run)
         columns = sample.inputs.reshape(len(sample), -1)
         labels = sample.labels
         if columns.size > _TABLE_ENTRIES:
@@ -122,25 +124,19 @@ class TreeSearch:
         self.table = Binned.of(self.columns, labels, helper.num_classes)
         self.share = len(labels) / len(sample)
         self.rows = np.arange(len(self.table))
-        self.growing = Growing(lambda: run.fraction >= 1.0)
         self.sitting = 0
         self.order = stream(run.seed, "trees, sitting 0")
         _, ledger = family.write(Leaf(0), helper)
         self.header_bits = sum(bits for name, bits in ledger.sections if name not in ("tree", "padding"))
-        self.bound, self.rate = np.inf, math.log(2)
-        self.best: Standing | None = None
+        self.rate = math.log(2)
+        self.top: Counted
         self.seen: set[Tree] = set()
         self.known_bits: dict[Tree, float] = {}
 
-    def out_of_time(self) -> bool:
-        """Whether the budget is used; tells the progress."""
-        self.run.progress("training", self.run.fraction)
-        return self.run.fraction >= 1.0
-
-    def standing(self, tree: Tree) -> Standing:
+    def counted(self, tree: Tree) -> Counted:
         """Errors and bits of a tree."""
         errors = int(np.count_nonzero(predictions(self.table, tree, self.rows) != self.table.labels))
-        return Standing(tree, errors, self.bits(tree))
+        return Counted(tree, errors, self.bits(tree))
 
     def bits(self, tree: Tree) -> float:
         """Length of a tree's message: half the bits, half the bytes that hold them, so that fewer bits always count."""
@@ -149,14 +145,12 @@ class TreeSearch:
             self.known_bits[tree] = (bits + 8 * math.ceil((bits + 1) / 8)) / 2
         return self.known_bits[tree]
 
-    def book(self, name: str, standing: Standing) -> None:
+    def book(self, name: str, counted: Counted) -> None:
         """Judge a tree as a message and keep it if it is the best."""
-        message, _ = family.write(standing.tree, self.helper)
-        errors = round(standing.errors / self.share)
-        candidate = self.run.consider(name, errors, len(self.sample), 8 * len(message))
-        if candidate.bound < self.bound:
-            self.bound, self.best = candidate.bound, standing
-            self.rate = self.price(errors, candidate.bound)
+        errors = round(counted.errors / self.share)
+        candidate = self.consider(name, errors, *family.write(counted.tree, self.helper))
+        if self.is_best(candidate):
+            self.top, self.rate = counted, self.price(errors, candidate.bound)
             self.save()
 
     def price(self, errors: int, bound: float) -> float:
@@ -165,60 +159,58 @@ class TreeSearch:
 
     def save(self) -> None:
         """Write the checkpoint: the best message."""
-        if self.run.checkpoint is not None:
-            message, _ = family.write(self.best_tree, self.helper)
-            values = {"seconds": self.run.seconds, "sitting": self.sitting}
-            self.run.checkpoint.save(values, {"message": torch.tensor(list(message))})
+        self.write_checkpoint(sitting=self.sitting)
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one; whether there is."""
-        state = self.run.checkpoint.load() if self.run.checkpoint is not None else None
+        state = self.read_checkpoint()
         if state is None:
             return False
-        values, tensors = state
-        classifier, _ = family.read(MessageReader(bytes(tensors["message"].tolist())), self.helper)
-        tree, found = classifier.tree, answers(classifier.tree, self.columns)
-        self.run.spent_before(float(str(values["seconds"])))
-        self.sitting = int(str(values["sitting"])) + 1
+        values, decoded = state
+        assert isinstance(decoded.classifier, family.TreeClassifier)
+        tree = decoded.classifier.tree
+        found = answers(tree, self.columns)
+        self.sitting = int(values["sitting"]) + 1
         self.order = stream(self.run.seed, f"trees, sitting {self.sitting}")
-        self.book("before", Standing(tree, int(np.count_nonzero(found != self.table.labels)), self.bits(tree)))
+        self.best = None  # it is counted and listed anew
+        self.book("before", Counted(tree, int(np.count_nonzero(found != self.table.labels)), self.bits(tree)))
         return True
 
     def improve_best(self, name: str) -> None:
         """Improve the best tree, if there is time."""
-        if self.best is not None and not self.out_of_time():
-            self.book(name, self.improve(self.best))
+        if not self.out_of_time():
+            self.book(name, self.improve(self.top))
 
     def begin(self) -> None:
         """The majority class, and what a bit is worth to a tree that makes half as many errors."""
-        standing = self.standing(Leaf(int(np.bincount(self.table.labels).argmax())))
-        self.book("majority class", standing)
-        errors = round(standing.errors / self.share / 2)
+        counted = self.counted(Leaf(int(np.bincount(self.table.labels).argmax())))
+        self.book("majority class", counted)
+        errors = round(counted.errors / self.share / 2)
         self.rate = self.price(errors, occam_bound(errors, len(self.sample), _FIRST_BITS, self.run.delta).binomial)
 
     def start(self) -> None:
         """Grow and prune at several prices."""
         for nats in _GROWTH:
-            grown = grow(self.table, self.rows, Counter(), nats * self.rate, self.growing)
+            grown = grow(self.table, self.rows, Counter(), nats * self.rate, self.is_late)
             for factor in _PRUNING:
                 tree, _ = prune(grown, factor * self.rate)
-                self.book(f"grown at {nats} nats, pruned at {factor}", self.standing(tree))
+                self.book(f"grown at {nats} nats, pruned at {factor}", self.counted(tree))
             if self.out_of_time():
                 return
 
-    def improve(self, standing: Standing) -> Standing:
+    def improve(self, counted: Counted) -> Counted:
         """Change one node at a time while errors plus bits fall."""
         changed = True
         while changed:
             changed = False
-            for path in sorted(paths(standing.tree), key=lambda path: (len(path), path)):
+            for path in sorted(paths(counted.tree), key=lambda path: (len(path), path)):
                 if self.out_of_time():
-                    return standing
-                if path in set(paths(standing.tree)):
-                    better = self.better(standing, path)
-                    changed |= better is not standing
-                    standing = better
-        return standing
+                    return counted
+                if path in set(paths(counted.tree)):
+                    better = self.better(counted, path)
+                    changed |= better is not counted
+                    counted = better
+        return counted
 
     def arriving(self, tree: Tree, path: Path) -> Rows:
         """The examples that come to a node."""
@@ -229,18 +221,18 @@ class TreeSearch:
             tree = tree.passed if passed else tree.failed
         return rows
 
-    def better(self, standing: Standing, path: Path) -> Standing:
-        """The best change at a node, or the same standing."""
-        rows = self.arriving(standing.tree, path)
-        here = at(standing.tree, path)
+    def better(self, counted: Counted, path: Path) -> Counted:
+        """The best change at a node, or the same one."""
+        rows = self.arriving(counted.tree, path)
+        here = at(counted.tree, path)
         labels = self.table.labels[rows]
         wrong = int(np.count_nonzero(predictions(self.table, here, rows) != labels))
-        best = standing
-        for subtree in dict.fromkeys(self.proposals(standing.tree, here, rows)):
-            errors = standing.errors - wrong
+        best = counted
+        for subtree in dict.fromkeys(self.proposals(counted.tree, here, rows)):
+            errors = counted.errors - wrong
             errors += int(np.count_nonzero(predictions(self.table, subtree, rows) != labels))
-            tree = tidy(put(standing.tree, path, subtree))
-            proposed = Standing(tree, errors, self.bits(tree))
+            tree = tidy(put(counted.tree, path, subtree))
+            proposed = Counted(tree, errors, self.bits(tree))
             if proposed.cost(self.rate) < best.cost(self.rate) - 1e-6:
                 best = proposed
         return best
@@ -261,7 +253,7 @@ class TreeSearch:
             right = [predictions(self.table, child, rows) == labels for child in (here.passed, here.failed)]
             for _, test in self.largest(self.right(rows, *right) - prices):
                 yield replace(here, test=test)
-        yield prune(grow(self.table, rows, beside - comparisons(here), self.rate, self.growing), self.rate)[0]
+        yield prune(grow(self.table, rows, beside - comparisons(here), self.rate, self.is_late), self.rate)[0]
         added = [*self.stumps(rows, counts, prices), *self.tests_above(here, rows, labels, prices)]
         for _, subtree in sorted(added, key=lambda each: -each[0])[:_SHORTLIST]:
             yield subtree
@@ -303,10 +295,10 @@ class TreeSearch:
         if table is None:
             return
         part = len(table) / len(self.table)
-        growing = self.noisily(table) if noise else self.growing
-        grown = grow(table, np.arange(len(table)), Counter(), self.rate * part, growing)
+        noisy = self.noise(table) if noise else lambda: 1.0
+        grown = grow(table, np.arange(len(table)), Counter(), self.rate * part, self.is_late, noisy)
         tree, _ = prune(grown, min(_PRUNING) * self.rate * part)
-        found = [test.subject for known in (self.best_tree, tree) for test in comparisons(known)]
+        found = [test.subject for known in (self.top.tree, tree) for test in comparisons(known)]
         used = tuple(dict.fromkeys(subject for subject in found if subject.other is not None))
         if used != self.table.subjects[self.table.num_columns :]:
             self.table = Binned.of(self.columns, self.table.labels, self.table.num_classes, used)
@@ -320,18 +312,6 @@ class TreeSearch:
         size = len(self.columns)
         part = np.sort(self.order.permutation(size)[: min(size, PAIR_ENTRIES // len(pairs))])
         return Binned.of(self.columns[part], self.table.labels[part], self.table.num_classes, pairs)
-
-    @property
-    def cost_of_best(self) -> float:
-        """Errors plus bits of the best message so far."""
-        assert self.best is not None
-        return self.best.cost(self.rate)
-
-    @property
-    def best_tree(self) -> Tree:
-        """The tree of the best message so far."""
-        assert self.best is not None
-        return self.best.tree
 
     def telling(self, most: int) -> list[int]:
         """The columns whose best test says most of the class by itself, in their order."""
@@ -350,25 +330,25 @@ class TreeSearch:
             cycle += 1
             if cycle % _SAME_PAIRS == 0:
                 self.look_for_pairs(noise=True)
-            tree = self.best_tree
+            tree = self.top.tree
             nodes = list(paths(tree))
             path = nodes[int(self.order.integers(len(nodes)))] if self.order.random() < 0.7 else ()
             beside = comparisons(tree) - comparisons(at(tree, path))
             rows = self.arriving(tree, path)
             nats, rate = self.rate * self.order.choice(_GROWTH), self.rate * self.order.choice(_PRUNING)
-            grown = grow(self.table, rows, beside, nats, self.noisily(self.table))
-            proposed = self.standing(tidy(put(tree, path, prune(grown, rate)[0])))
-            if proposed.tree not in self.seen and proposed.cost(self.rate) < self.cost_of_best * _NEAR:
+            grown = grow(self.table, rows, beside, nats, self.is_late, self.noise(self.table))
+            proposed = self.counted(tidy(put(tree, path, prune(grown, rate)[0])))
+            if proposed.tree not in self.seen and proposed.cost(self.rate) < self.top.cost(self.rate) * _NEAR:
                 self.seen.add(proposed.tree)
                 self.book(f"restart {cycle}", self.improve(proposed))
 
-    def noisily(self, table: Binned) -> Growing:
-        """Growth whose gains are multiplied by random factors, one for each subject of tests."""
+    def noise(self, table: Binned) -> Callable[[], Floats]:
+        """Makes random factors of the gains of a node, one for each subject of tests."""
+        return lambda: np.exp(_NOISE * self.order.standard_normal((1, len(table.subjects))))[:, table.subject]
 
-        def noise() -> Floats:
-            return np.exp(_NOISE * self.order.standard_normal((1, len(table.subjects))))[:, table.subject]
-
-        return replace(self.growing, noise=noise)
+    def is_late(self) -> bool:
+        """Whether the budget is used; it tells no progress, being asked at every node."""
+        return self.run.fraction >= 1.0
 
 
 def tree_memory_bytes(num_samples: int, num_columns: int) -> int:
@@ -402,5 +382,4 @@ def compress_trees(sample: Sample, helper: Helper, run: Run) -> Compressed:
         search.improve_best("improved with pairs")
         search.restart()
     search.save()
-    message, ledger = family.write(search.best_tree, helper)
-    return Compressed(message, ledger, helper, tuple(run.candidates))
+    return search.result()

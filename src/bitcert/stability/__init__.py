@@ -9,14 +9,14 @@
 Measures describe one network on one sample; they are never a guarantee.
 """
 
+from bitcert.linear.tails import TailSummary
 from bitcert.stability.layers import MeasuredLayer, Structure
 from bitcert.stability.linearisation import Linearisation
 from bitcert.stability.measurement import measure, network_hash
 from bitcert.stability.planning import MeasurePlan, plan_measure
-from bitcert.stability.profile import Hypothesis, LayerRow, LayerSpectrum, Reduced, StabilityProfile, TailSummary
+from bitcert.stability.profile import Hypothesis, LayerRow, LayerSpectrum, Reduced, StabilityProfile
 from bitcert.stability.reduction import AttenuationCurve, Distribution, Histogram, SmoothnessSummary
 from bitcert.stability.settings import QUANTITIES, BatchContext, MeasureSettings
-from bitcert.stability.store import Shard, merge
 from bitcert.stability.twin import initial_network, random_twin
 
 __all__ = [
@@ -33,14 +33,12 @@ __all__ = [
     "MeasureSettings",
     "MeasuredLayer",
     "Reduced",
-    "Shard",
     "SmoothnessSummary",
     "StabilityProfile",
     "Structure",
     "TailSummary",
     "initial_network",
     "measure",
-    "merge",
     "network_hash",
     "plan_measure",
     "random_twin",

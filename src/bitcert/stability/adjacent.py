@@ -17,17 +17,13 @@ from dataclasses import replace
 from torch import Tensor
 
 from bitcert.network import Architecture, Node
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.stability.layers import MeasuredLayer, Structure
 from bitcert.stability.linearisation import Linearisation
-from bitcert.stability.rules import POINTWISE
+from bitcert.stability.rules import AVERAGES, LINEAR, PASSING, POINTWISE
 
-_ONE_ENTRY = POINTWISE | frozenset(
-    [
-        *("affine_channel", "add", "sub", "mul_scalar", "div_scalar", "neg", "add_scalar", "to_float"),
-        *("reshape", "permute", "pad", "slice", "select", "cat", "mean", "sum"),
-    ]
-)
+_ONE_ENTRY = (POINTWISE | PASSING | LINEAR - AVERAGES - {"repeat"}) | {"affine_channel", "cat"}
+"""Operations whose result has at most one entry for each entry of an input, whatever their settings."""
 
 
 def adjacent_pairs(architecture: Architecture, structure: Structure) -> frozenset[tuple[int, int]]:

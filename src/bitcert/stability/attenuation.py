@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.stability.noise import noise_like
-from bitcert.stability.replay import norms, portions, replayed
+from bitcert.stability.replay import norms, portions, replay
 from bitcert.stability.settings import BatchContext, MeasureSettings
 
 
@@ -43,18 +43,12 @@ def attenuation(context: BatchContext, settings: MeasureSettings) -> dict[str, T
         if not clean.is_floating_point():
             continue
         size = norms(clean, 1)
-        noise = _noise(context, settings, injection, size)
+        # of norm level * size, [K, B, ...]
+        drawn = noise_like(clean, 1, settings.seed, f"measure/attenuation/{injection}", context.index)
+        levels = torch.tensor(settings.noise_levels, dtype=clean.dtype, device=clean.device)
+        noise = scaled_to(drawn, levels[:, None] * size)
         for part in portions(len(noise), len(size)):
-            for node, value in replayed(context.linearisation, source, clean + noise[part], context.structure.nodes):
+            for node, value in replay(context.linearisation, source, clean + noise[part], context.structure.nodes):
                 error = norms(value - values[node], 2) / sizes[node]
                 result[:, part, injection, columns[node]] = torch.where(size == 0, torch.nan, error).T
     return {"attenuation": result}
-
-
-def _noise(context: BatchContext, settings: MeasureSettings, injection: int, size: Tensor) -> Tensor:
-    """``[K, B, ...]``, of norm ``level * size`` ``[B]``."""
-    source = (INPUT, *context.structure.nodes)[injection]
-    clean = context.values[source]
-    drawn = noise_like(clean, 1, settings.seed, f"measure/attenuation/{injection}", context.index)
-    levels = torch.tensor(settings.noise_levels, dtype=clean.dtype, device=clean.device)
-    return scaled_to(drawn, levels[:, None] * size)

@@ -11,14 +11,13 @@ that turn out harder get further blocks of probes. The standard errors, not the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bitcert.random import stream
-from bitcert.stability.adjacent import adjacent_pairs
 from bitcert.stability.jacobians import JacobianPlan, SweepPlan, row_squares
 from bitcert.stability.layers import MeasuredLayer, Structure
 from bitcert.stability.linearisation import Linearisation
@@ -67,25 +66,19 @@ def plan_jacobians(pilot: Linearisation, structure: Structure, tolerance: float,
         tolerance: root-mean-square relative standard error wanted of the norms, over all pairs (0 where exact).
         seed: of the probes.
     """
-    adjacent = adjacent_pairs(pilot.architecture, structure)
-    needed = sorted({j for i, j in structure.pairs if (i, j) not in adjacent})
     exact = JacobianPlan.exact(pilot.architecture, structure, next(iter(pilot.values.values())))
-    sweeps: dict[int, SweepPlan] = {}
-    trials: dict[int, tuple[_Trial, ...]] = {}
-    for j in needed:
-        if structure.layers[j - 1].num_units <= BASIS_SIZE + LEAST_PROBES:
-            sweeps[j] = exact.sweeps[j]
-        else:
-            trials[j] = _trials(pilot, structure.layers[j - 1], exact.low_layers(j, adjacent=False), structure, seed)
+    sweeps, layers = dict(exact.sweeps), structure.layers
+    trials = {
+        j: _trials(pilot, layers[j - 1], exact.low_layers(j, adjacent=False), structure, seed)
+        for j in sweeps
+        if layers[j - 1].num_units > BASIS_SIZE + LEAST_PROBES
+    }
     for j, (trial, count) in _share_out(trials, tolerance, len(structure.pairs)).items():
-        layer = structure.layers[j - 1]
-        if len(trial.basis) + count >= layer.num_units:
-            sweeps[j] = exact.sweeps[j]
-            continue
-        limit = SLACK * trial.variance / (4 * count * trial.num_pairs)
-        blocks = [_probes(layer, trial.basis, count, seed, f"block {k}") for k in range(1 + MORE_BLOCKS)]
-        sweeps[j] = SweepPlan(trial.basis, blocks[0], tuple(blocks[1:]), limit, trial.spread)
-    return JacobianPlan(structure, adjacent, dict(sorted(sweeps.items())))
+        if len(trial.basis) + count < layers[j - 1].num_units:
+            limit = SLACK * trial.variance / (4 * count * trial.num_pairs)
+            blocks = [_probes(layers[j - 1], trial.basis, count, seed, f"block {k}") for k in range(1 + MORE_BLOCKS)]
+            sweeps[j] = SweepPlan(trial.basis, blocks[0], tuple(blocks[1:]), limit, trial.spread)
+    return replace(exact, sweeps=sweeps)
 
 
 def _share_out(

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.stability.layers import MeasuredLayer, needed_nodes
 from bitcert.stability.replay import norms, samples_first
 from bitcert.stability.settings import BatchContext, MeasureSettings
@@ -28,7 +28,7 @@ from bitcert.stability.settings import BatchContext, MeasureSettings
 def layer_cushions(context: BatchContext, settings: MeasureSettings) -> dict[str, Tensor]:
     """``layer_cushion`` ``[B, d]``: ``||A phi|| / (||A||_F ||phi||)`` of every layer, NaN where ``phi = 0``."""
     found = [_cushion(context, layer) for layer in context.structure.layers]
-    return {"layer_cushion": _columns(found, context)}
+    return {"layer_cushion": torch.stack(found, 1)}
 
 
 def _cushion(context: BatchContext, layer: MeasuredLayer) -> Tensor:
@@ -60,7 +60,7 @@ def contractions(context: BatchContext, settings: MeasureSettings) -> dict[str, 
     for layer in context.structure.layers:
         real = _sample_norms(context, layer.source)
         found.append(given.get(layer.source, real) / real)
-    return {"contraction": _columns(found, context)}
+    return {"contraction": torch.stack(found, 1)}
 
 
 def _given_norms(context: BatchContext) -> dict[str, Tensor]:
@@ -77,7 +77,7 @@ def _given_norms(context: BatchContext) -> dict[str, Tensor]:
 
 
 def margins(context: BatchContext, settings: MeasureSettings) -> dict[str, Tensor]:
-    """``margin``, ``output_norm`` and ``input_norm``, each ``[B]``; NaN: norm of tokens, margin without labels."""
+    """``margin``, ``output_norm`` and ``input_norm``, each ``[B]``; tokens have no norm (NaN)."""
     values = context.values
     logits = values[context.architecture.output]
     return {
@@ -88,30 +88,12 @@ def margins(context: BatchContext, settings: MeasureSettings) -> dict[str, Tenso
 
 
 def _margin(logits: Tensor, labels: Tensor) -> Tensor:
-    if len(labels) == 0:
-        return logits.new_full((len(logits),), torch.nan)
     own = labels.to(logits.device)[:, None]
     others = logits.scatter(1, own, -torch.inf).amax(1)
     return logits.gather(1, own)[:, 0] - others
-
-
-def forward(context: BatchContext, settings: MeasureSettings) -> dict[str, Tensor]:
-    """All measures of this module, from the values of one pass."""
-    return {
-        **layer_cushions(context, settings),
-        **contractions(context, settings),
-        **margins(context, settings),
-    }
 
 
 def _sample_norms(context: BatchContext, node: str) -> Tensor:
     layout = context.architecture.propagation.values[node].layout
     batch = len(context.values[INPUT])
     return norms(samples_first(context.values[node], layout, batch), 1)
-
-
-def _columns(found: list[Tensor], context: BatchContext) -> Tensor:
-    """``[B, len(found)]``, also when there is nothing to stack."""
-    if found:
-        return torch.stack(found, 1)
-    return context.values[context.architecture.output].new_zeros(len(context.index), 0)

@@ -14,26 +14,24 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from bitcert.network import Architecture, Node
+from bitcert.network import Architecture, Network, Node
 from bitcert.network.attributes import Attribute
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.stability.layers import ACTIVATIONS, Structure
 from bitcert.stability.pooling import pooling_between, pooling_growth
 from bitcert.stability.profile import Hypothesis
 from bitcert.stability.reduction import Distribution, SmoothnessSummary
-
-_HOMOGENEOUS = frozenset(
-    [
-        *("linear", "conv1d", "conv2d", "affine_channel", "relu", "leaky_relu", "prelu", "abs", "neg", "add", "sub"),
-        *("maximum", "minimum", "mul_scalar", "div_scalar", "to_float", "mean", "sum", "amax", "reshape", "permute"),
-        *("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
-        *("expand", "repeat", "select", "slice", "cat", "pad", "add_scalar", "matmul"),
-    ]
-)
-"""Operations with ``f(a x) = a f(x)`` for ``a > 0`` once biases and constants are gone; others need not have it."""
+from bitcert.stability.rules import LINEAR, MAXIMA, PASSING
 
 _BENT = frozenset(["abs", "maximum", "minimum", "amax"])
-"""Of these, the ones that are not linear and are neither activations nor pooling."""
+_HOMOGENEOUS = (LINEAR | PASSING | MAXIMA | _BENT).union(
+    ("linear", "conv1d", "conv2d", "affine_channel", "matmul", "relu", "leaky_relu", "prelu"),
+    ("add", "sub", "expand", "cat"),
+)
+"""Operations with ``f(a x) = a f(x)`` for ``a > 0`` once biases and constants are gone; others need not have it.
+
+The bent ones are not linear, and neither activations nor pooling.
+"""
 
 _LIPSCHITZ = frozenset(["relu", "tanh", "sigmoid", "hardsigmoid", "softplus", "clamp"])
 """Activations whose slope never exceeds 1, whatever their settings."""
@@ -49,11 +47,16 @@ def _activations(architecture: Architecture) -> list[Node]:
     return [node for node in architecture.nodes if node.op in ACTIVATIONS]
 
 
+def _named(node: Node) -> str:
+    return f"{node.name} ({node.op})"
+
+
 def _number(value: Attribute) -> float:
     return float(value) if isinstance(value, (int, float)) else math.nan
 
 
-def _at_most_one(node: Node, parameters: Mapping[str, Tensor]) -> bool:
+def slope_at_most_one(node: Node, parameters: Mapping[str, Tensor]) -> bool:
+    """Whether the node is an activation whose slope never exceeds 1 in size, with the slopes of a PReLU by name."""
     if node.op == "leaky_relu":
         return abs(_number(node.attributes["negative_slope"])) <= 1
     if node.op == "prelu":
@@ -79,7 +82,7 @@ def other_nonlinear(architecture: Architecture) -> list[str]:
         product = divided or (node.op in ("mul", "div", "matmul") and inputs > 1)
         linear = node.op in (_HOMOGENEOUS | {"mul", "div"}) - _BENT and not product
         if inputs and not linear and node.op not in ACTIVATIONS:
-            found.append(f"{node.name} ({node.op})")
+            found.append(_named(node))
     return found
 
 
@@ -103,9 +106,15 @@ def offsets(architecture: Architecture, parameters: Mapping[str, Tensor]) -> lis
     return found
 
 
-def _listed(names: Sequence[str], limit: int = 3) -> str:
+def listed(names: Sequence[str], limit: int = 3) -> str:
+    """The first of some names, and how many more there are."""
     rest = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _without(name: str, exceptions: Sequence[str], said: str, otherwise: str) -> Hypothesis:
+    """A condition that ``exceptions`` break, if there are any."""
+    return Hypothesis(name, not exceptions, said + listed(exceptions) if exceptions else otherwise)
 
 
 def structural_hypotheses(
@@ -116,58 +125,42 @@ def structural_hypotheses(
     Args:
         architecture, parameters, structure: of the network.
     """
-    affine = offsets(architecture, parameters)
     activations = _activations(architecture)
     others = sorted({node.op for node in activations if node.op != "relu"})
-    steep = [f"{node.name} ({node.op})" for node in activations if not _at_most_one(node, parameters)]
+    steep = [_named(node) for node in activations if not slope_at_most_one(node, parameters)]
     strange = other_nonlinear(architecture)
     homogeneous = _HOMOGENEOUS | {"mul", "div"}  # products of two values that vary are among the strange
-    bent = [f"{node.name} ({node.op})" for node in architecture.nodes if node.op not in homogeneous]
+    bent = [_named(node) for node in architecture.nodes if node.op not in homogeneous]
     bent += [text for text in strange if text not in bent and not text.endswith(tuple(f"({op})" for op in _BENT))]
-    names = _listed(affine)
     none = "there are no activations"
     counted = f"{len(activations)} activations" if activations else none
     branches = "branches meet: J^{i,j} is the partial derivative in the graph"
     chain = "each layer feeds the next one only" if structure.chain else branches
     return (
-        Hypothesis("bias-free", not affine, f"offsets: {names}" if affine else "no bias, shift or added constant"),
-        Hypothesis(
-            "ReLU activations only",
-            not others and not strange,
-            f"also {_listed(others + strange)}"
-            if others or strange
-            else (f"{len(activations)} ReLU" if activations else none),
+        _without("bias-free", offsets(architecture, parameters), "offsets: ", "no bias, shift or added constant"),
+        _without(
+            "ReLU activations only", others + strange, "also ", f"{len(activations)} ReLU" if activations else none
         ),
         Hypothesis(
             "activations 1-Lipschitz",
             False if steep else None if strange else True,
-            f"steeper: {_listed(steep)}" if steep else f"not known of {_listed(strange)}" if strange else counted,
+            f"steeper: {listed(steep)}" if steep else f"not known of {listed(strange)}" if strange else counted,
         ),
         _pooling(architecture),
-        Hypothesis(
-            "positively homogeneous apart from biases",
-            not bent,
-            f"not: {_listed(bent)}" if bent else "f(a x) = a f(x) for a > 0 at every node",
-        ),
+        _without("positively homogeneous apart from biases", bent, "not: ", "f(a x) = a f(x) for a > 0 at every node"),
         Hypothesis("chain of layers", structure.chain, chain),
-        Hypothesis(
-            "every weight layer measured",
-            not structure.skipped,
-            _listed(structure.skipped) if structure.skipped else f"{len(structure.layers)} layers",
-        ),
+        _without("every weight layer measured", structure.skipped, "", f"{len(structure.layers)} layers"),
     )
 
 
 def _pooling(architecture: Architecture) -> Hypothesis:
     """Arora 2018 has none: the proof of Lemma 3 covers pooling that makes no norm larger, as a part of ``φ``."""
     nodes = pooling_between(architecture)
-    if not nodes:
-        return Hypothesis(POOLING_1_LIPSCHITZ, True, "no pooling between the layers")
-    growth = [(f"{node.name} ({node.op})", pooling_growth(architecture, node)) for node in nodes]
+    growth = [(_named(node), pooling_growth(architecture, node)) for node in nodes]
     large = [f"{name} by up to {size:.3g}" for name, size in growth if size > 1 + _ROUNDING]
-    if large:
-        return Hypothesis(POOLING_1_LIPSCHITZ, False, f"windows overlap, a norm may grow: {_listed(large)}")
-    return Hypothesis(POOLING_1_LIPSCHITZ, True, f"counted in the contraction: {_listed([name for name, _ in growth])}")
+    counted = f"counted in the contraction: {listed([name for name, _ in growth])}"
+    otherwise = counted if nodes else "no pooling between the layers"
+    return _without(POOLING_1_LIPSCHITZ, large, "windows overlap, a norm may grow: ", otherwise)
 
 
 def smoothness_hypothesis(summary: SmoothnessSummary | None, depth: int) -> Hypothesis:
@@ -205,8 +198,7 @@ def _margins(found: Iterable[Distribution], positive: int | None) -> Hypothesis:
 
 
 def check_hypotheses(
-    architecture: Architecture,
-    parameters: Mapping[str, Tensor],
+    network: Network,
     structure: Structure,
     distributions: Mapping[str, tuple[Distribution, ...]],
     smoothness: SmoothnessSummary | None,
@@ -216,7 +208,8 @@ def check_hypotheses(
     """Every condition, in the order in which a reader meets them.
 
     Args:
-        architecture, parameters, structure: of the measured network.
+        network: that was measured.
+        structure: its layers.
         distributions: what was measured, by quantity.
         smoothness: the summary, or ``None`` when it was not measured.
         num_positive_margins: examples with a margin above 0 (a tie is an error), or ``None``.
@@ -224,7 +217,7 @@ def check_hypotheses(
     """
     return (
         smoothness_hypothesis(smoothness, len(structure.layers)),
-        *structural_hypotheses(architecture, parameters, structure),
+        *structural_hypotheses(network.architecture, network.parameters, structure),
         _dead_inputs(distributions, num_without_smoothness),
         _margins(distributions.get("margin", ()), num_positive_margins),
     )

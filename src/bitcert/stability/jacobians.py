@@ -63,11 +63,6 @@ class SweepPlan:
     spread: Mapping[int, float] = field(default_factory=dict)
     exact: bool = False
 
-    @property
-    def num_rows(self) -> int:
-        """Rows of the sweep, further probes apart."""
-        return len(self.basis) + len(self.probes)
-
 
 @dataclass(frozen=True, eq=False)
 class JacobianPlan:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bitcert.network import Architecture, Node, WeightLayer
 from bitcert.network.layouts import Layout
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 
 ACTIVATIONS = frozenset(
     [
@@ -90,9 +90,9 @@ class Structure:
         layers: list[MeasuredLayer] = []
         skipped: list[str] = []
         for layer in architecture.weight_layers:
-            problem = _problem(architecture, layer)
-            if problem:
-                skipped.append(f"{layer.node}: {problem}")
+            values = (architecture.propagation.values[name] for name in (layer.node, layer.source))
+            if any(value.layout != Layout(0) for value in values):
+                skipped.append(f"{layer.node}: the examples are not along the first axis of its input or output")
             else:
                 layers.append(_measured(architecture, layer, nodes[layer.node], len(layers) + 1))
         reaches = _reaches(architecture)
@@ -118,12 +118,18 @@ class Structure:
         return tuple(pair for pair in every if pair not in known)
 
 
+def downstream(architecture: Architecture, sources: Collection[str]) -> set[str]:
+    """Nodes that are computed from one of ``sources``; a source is among them if it is computed from another one."""
+    found: set[str] = set()
+    for node in architecture.nodes:
+        if any(name in found or name in sources for name in node.inputs):
+            found.add(node.name)
+    return found
+
+
 def needed_nodes(architecture: Architecture, sources: Collection[str], targets: Collection[str]) -> tuple[Node, ...]:
     """Nodes on a path from one of ``sources`` to one of ``targets``, in order of computation."""
-    below = set(sources)
-    for node in architecture.nodes:
-        if below.intersection(node.inputs):
-            below.add(node.name)
+    below = downstream(architecture, sources)
     above: set[str] = set(targets)
     found: list[Node] = []
     for node in reversed(architecture.nodes):
@@ -131,14 +137,6 @@ def needed_nodes(architecture: Architecture, sources: Collection[str], targets: 
             found.append(node)
             above.update(node.inputs)
     return tuple(reversed(found))
-
-
-def _problem(architecture: Architecture, layer: WeightLayer) -> str:
-    values = architecture.propagation.values
-    for name in (layer.node, layer.source):
-        if values[name].layout != Layout(0):
-            return "the examples are not along the first axis of its input or output"
-    return ""
 
 
 def _measured(architecture: Architecture, layer: WeightLayer, node: Node, index: int) -> MeasuredLayer:

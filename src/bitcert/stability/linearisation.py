@@ -2,7 +2,7 @@
 
 ``J^{i,j} = dx^j / dx^i`` is the partial derivative in the graph (docs/theory.md section 3.1): the value of node ``i``
 is perturbed, every other path stays clean. :meth:`Linearisation.push` multiplies it from the right, forwards;
-:meth:`Linearisation.pull` from the left, backwards, and one sweep from ``x^j`` serves every ``i < j``.
+:meth:`Linearisation.sweep` from the left, backwards, and one sweep from ``x^j`` serves every ``i < j``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from bitcert.network import Architecture
 from bitcert.network.layouts import Layout
-from bitcert.network.shapes import INPUT
-from bitcert.stability.layers import needed_nodes
+from bitcert.network.nodes import INPUT
+from bitcert.stability.layers import downstream, needed_nodes
 from bitcert.stability.rules import FRESH, NodeMap, node_map
 
 
@@ -64,6 +64,7 @@ class Linearisation:
             found = self._maps[name] = node_map(node, {**self.parameters, **self.values}, self._layouts, len(self))
         return found
 
+    @torch.no_grad()
     def push(self, source: str, tangents: Tensor, targets: Collection[str]) -> dict[str, Tensor]:
         """``J t`` at every target: forward mode.
 
@@ -75,27 +76,24 @@ class Linearisation:
         Returns:
             ``[R, B, *shape of the target]`` by name (``[R, 1, ...]`` where all examples still agree).
         """
-        with torch.no_grad():
-            return dict(self._forwards(source, tangents, set(targets)))
-
-    def _forwards(self, source: str, tangents: Tensor, targets: set[str]) -> Iterator[tuple[str, Tensor]]:
         needed = needed_nodes(self.architecture, {source}, targets)
         last = {name: node.name for node in needed for name in node.inputs}
         moved = {source: self._expanded(source, tangents)}
-        if source in targets:
-            yield source, tangents
+        found = {source: tangents} if source in targets else {}
         for node in needed:
             m = self.map(node.name)
             arriving = [moved.get(n) if v else None for n, v in zip(node.inputs, m.varies, strict=True)]
             if any(t is not None for t in arriving):
                 moved[node.name] = m.push(arriving)
                 if node.name in targets:
-                    yield node.name, moved[node.name]
+                    found[node.name] = moved[node.name]
             for name in set(node.inputs):
                 if last[name] == node.name:
                     moved.pop(name, None)
+        return found
 
-    def pull(self, target: str, cotangents: Tensor, sources: Collection[str]) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def sweep(self, target: str, cotangents: Tensor, sources: Collection[str]) -> Iterator[tuple[str, Tensor]]:
         """``g J`` at every source: reverse mode, one sweep for all of them.
 
         Args:
@@ -103,19 +101,12 @@ class Linearisation:
             cotangents: ``[R, B, *shape]`` or ``[R, 1, *shape]``.
             sources: ``"input"`` or nodes; those that ``target`` does not depend on are absent from the result.
 
-        Returns:
-            ``[R, B, *shape of the source]`` by name (``[R, 1, ...]`` where all examples still agree).
+        Yields:
+            Name and ``[R, B, *shape of the source]`` (``[R, 1, ...]`` where all examples still agree), nearest first;
+            each is valid until the next one is asked for.
         """
-        return {name: moved.clone() for name, moved in self.sweep(target, cotangents, sources)}
-
-    def sweep(self, target: str, cotangents: Tensor, sources: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-        """As :meth:`pull`, one source at a time, nearest first; each is valid until the next one is asked for."""
-        with torch.no_grad():
-            yield from self._backwards(target, cotangents, set(sources))
-
-    def _backwards(self, target: str, cotangents: Tensor, sources: set[str]) -> Iterator[tuple[str, Tensor]]:
         moved = {target: self._expanded(target, cotangents)}
-        wanted = self._ancestors_needed(target, sources)
+        wanted = downstream(self.architecture, sources)
         owned: set[str] = set()  # cotangents that nobody else holds, so that they may be overwritten
         for k in range(self._order[target], -1, -1):
             node = self.architecture.nodes[k]
@@ -144,14 +135,6 @@ class Linearisation:
 
     def _expanded(self, name: str, moved: Tensor) -> Tensor:
         return moved if self._shareable else moved.expand(len(moved), *self.values[name].shape)
-
-    def _ancestors_needed(self, target: str, sources: set[str]) -> set[str]:
-        """Nodes up to ``target`` from which a source can still be reached backwards, sources themselves apart."""
-        below: set[str] = set()
-        for node in self.architecture.nodes[: self._order[target] + 1]:
-            if any(name in below or name in sources for name in node.inputs):
-                below.add(node.name)
-        return below
 
 
 def channels_innermost(value: Tensor) -> Tensor:

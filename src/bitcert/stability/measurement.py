@@ -28,20 +28,26 @@ from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.network.memory import is_out_of_memory
-from bitcert.stability.assembly import Finished, assemble
+from bitcert.stability.assembly import (
+    attenuation_curves,
+    distributions,
+    num_positive_margins,
+    reduction_notes,
+    smoothness_summary,
+)
+from bitcert.stability.hypotheses import check_hypotheses, is_relu_only, listed, offsets
 from bitcert.stability.layers import Structure
 from bitcert.stability.planning import MeasurePlan, affordable_smoothness, out_of_memory, plan_measure
 from bitcert.stability.producers import PRODUCERS, SamplePass
 from bitcert.stability.profile import StabilityProfile
 from bitcert.stability.settings import BatchContext, MeasureSettings, check_available
-from bitcert.stability.smoothness import affordable_projections
-from bitcert.stability.store import Shard, ShardStore
-from bitcert.stability.table import distances_from, measure_weights
+from bitcert.stability.smoothness import num_projections
+from bitcert.stability.store import ShardStore
+from bitcert.stability.table import layer_rows, measure_weights
 from bitcert.stability.twin import initial_network, random_twin
 
 _FORMAT = "bitcert shards 2"
 _PILOT_SIZE = 16
-_MAX_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +147,7 @@ def _check(network: Network, sample: Sample, settings: MeasureSettings) -> Struc
         raise InputError(expected, got, "use the data this network was trained for")
     bad = [name for name, value in network.parameters.items() if not bool(torch.isfinite(value).all())]
     if bad:
-        named = ", ".join(bad[:_MAX_NAMED]) + (f" and {len(bad) - _MAX_NAMED} more" if len(bad) > _MAX_NAMED else "")
-        raise InputError("finite weights", f"NaN or infinity in {named}", "repair or retrain the network")
+        raise InputError("finite weights", f"NaN or infinity in {listed(bad, 5)}", "repair or retrain the network")
     structure = Structure.of(architecture)
     if not structure.layers:
         got = structure.skipped[0] if structure.skipped else "none"
@@ -165,31 +170,51 @@ def _measure_one(run: _Run, initial: Mapping[str, Tensor] | None) -> StabilityPr
     with _explained_memory(run.plan.batch_size):
         for start, stop in store.ranges:
             if not store.finished(start, stop):
-                store.write(Shard(start, stop, run.arrays(start, stop, run.plan.batch_size, run.tell)))
+                store.write(start, stop, run.arrays(start, stop, run.plan.batch_size, run.tell))
             run.tell(stop)
-        structure = run.structure
-        spectra = "spectra" in run.settings.wanted
-        weights = measure_weights(run.network.architecture, structure, run.network.parameters, spectra)
-        distances = (None,) * len(structure.layers) if initial is None else None
-        finished = Finished(
-            run=run,
-            store=store,
-            weights=weights,
-            distances=distances or distances_from(structure, run.network.parameters, initial or {}),
-            projections=_projections(run),
-            network={"name": _name(run), "content_hash": network_hash(run.network)},
-            sample={
-                "name": run.sample.name[:200],
-                "content_hash": run.sample.content_hash,
-                "num_samples": len(run.sample),
-                "measured": len(run.sample),
-            },
-            notes=_notes(run),
-        )
-        profile = assemble(finished)
+        profile = _profile(run, store, initial)
     if run.progress is not None:
         run.progress(run.task, 1.0)
     return profile
+
+
+def _profile(run: _Run, store: ShardStore, initial: Mapping[str, Tensor] | None) -> StabilityProfile:
+    """The profile of a finished run, without a twin."""
+    network, structure, sample, settings = run.network, run.structure, run.sample, run.settings
+    architecture, parameters = network.architecture, network.parameters
+    weights = measure_weights(architecture, structure, parameters, "spectra" in settings.wanted, initial)
+    found = distributions(run, store, weights)
+    projections = num_projections(structure, parameters, settings)
+    smoothness = smoothness_summary(run, store, tuple(projections[layer.weight] for layer in structure.layers))
+    # the smoothness of the others was not asked for, which says nothing of them
+    others = 0 if settings.smoothness_samples is None else max(0, len(sample) - settings.smoothness_samples)
+    depth = len(structure.layers)
+    return StabilityProfile(
+        network={
+            "name": f"a network of {depth} weight layer{'s' if depth > 1 else ''}",
+            "content_hash": network_hash(network),
+            "num_parameters": architecture.num_parameters,
+            "chain": structure.chain,
+            "bias_free": not offsets(architecture, parameters),
+            "relu_only": is_relu_only(architecture),
+        },
+        sample={
+            "name": sample.name[:200],
+            "content_hash": sample.content_hash,
+            "num_samples": len(sample),
+            "measured": len(sample),
+        },
+        settings=settings.describe(),
+        layers=layer_rows(architecture, structure, weights, found),
+        pairs=structure.pairs,
+        distributions=found,
+        attenuation=attenuation_curves(run, store),
+        spectra=tuple(own.spectrum for own in weights if own.spectrum is not None),
+        smoothness=smoothness,
+        hypotheses=check_hypotheses(network, structure, found, smoothness, num_positive_margins(store), others),
+        notes=(*_notes(run), *(own.note for own in weights if own.note), *reduction_notes(run, store)),
+        arrays={name: store.array(name) for name in store.names()} if settings.keep else None,
+    )
 
 
 @contextlib.contextmanager
@@ -202,30 +227,15 @@ def _explained_memory(batch_size: int) -> Iterator[None]:
         raise out_of_memory(batch_size) from error
 
 
-def _projections(run: _Run) -> tuple[int, ...] | None:
-    if "smoothness" not in run.wanted:
-        return None
-    sizes = {layer.weight: run.network.parameters[layer.weight].numel() for layer in run.structure.layers}
-    most = affordable_projections(sizes.values())
-    return tuple(run.settings.projections or min(most, sizes[layer.weight]) for layer in run.structure.layers)
-
-
-def _name(run: _Run) -> str:
-    depth = len(run.structure.layers)
-    return f"a network of {depth} weight layer{'s' if depth > 1 else ''}"
-
-
 def _notes(run: _Run) -> tuple[str, ...]:
     structure, wanted = run.structure, run.settings.wanted
     notes = [f"left out {sentence}" for sentence in structure.skipped]
     for name in wanted:
-        problem = PRODUCERS[name].problem(structure) if name in PRODUCERS else ""
-        if problem:
-            notes.append(f"no {name}: {problem}")
+        if name in PRODUCERS and PRODUCERS[name].needs_pairs and not structure.pairs:
+            notes.append(f"no {name}: no layer feeds another one")
     if structure.unconnected and "interlayer_cushion" in wanted:
         pairs = [f"{i}→{j}" for i, j in structure.unconnected]
-        more = f" and {len(pairs) - _MAX_NAMED} more" if len(pairs) > _MAX_NAMED else ""
-        notes.append(f"pairs of layers that are not connected are left out: {', '.join(pairs[:_MAX_NAMED])}{more}")
+        notes.append(f"pairs of layers that are not connected are left out: {listed(pairs, 5)}")
     if "margin" in wanted and not run.sample.has_labels:
         notes.append("no margin: the sample has no labels")
     limits = {"smoothness": run.settings.smoothness_samples, "noise_sensitivity": run.settings.sensitivity_samples}

@@ -39,17 +39,14 @@ def _multiply(keys: Tensor, factor: int) -> Tensor:
     return (low * factor + (((high * factor) & 0xFFFF) << 16)) & _MASK
 
 
-def per_sample_normal(
-    seed: int, purpose: str, index: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """Independent N(0, 1) numbers ``[B, *shape]`` on the CPU.
+def per_sample_normal(seed: int, purpose: str, index: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Independent N(0, 1) numbers ``[B, *shape]``, float32, on the CPU.
 
     Args:
         seed: of the run.
         purpose: what the numbers are for; another purpose has independent numbers.
         index: ``[B]`` integers, the position of each example in the whole sample.
         shape: sizes of one example's noise.
-        dtype: of the result; the numbers are float32 whatever it is.
 
     >>> whole = per_sample_normal(0, "test", torch.tensor([3, 4, 5]), (2, 2))
     >>> bool((whole[1:] == per_sample_normal(0, "test", torch.tensor([4, 5]), (2, 2))).all())
@@ -59,7 +56,7 @@ def per_sample_normal(
     generator = torch.Generator()
     for row, key in zip(drawn, _seeds(seed, purpose, index), strict=True):
         row.normal_(generator=generator.manual_seed(key))
-    return drawn.reshape(len(index), *shape).to(dtype)
+    return drawn.reshape(len(index), *shape)
 
 
 def noise_like(value: Tensor, draws: int, seed: int, purpose: str, index: Tensor) -> Tensor:

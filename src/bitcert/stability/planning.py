@@ -18,7 +18,7 @@ import torch
 from bitcert.data import Role, Sample
 from bitcert.errors import InputError
 from bitcert.network import Architecture, Network
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.random import stream
 from bitcert.stability.layers import Structure
 from bitcert.stability.settings import MeasureSettings
@@ -64,11 +64,6 @@ class MeasurePlan:
     num_samples: int
     flops: float = 0.0
 
-    @property
-    def num_shards(self) -> int:
-        """Files of per-example results."""
-        return -(-self.num_samples // self.shard_size)
-
 
 def plan_measure(network: Network, sample: Sample, settings: MeasureSettings | None = None) -> MeasurePlan:
     """Estimate time and memory of :func:`bitcert.stability.measure`, and fix the sizes of batches and shards.
@@ -92,8 +87,13 @@ def plan_measure(network: Network, sample: Sample, settings: MeasureSettings | N
     return MeasurePlan(seconds, needed, batch_size, max(shard_size, batch_size), len(sample), flops)
 
 
-def drawn(sample: Sample, count: int, seed: int) -> Sample:
+def drawn(sample: Sample, count: int, seed: int, purpose: str = "measure/subset") -> Sample:
     """``count`` examples to measure on, drawn without replacement, in the order of the data; all if it has no more.
+
+    Args:
+        sample: all examples.
+        count: how many are drawn.
+        seed, purpose: name of the random stream; another purpose draws others.
 
     >>> data = Sample(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]), 2, Role.TRAIN, "toy")
     >>> len(drawn(data, 3, 0)), drawn(data, 9, 0) is data
@@ -101,7 +101,7 @@ def drawn(sample: Sample, count: int, seed: int) -> Sample:
     """
     if count >= len(sample):
         return sample
-    chosen = np.sort(stream(seed, "measure/subset").choice(len(sample), count, replace=False))
+    chosen = np.sort(stream(seed, purpose).choice(len(sample), count, replace=False))
     name = f"{sample.name} (drawn from {len(sample):,} with seed {seed})"
     # Nothing is proved from it, so it may be of one class only, which a training sample may not.
     return sample.with_role(Role.UNLABELLED).take(chosen, name)
@@ -134,13 +134,12 @@ def _memory(architecture: Architecture, structure: Structure, settings: MeasureS
     itemsize = settings.torch_dtype.itemsize
     elements = architecture.propagation.elements
     wanted = set(settings.wanted)
-    copies = 2
-    if "attenuation" in wanted:
-        copies = max(copies, len(settings.noise_levels))
-    if "smoothness" in wanted:
-        copies = max(copies, settings.draws)
-    if "noise_sensitivity" in wanted:
-        copies = max(copies, settings.sensitivity_draws)
+    noises = {
+        "attenuation": len(settings.noise_levels),
+        "smoothness": settings.draws,
+        "noise_sensitivity": settings.sensitivity_draws,
+    }
+    copies = max([2, *(count for name, count in noises.items() if name in wanted)])
     largest, scratch = max(elements.values()), max(architecture.propagation.scratch.values())
     each = itemsize * (3 * sum(elements.values()) + copies * (4 * largest + scratch))
     projected = settings.draws if "smoothness" in wanted else 0

@@ -16,10 +16,9 @@ import torch
 from bitcert.network import Architecture, Node
 from bitcert.network.operations import OPERATIONS
 from bitcert.stability.layers import needed_nodes
+from bitcert.stability.rules import AVERAGES, MAXIMA
 
-_MAXIMA = frozenset(["max_pool1d", "max_pool2d"])
-_AVERAGES = frozenset(["avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"])
-POOLING = _MAXIMA | _AVERAGES | {"mean", "amax"}
+POOLING = MAXIMA | AVERAGES | {"mean", "amax"}
 """Operations that join entries of one value into fewer; a mean over all places is pooling too."""
 
 
@@ -37,9 +36,9 @@ def pooling_growth(architecture: Architecture, node: Node) -> float:
         architecture: of the network.
         node: one whose operation is in :data:`POOLING`.
     """
-    if node.op in _MAXIMA:
+    if node.op in MAXIMA:
         return _largest(architecture, node)
-    return _average(architecture, node) if node.op in _AVERAGES else 1.0
+    return _average(architecture, node) if node.op in AVERAGES else 1.0
 
 
 def _average(architecture: Architecture, node: Node) -> float:

@@ -115,10 +115,6 @@ class SamplePass:
         return {**arrays, **derive(arrays, self.structure, self.settings)}
 
 
-def _nothing(run: SamplePass) -> None:
-    return None
-
-
 @dataclass(frozen=True)
 class Producer:
     """One row of the table.
@@ -126,16 +122,12 @@ class Producer:
     Attributes:
         compute: ``(context, settings, prepared) -> arrays``.
         prepare: what is made once per run and handed to ``compute``.
-        problem: why a network has nothing to measure, or ``""``.
+        needs_pairs: whether a network in which no layer feeds another has nothing to measure.
     """
 
     compute: Callable[[BatchContext, MeasureSettings, Any], Arrays]
-    prepare: Callable[[SamplePass], Any] = _nothing
-    problem: Callable[[Structure], str] = lambda structure: ""
-
-
-def _needs_pairs(structure: Structure) -> str:
-    return "" if structure.pairs else "no layer feeds another one"
+    prepare: Callable[[SamplePass], Any] = lambda run: None
+    needs_pairs: bool = False
 
 
 def _prepare_interlayer(run: SamplePass) -> JacobianPlan:
@@ -153,10 +145,10 @@ def _alone(function: Callable[[BatchContext, MeasureSettings], Arrays]) -> Produ
 
 PRODUCERS: Mapping[str, Producer] = {
     "layer_cushion": _alone(forward.layer_cushions),
-    "interlayer_cushion": Producer(interlayer, _prepare_interlayer, _needs_pairs),
+    "interlayer_cushion": Producer(interlayer, _prepare_interlayer, needs_pairs=True),
     "contraction": _alone(forward.contractions),
     "attenuation": _alone(attenuation),
-    "smoothness": Producer(smoothness, _prepare_smoothness, _needs_pairs),
+    "smoothness": Producer(smoothness, _prepare_smoothness, needs_pairs=True),
     "noise_sensitivity": _alone(noise_sensitivity),
     "margin": _alone(forward.margins),
 }
@@ -165,7 +157,7 @@ PRODUCERS: Mapping[str, Producer] = {
 
 def wanted_of(names: Collection[str], structure: Structure) -> tuple[str, ...]:
     """Those of ``names`` with a producer that a network of this structure can be measured by."""
-    return tuple(name for name, producer in PRODUCERS.items() if name in names and not producer.problem(structure))
+    return tuple(name for name, own in PRODUCERS.items() if name in names and (structure.pairs or not own.needs_pairs))
 
 
 def derive(

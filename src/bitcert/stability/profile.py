@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bitcert.canonical import FormatProblem, decode, encode_text, parse
 from bitcert.errors import DecodeError, InputError, unknown_name
+from bitcert.linear.tails import TailSummary
 from bitcert.stability.reduction import NUM_BINS, QUANTITY, AttenuationCurve, Distribution, SmoothnessSummary
 from bitcert.stability.settings import MeasureSettings
 
@@ -34,26 +35,6 @@ class Reduced:
 
     worst: float | None
     zeta: float | None
-
-
-@dataclass(frozen=True)
-class TailSummary:
-    """Power law ``p(x) ~ x^-alpha`` for ``x >= xmin`` fitted to positive numbers, and how well it fits.
-
-    Attributes:
-        density_exponent: ``alpha``, as the package powerlaw returns it and the tables of Shin 2021 show it; the
-            probability of more than ``x`` falls as ``x^-(alpha - 1)``.
-        xmin, ks_distance: start of the tail, Kolmogorov-Smirnov distance of the fit.
-        num_tail: numbers in the tail.
-        compared: for each alternative (``"lognormal"``, ``"exponential"``) the log-likelihood ratio in nats
-            (positive: the power law fits better) and the p-value of its sign; absent where it is undefined.
-    """
-
-    density_exponent: float
-    xmin: float
-    ks_distance: float
-    num_tail: int
-    compared: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -129,9 +110,9 @@ class Hypothesis:
     detail: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class StabilityProfile:
-    """What :func:`bitcert.stability.measure` returns.
+    """What :func:`bitcert.stability.measure` returns; two are equal if all but their arrays are.
 
     Attributes:
         network: ``name``, ``content_hash``, ``num_parameters``, ``chain``, ``bias_free``, ``relu_only``.
@@ -163,13 +144,7 @@ class StabilityProfile:
     hypotheses: tuple[Hypothesis, ...]
     notes: tuple[str, ...]
     twin: StabilityProfile | None = None
-    arrays: Mapping[str, NDArray[np.floating]] | None = field(default=None, metadata={"stored": False})
-
-    def __eq__(self, other: object) -> bool:
-        """Equal numbers; ``arrays`` are not compared."""
-        if not isinstance(other, StabilityProfile):
-            return NotImplemented
-        return all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self) if f.name != "arrays")
+    arrays: Mapping[str, NDArray[np.floating]] | None = field(default=None, compare=False, metadata={"stored": False})
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -341,9 +341,7 @@ def nan_mean(values: Values, axis: int) -> Values:
 
 def maximum_over_pairs(values: Values) -> Values:
     """``[n, T, P] -> [n, T]``: maximum over the pairs that are not dead; NaN where all are (or there are none)."""
-    if values.shape[2] == 0:
-        return np.full(values.shape[:2], np.nan, values.dtype)
-    result: Values = np.fmax.reduce(values, axis=2)
+    result: Values = np.fmax.reduce(values, axis=2, initial=np.nan)
     return result
 
 

@@ -16,14 +16,16 @@ from torch import Tensor
 from bitcert.errors import InputError
 from bitcert.network import Node
 from bitcert.network.layouts import Layout
+from bitcert.network.nodes import INPUT
 from bitcert.network.operations import OPERATIONS
-from bitcert.network.shapes import INPUT
 from bitcert.stability.layers import needed_nodes
 from bitcert.stability.linearisation import Linearisation, channels_innermost
 
 
-def replay(clean: Linearisation, source: str, perturbed: Tensor, targets: Collection[str]) -> dict[str, Tensor]:
-    """Values of ``targets`` when the value of ``source`` is replaced.
+def replay(
+    clean: Linearisation, source: str, perturbed: Tensor, targets: Collection[str]
+) -> Iterator[tuple[str, Tensor]]:
+    """Values of ``targets`` when the value of ``source`` is replaced, one at a time, so that none need be kept.
 
     Args:
         clean: the network and its values at the batch.
@@ -31,19 +33,12 @@ def replay(clean: Linearisation, source: str, perturbed: Tensor, targets: Collec
         perturbed: ``[R, *shape]``, ``R`` values in place of the clean one, which has ``shape`` ``[B, ...]``.
         targets: names of nodes; those that do not depend on ``source`` are absent from the result.
 
-    Returns:
-        ``[R, *shape of the target]`` by name; ``source`` itself is what was passed.
+    Yields:
+        Name and value ``[R, *shape of the target]``, in order of computation; ``source`` itself is what was passed.
 
     Raises:
         InputError: ``perturbed`` has not the shape of the clean value behind its first axis.
     """
-    return dict(replayed(clean, source, perturbed, targets))
-
-
-def replayed(
-    clean: Linearisation, source: str, perturbed: Tensor, targets: Collection[str]
-) -> Iterator[tuple[str, Tensor]]:
-    """As :func:`replay`, one target at a time in order of computation, so that none need be kept."""
     if perturbed.dim() == 0 or perturbed.shape[1:] != clean.values[source].shape:
         wanted = ", ".join(str(size) for size in ("R", *clean.values[source].shape))
         raise InputError(f"values of shape [{wanted}] for {source!r}", f"shape {list(perturbed.shape)}", "reshape them")

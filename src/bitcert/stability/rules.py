@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bitcert.linear.maps import LayerMap
 from bitcert.network import Node
 from bitcert.network.layouts import Layout
 from bitcert.network.operations import OPERATIONS
@@ -28,17 +29,16 @@ Moved = list[Tensor | None]
 POINTWISE = ACTIVATIONS | {"exp", "log", "abs", "sqrt", "rsqrt", "reciprocal", "pow_scalar"}
 """Operations with one varying input that act entry by entry."""
 
-_LINEAR = frozenset(
-    [
-        *("reshape", "permute", "select", "slice", "repeat", "mean", "sum", "mul_scalar", "div_scalar", "neg", "pad"),
-        *("avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
-    ]
+MAXIMA = frozenset({"max_pool1d", "max_pool2d"})
+AVERAGES = frozenset({"avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"})
+LINEAR = AVERAGES.union(
+    ("reshape", "permute", "select", "slice", "repeat", "mean", "sum", "mul_scalar", "div_scalar", "neg", "pad")
 )
-_PASSING = frozenset({"add_scalar", "to_float"})
-FRESH = POINTWISE | {"linear", "conv1d", "conv2d", "affine_channel", "max_pool1d", "max_pool2d"}
-"""Operations whose pulled cotangent shares no memory with the one that came."""
+"""Linear operations of one varying input, without weights."""
 
-_CONVOLUTIONS = {"conv1d": (F.conv1d, F.conv_transpose1d), "conv2d": (F.conv2d, F.conv_transpose2d)}
+PASSING = frozenset({"add_scalar", "to_float"})
+FRESH = POINTWISE | {"linear", "conv1d", "conv2d", "affine_channel"} | MAXIMA
+"""Operations whose pulled cotangent shares no memory with the one that came."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class NodeMap:
         inputs: value of every input; parameters as they are.
         varies: whether a tangent can arrive there.
         plain: whether every varying input and the output have the batch as their first axis.
-        squares: memo of what depends on the values only (masks, positions of maxima).
+        memo: of what depends on the values only (slopes, positions of maxima).
     """
 
     node: Node
@@ -120,26 +120,17 @@ def _pull_linear(m: NodeMap, g: Tensor) -> Moved:
     return [g @ m.inputs[1], *[None] * (len(m.inputs) - 1)]
 
 
+def _convolution(m: NodeMap) -> LayerMap:
+    return LayerMap.of(m.node, m.inputs[1], m.inputs[0].shape[1:])
+
+
 def _push_conv(m: NodeMap, tangents: Moved) -> Tensor:
     t = _only_first(tangents)
-    return unfold(_CONVOLUTIONS[m.node.op][0](fold(t), m.inputs[1], **_settings(m)), len(t))
+    return unfold(_convolution(m).apply(fold(t)), len(t))
 
 
 def _pull_conv(m: NodeMap, g: Tensor) -> Moved:
-    a, weight = _settings(m), m.inputs[1]
-    # Input entries that no window reaches have derivative zero; output padding puts them back.
-    sizes = zip(
-        m.inputs[0].shape[2:], g.shape[3:], a["stride"], a["padding"], a["dilation"], weight.shape[2:], strict=True
-    )
-    missing = [n - ((out - 1) * s - 2 * p + d * (k - 1) + 1) for n, out, s, p, d, k in sizes]
-    padded = [max(0, x - max(s, d) + 1) for x, s, d in zip(missing, a["stride"], a["dilation"], strict=True)]
-    output_padding = [x - y for x, y in zip(missing, padded, strict=True)]
-    moved = _CONVOLUTIONS[m.node.op][1](
-        fold(g), weight, None, a["stride"], a["padding"], output_padding, a["groups"], a["dilation"]
-    )
-    if any(padded):
-        moved = F.pad(moved, [side for amount in reversed(padded) for side in (0, amount)])
-    return [unfold(moved, len(g)), *[None] * (len(m.inputs) - 1)]
+    return [unfold(_convolution(m).transpose(fold(g)), len(g)), *[None] * (len(m.inputs) - 1)]
 
 
 def _only_first(tangents: Moved) -> Tensor:
@@ -149,15 +140,17 @@ def _only_first(tangents: Moved) -> Tensor:
     return t
 
 
-# Pointwise operations with one varying input.
+# Operations with one varying input that act entry by entry.
 
 
 def slope(m: NodeMap) -> Tensor:
-    """Derivative of a pointwise node, entry by entry, ``[B, *shape]``."""
+    """Derivative of a node that acts entry by entry, ``[B, *shape]`` or a shape that broadcasts to it."""
     found = m.memo.get("slope")
     if found is None:
         x = m.inputs[0].detach()
-        if m.node.op == "relu":
+        if m.node.op == "affine_channel":
+            found = m.inputs[1].reshape(-1, *[1] * (x.dim() - 2))
+        elif m.node.op == "relu":
             found = (x > 0).to(x.dtype)
         else:
             with torch.enable_grad():
@@ -175,16 +168,6 @@ def _push_scaling(m: NodeMap, tangents: Moved) -> Tensor:
 
 def _pull_scaling(m: NodeMap, g: Tensor) -> Moved:
     return [g * slope(m), *[None] * (len(m.inputs) - 1)]
-
-
-def _pull_affine(m: NodeMap, g: Tensor) -> Moved:
-    return [g * m.inputs[1].reshape(-1, *[1] * (m.inputs[0].dim() - 2)), None, None]
-
-
-def _push_affine(m: NodeMap, tangents: Moved) -> Tensor:
-    pulled = _pull_affine(m, _only_first(tangents))[0]
-    assert pulled is not None
-    return pulled
 
 
 # Linear operations without weights: applied to the folded tangents; transposed by torch.
@@ -374,13 +357,12 @@ _Pull = Callable[[NodeMap, Tensor], Moved]
 _RULES: tuple[tuple[frozenset[str], _Push, _Pull], ...] = (
     (frozenset({"linear"}), _push_linear, _pull_linear),
     (frozenset({"conv1d", "conv2d"}), _push_conv, _pull_conv),
-    (frozenset({"affine_channel"}), _push_affine, _pull_affine),
     (frozenset({"add", "sub"}), _push_add, _pull_add),
     (frozenset({"cat"}), _push_cat, _pull_cat),
-    (frozenset({"max_pool1d", "max_pool2d"}), _push_max_pool, _pull_max_pool),
-    (POINTWISE, _push_scaling, _pull_scaling),
-    (_LINEAR, _push_shape, _pull_shape),
-    (_PASSING, _push_same, _pull_same),
+    (MAXIMA, _push_max_pool, _pull_max_pool),
+    (POINTWISE | {"affine_channel"}, _push_scaling, _pull_scaling),
+    (LINEAR, _push_shape, _pull_shape),
+    (PASSING, _push_same, _pull_same),
 )
 _PUSH: Mapping[str, _Push] = {name: push for names, push, _ in _RULES for name in names}
 _PULL: Mapping[str, _Pull] = {name: pull for names, _, pull in _RULES for name in names}

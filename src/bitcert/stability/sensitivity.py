@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bitcert.errors import InputError
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 from bitcert.stability.linearisation import Linearisation
 from bitcert.stability.noise import noise_like
 from bitcert.stability.replay import norms, portions, replay
@@ -30,19 +30,6 @@ class SensitivityEstimate:
 
     value: Tensor
     error: Tensor
-
-
-def matrix_noise_sensitivity(matrix: Tensor, x: Tensor) -> Tensor:
-    """``||M||_F^2 ||x||^2 / ||M x||^2`` for ``matrix`` ``[m, n]`` and ``x`` ``[..., n]``: exact (Prop. 3.1), ``[...]``.
-
-    NaN where ``x = 0``, infinity where only ``M x = 0``.
-
-    >>> round(matrix_noise_sensitivity(torch.eye(3), torch.tensor([1.0, 2.0, 3.0])).item(), 5)
-    3.0
-    """
-    gain: Tensor = torch.linalg.vector_norm(x @ matrix.T, dim=-1) / torch.linalg.vector_norm(x, dim=-1)
-    result: Tensor = (torch.linalg.vector_norm(matrix) / gain).square()
-    return result
 
 
 def estimate_noise_sensitivity(function: Callable[[Tensor], Tensor], x: Tensor, noise: Tensor) -> SensitivityEstimate:
@@ -97,7 +84,7 @@ def noise_sensitivity(context: BatchContext, settings: MeasureSettings) -> dict[
 
 def _map_from(clean: Linearisation, source: str) -> Callable[[Tensor], Tensor]:
     output = clean.architecture.output
-    return lambda perturbed: replay(clean, source, perturbed, (output,))[output]
+    return lambda perturbed: dict(replay(clean, source, perturbed, (output,)))[output]
 
 
 def _chosen(context: BatchContext, rows: Tensor) -> Linearisation:

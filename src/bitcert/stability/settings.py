@@ -10,17 +10,15 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bitcert.errors import InputError, unknown_name
-
-if TYPE_CHECKING:
-    from bitcert.network import Architecture
-    from bitcert.stability.layers import Structure
-    from bitcert.stability.linearisation import Linearisation
+from bitcert.network import Architecture
+from bitcert.stability.layers import Structure
+from bitcert.stability.linearisation import Linearisation
 
 QUANTITIES = (
     "layer_cushion",
@@ -135,10 +133,7 @@ class MeasureSettings:
         raise InputError(f"{name} {allowed}", repr(getattr(self, name))[:100], do)
 
     def _check_levels(self) -> None:
-        levels = self.noise_levels
-        if isinstance(levels, (str, bytes)) or not hasattr(levels, "__iter__"):
-            raise InputError("noise levels as a sequence of numbers", repr(levels)[:100], "pass e.g. (0.1, 0.5)")
-        levels = tuple(levels)
+        levels = _sequence(self.noise_levels, "noise levels as a sequence of numbers", "(0.1, 0.5)")
         bad = [level for level in levels if not 0 < _number(level) < math.inf]
         if bad:
             raise InputError("noise levels that are positive finite numbers", repr(bad[0])[:100], "pass e.g. (0.1,)")
@@ -150,10 +145,7 @@ class MeasureSettings:
     def _check_quantities(self) -> None:
         if self.quantities is None:
             return
-        if isinstance(self.quantities, (str, bytes)) or not hasattr(self.quantities, "__iter__"):
-            got = repr(self.quantities)[:100]
-            raise InputError("quantities as a sequence of names", got, f"pass e.g. ({QUANTITIES[0]!r},)")
-        names = tuple(self.quantities)
+        names = _sequence(self.quantities, "quantities as a sequence of names", f"({QUANTITIES[0]!r},)")
         for name in names:
             if name not in QUANTITIES:
                 raise unknown_name("quantity", str(name), QUANTITIES)
@@ -204,7 +196,7 @@ class BatchContext:
         architecture: the graph.
         parameters: its tensors, in the dtype and on the device of the run.
         linearisation: of this batch; its ``values`` are the clean activations ``[B, ...]``.
-        labels: ``[B]`` int64; empty when the sample has none.
+        labels: ``[B]`` int64; zeros when the sample has none.
         index: ``[B]`` int64 on the CPU, position of each example in the whole sample; names its random stream.
         num_samples: examples in the whole sample.
     """
@@ -234,6 +226,12 @@ class BatchContext:
     def values(self) -> Mapping[str, Tensor]:
         """Clean value of the input and of every node, ``[B, ...]``."""
         return self.linearisation.values
+
+
+def _sequence(value: Any, expected: str, example: str) -> tuple[Any, ...]:
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        raise InputError(expected, repr(value)[:100], f"pass e.g. {example}")
+    return tuple(value)
 
 
 def _number(value: object) -> float:

@@ -23,7 +23,6 @@ It does NOT bound the noise of another compressor, nor of another ``k``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,24 +31,15 @@ from bitcert.linear.projection import matrix_project
 from bitcert.stability.attenuation import scaled_to
 from bitcert.stability.layers import MeasuredLayer, Structure
 from bitcert.stability.noise import noise_like
-from bitcert.stability.replay import norms, portions, replayed, substituted
+from bitcert.stability.replay import norms, portions, replay, substituted
 from bitcert.stability.settings import BatchContext, MeasureSettings
 
 SIGN_BUDGET = 1 << 30
 """Entries of sign matrices that one draw may use, all layers together, when the number of projections is free."""
 
 
-@dataclass(frozen=True, eq=False)
-class ProjectedWeights:
-    """Matrix-Projected weights, made once per run.
-
-    Attributes:
-        draws: for each draw, the substituted tensors by parameter name.
-        projections: ``k`` of every weight by parameter name.
-    """
-
-    draws: tuple[Mapping[str, Tensor], ...]
-    projections: Mapping[str, int]
+ProjectedWeights = tuple[Mapping[str, Tensor], ...]
+"""Matrix-Projected weights, made once per run: for each draw, the substituted tensors by parameter name."""
 
 
 def affordable_projections(sizes: Iterable[int], budget: int = SIGN_BUDGET) -> int:
@@ -69,26 +59,30 @@ def affordable_projections(sizes: Iterable[int], budget: int = SIGN_BUDGET) -> i
     return low
 
 
+def num_projections(
+    structure: Structure, parameters: Mapping[str, Tensor], settings: MeasureSettings
+) -> dict[str, int]:
+    """``k`` of every measured layer's weight by parameter name.
+
+    It is ``settings.projections``, or, free, the same for all layers (at most the number of their weights) and as
+    large as :data:`SIGN_BUDGET` sign-multiplications a draw allow.
+    """
+    sizes = {layer.weight: parameters[layer.weight].numel() for layer in structure.layers}
+    most = affordable_projections(sizes.values())
+    return {name: settings.projections or min(most, size) for name, size in sizes.items()}
+
+
 def prepare_projections(
     structure: Structure, parameters: Mapping[str, Tensor], settings: MeasureSettings
 ) -> ProjectedWeights:
-    """``settings.draws`` independent Matrix-Projects of every measured layer's weight.
-
-    ``k`` is ``settings.projections``, or, free, the same for all layers (at most the number of their weights) and as
-    large as :data:`SIGN_BUDGET` sign-multiplications a draw allow. Tied weights are projected once.
-    """
-    names = dict.fromkeys(layer.weight for layer in structure.layers)
-    sizes = {name: parameters[name].numel() for name in names}
-    most = affordable_projections(sizes.values())
-    counts = {name: settings.projections or min(most, size) for name, size in sizes.items()}
-    draws = tuple(
+    """``settings.draws`` independent Matrix-Projects of every measured layer's weight; tied ones are projected once."""
+    return tuple(
         {
-            name: matrix_project(parameters[name], counts[name], settings.seed, f"measure/projection/{draw}/{name}")
-            for name in names
+            name: matrix_project(parameters[name], count, settings.seed, f"measure/projection/{draw}/{name}")
+            for name, count in num_projections(structure, parameters, settings).items()
         }
         for draw in range(settings.draws)
     )
-    return ProjectedWeights(draws, counts)
 
 
 def smoothness(context: BatchContext, settings: MeasureSettings, projected: ProjectedWeights) -> dict[str, Tensor]:
@@ -101,7 +95,7 @@ def smoothness(context: BatchContext, settings: MeasureSettings, projected: Proj
     rows = torch.nonzero(context.among(settings.smoothness_samples))[:, 0]
     found = _smoothness(context.take(rows), settings, projected) if len(rows) else None
     like = context.values[context.architecture.output]
-    depth, pairs, draws = len(context.structure.layers), len(context.structure.pairs), len(projected.draws)
+    depth, pairs, draws = len(context.structure.layers), len(context.structure.pairs), len(projected)
     shapes = {"smoothness": pairs, "smoothness_noise": depth, "smoothness_gaussian": pairs}
     whole = {name: like.new_full((len(like), draws, width), torch.nan) for name, width in shapes.items()}
     if found is not None:
@@ -111,7 +105,7 @@ def smoothness(context: BatchContext, settings: MeasureSettings, projected: Proj
 
 
 def _smoothness(context: BatchContext, settings: MeasureSettings, projected: ProjectedWeights) -> dict[str, Tensor]:
-    structure, draws = context.structure, len(projected.draws)
+    structure, draws = context.structure, len(projected)
     noises = substitution_noise(context, projected)
     like = context.values[context.architecture.output]
     batch, depth, pairs = len(context.index), len(structure.layers), len(structure.pairs)
@@ -132,7 +126,7 @@ def substitution_noise(context: BatchContext, projected: ProjectedWeights) -> di
     """``x_hat^i - x^i`` ``[T, B, *shape]`` of every layer's node: one forward pass of each substituted network."""
     nodes = context.structure.nodes
     found: dict[str, list[Tensor]] = {node: [] for node in nodes}
-    for weights in projected.draws:
+    for weights in projected:
         for node, value in substituted(context.linearisation, weights, nodes):
             found[node].append(value - context.values[node])
     return {node: torch.stack(parts) for node, parts in found.items()}
@@ -156,7 +150,7 @@ def deviations(context: BatchContext, layer: MeasuredLayer, noise: Tensor) -> di
     found: dict[int, list[Tensor]] = {column: [] for column in columns.values()}
     for part in portions(len(noise), len(size)):
         linear = context.linearisation.push(layer.node, noise[part], targets)
-        for node, value in replayed(context.linearisation, layer.node, values[layer.node] + noise[part], targets):
+        for node, value in replay(context.linearisation, layer.node, values[layer.node] + noise[part], targets):
             distance = norms(value - values[node] - linear.pop(node), 2)
             ratio = distance * size / (length[part] * norms(values[node], 1))
             dead = (size == 0) | (length[part] == 0)

@@ -1,10 +1,10 @@
 """Per-example arrays on disk, shard by shard, so that memory stays flat in the number of examples.
 
 A shard is an index range ``[start, stop)`` of the sample with one array ``[stop - start, ...]`` for every quantity.
-Merging shards is concatenation by index range: it is associative, its order does not matter, and quantiles of the
-merged arrays are exact. Files are numpy's uncompressed ``.npz`` (no pickle), written under another name and renamed,
-so that a killed run leaves whole shards only. A file that is truncated, damaged or of another run (``identity``) is
-as good as absent. It does NOT protect from someone who writes false numbers under the right identity.
+Shards are joined by concatenation, so quantiles of the whole sample are exact and do not depend on the sharding. Files
+are numpy's uncompressed ``.npz`` (no pickle), written under another name and renamed, so that a killed run leaves whole
+shards only. A file that is truncated, damaged or of another run (``identity``) is as good as absent. It does NOT
+protect from someone who writes false numbers under the right identity.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,45 +35,6 @@ _HEADER = re.compile(
 """Of an ``.npy`` file of floats in C order, or of an identity (64 characters)."""
 
 Values = NDArray[np.floating]
-
-
-@dataclass(frozen=True, eq=False)
-class Shard:
-    """Arrays of the examples ``start .. stop - 1``; every array's first axis has length ``stop - start``."""
-
-    start: int
-    stop: int
-    arrays: Mapping[str, Values]
-
-    def __post_init__(self) -> None:
-        for name, array in self.arrays.items():
-            if array.ndim == 0 or len(array) != self.stop - self.start:
-                got = f"{name!r} of shape {list(array.shape)}"
-                raise InputError(f"arrays of {self.stop - self.start} examples", got, "give one row per example")
-
-
-def merge(shards: Iterable[Shard]) -> Shard:
-    """One shard of the union of adjacent index ranges; order and grouping of the arguments do not matter.
-
-    Raises:
-        InputError: for no shards, ranges that overlap or leave a gap, or shards with other quantities.
-
-    >>> halves = [Shard(1, 2, {"margin": np.array([5.0])}), Shard(0, 1, {"margin": np.array([4.0])})]
-    >>> merge(halves).arrays["margin"].tolist()
-    [4.0, 5.0]
-    """
-    ordered = sorted(shards, key=lambda shard: (shard.start, shard.stop))
-    if not ordered:
-        raise InputError("at least one shard", "none", "measure something first")
-    for left, right in pairwise(ordered):
-        if left.stop != right.start:
-            got = f"{left.start}..{left.stop} followed by {right.start}..{right.stop}"
-            raise InputError("shards whose ranges follow each other", got, "merge neighbours without gaps")
-        if set(left.arrays) != set(right.arrays):
-            odd = sorted(set(left.arrays) ^ set(right.arrays))[0]
-            raise InputError("shards of the same quantities", f"{odd!r} in one of them", "measure them alike")
-    arrays = {name: np.concatenate([shard.arrays[name] for shard in ordered]) for name in sorted(ordered[0].arrays)}
-    return Shard(ordered[0].start, ordered[-1].stop, arrays)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,16 +63,14 @@ class ShardStore:
         """File of a shard; the name begins the identity so that several runs can share a folder."""
         return self.folder / f"shard-{self.identity[:16]}-{start:010d}-{stop:010d}.npz"
 
-    def write(self, shard: Shard) -> None:
-        """Write a shard in one step as far as a reader can tell.
+    def write(self, start: int, stop: int, arrays: Mapping[str, Values]) -> None:
+        """Write a shard, arrays ``[stop - start, ...]`` by name, in one step as far as a reader can tell.
 
         Raises:
             InputError: when the folder cannot be written to or the disk is full.
         """
-        path = self.path(shard.start, shard.stop)
-        content = {
-            name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for name, array in shard.arrays.items()
-        }
+        path = self.path(start, stop)
+        content = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for name, array in arrays.items()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial, open(partial, "wb") as file:
@@ -123,15 +81,16 @@ class ShardStore:
             got = f"{error.strerror or error} at {self.folder}"
             raise InputError("a folder that finished shards can be written to", got, "choose another folder") from error
 
-    def read(self, start: int, stop: int) -> Shard | None:
-        """The shard, or ``None`` when there is no file of this run that can be read whole."""
+    def read(self, start: int, stop: int) -> dict[str, Values] | None:
+        """The shard's arrays, or ``None`` when there is no file of this run that can be read whole."""
         try:
             with zipfile.ZipFile(self.path(start, stop)) as file:
                 names = [name.removesuffix(".npy") for name in file.namelist()]
-                if _text(file, _IDENTITY) != self.identity or len(set(names)) != len(names):
+                if str(_parsed(file, _IDENTITY)[()]) != self.identity or len(set(names)) != len(names):
                     return None
-                return Shard(start, stop, {name: _array(file, name) for name in names if name != _IDENTITY})
-        except (OSError, zipfile.BadZipFile, ValueError, KeyError, EOFError, InputError, MemoryError):
+                arrays = {name: _array(file, name) for name in names if name != _IDENTITY}
+                return arrays if all(array.shape[:1] == (stop - start,) for array in arrays.values()) else None
+        except (OSError, zipfile.BadZipFile, ValueError, KeyError, EOFError, MemoryError):
             return None
         except (NotImplementedError, RuntimeError):  # zipfile: an unknown compression, an encrypted member
             return None
@@ -142,8 +101,7 @@ class ShardStore:
 
     def names(self) -> tuple[str, ...]:
         """The stored quantities."""
-        shard = self.read(*self.ranges[0])
-        return () if shard is None else tuple(sorted(shard.arrays))
+        return tuple(sorted(self.read(*self.ranges[0]) or ()))
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Shape of one example's value of a quantity, or ``None`` when it was not measured."""
@@ -180,23 +138,13 @@ class ShardStore:
             got = f"{self.path(*span).name} gone or damaged"
             raise InputError("the shards just written", got, "run it again: finished shards are kept") from error
 
-    def remove(self) -> None:
-        """Delete this run's shards, and the folder if nothing else is in it."""
-        for span in self.ranges:
-            self.path(*span).unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
 
-
-def _member_bytes(file: zipfile.ZipFile, name: str) -> bytes:
+def _parsed(file: zipfile.ZipFile, name: str) -> NDArray[np.generic]:
+    """An ``.npy`` file as written here; numpy's own reader would allocate whatever a header claims."""
     info = file.getinfo(f"{name}.npy")
     if info.compress_type != zipfile.ZIP_STORED:
         raise ValueError("a compressed member")  # ours never are; a small file could unfold to any size
-    return file.read(info)  # checks the member's CRC
-
-
-def _parse(content: bytes) -> NDArray[np.generic]:
-    """An ``.npy`` file as written here; numpy's own reader would allocate whatever a header claims."""
+    content = file.read(info)  # checks the member's CRC
     match = _HEADER.match(content)
     if match is None:
         raise ValueError("an .npy header that was never written")
@@ -209,11 +157,7 @@ def _parse(content: bytes) -> NDArray[np.generic]:
 
 
 def _array(file: zipfile.ZipFile, name: str) -> Values:
-    array = _parse(_member_bytes(file, name))
+    array = _parsed(file, name)
     if array.dtype.kind != "f":
         raise ValueError("an array that is not of floats")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _text(file: zipfile.ZipFile, name: str) -> str:
-    return str(_parse(_member_bytes(file, name))[()])

@@ -12,21 +12,30 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from torch import Tensor
 
 from bitcert.linear.maps import LayerMap
-from bitcert.linear.norms import layer_norms, norm_21
+from bitcert.linear.norms import LayerNorms, frobenius_norm, layer_norms, norm_21
 from bitcert.linear.spectra import layer_spectra
-from bitcert.linear.tails import TailResult, eigenvalue_tail, weight_tail
+from bitcert.linear.tails import TailSummary, eigenvalue_tail, weight_tail
 from bitcert.network import Architecture
 from bitcert.stability.layers import MeasuredLayer, Structure
-from bitcert.stability.profile import LayerRow, LayerSpectrum, Reduced, TailSummary
+from bitcert.stability.profile import LayerRow, LayerSpectrum, Reduced
 from bitcert.stability.reduction import Distribution
 
 Distributions = Mapping[str, tuple[Distribution, ...]]
 
 _UNKNOWN = Reduced(None, None)
+_COLUMNS = {
+    "layer_cushion": "layer_cushion",
+    "minimal_cushion": "minimal_interlayer_cushion",
+    "minimal_cushion_unclipped": "minimal_interlayer_cushion_unclipped",
+    "contraction": "contraction",
+}
+"""The quantity of each column that shows the worst value of a layer's own distribution."""
+
 _OPERATOR_TOLERANCE = 1e-4
 """Residual of an operator norm relative to it; the norm's own error is about the square of that."""
 
@@ -36,26 +45,28 @@ class LayerWeights:
     """What is known of a layer's weight alone.
 
     Attributes:
-        frobenius, spectral_reshaped, spectral_operator, norm_21, norm_1inf, stable_rank: as in :class:`LayerRow`.
+        norms: of the weight, and of its map at the real input size.
         spectrum: singular values, when asked for.
         weight_tail, eigen_tail: power laws, when asked for.
+        distance_frobenius, distance_21: from the initial weight, when that is known.
         note: one sentence when a number is not as exact as it should be, else ``""``.
     """
 
-    frobenius: float
-    spectral_reshaped: float
-    spectral_operator: float
-    norm_21: float
-    norm_1inf: float
-    stable_rank: float | None
+    norms: LayerNorms
     spectrum: LayerSpectrum | None = None
     weight_tail: TailSummary | None = None
     eigen_tail: TailSummary | None = None
+    distance_frobenius: float | None = None
+    distance_21: float | None = None
     note: str = ""
 
 
 def measure_weights(
-    architecture: Architecture, structure: Structure, parameters: Mapping[str, Tensor], spectra: bool
+    architecture: Architecture,
+    structure: Structure,
+    parameters: Mapping[str, Tensor],
+    spectra: bool,
+    initial: Mapping[str, Tensor] | None = None,
 ) -> tuple[LayerWeights, ...]:
     """Norms of every layer at its real input size; singular values and tails with ``spectra``.
 
@@ -64,22 +75,25 @@ def measure_weights(
         structure: the layers.
         parameters: values of the weights.
         spectra: whether to decompose the matrices and fit their tails.
+        initial: initial values, for the distances ``‖A^i − A^i_0‖_F`` and ``‖A^i − A^i_0‖_{2,1}``.
     """
     values = {layer.weight: parameters[layer.weight].detach().cpu() for layer in structure.layers}
     # all at once: matrices of one size are decomposed together
-    found = layer_spectra(values) if spectra else ()
-    spectrum_of = {spectrum.layer: spectrum for spectrum in found}
+    found = layer_spectra(values) if spectra else {}
     rows = []
     for layer in structure.layers:
         row = _norms(architecture, layer, values[layer.weight])
         if spectra:
-            spectrum = spectrum_of[layer.weight]
+            spectrum = found[layer.weight]
             row = replace(
                 row,
-                spectrum=LayerSpectrum(layer.index, tuple(map(float, spectrum.values))),
-                weight_tail=tail_summary(weight_tail(values[layer.weight])),
-                eigen_tail=tail_summary(eigenvalue_tail(spectrum)),
+                spectrum=LayerSpectrum(layer.index, tuple(map(float, spectrum))),
+                weight_tail=weight_tail(values[layer.weight]).fit,
+                eigen_tail=eigenvalue_tail(spectrum).fit,
             )
+        if initial is not None:
+            change = values[layer.weight].double() - initial[layer.weight].double().cpu()
+            row = replace(row, distance_frobenius=frobenius_norm(change), distance_21=norm_21(change))
         rows.append(row)
     return tuple(rows)
 
@@ -89,27 +103,11 @@ def _norms(architecture: Architecture, layer: MeasuredLayer, weight: Tensor) -> 
     shape = architecture.propagation.values[layer.source].shape[1:]
     norms = layer_norms(LayerMap.of(node, weight, shape), _OPERATOR_TOLERANCE)
     operator = norms.spectral_operator
-    note = ""
-    if not operator.converged:
-        relative = operator.residual / operator.value if operator.value else math.inf
-        note = f"operator norm of layer {layer.index} known to {relative:.1g} only: the iteration did not converge"
-    rank = None if math.isnan(norms.stable_rank) else norms.stable_rank
-    known = (norms.frobenius, norms.spectral_reshaped, operator.value, norms.norm_21, norms.norm_1inf, rank)
-    return LayerWeights(*known, note=note)
-
-
-def tail_summary(result: TailResult) -> TailSummary | None:
-    """What a profile keeps of a fitted tail; ``None`` where there is no fit."""
-    fit = result.fit
-    if fit is None:
-        return None
-    rivals = {"lognormal": fit.lognormal, "exponential": fit.exponential}
-    known = {
-        name: (rival.log_ratio, rival.p_value)
-        for name, rival in rivals.items()
-        if math.isfinite(rival.log_ratio) and math.isfinite(rival.p_value)
-    }
-    return TailSummary(fit.alpha, fit.xmin, fit.ks_distance, fit.num_tail, known)
+    if operator.converged:
+        return LayerWeights(norms)
+    relative = operator.residual / operator.value if operator.value else math.inf
+    note = f"operator norm of layer {layer.index} known to {relative:.1g} only: the iteration did not converge"
+    return LayerWeights(norms, note=note)
 
 
 def contractions_after(structure: Structure, contraction: Sequence[Distribution]) -> tuple[Reduced, ...]:
@@ -155,27 +153,28 @@ def effective_parameters(
     return ratio * ratio * window
 
 
-def layer_rows(
-    architecture: Architecture,
-    structure: Structure,
-    weights: Sequence[LayerWeights],
-    distributions: Distributions,
-    distances: Sequence[tuple[float, float] | None],
-) -> tuple[LayerRow, ...]:
-    """The table.
+def sampled_columns(structure: Structure, distributions: Distributions) -> tuple[dict[str, Reduced], ...]:
+    """Of every layer the columns of :class:`LayerRow` that come from the sample, by name.
 
     Args:
-        architecture, structure: of the network.
-        weights: of every layer.
+        structure: the layers.
         distributions: what was measured; a missing quantity leaves its columns empty.
-        distances: Frobenius and 2,1 distance of every layer from its initial value, or ``None``.
     """
     after = (_UNKNOWN,) * len(structure.layers)
     if "contraction" in distributions:
         after = contractions_after(structure, distributions["contraction"])
-    betas = _betas(structure, distributions)
-    rows = zip(structure.layers, weights, after, betas, distances, strict=True)
-    return tuple(_row(architecture, *row, distributions) for row in rows)
+    rows = []
+    for layer, own_after, beta in zip(structure.layers, after, _betas(structure, distributions), strict=True):
+        row = {name: _at(distributions, quantity, layer) for name, quantity in _COLUMNS.items()}
+        row |= {"beta": beta, "contraction_after": own_after}
+        cushion, minimal = row["layer_cushion"], row["minimal_cushion"]
+        for name, own in (("effective_parameters", row["contraction"]), ("effective_parameters_after", own_after)):
+            row[name] = Reduced(
+                effective_parameters(cushion.worst, minimal.worst, beta.worst, own.worst, layer.window),
+                effective_parameters(cushion.zeta, minimal.zeta, beta.zeta, own.zeta, layer.window),
+            )
+        rows.append(row)
+    return tuple(rows)
 
 
 def _betas(structure: Structure, distributions: Distributions) -> tuple[Reduced, ...]:
@@ -197,56 +196,31 @@ def _at(distributions: Distributions, name: str, layer: MeasuredLayer) -> Reduce
     return Reduced(d.worst, d.zeta_value)
 
 
-def _row(
-    architecture: Architecture,
-    layer: MeasuredLayer,
-    weights: LayerWeights,
-    after: Reduced,
-    beta: Reduced,
-    distance: tuple[float, float] | None,
-    distributions: Distributions,
-) -> LayerRow:
+def layer_rows(
+    architecture: Architecture, structure: Structure, weights: Sequence[LayerWeights], distributions: Distributions
+) -> tuple[LayerRow, ...]:
+    """The table.
+
+    Args:
+        architecture, structure: of the network.
+        weights: of every layer.
+        distributions: what was measured; a missing quantity leaves its columns empty.
+    """
     specs = {spec.name: spec for spec in architecture.parameters}
-    weight = specs[layer.weight]
-    bias = specs[layer.bias].num_entries if layer.bias is not None else 0
-    cushion = _at(distributions, "layer_cushion", layer)
-    minimal = _at(distributions, "minimal_interlayer_cushion", layer)
-    before = _at(distributions, "contraction", layer)
-    effective, effective_after = (
-        Reduced(
-            effective_parameters(cushion.worst, minimal.worst, beta.worst, own.worst, layer.window),
-            effective_parameters(cushion.zeta, minimal.zeta, beta.zeta, own.zeta, layer.window),
-        )
-        for own in (before, after)
-    )
-    percent = [None if e is None else 100 * e / weight.num_entries for e in (effective.worst, effective.zeta)]
     names = {field.name for field in fields(LayerRow)}
-    # what the row says in the words of the layer and of its weight, under the same names
-    known = {name: value for part in (layer, weights) for name, value in vars(part).items() if name in names}
-    return LayerRow(
-        **known,
-        shape=weight.shape,
-        parameters=weight.num_entries + bias,
-        layer_cushion=cushion,
-        minimal_cushion=minimal,
-        minimal_cushion_unclipped=_at(distributions, "minimal_interlayer_cushion_unclipped", layer),
-        beta=beta,
-        contraction=before,
-        contraction_after=after,
-        distance_frobenius=None if distance is None else distance[0],
-        distance_21=None if distance is None else distance[1],
-        effective_parameters=effective,
-        effective_parameters_after=effective_after,
-        compression_percent=Reduced(*percent),
-    )
-
-
-def distances_from(
-    structure: Structure, parameters: Mapping[str, Tensor], initial: Mapping[str, Tensor]
-) -> tuple[tuple[float, float], ...]:
-    """``‖A^i − A^i_0‖_F`` and ``‖A^i − A^i_0‖_{2,1}`` of every layer."""
-    result = []
-    for layer in structure.layers:
-        change = (parameters[layer.weight].double().cpu() - initial[layer.weight].double().cpu()).flatten(1)
-        result.append((float(change.norm()), norm_21(change)))
-    return tuple(result)
+    rows = []
+    for layer, own, sampled in zip(structure.layers, weights, sampled_columns(structure, distributions), strict=True):
+        weight, effective = specs[layer.weight], sampled["effective_parameters"]
+        percent = [None if e is None else 100 * e / weight.num_entries for e in (effective.worst, effective.zeta)]
+        parts = (vars(layer), vars(own.norms), vars(own), sampled)
+        # what the row says in the words of its parts, under the same names
+        known: dict[str, Any] = {name: value for part in parts for name, value in part.items() if name in names}
+        known |= {
+            "shape": weight.shape,
+            "parameters": weight.num_entries + (specs[layer.bias].num_entries if layer.bias is not None else 0),
+            "spectral_operator": own.norms.spectral_operator.value,
+            "stable_rank": None if math.isnan(own.norms.stable_rank) else own.norms.stable_rank,
+            "compression_percent": Reduced(*percent),
+        }
+        rows.append(LayerRow(**known))
+    return tuple(rows)

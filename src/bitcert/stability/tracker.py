@@ -20,14 +20,12 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from bitcert.canonical import FormatProblem, decode, encode_text, parse
@@ -38,21 +36,17 @@ from bitcert.linear.norms import frobenius_norm, norm_21, reshaped_spectral_norm
 from bitcert.locking import replacing
 from bitcert.network import Network
 from bitcert.network.recapture import Recapture
-from bitcert.random import stream
 from bitcert.stability.assembly import labels as places_of
 from bitcert.stability.layers import Structure
-from bitcert.stability.planning import plan_measure
+from bitcert.stability.planning import drawn, plan_measure
 from bitcert.stability.producers import SamplePass, wanted_of
 from bitcert.stability.reduction import Distribution, reduce_values, stored_as
 from bitcert.stability.settings import MeasureSettings
-from bitcert.stability.table import LayerWeights, layer_rows
+from bitcert.stability.table import sampled_columns
 
 __all__ = ["TRACKABLE", "TrackedEpoch", "Tracker"]
 
 NORMS = ("frobenius", "spectral_reshaped", "norm_21", "stable_rank")
-TRACKABLE = ("layer_cushion", "interlayer_cushion", "contraction", "smoothness", "noise_sensitivity", "margin", "norms")
-"""What can be tracked; the first two with ``contraction`` bring the effective parameters too."""
-
 _EFFECTIVE = {"layer_cushion", "interlayer_cushion", "contraction"}
 _SHOWN = {
     "layer_cushion": ("layer_cushion",),
@@ -62,6 +56,9 @@ _SHOWN = {
     "noise_sensitivity": ("noise_sensitivity",),
     "margin": ("margin", "output_norm"),
 }
+TRACKABLE = (*_SHOWN, "norms")
+"""What can be tracked; the first three together bring the effective parameters too."""
+
 _EXAMPLE = 4
 _PILOT_SIZE = 32
 
@@ -73,7 +70,6 @@ STATISTICS = ("worst", "median", "mean", "low", "high")
 _MAX_BYTES = 1 << 30
 
 Statistics = Mapping[str, tuple[float | None, ...]]
-Columns = Mapping[str, NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ class TrackFile:
         Raises:
             InputError: the file is of another run or damaged elsewhere.
         """
-        return [_record(line, number, self.path) for number, line in enumerate(self._lines(), start=2)]
+        return [record for _, record in self._records()]
 
     def append(self, record: TrackedEpoch) -> None:
         """Write a record; records of this and of later epochs, and a damaged last line, are dropped first.
@@ -124,45 +120,36 @@ class TrackFile:
             OSError: when the disk is full or fails.
         """
         line = encode_text(record).encode()
-        lines = self._lines()
-        kept = [old for old, known in zip(lines, self.read(), strict=True) if known.epoch < record.epoch]
-        whole = b"".join([encode_text(self._header()).encode(), *kept])
-        if self.path.exists() and self.path.stat().st_size == len(whole):
-            self._add(line)
-        else:
-            self._replace(whole + line)
-
-    def _add(self, line: bytes) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
-        try:
-            if os.write(descriptor, line) != len(line):
-                raise OSError(f"only part of a line could be written to {self.path}")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _replace(self, content: bytes) -> None:
+        kept = b"".join([self._header, *(old for old, known in self._records() if known.epoch < record.epoch)])
+        if self.path.exists() and self.path.stat().st_size == len(kept):
+            self._write(self.path, "ab", line)
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as partial, open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
+        with replacing(self.path) as partial:
+            self._write(partial, "wb", kept + line)
+
+    def _write(self, path: Path, mode: Literal["ab", "wb"], content: bytes) -> None:
+        with open(path, mode, buffering=0) as file:
+            if file.write(content) != len(content):
+                raise OSError(f"only part of a line could be written to {self.path}")
             os.fsync(file.fileno())
 
-    def _header(self) -> dict[str, Any]:
+    @property
+    def _header(self) -> bytes:
         labels = {name: list(places) for name, places in self.labels.items()}
-        return {"format": FORMAT, "identity": self.identity, "labels": labels}
+        return encode_text({"format": FORMAT, "identity": self.identity, "labels": labels}).encode()
 
-    def _lines(self) -> list[bytes]:
-        """Complete lines after the header; none when there is no file yet."""
+    def _records(self) -> list[tuple[bytes, TrackedEpoch]]:
+        """Complete lines after the header, and what they say; none when there is no file yet."""
         if not self.path.exists():
             return []
         if self.path.stat().st_size > _MAX_BYTES:
             raise self._other(f"more than {_MAX_BYTES >> 20} MiB")
-        header, content = encode_text(self._header()).encode(), self.path.read_bytes()
+        header, content = self._header, self.path.read_bytes()
         if header.startswith(content):
             return []  # killed before the header was whole, or just after
         lines = content.splitlines(keepends=True)
-        if len(lines) > 1 and not _complete(lines[-1]):
+        if len(lines) > 1 and (not lines[-1].endswith(b"\n") or _parsed(lines[-1]) is None):
             lines.pop()
         if lines[0] != header:
             ours = _parsed(lines[0])
@@ -172,7 +159,7 @@ class TrackFile:
                 _FORMER: "one of an earlier version, whose contractions leave out what pools between two layers",
             }
             raise self._other(known.get(found, "another kind of file"))
-        return lines[1:]
+        return [(line, _record(line, number, self.path)) for number, line in enumerate(lines[1:], start=2)]
 
     def _other(self, got: str) -> InputError:
         return InputError(f"this run's record at {self.path}", got, "choose another path, or delete that file")
@@ -183,10 +170,6 @@ def _parsed(line: bytes) -> Any:
         return parse(line.decode(), "a line of JSON")
     except (DecodeError, UnicodeDecodeError):
         return None
-
-
-def _complete(line: bytes) -> bool:
-    return line.endswith(b"\n") and _parsed(line) is not None
 
 
 def _record(line: bytes, number: int, path: Path) -> TrackedEpoch:
@@ -241,7 +224,7 @@ class Tracker:
                 raise InputError(f"{name} as a whole number from 1", repr(getattr(self, name))[:100], "pass one")
         groups = tuple(name for name in self.quantities if name != "norms") or ("layer_cushion",)
         self._settings = replace(self.settings or MeasureSettings(), seed=self.seed, quantities=groups)
-        self._part = _subsample(self.sample, self.samples, self.seed)
+        self._part = drawn(self.sample, self.samples, self.seed, "track/subsample")
         self._preprocess = self.preprocessing or Preprocessing.usual(self.sample)
         self._recapture = Recapture(self.model, self._preprocess(self._part.inputs[:_EXAMPLE]))
         network = self._recapture()
@@ -308,7 +291,8 @@ class Tracker:
         return [name for name in names if name != "margin" or self._part.has_labels]
 
     def _measure(self, network: Network) -> dict[str, Statistics]:
-        columns = self._columns(network)
+        run = SamplePass(network, self._part, self._settings, self._preprocess, self._structure, _PILOT_SIZE)
+        columns = run.arrays(0, len(self._part), self._batch_size)
         found: dict[str, tuple[Distribution, ...]] = {}
         for name in self._measures():
             values = columns[stored_as(name)]
@@ -317,42 +301,24 @@ class Tracker:
                 reduce_values(column, name, place) for place, column in zip(self.labels[name], values.T, strict=True)
             )
         result = {name: _statistics(distributions) for name, distributions in found.items()}
-        weights = self._weights(network) if "norms" in self.quantities else [_NO_WEIGHTS] * len(self._structure.layers)
         if "norms" in self.quantities:
-            result |= {name: {"value": tuple(_finite(getattr(w, name)) for w in weights)} for name in NORMS}
+            norms = zip(*self._norms(network), strict=True)
+            result |= {name: {"value": tuple(map(_finite, own))} for name, own in zip(NORMS, norms, strict=True)}
         if _EFFECTIVE.issubset(self.quantities):
-            nothing = (None,) * len(weights)
-            rows = layer_rows(self._architecture, self._structure, weights, found, nothing)
-            effective = tuple(_finite(row.effective_parameters.worst) for row in rows)
+            rows = sampled_columns(self._structure, found)
+            effective = tuple(_finite(row["effective_parameters"].worst) for row in rows)
             known = [value for value in effective if value is not None]
             total = math.fsum(known) if len(known) == len(effective) else None
             result["effective_parameters"] = {"value": effective}
             result["effective_parameters_total"] = {"value": (total,)}
         return result
 
-    def _columns(self, network: Network) -> Columns:
-        """Every example's values, ``[n, ...]`` by name."""
-        run = SamplePass(network, self._part, self._settings, self._preprocess, self._structure, _PILOT_SIZE)
-        return run.arrays(0, len(self._part), self._batch_size)
-
-    def _weights(self, network: Network) -> list[LayerWeights]:
-        found = []
+    def _norms(self, network: Network) -> Iterator[tuple[float | None, ...]]:
+        """Of every layer, in the order of :data:`NORMS`."""
         for layer in self._structure.layers:
             weight = network.parameters[layer.weight]
             frobenius, top = frobenius_norm(weight), reshaped_spectral_norm(weight)
-            rank = (frobenius / top) ** 2 if top > 0 else None
-            found.append(LayerWeights(frobenius, top, math.nan, norm_21(weight), math.nan, rank))
-        return found
-
-
-_NO_WEIGHTS = LayerWeights(math.nan, math.nan, math.nan, math.nan, math.nan, None)
-
-
-def _subsample(sample: Sample, count: int, seed: int) -> Sample:
-    if count >= len(sample):
-        return sample
-    chosen = np.sort(stream(seed, "track/subsample").choice(len(sample), count, replace=False))
-    return sample.take(chosen)
+            yield frobenius, top, norm_21(weight), (frobenius / top) ** 2 if top > 0 else None
 
 
 def _statistics(distributions: tuple[Distribution, ...]) -> Statistics:

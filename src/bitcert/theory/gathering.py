@@ -12,7 +12,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,12 @@ def _gather(run: _Run) -> BoundInputs:
     with run.stage("weights"):
         weighed = weigh_layers(network.architecture, run.structure, network.parameters, initial, run.progress)
     stability = _stability(run)
-    inputs = BoundInputs(
+    with run.stage("graph"):
+        pairs = zip(run.structure.layers, weighed.layers, strict=True)
+        operators = {layer.node: own.norms.operator for layer, own in pairs}
+        growth = lipschitz(network.architecture, network.parameters, run.structure, operators)
+        plain, biased = (path_norms(network.architecture, network.parameters, biases) for biases in (False, True))
+    return BoundInputs(
         layers=stability.into(weighed.layers),
         sample=facts,
         gamma=gamma,
@@ -170,6 +175,9 @@ def _gather(run: _Run) -> BoundInputs:
         smoothness=stability.smoothness,
         zeta=stability.zeta,
         measured_samples=stability.measured_samples,
+        lipschitz=growth,
+        path_norms=plain,
+        path_norms_with_biases=biased,
         flatness=_flatness(run),
         messages=messages,
         messages_note=note,
@@ -178,7 +186,6 @@ def _gather(run: _Run) -> BoundInputs:
         initial=NO_INIT if initial is None else initial,
         seed=run.settings.seed,
     )
-    return _with_graph(run, inputs)
 
 
 def _check(run: _Run) -> Mapping[str, Tensor] | None:
@@ -254,19 +261,6 @@ def _holdout(run: _Run) -> HoldoutFacts | Absent:
         return count_holdout(run.network, run.holdout, run.preprocessing, run.settings.device, run.progress)
 
 
-def _with_graph(run: _Run, inputs: BoundInputs) -> BoundInputs:
-    """The inputs with what the whole graph says: worst-case growth and path norms."""
-    architecture, parameters = run.network.architecture, run.network.parameters
-    operators = {layer.node: own.norms.operator for layer, own in zip(run.structure.layers, inputs.layers, strict=True)}
-    with run.stage("graph"):
-        return replace(
-            inputs,
-            lipschitz=lipschitz(architecture, parameters, run.structure, operators),
-            path_norms=path_norms(architecture, parameters, with_biases=False),
-            path_norms_with_biases=path_norms(architecture, parameters, with_biases=True),
-        )
-
-
 def _table(run: _Run, inputs: BoundInputs, rows: Sequence[BoundRow]) -> BoundTable:
     holdout = inputs.holdout
     return BoundTable(
@@ -284,9 +278,7 @@ def _table(run: _Run, inputs: BoundInputs, rows: Sequence[BoundRow]) -> BoundTab
             "num_classes": inputs.sample.num_classes,
             "errors": inputs.sample.errors,
         },
-        holdout=None
-        if isinstance(holdout, Absent)
-        else {key: getattr(holdout, key) for key in ("name", "errors", "samples")},
+        holdout=None if isinstance(holdout, Absent) else asdict(holdout),
         gamma=inputs.gamma,
         gamma_rule=inputs.gamma_rule,
         margin_loss=inputs.sample.margin_loss(inputs.gamma),

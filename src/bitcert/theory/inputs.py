@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bitcert.linear import TailSummary
 from bitcert.stability import Reduced
-from bitcert.stability.profile import TailSummary
 from bitcert.theory.value import Absent, Condition, Ingredient, LayerValue, Status, outside
 
 NO_INIT = Absent(Status.NEEDS, "needs --init: the initial weights of the network")
@@ -183,14 +183,12 @@ class Lipschitz:
     Attributes:
         log_total: ``ln L`` from the input to the logits: ``L_out = sum over the inputs of an add, factor * L_in``.
         log_before: ``ln L`` from the input to the input of each layer.
-        log_after: ``ln L`` from the output of each layer to the logits.
         double_skips: whether the graph is exactly the printed one (``x^i`` from ``x^{i-1}`` and ``x^{i-2}``).
         depth: weight layers on the longest path from the input to the logits; ``None``: all layers.
     """
 
     log_total: float
     log_before: tuple[float, ...]
-    log_after: tuple[float, ...]
     double_skips: bool = False
     depth: int | None = None
 
@@ -208,7 +206,6 @@ class Flatness:
         examples: of the sample that were evaluated.
         accuracy: of the network on them without noise.
         reached, magnitude_reached: drops measured at the two values.
-        reached_error, magnitude_reached_error: their standard errors over the draws.
     """
 
     sigma: float
@@ -220,8 +217,6 @@ class Flatness:
     accuracy: float
     reached: float
     magnitude_reached: float
-    reached_error: float = 0.0
-    magnitude_reached_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -333,11 +328,6 @@ class BoundInputs:
         """``h``: largest number of units (channels) of a layer."""
         return max(layer.channels for layer in self.layers)
 
-    @property
-    def dense(self) -> bool:
-        """Whether every layer is a fully connected one."""
-        return all(layer.op == "linear" and layer.positions == 1 for layer in self.layers)
-
     def facts(self, *names: str) -> dict[str, Ingredient]:
         """Ingredients that many rows share, under the names that rows give them.
 
@@ -388,5 +378,6 @@ class BoundInputs:
         Raises:
             NotComputed: naming the first layer that is not dense.
         """
-        if not self.dense:
-            raise outside(f"does not apply: {theorem} is for fully connected layers; {self.fully_connected.detail}")
+        found = self.fully_connected
+        if not found.holds:
+            raise outside(f"does not apply: {theorem} is for fully connected layers; {found.detail}")

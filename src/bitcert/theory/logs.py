@@ -15,11 +15,6 @@ def log(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf
 
 
-def finite(value: float | None) -> float | None:
-    """The value; ``None`` for one that is missing or infinite, which is no number to print."""
-    return value if value is not None and math.isfinite(value) else None
-
-
 def log_sum(logs: Iterable[float]) -> float:
     """``ln sum_i exp(logs_i)``; ``-inf`` of nothing.
 

@@ -24,15 +24,11 @@ MODULES = (
     "guha2023",
     "shin2021",
     "counting",
-    "bartlett2002",
-    "neyshabur2015",
-    "bartlett2017",
-    "neyshabur2018",
+    "norm_products",
     "jiang2020",
-    "jiang2020_flatness",
     "galanti2023",
 )
-"""Modules of :mod:`bitcert.theory.papers`, one for each paper."""
+"""Modules of :mod:`bitcert.theory.papers`, one for each paper or family of rows."""
 
 Function = Callable[[BoundInputs], BoundValue]
 

@@ -22,8 +22,6 @@ QUANTITIES = ("layer_cushion", "interlayer_cushion", "contraction", "smoothness"
 _SHARED = ("seed", "zeta", "device")
 """Settings of a measurement that are those of the bounds."""
 
-_MOST = (1 << 63) - 1
-
 
 @dataclass(frozen=True)
 class BoundSettings:
@@ -65,28 +63,26 @@ class BoundSettings:
     def __post_init__(self) -> None:
         if self.gamma is not None and self.margin_quantile is not None:
             raise InputError("a margin or its quantile", "both", "leave out one of gamma and margin_quantile")
-        if self.gamma is not None:
-            fine = 0 < _number(self.gamma) < math.inf
-            _check(fine, self.gamma, "gamma as a positive number", "pass a margin above 0, or leave it out")
-        shares = {"margin_quantile": MARGIN_QUANTILE if self.margin_quantile is None else self.margin_quantile}
-        for name, value in {**shares, "delta": self.delta}.items():
-            _check(0 < _number(value) < 1, value, f"{name} as a number in (0, 1)", "pass e.g. 0.05")
-        for name in ("profile", "flatness"):
-            value = getattr(self, name)
-            _check(isinstance(value, bool), value, f"{name} as True or False", "pass one of the two")
-        if self.profile_samples is not None:
-            expected, do = "profile_samples as a whole number of at least 1", "leave it out for all examples"
-            _check(_is_count(self.profile_samples, 1), self.profile_samples, expected, do)
-        expected = f"seed as a whole number from 0 to {_MOST}"
-        _check(_is_count(self.seed, 0), self.seed, expected, "pass one in this range")
+        quantile, count = self.margin_quantile, self.profile_samples
+        gamma_fits = self.gamma is None or 0 < _number(self.gamma) < math.inf
+        count_fits = count is None or (isinstance(count, int) and not isinstance(count, bool) and 1 <= count < 1 << 63)
+        checks = {
+            "gamma": (gamma_fits, "a positive number", "pass a margin above 0, or leave it out"),
+            "margin_quantile": (quantile is None or 0 < _number(quantile) < 1, "a number in (0, 1)", "pass e.g. 0.05"),
+            "delta": (0 < _number(self.delta) < 1, "a number in (0, 1)", "pass e.g. 0.05"),
+            "profile": (isinstance(self.profile, bool), "True or False", "pass one of the two"),
+            "flatness": (isinstance(self.flatness, bool), "True or False", "pass one of the two"),
+            "profile_samples": (count_fits, "a whole number of at least 1", "leave it out for all examples"),
+        }
+        for name, (fits, allowed, do) in checks.items():
+            if not fits:
+                raise InputError(f"{name} as {allowed}", repr(getattr(self, name))[:100], do)
         if not isinstance(self.measure, MeasureSettings):
             got = type(self.measure).__name__
             raise InputError("measure as MeasureSettings", got, "pass MeasureSettings(...), or leave it out")
-        # the ranges of zeta and device are those of a measurement; checked here, before any work
-        object.__setattr__(self, "measure", self._measure())
-
-    def _measure(self) -> MeasureSettings:
-        return replace(self.measure, seed=self.seed, zeta=self.zeta, device=self.device)
+        # the ranges of seed, zeta and device are those of a measurement; checked here, before any work
+        measure = replace(self.measure, **{name: getattr(self, name) for name in _SHARED})
+        object.__setattr__(self, "measure", measure)
 
     @property
     def quantile(self) -> float | None:
@@ -103,16 +99,7 @@ class BoundSettings:
         return {**own, **inner}
 
 
-def _check(fine: bool, value: object, expected: str, do: str) -> None:
-    if not fine:
-        raise InputError(expected, repr(value)[:100], do)
-
-
 def _number(value: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     return math.nan
-
-
-def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MOST

@@ -16,11 +16,12 @@ from typing import Any
 from bitcert.canonical import FormatProblem, decode, encode, encode_text, parse
 from bitcert.errors import DecodeError, unknown_name
 from bitcert.theory.registry import Bound, all_bounds
-from bitcert.theory.value import BoundValue, Condition, Ingredient, Kind, LayerValue, Status, Unit
+from bitcert.theory.value import Absent, BoundValue, Condition, Ingredient, Kind, LayerValue, Status, Unit
 
 FORMAT = "bitcert-bounds-2"
 _FORMER = "bitcert-bounds-1"
 _EXPECTED = "a bounds.json written by bitcert bounds"
+_SAME, _SMALLEST = 1e-9, 1e-300
 
 
 @dataclass(frozen=True)
@@ -70,31 +71,37 @@ class BoundRow:
     @classmethod
     def of(cls, bound: Bound, found: BoundValue, num_samples: int) -> BoundRow:
         """The row of a bound on a sample of ``num_samples``."""
-        gap_log = None
-        if bound.unit is Unit.SAMPLES and found.log is not None:
-            gap_log = (found.log - math.log(num_samples)) / 2
-        gap = BoundValue(gap_log)
-        size = gap if bound.unit is Unit.SAMPLES else found
-        limited = bound.unit is not Unit.PLAIN and size.log is not None
-        proves = bound.kind is Kind.GUARANTEE and found.status is Status.HOLDS
         printed = found.log_printed
         return cls(
             **{name: getattr(bound, name) for name in ("name", "source", "title", "sentence", "dropped", "formula")},
             **{name: getattr(found, name) for name in ("probability", "conditions", "layers", "notes")},
-            kind=str(Kind.GUARANTEE if proves else Kind.MEASURE),
+            **_derived(bound.kind, bound.unit, found, num_samples),
             theorem_kind=str(bound.kind),
             unit=str(bound.unit),
-            value=found.value,
-            log10=found.log10,
-            gap=gap.value,
-            gap_log10=gap.log10,
-            status=str(found.status),
-            applies=found.status.applies,
             why=f"exactly 0; {found.why}" if found.log == -math.inf else found.why,
-            vacuous=limited and size.log is not None and size.log >= 0,
             printed_log10=None if printed is None or math.isinf(printed) else printed / math.log(10),
             ingredients={name: _storable(value) for name, value in found.ingredients.items()},
         )
+
+
+def _derived(kind: Kind, unit: Unit, found: BoundValue, num_samples: int) -> dict[str, Any]:
+    """What follows for a row from the kind and unit of its bound and the value that was found."""
+    gap_log = None
+    if unit is Unit.SAMPLES and found.log is not None:
+        gap_log = (found.log - math.log(num_samples)) / 2
+    gap = BoundValue(gap_log)
+    size = {Unit.SAMPLES: gap_log, Unit.PLAIN: None}.get(unit, found.log)
+    proves = kind is Kind.GUARANTEE and found.status is Status.HOLDS
+    return {
+        "kind": str(Kind.GUARANTEE if proves else Kind.MEASURE),
+        "value": found.value,
+        "log10": found.log10,
+        "gap": gap.value,
+        "gap_log10": gap.log10,
+        "status": str(found.status),
+        "applies": found.status.applies,
+        "vacuous": size is not None and size >= 0,
+    }
 
 
 def _storable(value: Ingredient) -> Any:
@@ -215,59 +222,39 @@ def _check(table: BoundTable) -> None:
     if len(set(names)) != len(names):
         raise FormatProblem("a row given twice")
     for row in table.rows:
-        numbers = (row.value, row.log10, row.gap, row.gap_log10, row.printed_log10)
-        if any(number is not None and math.isinf(number) for number in numbers):
-            raise FormatProblem(f"an infinite value of {row.name[:60]}")
-        if any(layer.log == math.inf for layer in row.layers):
-            raise FormatProblem(f"an infinite part of {row.name[:60]}")
-        allowed = (Kind(row.kind), Kind(row.theorem_kind), Unit(row.unit), Status(row.status))  # ValueError otherwise
-        if allowed[3].applies is not row.applies:
-            raise FormatProblem(f"a status that contradicts itself, of {row.name[:60]}")
-        if not _fits_registry(row):
-            raise FormatProblem(f"another kind or unit of statement than {row.name[:60]} is")
-        if not (_fits_status(row) and _fits_value(row, table.sample["num_samples"])):
-            raise FormatProblem(f"a row that contradicts itself, {row.name[:60]}")
+        _check_row(row, table.sample["num_samples"])
 
 
-def _fits_registry(row: BoundRow) -> bool:
-    """Whether a row makes the kind of statement that its bound makes; no stranger's bound is a guarantee."""
-    known = {bound.name: (str(bound.kind), str(bound.unit)) for bound in all_bounds()}
-    said = (row.theorem_kind, row.unit)
-    return known.get(row.name, (str(Kind.MEASURE), row.unit)) == said
+def _check_row(row: BoundRow, num_samples: int) -> None:
+    """Refuse a row that its bound would not make of such a value; no stranger's bound is a guarantee."""
+    named = row.name[:60]
+    numbers = (row.value, row.log10, row.gap, row.gap_log10, row.printed_log10)
+    if any(number is not None and math.isinf(number) for number in numbers):
+        raise FormatProblem(f"an infinite value of {named}")
+    if any(layer.log == math.inf for layer in row.layers):
+        raise FormatProblem(f"an infinite part of {named}")
+    _, kind, unit, status = Kind(row.kind), Kind(row.theorem_kind), Unit(row.unit), Status(row.status)  # or ValueError
+    if status.applies is not row.applies:
+        raise FormatProblem(f"a status that contradicts itself, of {named}")
+    known = {bound.name: (bound.kind, bound.unit) for bound in all_bounds()}
+    if known.get(row.name, (Kind.MEASURE, unit)) != (kind, unit):
+        raise FormatProblem(f"another kind or unit of statement than {named} is")
+    computed = status not in (Status.OUTSIDE, Status.NEEDS)
+    log = -math.inf if row.log10 is None else row.log10 * math.log(10)
+    if computed:
+        found = BoundValue(log, row.conditions)
+    else:
+        found = BoundValue(None, absent=Absent(status, row.why))
+    said = _derived(kind, unit, found, num_samples)
+    size = row.log10 if row.gap_log10 is None else row.gap_log10
+    said["vacuous"] = row.vacuous if size is not None and abs(size) < _SAME else said["vacuous"]
+    bare = row.printed_log10 is None and not row.conditions
+    if not ((computed or bare) and all(_same(name, getattr(row, name), value) for name, value in said.items())):
+        raise FormatProblem(f"a row that contradicts itself, {named}")
 
 
-def _fits_status(row: BoundRow) -> bool:
-    """Whether status and kind are what the conditions say, and only a row with a value has one of its own."""
-    guaranteed = row.theorem_kind == Kind.GUARANTEE and row.status == Status.HOLDS
-    if (row.kind == Kind.GUARANTEE) is not guaranteed:
-        return False
-    if row.status in (Status.OUTSIDE, Status.NEEDS):
-        numbers = (row.value, row.log10, row.gap, row.gap_log10, row.printed_log10)
-        return not row.vacuous and not row.conditions and all(number is None for number in numbers)
-    return BoundValue(0.0, row.conditions).status == row.status
-
-
-def _fits_value(row: BoundRow, num_samples: int) -> bool:
-    """Whether value, logarithm, gap and verdict of a row that was computed are those of one number."""
-    if row.status in (Status.OUTSIDE, Status.NEEDS):
-        return True
-    capacity = row.unit == Unit.SAMPLES
-    gap = None if not capacity or row.log10 is None else (row.log10 - math.log10(num_samples)) / 2
-    size = gap if capacity else row.log10
-    vacuous = row.unit != Unit.PLAIN and size is not None and size >= 0
-    return (
-        _is_power(row.value, row.log10)
-        and (gap is None) is (row.gap_log10 is None)
-        and (gap is None or row.gap_log10 is None or math.isclose(gap, row.gap_log10, rel_tol=1e-9, abs_tol=1e-9))
-        and (_is_power(row.gap, row.gap_log10) if capacity else row.gap is None)
-        and (row.vacuous is vacuous or (size is not None and abs(size) < 1e-9))
-    )
-
-
-def _is_power(value: float | None, log10: float | None) -> bool:
-    """Whether ``value = 10^log10``, as far as a float can hold it; 0 has no logarithm."""
-    if log10 is None:
-        return value == 0
-    if value is None or value == 0:
-        return log10 > 308 if value is None else log10 < -300
-    return value > 0 and math.isclose(math.log10(value), log10, rel_tol=1e-9, abs_tol=1e-9)
+def _same(name: str, given: object, made: object) -> bool:
+    """Whether an entry of a row is the one that was made again, but for the rounding of logarithms."""
+    if isinstance(given, float) and isinstance(made, float):
+        return math.isclose(given, made, rel_tol=_SAME, abs_tol=_SAME if name.endswith("log10") else _SMALLEST)
+    return given == made

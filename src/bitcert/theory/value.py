@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
+from bitcert.stability.profile import Hypothesis
+
 Ingredient = float | int | bool | str | None | tuple[float | None, ...]
 """A number that went into a bound (or one for each layer)."""
 
@@ -58,13 +60,8 @@ class Status(StrEnum):
         return {Status.HOLDS: True, Status.UNKNOWN: None}.get(self, False)
 
 
-@dataclass(frozen=True)
-class Condition:
-    """A hypothesis of a theorem, whether it holds here (``None``: cannot be told), and the numbers behind it."""
-
-    name: str
-    holds: bool | None
-    detail: str
+Condition = Hypothesis
+"""A hypothesis of a theorem, whether it holds here (``None``: cannot be told), and the numbers behind it."""
 
 
 def in_every_layer(name: str, failing: Sequence[str], otherwise: str = "in every layer") -> Condition:

@@ -12,7 +12,7 @@ from bitcert.comparison import Comparison
 from bitcert.decoder import Helper, decode_message
 from bitcert.decoder.weights import HelperWeights
 from bitcert.folder import COMPARE_FILES, COMPRESS_FILES
-from bitcert.network import Architecture
+from bitcert.network.decode import decode_architecture
 
 MODULE = """
 import torch
@@ -70,7 +70,7 @@ def test_a_compression_writes_message_and_description(bitcert, network):
     assert told["theory"]["source"].startswith("Bennett")
     assert told["deviation"]["entrywise"]["maximum"] > 0
     assert "bound" not in told
-    architecture = Architecture.from_json((folder / "architecture.json").read_text())
+    architecture = decode_architecture((folder / "architecture.json").read_text())
     decoded = decode_message(message, Helper((2,), 2, predictor=architecture))
     assert decoded.classifier.weights["2.weight"].numel() == 12
     assert "Compressed with quantise 0.5." in outcome.out
@@ -97,7 +97,7 @@ def test_weights_of_the_helper(bitcert, network):
     assert "matter with" not in outcome.err
     folder = network / "compressed"
     assert {path.name for path in folder.iterdir()} == COMPRESS_FILES
-    architecture = Architecture.from_json((folder / "architecture.json").read_text())
+    architecture = decode_architecture((folder / "architecture.json").read_text())
     weights = HelperWeights.from_bytes((folder / "helper.safetensors").read_bytes(), architecture)
     helper = Helper((2,), 2, predictor=architecture, weights=weights)
     decoded = decode_message((folder / "message.bin").read_bytes(), helper)

@@ -22,7 +22,7 @@ looks, below, save = itertools.count(), float(sys.argv.pop(1)), Checkpoint.save
 
 def save_and_die(self, values, tensors):
     save(self, values, tensors)
-    if values["bound"] < below:
+    if values["best"]["bound"] < below:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -52,7 +52,7 @@ def test_a_killed_run_is_resumed(bitcert, here):
     first = json.loads(fresh.out)["bound"]
     kill_during_training(here, arguments, 0.99 * first)
     assert not (here / "out").exists()
-    reached = checkpoint_values(here / CHECKPOINT)["bound"]
+    reached = checkpoint_values(here / CHECKPOINT)["best"]["bound"]
     assert reached < first
 
     outcome = bitcert("certify", "--budget", "0.01", "--seed", "3", "--json")

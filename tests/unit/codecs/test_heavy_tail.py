@@ -13,7 +13,7 @@ from torch import nn
 
 from bitcert import Helper, Role, Run, Sample, capture, certify, decode_message
 from bitcert.codecs.base import Codec, Rest, Selection, network_layers
-from bitcert.codecs.heavy_tail import Compare, HeavyTail, Variance, estimate_accuracy
+from bitcert.codecs.heavy_tail import Compare, HeavyTail, Variance
 from bitcert.codecs.quantiser import FINE, Uniform
 from bitcert.coding import MessageReader
 from bitcert.decoder.tensors import Base, read_codes
@@ -188,16 +188,6 @@ def test_the_best_of_several_draws_is_kept(network, sample, helper):
     assert len(set(settings)) == 1
     with pytest.raises(InputError, match="a sample to choose among draws"):
         HeavyTail(draws=2).encode(network, helper=helper)
-
-
-def test_accuracy_over_draws_is_that_of_the_messages(network, sample, helper):
-    found = estimate_accuracy(HeavyTail(draw=2), network, sample, 3, helper=helper)
-    wanted = [1 - certify(HeavyTail(draw=d).encode(network, helper=helper), sample).errors / 60 for d in range(2, 5)]
-    np.testing.assert_allclose(found.values, wanted)
-    assert found.mean == pytest.approx(np.mean(wanted))
-    assert found.std == pytest.approx(np.sqrt(np.var(wanted) * 3 / 2))
-    with pytest.raises(InputError, match="draws"):
-        estimate_accuracy(HeavyTail(), network, sample, 0, helper=helper)
 
 
 BAD = {

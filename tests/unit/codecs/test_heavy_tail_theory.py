@@ -67,7 +67,7 @@ def test_the_fitted_law_predicts_the_count():
     weight = power_law(1.8, 4000).reshape(40, 100)
     found = layer_sparsity(weight, 8.0, 0.01)
     assert found.fit is not None
-    assert found.fit.alpha - 1 == pytest.approx(1.8, abs=0.15)
+    assert found.fit.density_exponent - 1 == pytest.approx(1.8, abs=0.15)
     assert found.num_above == np.count_nonzero(np.abs(weight) > 8.0)
     assert found.num_above == pytest.approx(found.num_tail * found.p, rel=0.25)
     assert found.num_above < found.k < 2 * found.num_above

@@ -23,7 +23,6 @@ from bitcert.theory.formulas.pruning_theory import (
     output_bound,
     prunable_probability,
     second_moment,
-    sparsity_bound,
     spectral_bound,
     union_deviation,
 )
@@ -179,8 +178,11 @@ def test_lemma_e1_fails_where_there_are_about_as_many_balls_as_bins():
 
 
 def test_lemma_5_1_forgets_the_diagonal():
-    """A 100 x 100 layer pruned hard: the bound is below the one entry of the diagonal that every row keeps."""
-    assert sparsity_bound((100, 100), 1e4, 2.0) < 1
+    """A 100 x 100 layer pruned hard: the bound is below the one entry of the diagonal that every row keeps.
+
+    Lemma 5.1 has ``3 lambda max(d1, d2) chi`` for the non-zeros of any row or column.
+    """
+    assert 3.0 * 2.0 * 100 * keep_probability(1e4) < 1
 
 
 @pytest.mark.parametrize("num_samples", [50, 400])

@@ -14,10 +14,11 @@ from torch import nn
 
 from bitcert import Helper, Role, Run, Sample, capture, certify, decode_message
 from bitcert.codecs.base import Codec, Selection
+from bitcert.codecs.best import Search
 from bitcert.codecs.integer_training import LatentIntegers
 from bitcert.codecs.mask import RandomNetworkMask
 from bitcert.codecs.random_subspace import RandomSubspace
-from bitcert.codecs.training import Looks, Schedule, Search, Status, Trainer
+from bitcert.codecs.training import Looks, Schedule, Status, Trainer
 from bitcert.decoder import HelperWeights
 from bitcert.decoder.tensors import Base
 from bitcert.decoder.transforms.mask import Distribution
@@ -149,9 +150,9 @@ _SCRIPT = """
 import hashlib, sys, torch
 torch.set_num_threads(int(sys.argv[1]))
 from bitcert import Helper, decode_message
-from bitcert.network import Architecture
+from bitcert.network.decode import decode_architecture
 folder = sys.argv[2]
-architecture = Architecture.from_json(open(folder + "/a.json").read())
+architecture = decode_architecture(open(folder + "/a.json").read())
 helper = Helper(architecture.input_shape, architecture.num_outputs, predictor=architecture)
 for name in ("subspace", "mask"):
     weights = decode_message(open(folder + "/" + name, "rb").read(), helper).classifier.weights

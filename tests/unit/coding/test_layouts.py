@@ -7,15 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitcert.coding import ArithmeticDecoder, ArithmeticEncoder, BitReader, BitWriter
+from bitcert.coding import ArithmeticDecoder, ArithmeticEncoder, BitReader, BitWriter, blank
 from bitcert.coding.layouts import (
     COLUMNS,
     FILTERS,
     PLAIN,
     ROWS,
     UnitsInUse,
-    decode_layout,
-    encode_layout,
+    code_layout,
     has_layout,
     tensor_code_bits,
 )
@@ -44,14 +43,14 @@ def units_after(*tensors: np.ndarray) -> UnitsInUse:
 
 def section(values: np.ndarray, layout: int, units: UnitsInUse) -> tuple[bytes, int]:
     encoder, writer = ArithmeticEncoder(), BitWriter()
-    encode_layout(encoder, values, layout, units)
+    assert np.array_equal(code_layout(encoder, values, layout, units), values)
     writer.extend(encoder.bits())
     return writer.to_bytes(), len(writer)
 
 
 def read(data: bytes, shape: tuple[int, ...], layout: int, units: UnitsInUse) -> np.ndarray:
     decoder = ArithmeticDecoder(BitReader(data))
-    values = decode_layout(decoder, shape, layout, units)
+    values = code_layout(decoder, blank(*shape), layout, units)
     decoder.finish()
     return values
 

@@ -343,8 +343,8 @@ def test_kept_rows_are_of_the_same_question(network, toy, tmp_path, monkeypatch)
     compare(network, toy, codecs=(COARSE,), folder=tmp_path)
     module = importlib.import_module("bitcert.comparison.run")
     made = []
-    new_row = module._new_row
-    monkeypatch.setattr(module, "_new_row", lambda *given: made.append(1) or new_row(*given))
+    new_row = module._Work._new_row
+    monkeypatch.setattr(module._Work, "_new_row", lambda *given: made.append(1) or new_row(*given))
     compare(network, toy, codecs=(COARSE,), folder=tmp_path)
     assert not made
     compare(network, toy, CompareSettings(delta=0.1), codecs=(COARSE,), folder=tmp_path)

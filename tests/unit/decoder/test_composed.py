@@ -24,7 +24,8 @@ from bitcert.decoder import tensors as composed
 from bitcert.decoder.tensors import Base, ComposedMessage, TensorCode, exact_code, read_codes, targets, write
 from bitcert.decoder.transforms import NUMBERS, TRANSFORMS, Coefficients
 from bitcert.errors import DecodeError, InputError
-from bitcert.network import Architecture, Network
+from bitcert.network import Network
+from bitcert.network.decode import decode_architecture
 
 
 class Plain(LayerCodec):
@@ -236,7 +237,7 @@ def test_a_missing_tensor_and_an_opaque_helper_are_refused(network, helper):
 def test_the_name_of_a_tensor_is_no_seed(network, helper):
     """A free choice of names must not choose the helper's random numbers: that would be a seed without bits."""
     text = network.architecture.to_json().replace('"4.weight"', '"another.name"')
-    renamed = replace(helper, predictor=Architecture.from_json(text))
+    renamed = replace(helper, predictor=decode_architecture(text))
     codec = Plain(selection=Selection(base=Base.RANDOM, rest=Rest.HELPER), quantiser=Uniform(1e4))
     message = codec.encode(network, helper=helper).message
     ours, theirs = decoded_weights(message, helper), decoded_weights(message, renamed)

@@ -29,7 +29,7 @@ from bitcert.decoder.description import (
     read_architecture,
 )
 from bitcert.network import Architecture, OpaqueModel, capture
-from bitcert.network.architecture import Node, ParameterSpec
+from bitcert.network.nodes import Node, ParameterSpec
 
 
 class Residual(nn.Module):

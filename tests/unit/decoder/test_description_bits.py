@@ -28,7 +28,7 @@ from bitcert.decoder.description import (
 )
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import Architecture, OpaqueModel
-from bitcert.network.architecture import Node, ParameterSpec
+from bitcert.network.nodes import Node, ParameterSpec
 
 CLAMP = Architecture((4,), 4, (Node("a", "clamp", ("input",), {"min": None, "max": 1.0}),), ())
 SPECS = (ParameterSpec("w", (3, 4), "weight"),)

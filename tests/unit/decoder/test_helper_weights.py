@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from bitcert.decoder.weights import HELPER_FILE, MAX_HELPER_BYTES, HelperWeights
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import Architecture
-from bitcert.network.architecture import Node, ParameterSpec
+from bitcert.network.nodes import Node, ParameterSpec
 
 SPECS = (ParameterSpec("w", (2, 3), "weight"), ParameterSpec("b", (2,), "bias"))
 NETWORK = Architecture((3,), 2, (Node("out", "linear", ("input", "w", "b")),), SPECS)

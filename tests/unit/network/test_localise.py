@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from bitcert.errors import DecodeError
-from bitcert.network import Architecture, capture
-from bitcert.network.architecture import Node
+from bitcert.network import capture
+from bitcert.network.decode import decode_architecture
 from bitcert.network.layouts import Layout
 from bitcert.network.localise import localised
+from bitcert.network.nodes import Node
 from bitcert.network.operations import OPERATIONS
 from bitcert.network.shapes import ShapeError
 
@@ -40,7 +41,7 @@ def test_equal_filters_at_all_positions_are_a_convolution(stride, padding, dilat
     expected = network.architecture.forward(x, network.parameters)
     torch.testing.assert_close(local.forward(x, spread(network, local)), expected, atol=1e-5, rtol=1e-5)
     assert local.propagation.flops["conv2d"] == network.architecture.propagation.flops["conv2d"]
-    assert Architecture.from_json(local.to_json()) == local
+    assert decode_architecture(local.to_json()) == local
 
 
 def test_each_position_uses_its_own_filter():

@@ -32,9 +32,11 @@ def test_clean_text_is_one_printable_short_line(text):
 
 @given(st.lists(st.tuples(st.text(max_size=3), st.integers(0, 10**7)), max_size=40), st.integers(2, 15))
 def test_grouping_loses_no_bit_and_hides_only_the_smaller(sections, most):
-    shown, rest = group_sections(sections, most)
-    entries = shown + ([rest] if rest else [])
+    entries = group_sections(sections, most)
+    rest = len(sections) > most
+    shown = entries[:-1] if rest else entries
     assert len(entries) <= most
+    assert rest or shown == sections
     assert sum(bits for _, bits in entries) == sum(bits for _, bits in sections)
     if rest:
         largest = sorted((bits for _, bits in sections), reverse=True)[: most - 1]

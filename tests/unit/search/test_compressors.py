@@ -16,8 +16,8 @@ from bitcert.codecs.quantise import Quantise
 from bitcert.codecs.quantiser import Uniform
 from bitcert.errors import InputError
 from bitcert.search import Checkpoint
-from bitcert.search.difference import TunedDifference, difference_codecs
-from bitcert.search.strengths import PerLayerStrengths, menu
+from bitcert.search.difference import compress_difference, difference_codecs
+from bitcert.search.strengths import compress_per_layer, menu
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def problem():
 
 def test_a_strength_for_each_layer_is_no_worse_than_one_for_all(problem):
     network, sample, helper = problem
-    found = PerLayerStrengths(network)(sample, helper, Run(budget_seconds=2.0))
+    found = compress_per_layer(network, sample, helper, Run(budget_seconds=2.0))
     first = found.candidates[0]
     assert first.name == "the same for all layers"
     certificate = certify(found, sample)
@@ -51,7 +51,7 @@ def test_without_time_there_is_still_a_strength(problem):
     network, sample, helper = problem
     run = Run(budget_seconds=1e6)
     run.stop()
-    assert certify(PerLayerStrengths(network)(sample, helper, run), sample).bound <= 1
+    assert certify(compress_per_layer(network, sample, helper, run), sample).bound <= 1
 
 
 def test_the_menu_holds_codecs_that_work_layer_by_layer():
@@ -95,7 +95,7 @@ def shifted(problem):
 def test_a_tuned_helper_network_is_coded_as_a_difference(problem):
     network, helper, sample = shifted(problem)
     run = Run(budget_seconds=1.5)
-    found = TunedDifference(network, rate=0.03)(sample, helper, run)
+    found = compress_difference(network, sample, helper, run, rate=0.03)
     as_it_is = network(torch.from_numpy(np.array(sample.inputs))).argmax(1).numpy() != sample.labels
     assert certify(found, sample).errors < 0.5 * as_it_is.sum()
     assert found.helper.weights is not None
@@ -105,7 +105,7 @@ def test_a_tuned_helper_network_is_coded_as_a_difference(problem):
 def test_a_difference_needs_a_helper_network(problem):
     network, sample, helper = problem
     with pytest.raises(InputError, match="helper network with weights"):
-        TunedDifference(network)(sample, helper, Run(budget_seconds=1.0))
+        compress_difference(network, sample, helper, Run(budget_seconds=1.0))
 
 
 def test_differences_are_quantised_sparse_low_rank_and_of_the_last_layer_only(problem):

@@ -242,7 +242,7 @@ def test_one_family_has_one_helper(fake, points):
     with pytest.raises(InputError, match="different names"):
         search([one, one], points, Judge(points, 0.05), Run(budget_seconds=5.0))
     with pytest.raises(InputError, match="declared"):
-        search([replace(one, family=2)], points, Judge(points, 0.05), Run(budget_seconds=5.0))
+        search([replace(one, family=9)], points, Judge(points, 0.05), Run(budget_seconds=5.0))
 
 
 def test_a_message_that_cannot_be_read_any_more_is_sought_anew(fake, points, tmp_path):

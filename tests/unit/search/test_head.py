@@ -332,8 +332,7 @@ def test_the_first_message_is_one_answer_for_everything(lines):
     assert certify(result, lines).bound <= first.bound
     alone = head.BankSearch(lines, Helper.for_sample(lines), Run(), None)
     alone.book_majority()
-    message, _ = bank_head.write(alone.best.bank, alone.best.weights, alone.helper)
-    answers = decode_message(message, alone.helper).classifier(lines.inputs).argmax(1).numpy()
+    answers = decode_message(alone.best.message, alone.helper).classifier(lines.inputs).argmax(1).numpy()
     np.testing.assert_array_equal(answers, np.bincount(lines.labels).argmax())
 
 

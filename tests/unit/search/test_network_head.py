@@ -18,10 +18,9 @@ from bitcert.decoder.network_head import NetworkFeatures
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import capture
 from bitcert.run import Checkpoint, Run
-from bitcert.search.head_features import FeatureCache, Part
+from bitcert.search.head_features import FeatureCache, examples_of
 from bitcert.search.head_forms import compress_network_head
 from bitcert.search.head_objective import BankObjective
-from bitcert.search.network_rows import examples_of
 
 FOREVER = 1e9
 
@@ -96,7 +95,7 @@ def test_the_cache_holds_what_the_decoder_computes() -> None:
         features, logits = NetworkFeatures.of(helper, source, True, True)(sample.inputs[cache.rows])
         torch.testing.assert_close(cache.matrix(source, True, True), features.T)
         torch.testing.assert_close(cache.logits, logits)
-    part = FeatureCache.fill(sample, helper, sources, Run(), Part(7))
+    part = FeatureCache.fill(sample, helper, sources, Run(), 7)
     np.testing.assert_array_equal(part.rows, cache.rows[:7])
     torch.testing.assert_close(part.logits, cache.logits[:7])
 
@@ -117,6 +116,29 @@ def test_resuming_keeps_the_best_message(tmp_path: Path) -> None:
     again = Run(budget_seconds=FOREVER, checkpoint=checkpoint)
     assert compress_network_head(sample, helper, again).message == first.message
     assert not again.candidates  # nothing was left to do
+
+
+def test_labels_that_are_coins_end_with_a_message() -> None:
+    """No head says more there than the majority class, which no message of this family need be able to say."""
+    sample = replace(problem(600, 0.0), labels=np.random.default_rng(1).integers(0, 4, 600))
+    compressed = compress_network_head(sample, helper_for(sample, torch.ones(7, 8)), Run(budget_seconds=4.0))
+    assert certify(compressed, sample).bound >= 0.75
+
+
+def test_every_checkpoint_is_one_that_the_search_goes_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The descent on one matrix of features writes none of its own in the same place."""
+    sample, kept = problem(200, 0.02), []
+    save = Checkpoint.save
+
+    def saved(self: Checkpoint, values, tensors) -> None:
+        kept.append(values)
+        save(self, values, tensors)
+
+    monkeypatch.setattr(Checkpoint, "save", saved)
+    run = Run(budget_seconds=2.0, checkpoint=Checkpoint(tmp_path / "state.safetensors", "a"))
+    compress_network_head(sample, helper_for(sample, torch.ones(4, 8)), run)
+    assert len(kept) > 2
+    assert all("chosen" in values for values in kept)
 
 
 def test_soft_labels_that_are_sure_are_the_labels_and_a_fixed_part_is_added() -> None:

@@ -11,13 +11,14 @@ import torch
 from bitcert.certificates.certification import certify
 from bitcert.data import Role, Sample, load_sample
 from bitcert.data.split import split_prior
-from bitcert.decoder import Helper
+from bitcert.decoder import Helper, HelperWeights
 from bitcert.decoder.network_head import Form, NetworkHeadCode, write
 from bitcert.errors import CaptureError, InputError, ModelError
 from bitcert.network import capture
 from bitcert.run import Checkpoint, Compressed, Run
-from bitcert.search.prior import PriorRecipe, _Trainer, breaks_channels_last, prior_helper, train_prior
+from bitcert.search.prior import PriorRecipe, _Trainer, breaks_channels_last, train_prior
 from bitcert.search.prior_network import augment, built_in_network, initial_values, initialise_module
+from bitcert.search.request import CertifyRequest
 
 FOREVER = 1e9
 FEW = PriorRecipe(batch_size=20, max_steps=3)
@@ -28,7 +29,7 @@ def digits() -> Sample:
 
 
 def hash_of(network) -> str:
-    return prior_helper(network, digits()).weights.content_hash
+    return HelperWeights.of(network.architecture, network.parameters).content_hash
 
 
 def two_layers() -> torch.nn.Module:
@@ -81,7 +82,8 @@ def test_another_seed_another_network() -> None:
 def test_the_helper_network_is_certified_on_the_rest() -> None:
     prior, rest = split_prior(digits(), 0.5, 0)
     recipe = PriorRecipe(batch_size=50, max_steps=60, averaging=20)
-    helper = prior_helper(train_prior(prior, Run(budget_seconds=FOREVER), two_layers(), recipe=recipe), rest)
+    network = train_prior(prior, Run(budget_seconds=FOREVER), two_layers(), recipe=recipe)
+    helper = CertifyRequest(rest, helper_network=network).public_helper
     message, ledger = write(helper, NetworkHeadCode(Form.NETWORK))
     certificate = certify(Compressed(message, ledger, helper), rest)
     assert certificate.samples == len(rest)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bitcert.codecs.finetune import SCHEDULE, trainer, tune
+from bitcert.codecs.integer_training import rate_slopes
 from bitcert.codecs.quantisation import Problem, Quantisation, code_bits
-from bitcert.codecs.rate import rate_slopes
 from bitcert.codecs.tuned import common_settings, compress_network, compress_values, sweep_precision
 from bitcert.coding import MessageReader, integer_code_bits, step_size
 from bitcert.coding.layouts import UnitsInUse, tensor_code_bits

@@ -139,7 +139,7 @@ def test_every_change_of_a_node_is_judged_exactly() -> None:
     search = TreeSearch(sample, Helper.for_sample(sample), Run(budget_seconds=20))
     search.begin()
     search.start()
-    before = search.best
+    before = search.top
     after = search.improve(before)
     assert after.cost(search.rate) <= before.cost(search.rate)
     assert after.errors == np.count_nonzero(answers(after.tree, sample.inputs) != sample.labels)

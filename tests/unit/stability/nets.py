@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitcert.network import Architecture, Network, capture
+from bitcert.stability.forward import contractions, layer_cushions, margins
 from bitcert.stability.layers import Structure
 from bitcert.stability.linearisation import Linearisation
-from bitcert.stability.settings import BatchContext
+from bitcert.stability.settings import BatchContext, MeasureSettings
 
 BATCH = 5
 
@@ -217,6 +218,12 @@ _BUILDERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 NAMES = tuple(_BUILDERS)
 CHAINS = ("mlp", "mlp_no_bias", "linear_net", "single", "leaky", "gelu", "lenet", "lenet_no_bias", "strided", "signal")
 HOMOGENEOUS = ("mlp_no_bias", "lenet_no_bias")
+
+
+def one_pass(context: BatchContext) -> dict[str, Tensor]:
+    """Every measure of one forward pass."""
+    settings = MeasureSettings()
+    return {**layer_cushions(context, settings), **contractions(context, settings), **margins(context, settings)}
 
 
 def normal(*shape: int, seed: int) -> Tensor:

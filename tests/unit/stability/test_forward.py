@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bitcert.stability.forward import contractions, forward, layer_cushions, margins
+from bitcert.stability.forward import contractions, layer_cushions, margins
 from bitcert.stability.settings import MeasureSettings
 from tests.reference import measure_naive as naive
 from tests.unit.stability import nets
@@ -24,7 +24,7 @@ def one(net, b):
 def test_equal_to_dense_matrices(name):
     net = nets.build(name)
     context = net.context()
-    found = forward(context, SETTINGS)
+    found = nets.one_pass(context)
     measured = [layer.node for layer in context.structure.layers]
     numbers = [k for k, layer in enumerate(net.network.weight_layers, start=1) if layer.node in measured]
     for b in range(nets.BATCH):
@@ -39,8 +39,8 @@ def test_equal_to_dense_matrices(name):
 @pytest.mark.parametrize("batch", [1, 3, 7])
 def test_the_batch_size_does_not_matter(batch):
     net = nets.build("lenet")
-    whole = forward(net.context(), SETTINGS)
-    parts = [forward(net.context(slice(k, k + batch)), SETTINGS) for k in range(0, nets.BATCH, batch)]
+    whole = nets.one_pass(net.context())
+    parts = [nets.one_pass(net.context(slice(k, k + batch))) for k in range(0, nets.BATCH, batch)]
     for name, value in whole.items():
         torch.testing.assert_close(torch.cat([part[name] for part in parts]), value)
 
@@ -142,7 +142,7 @@ def test_dead_inputs():
     with torch.no_grad():
         layers[0].weight.copy_(torch.eye(2))
     net = nets.from_module(layers, torch.tensor([[0.0, 0.0], [-1.0, -2.0], [1.0, 2.0]]))
-    found = forward(net.context(), SETTINGS)
+    found = nets.one_pass(net.context())
     cushion, contraction = found["layer_cushion"], found["contraction"][:, 1]
     # 0/0 at the zero input; the second layer is fed 0 by both; x/0 is an infinite contraction
     assert cushion.isnan().tolist() == [[True, True], [False, True], [False, False]]
@@ -161,14 +161,6 @@ def test_ties_have_margin_zero():
     assert margins(context, SETTINGS)["margin"].tolist() == [0.0, 1.0, -1.0]
 
 
-def test_without_labels_there_is_no_margin():
-    net = nets.build("mlp")
-    context = nets.Net("unlabelled", net.network, net.parameters, net.x, net.labels[:0]).context()
-    found = margins(context, SETTINGS)
-    assert found["margin"].isnan().all()
-    assert found["output_norm"].isfinite().all()
-
-
 @pytest.mark.parametrize("name", ["single", "linear_net"])
 def test_without_activations_nothing_is_contracted(name):
     context = nets.build(name).context()
@@ -179,7 +171,7 @@ def test_without_activations_nothing_is_contracted(name):
 
 def test_tokens_have_no_norm():
     net = nets.from_module(nets.Words(), torch.tensor([[0, 1, 2], [6, 5, 4]]))
-    found = forward(net.context(), SETTINGS)
+    found = nets.one_pass(net.context())
     assert found["input_norm"].isnan().all()
     for b in range(2):
         close(found["layer_cushion"][b], [naive.layer_cushion(*one(net, b), k) for k in (1, 2)])

@@ -18,9 +18,7 @@ def summary(value: float | None, draws: int = 3) -> SmoothnessSummary:
 def found(model: nn.Module, example: torch.Tensor, distributions=None, smoothness=None, positive=None):
     network = capture(model, example)
     structure = Structure.of(network.architecture)
-    hypotheses = check_hypotheses(
-        network.architecture, network.parameters, structure, distributions or {}, smoothness, positive
-    )
+    hypotheses = check_hypotheses(network, structure, distributions or {}, smoothness, positive)
     return {h.name: h for h in hypotheses}
 
 

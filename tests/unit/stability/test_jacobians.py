@@ -163,7 +163,7 @@ def test_the_tolerance_is_met_and_a_smaller_one_costs_more_probes(wide_net):
             found = jacobian_norms(linearisation, plan)
             squares.append((found.norm / truth - 1).square().mean())
         assert 0.4 * tolerance <= float(torch.stack(squares).mean().sqrt()) <= tolerance
-        rows.append(sum(sweep.num_rows for sweep in plan.sweeps.values()))
+        rows.append(sum(len(sweep.basis) + len(sweep.probes) for sweep in plan.sweeps.values()))
     assert rows[0] < rows[1] < rows[2]
 
 

@@ -428,15 +428,14 @@ def test_a_batch_that_cannot_fit_is_refused_before_any_work(network, monkeypatch
 
 def test_plans(network):
     plan = plan_measure(network, toy())
-    assert plan.batch_size == plan.shard_size == 23
-    assert plan.num_shards == 1
+    assert plan.batch_size == plan.shard_size == plan.num_samples == 23
     assert plan.seconds > 0
     small = plan_measure(network, toy(2000), MeasureSettings(memory_bytes=1 << 20))
     large = plan_measure(network, toy(2000))
     assert small.batch_size < large.batch_size <= 1024
-    assert small.num_shards == 1
+    assert small.shard_size == small.num_samples
     exact = plan_measure(network, toy(200_000), MeasureSettings(memory_bytes=1 << 20))
-    assert exact.num_shards > 20
+    assert exact.num_samples > 20 * exact.shard_size
     assert exact.shard_size % exact.batch_size == 0
     assert plan_measure(network, toy(2000), MeasureSettings(exact=True)).seconds >= large.seconds
 

@@ -56,9 +56,8 @@ def test_numbers_are_standard_normal_and_independent():
 
 
 def test_dtype_changes_the_type_only():
-    index = torch.arange(3)
-    single = per_sample_normal(0, "test", index, (40,))
-    double = per_sample_normal(0, "test", index, (40,), torch.float64)
+    values = (torch.zeros(3, 40, dtype=dtype) for dtype in (torch.float32, torch.float64))
+    single, double = (noise_like(value, 1, 0, "test", torch.arange(3)) for value in values)
     assert double.dtype == torch.float64
     assert torch.equal(double, single.double())
 

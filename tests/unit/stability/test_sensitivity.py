@@ -6,7 +6,7 @@ from torch import nn
 
 from bitcert.errors import InputError
 from bitcert.stability.noise import per_sample_normal
-from bitcert.stability.sensitivity import estimate_noise_sensitivity, matrix_noise_sensitivity, noise_sensitivity
+from bitcert.stability.sensitivity import estimate_noise_sensitivity, noise_sensitivity
 from bitcert.stability.settings import MeasureSettings
 from tests.reference import measure_naive as naive
 from tests.unit.stability import nets
@@ -42,9 +42,9 @@ def random_matrix(rows, columns, seed=0):
 def test_error_bars_cover_the_exact_value_of_a_matrix():
     """Prop. 3.1: within two standard errors for about 95 % of 400 inputs."""
     matrix, x = random_matrix(5, 8), random_matrix(400, 8, seed=1)
-    noise = per_sample_normal(0, "test", torch.arange(400), (200, 8), torch.float64).movedim(1, 0)
+    noise = per_sample_normal(0, "test", torch.arange(400), (200, 8)).double().movedim(1, 0)
     found = estimate_noise_sensitivity(lambda z: z @ matrix.T, x, noise)
-    exact = matrix_noise_sensitivity(matrix, x)
+    exact = naive.matrix_noise_sensitivity(matrix, x)
     inside = ((found.value - exact).abs() <= 2 * found.error).double().mean()
     assert 0.92 < inside < 0.98
     torch.testing.assert_close((found.value / exact).mean(), torch.ones((), dtype=torch.float64), rtol=0.01, atol=0)
@@ -55,20 +55,24 @@ def test_a_linear_network_has_the_sensitivity_of_its_matrix():
     net = nets.from_module(layers, nets.normal(3, 6, seed=0))
     found = noise_sensitivity(net.context(), MeasureSettings(sensitivity_draws=4000))
     first, second = (net.parameters[layer.weight] for layer in net.network.weight_layers)
-    exact = matrix_noise_sensitivity(second @ first, net.x)
+    exact = naive.matrix_noise_sensitivity(second @ first, net.x)
     assert ((found["noise_sensitivity"][:, 0] - exact).abs() < 5 * found["noise_sensitivity_error"][:, 0]).all()
     # from the last layer's value to the output the map is the identity of width 4
     last = found["noise_sensitivity"][:, 2]
     assert ((last - 4).abs() < 5 * found["noise_sensitivity_error"][:, 2]).all()
 
 
-def test_closed_forms_of_matrices():
-    assert matrix_noise_sensitivity(torch.eye(7), torch.ones(3, 7)).tolist() == pytest.approx([7.0] * 3)
-    rank_one = torch.outer(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
-    aligned = matrix_noise_sensitivity(rank_one, torch.tensor([[3.0, 4.0], [4.0, 3.0], [4.0, -3.0], [0.0, 0.0]]))
-    assert aligned[:2].tolist() == pytest.approx([1.0, (25 / 24) ** 2])
-    assert aligned[2] == torch.inf
-    assert aligned[3].isnan()
+@pytest.mark.parametrize("matrix", [torch.eye(7), torch.outer(torch.tensor([1.0, 2.0]), torch.arange(3.0, 10.0))])
+def test_closed_forms_of_matrices(matrix):
+    """Draws along every axis in turn, of length ``sqrt(7)``, have the mean square of ``N(0, I)`` exactly."""
+    x = torch.stack([torch.arange(3.0, 10.0), torch.ones(7), torch.zeros(7)])
+    noise = (7**0.5 * torch.eye(7))[:, None].expand(-1, 3, -1)
+    found = estimate_noise_sensitivity(lambda z: z @ matrix.T, x, noise).value
+    torch.testing.assert_close(found[:2], naive.matrix_noise_sensitivity(matrix, x[:2]), rtol=1e-4, atol=0)
+    assert found[2].isnan()
+    across = torch.tensor([[4.0, -3.0, *[0.0] * 5]])
+    lost = matrix @ across.T == 0
+    assert torch.isinf(estimate_noise_sensitivity(lambda z: z @ matrix.T, across, noise[:, :1]).value) == lost.all()
 
 
 def test_the_standard_error_shrinks_with_the_root_of_the_draws():

@@ -10,9 +10,9 @@ from bitcert.linear.projection import matrix_project
 from bitcert.stability.noise import per_sample_normal
 from bitcert.stability.settings import MeasureSettings
 from bitcert.stability.smoothness import (
-    ProjectedWeights,
     affordable_projections,
     deviations,
+    num_projections,
     prepare_projections,
     smoothness,
     substitution_noise,
@@ -41,7 +41,7 @@ def test_equal_to_dense_jacobians_and_substituted_networks(name):
     b, draw = nets.BATCH - 1, 1
     one = (net.architecture, net.parameters, net.x[b : b + 1])
     clean = naive.run(*one)
-    moved = naive.run(net.architecture, {**net.parameters, **projected.draws[draw]}, net.x[b : b + 1])
+    moved = naive.run(net.architecture, {**net.parameters, **projected[draw]}, net.x[b : b + 1])
     noise = {node: moved[node] - clean[node] for node in nodes[1:]}
     sizes = [naive.length(noise[node]) / naive.length(clean[node]) for node in nodes[1:]]
     close(found["smoothness_noise"][b, draw], sizes)
@@ -92,13 +92,13 @@ def test_the_noise_is_the_change_of_the_substituted_network():
     net = nets.build("residual")
     context, projected, found = measured(net)
     noise = substitution_noise(context, projected)
-    for draw, weights in enumerate(projected.draws):
+    for draw, weights in enumerate(projected):
         moved = net.architecture.activations(net.x, {**net.parameters, **weights})
         for layer in context.structure.layers:
             torch.testing.assert_close(noise[layer.node][draw], moved[layer.node] - context.values[layer.node])
     # the draws are different, and biases are not touched
     assert not torch.isclose(found["smoothness_noise"][:, 0], found["smoothness_noise"][:, 1]).any()
-    assert set(projected.draws[0]) == {layer.weight for layer in context.structure.layers}
+    assert set(projected[0]) == {layer.weight for layer in context.structure.layers}
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7])
@@ -137,7 +137,7 @@ def test_dead_inputs_and_no_noise_are_nan():
         assert found[name][1].isfinite().all()
     assert found["smoothness_noise"][0, :, 0].isnan().all()
     context = net.context()
-    nothing = ProjectedWeights((net.parameters,), {})
+    nothing = (net.parameters,)
     unchanged = smoothness(context, SETTINGS, nothing)
     assert unchanged["smoothness"].isnan().all()
     assert (unchanged["smoothness_noise"][1] == 0).all()
@@ -149,14 +149,16 @@ def test_default_number_of_projections():
     assert affordable_projections([10**6], budget=10) == 1
     net = nets.build("mlp")
     structure = net.context().structure
-    projected = prepare_projections(structure, net.parameters, MeasureSettings(draws=1))
+    one_draw = MeasureSettings(draws=1)
+    projected = prepare_projections(structure, net.parameters, one_draw)
     # so small a network affords as many projections as each layer has weights
-    assert projected.projections == {layer.weight: net.parameters[layer.weight].numel() for layer in structure.layers}
+    sizes = {layer.weight: net.parameters[layer.weight].numel() for layer in structure.layers}
+    assert num_projections(structure, net.parameters, one_draw) == sizes
     again = prepare_projections(structure, net.parameters, MeasureSettings(draws=3))
-    for name, weight in projected.draws[0].items():
-        assert torch.equal(weight, again.draws[0][name])
+    for name, weight in projected[0].items():
+        assert torch.equal(weight, again[0][name])
         expected = matrix_project(net.parameters[name], weight.numel(), 0, f"measure/projection/2/{name}")
-        assert torch.equal(again.draws[2][name], expected)
+        assert torch.equal(again[2][name], expected)
 
 
 def test_erratum_14_rho_is_the_largest_number_that_holds():

@@ -13,7 +13,6 @@ from bitcert.stability.profile import Reduced
 from bitcert.stability.reduction import reduce_values
 from bitcert.stability.table import (
     contractions_after,
-    distances_from,
     effective_parameters,
     layer_rows,
     measure_weights,
@@ -64,7 +63,7 @@ def distributions(structure):
 @pytest.fixture(scope="module")
 def rows(network, structure):
     weights = measure_weights(network.architecture, structure, network.parameters, spectra=False)
-    return layer_rows(network.architecture, structure, weights, distributions(structure), [None] * 4)
+    return layer_rows(network.architecture, structure, weights, distributions(structure))
 
 
 def test_what_the_rows_say_of_the_layers(rows):
@@ -155,7 +154,7 @@ def test_effective_parameters_are_infinite_without_a_cushion():
 
 def test_quantities_that_were_not_measured_leave_gaps(network, structure):
     weights = measure_weights(network.architecture, structure, network.parameters, spectra=False)
-    rows = layer_rows(network.architecture, structure, weights, {}, [None] * 4)
+    rows = layer_rows(network.architecture, structure, weights, {})
     for row in rows:
         assert row.layer_cushion == row.minimal_cushion == row.contraction == Reduced(None, None)
         assert row.effective_parameters == row.compression_percent == Reduced(None, None)
@@ -182,7 +181,8 @@ def test_contractions_after_stop_at_the_next_layer_and_branch():
 
 def test_distances_from_initial_weights(network, structure):
     initial = {name: value + 0.5 for name, value in network.parameters.items()}
-    distances = distances_from(structure, network.parameters, initial)
+    architecture, parameters = network.architecture, network.parameters
+    first, *_ = measure_weights(architecture, structure, parameters, spectra=False, initial=initial)
     size = 3 * 50
-    assert distances[0][0] == pytest.approx(0.5 * size**0.5, rel=1e-6)
-    assert distances[0][1] == pytest.approx(3 * 0.5 * 50**0.5, rel=1e-6)  # one term for each of 3 filters
+    assert first.distance_frobenius == pytest.approx(0.5 * size**0.5, rel=1e-6)
+    assert first.distance_21 == pytest.approx(3 * 0.5 * 50**0.5, rel=1e-6)  # one term for each of 3 filters

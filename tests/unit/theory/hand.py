@@ -112,7 +112,6 @@ def inputs(
     growth = Lipschitz(
         math.fsum(logs),
         tuple(math.fsum(logs[:k]) for k in range(len(logs))),
-        tuple(math.fsum(logs[k + 1 :]) for k in range(len(logs))),
     )
     weights = {own.name: own.weight for own in layers}
     settings: dict[str, Any] = {

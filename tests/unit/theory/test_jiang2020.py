@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bitcert.theory.inputs import Flatness
-from bitcert.theory.papers import jiang2020, jiang2020_flatness
+from bitcert.theory.papers import jiang2020
 from bitcert.theory.value import Status
 from tests.unit.theory import hand
 
@@ -16,7 +16,7 @@ START = [A - np.eye(2), B]
 FLAT = Flatness(0.5, 0.25, 1e-3, 0.1, 10, 100, 0.99, 0.1, 0.1)
 
 
-ROWS = {b.name.removeprefix("jiang2020-"): b for b in (*jiang2020.ROWS, *jiang2020_flatness.ROWS)}
+ROWS = {b.name.removeprefix("jiang2020-"): b for b in (*jiang2020.ROWS, *jiang2020.FLATNESS_ROWS)}
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_reasons():
 
 def test_a_zero_branch_beside_another_is_written_as_nothing():
     """``f(x) = (2 + 0) x``: the second layer lies beside the first."""
-    inputs = hand.inputs([[[2.0]], [[0.0]]], lipschitz=Lipschitz(math.log(2.0), (0.0, 0.0), (0.0, 0.0)))
+    inputs = hand.inputs([[[2.0]], [[0.0]]], lipschitz=Lipschitz(math.log(2.0), (0.0, 0.0)))
     assert network_message(inputs, log_relative_error(inputs, 0.0, -3.0)).forms[1].rank == 0
 
 

@@ -333,7 +333,7 @@ def test_6_1_without_a_recursion_says_why():
 
 
 def test_6_1_a_layer_of_zeros_on_a_branch_costs_nothing_and_one_on_every_path_is_refused():
-    inputs = whole([*TWO, np.zeros((2, 2))], lipschitz=Lipschitz(1.0, (0.0,) * 3, (0.0,) * 3, depth=2))
+    inputs = whole([*TWO, np.zeros((2, 2))], lipschitz=Lipschitz(1.0, (0.0,) * 3, depth=2))
     found = zhang2020.theorem_6_1(inputs)
     assert found.layers[2].log == -math.inf
     assert math.isfinite(found.log)

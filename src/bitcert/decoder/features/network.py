@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bitcert.network.architecture import Architecture
 from bitcert.network.layouts import Layout
-from bitcert.network.shapes import INPUT
+from bitcert.network.nodes import INPUT
 
 GRIDS = (1, 2, 4)
 MAX_STAGES = 6

@@ -10,6 +10,7 @@ random numbers come from :class:`Draws` only. Not guaranteed here: that the weig
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from bitcert.coding import step_size
 from bitcert.decoder.transforms.normal import normal_integers
-from bitcert.errors import DecodeError
+from bitcert.errors import malformed
 from bitcert.random import stream
 
 Integers = NDArray[np.int64]
@@ -112,9 +113,30 @@ class Draws:
         """Standard normal numbers in units of ``2^-12``, ``[count]``; see :mod:`bitcert.decoder.transforms.normal`."""
         return normal_integers(self.words(purpose, -(-count // 4)))[:count]
 
+    def normal_rows(self, purpose: str, count: int, width: int, most: int) -> Iterator[tuple[slice, Integers]]:
+        """The numbers of :meth:`normal` as ``[count, width]`` in blocks of ``most`` rows, each with its place.
+
+        A word holds four numbers, so ``most`` is a multiple of four: every block begins with a whole word.
+        """
+        bits = self.generator(purpose).bit_generator
+        for start in range(0, count, most):
+            rows = min(most, count - start)
+            words = np.asarray(bits.random_raw(-(-rows * width // 4)), dtype=np.uint64)
+            yield slice(start, start + rows), normal_integers(words)[: rows * width].reshape(rows, width)
+
     def signs(self, purpose: str, count: int) -> Integers:
         """Fair signs ±1, ``[count]``; see :func:`signs_of`."""
         return signs_of(self.words(purpose, -(-count // WORD_BITS)))[:count].astype(np.int64)
+
+    def sign_rows(self, purpose: str, count: int, width: int, most: int) -> Iterator[Values]:
+        """Fair signs ``[count, width]`` (float64) in blocks of about ``most`` signs; each row begins a word."""
+        bits = self.generator(purpose).bit_generator
+        words = -(-width // WORD_BITS)
+        block = max(1, most // (words * WORD_BITS))
+        for start in range(0, count, block):
+            rows = min(block, count - start)
+            drawn = np.asarray(bits.random_raw(rows * words), dtype=np.uint64)
+            yield signs_of(drawn).reshape(rows, words * WORD_BITS)[:, :width].astype(np.float64)
 
 
 def signs_of(words: NDArray[np.uint64]) -> NDArray[np.int8]:
@@ -132,6 +154,7 @@ class Transform:
 
     name: ClassVar[str]
     num_settings: ClassVar[int] = 0
+    operations_per_entry: ClassVar[int] = 0
     local: ClassVar[bool] = False
 
     def shapes(self, target: Target, settings: Settings) -> tuple[Shape, ...]:
@@ -145,7 +168,7 @@ class Transform:
 
     def operations(self, target: Target, settings: Settings) -> int:
         """Elementary operations of :meth:`expand`, for settings that :meth:`shapes` accepts; 0 for next to nothing."""
-        return 0
+        return self.operations_per_entry * target.size
 
     def check_cost(self, target: Target, settings: Settings) -> None:
         """Refuse an expansion that would take too long.
@@ -153,23 +176,10 @@ class Transform:
         Raises:
             DecodeError: more than :data:`MAX_EXPANSION` operations.
         """
-        check_cost(self.operations(target, settings), target)
+        operations = self.operations(target, settings)
+        if operations > MAX_EXPANSION:
+            raise malformed(f"at most {MAX_EXPANSION:,} operations to decode {target.name}", f"{operations:,}")
 
     def expand(self, target: Target, settings: Settings, coefficients: Arrays, draws: Draws) -> Values:
         """The tensor before its base is added, float64 of ``target.shape`` (or ``[positions, *shape]``)."""
         raise NotImplementedError
-
-
-def malformed(expected: str, got: str) -> DecodeError:
-    """The one sentence of a message that makes no sense."""
-    return DecodeError(expected, got, "ask for the file again")
-
-
-def check_cost(operations: int, target: Target) -> None:
-    """Refuse an expansion that would take too long.
-
-    Raises:
-        DecodeError: more than :data:`MAX_EXPANSION` operations.
-    """
-    if operations > MAX_EXPANSION:
-        raise malformed(f"at most {MAX_EXPANSION:,} operations to decode {target.name}", f"{operations:,}")

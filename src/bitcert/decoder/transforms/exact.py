@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitcert.decoder.transforms.base import Integers, malformed
+from bitcert.decoder.transforms.base import Integers
+from bitcert.errors import malformed
 
 _EXACT = 1 << 53
 _LOW_BITS = 12

@@ -12,8 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitcert.decoder.transforms.base import Arrays, Draws, Settings, Shape, Target, Transform, Values, malformed
+from bitcert.decoder.transforms.base import Arrays, Draws, Settings, Shape, Target, Transform, Values
 from bitcert.decoder.transforms.exact import exact_product
+from bitcert.errors import malformed
 
 
 class Factors(Transform):

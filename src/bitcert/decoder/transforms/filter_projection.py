@@ -31,9 +31,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitcert.decoder.transforms.base import Arrays, Draws, Settings, Shape, Target, Transform, Values, malformed
+from bitcert.decoder.transforms.base import Arrays, Draws, Settings, Shape, Target, Transform, Values
 from bitcert.decoder.transforms.hadamard import diagonal, distinct_rows, padded_size, transform
-from bitcert.decoder.transforms.normal import UNIT, UNIT_BITS, normal_integers, variance
+from bitcert.decoder.transforms.normal import UNIT, UNIT_BITS, variance
+from bitcert.errors import malformed
 
 MAX_COORDINATES = 1 << 16
 MAX_LOCAL_ENTRIES = 1 << 25
@@ -104,15 +105,13 @@ def _location_weights(draws: Draws, location: int, count: int, coordinates: Valu
     The products ``g_j . c`` are shortened to a standard deviation of 2^12 by a shift that depends on ``c`` alone, so
     that one pass over ``G`` is enough; with ``q`` below 2^16 no sum reaches 2^53.
     """
-    bits, dimension = draws.generator(f"location/{location}").bit_generator, len(coordinates)
+    dimension = len(coordinates)
     squares = int(np.square(coordinates.astype(np.int64)).sum())
     shift = UNIT_BITS - _PRODUCT_BITS + (squares.bit_length() + 1) // 2
     weights = np.zeros(dimension)
     rows = max(4, _CHUNK_NUMBERS // dimension // 4 * 4)  # whole words of four numbers
-    for start in range(0, count, rows):
-        numbers = min(rows, count - start) * dimension
-        words = np.asarray(bits.random_raw(-(-numbers // 4)), dtype=np.uint64)
-        tensors = normal_integers(words)[:numbers].astype(np.float64).reshape(-1, dimension)
+    for _, numbers in draws.normal_rows(f"location/{location}", count, dimension, rows):
+        tensors = numbers.astype(np.float64)
         weights += np.rint(np.ldexp(tensors @ coordinates, -shift)) @ tensors
     weights, more = shorten(weights, _LONG_BITS)
     return weights, shift + more

@@ -29,18 +29,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.decoder.transforms.base import (
-    Arrays,
-    Draws,
-    Integers,
-    Settings,
-    Shape,
-    Target,
-    Transform,
-    Values,
-    malformed,
-)
+from bitcert.decoder.transforms.base import Arrays, Draws, Integers, Settings, Shape, Target, Transform, Values
 from bitcert.decoder.transforms.signs import AVERAGE, DECODERS, LEAST_SQUARES
+from bitcert.errors import malformed
 from bitcert.linear.threads import one_blas_thread
 
 MAX_PROJECTIONS = 1 << 26

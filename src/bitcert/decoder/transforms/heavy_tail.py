@@ -15,8 +15,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitcert.decoder.transforms.base import Arrays, Draws, Settings, Shape, Target, Transform, Values, malformed
+from bitcert.decoder.transforms.base import Arrays, Draws, Settings, Shape, Target, Transform, Values
 from bitcert.decoder.transforms.normal import UNIT, UNIT_BITS
+from bitcert.errors import malformed
 
 MAX_DRAW = (1 << 32) - 1
 MOMENTS: Shape = (2,)
@@ -28,6 +29,7 @@ class HeavyTail(Transform):
 
     name: ClassVar[str] = "heavy tail"
     num_settings: ClassVar[int] = 1
+    operations_per_entry: ClassVar[int] = 8
 
     def shapes(self, target: Target, settings: Settings) -> tuple[Shape, ...]:
         """Two moments, and one integer for each entry.
@@ -39,10 +41,6 @@ class HeavyTail(Transform):
             raise malformed(f"a draw of at most {MAX_DRAW}", str(settings[0]))
         self.check_cost(target, settings)
         return MOMENTS, target.shape
-
-    def operations(self, target: Target, settings: Settings) -> int:
-        """Elementary operations of :meth:`expand`."""
-        return 8 * target.size
 
     def expand(self, target: Target, settings: Settings, coefficients: Arrays, draws: Draws) -> Values:
         """Kept entries, noise elsewhere.

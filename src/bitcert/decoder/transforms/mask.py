@@ -13,18 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitcert.decoder.transforms.base import (
-    Arrays,
-    Draws,
-    Integers,
-    Settings,
-    Shape,
-    Target,
-    Transform,
-    Values,
-    malformed,
-)
+from bitcert.decoder.transforms.base import Arrays, Draws, Integers, Settings, Shape, Target, Transform, Values
 from bitcert.decoder.transforms.normal import UNIT
+from bitcert.errors import malformed
 
 
 class Distribution(IntEnum):
@@ -50,6 +41,7 @@ class Mask(Transform):
 
     name: ClassVar[str] = "mask"
     num_settings: ClassVar[int] = 1
+    operations_per_entry: ClassVar[int] = 8
 
     def shapes(self, target: Target, settings: Settings) -> tuple[Shape, ...]:
         """One array of the tensor's shape.
@@ -60,10 +52,6 @@ class Mask(Transform):
         if settings[0] not in tuple(Distribution):
             raise malformed("signs or normal numbers under a mask", f"distribution {settings[0]}")
         return (target.shape,)
-
-    def operations(self, target: Target, settings: Settings) -> int:
-        """Elementary operations of :meth:`expand`."""
-        return 8 * target.size
 
     def expand(self, target: Target, settings: Settings, coefficients: Arrays, draws: Draws) -> Values:
         """The masked random tensor, float64 of ``target.shape``."""

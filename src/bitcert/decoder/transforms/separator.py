@@ -13,18 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitcert.decoder.transforms.base import (
-    Arrays,
-    Draws,
-    Integers,
-    Settings,
-    Shape,
-    Target,
-    Transform,
-    Values,
-    malformed,
-)
-from bitcert.decoder.transforms.normal import UNIT, normal_integers
+from bitcert.decoder.transforms.base import Arrays, Draws, Integers, Settings, Shape, Target, Transform, Values
+from bitcert.decoder.transforms.normal import UNIT
+from bitcert.errors import malformed
 
 NORMAL_COST = 64
 """Elementary operations that drawing and adding one normal number counts as."""
@@ -98,10 +89,6 @@ class SeparatorProjection(Transform):
 
 def projections(draws: Draws, count: int, width: int) -> Iterator[tuple[slice, Integers]]:
     """The vectors ``v_i`` in blocks: which rows, and ``[rows, width]`` integers in units of ``2^-12``."""
-    words = draws.generator("projections").bit_generator
     # Four numbers to a word: blocks of a multiple of four rows leave no word half used.
     block = min(max(_BLOCK // max(width, 1) // 4 * 4, 4), _MAX_BLOCK_ROWS)
-    for start in range(0, count, block):
-        rows = min(block, count - start)
-        needed = np.asarray(words.random_raw(-(-rows * width // 4)), dtype=np.uint64)
-        yield slice(start, start + rows), normal_integers(needed)[: rows * width].reshape(rows, width)
+    return draws.normal_rows("projections", count, width, block)

@@ -35,18 +35,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcert.coding import MAX_MAGNITUDE
-from bitcert.decoder.transforms.base import (
-    Arrays,
-    Draws,
-    Integers,
-    Settings,
-    Shape,
-    Target,
-    Transform,
-    Values,
-    malformed,
-)
-from bitcert.errors import DecodeError, InputError
+from bitcert.decoder.transforms.base import Arrays, Draws, Integers, Settings, Shape, Target, Transform, Values
+from bitcert.decoder.transforms.exact import exact_product
+from bitcert.errors import InputError, malformed
 
 MAX_SIDE = 64
 HASH_BITS = 16
@@ -119,7 +110,7 @@ class Ensembles:
 
     def sketch(self, matrix: Integers) -> Integers:
         """``A X B^T``, exact."""
-        return self.left @ matrix @ self.right.T
+        return exact_product(exact_product(self.left, matrix), self.right.T)
 
 
 def matrix_hash(matrix: Integers) -> int:
@@ -272,6 +263,7 @@ class Sketch(Transform):
         ensembles = Ensembles.draw(draws, target.matrix_shape, (settings[0], settings[1]), settings[2])
         found = recover(ensembles, coefficients[0].integers, settings[3])
         if found is None or found.matrix is None:
-            expected = f"a sketch from which {target.name} can be recovered"
-            raise DecodeError(expected, "one that has no such integer solution", "ask for the file again")
+            raise malformed(
+                f"a sketch from which {target.name} can be recovered", "one that has no such integer solution"
+            )
         return found.matrix.reshape(target.shape).astype(np.float64) * coefficients[0].step

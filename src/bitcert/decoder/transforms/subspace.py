@@ -30,20 +30,9 @@ import numpy as np
 
 from bitcert.coding import step_size
 from bitcert.coding.steps import MAX_EXPONENT
-from bitcert.decoder.transforms.base import (
-    WORD_BITS,
-    Arrays,
-    Draws,
-    Integers,
-    Settings,
-    Shape,
-    Target,
-    Values,
-    check_cost,
-    malformed,
-    signs_of,
-)
+from bitcert.decoder.transforms.base import MAX_EXPANSION, Arrays, Draws, Integers, Settings, Shape, Values
 from bitcert.decoder.transforms.hadamard import padded_size, transform
+from bitcert.errors import malformed
 
 NUM_SETTINGS = 3
 MAX_DIMENSION = 1 << 24
@@ -127,16 +116,18 @@ def blocks(sizes: tuple[int, ...], settings: Settings) -> tuple[Block, ...]:
         cuts = [dimension * int(end) // int(ends[-1]) for end in ends]
         widths = [min(size, cuts[k + 1] - cuts[k]) for k, size in enumerate(sizes)]
         parts = tuple(Block(k, size, width, kind) for k, (size, width) in enumerate(zip(sizes, widths, strict=True)))
-    _check(parts, total)
+    _check(parts)
     return parts
 
 
-def _check(parts: tuple[Block, ...], total: int) -> None:
+def _check(parts: tuple[Block, ...]) -> None:
     """The blocks together, because a stranger's message may have many."""
     signs = sum(block.size * block.dimension for block in parts if block.kind is Kind.DENSE)
     if signs > MAX_SIGNS:
         raise malformed(f"at most {MAX_SIGNS:,} signs of a dense subspace", f"{signs:,}")
-    check_cost(sum(map(_cost, parts)), Target("the subspace", (total,), "weight"))
+    cost = sum(map(_cost, parts))
+    if cost > MAX_EXPANSION:
+        raise malformed(f"at most {MAX_EXPANSION:,} operations to decode the subspace", f"{cost:,}")
 
 
 def operations(sizes: tuple[int, ...], settings: Settings) -> int:
@@ -199,7 +190,8 @@ def expand_block(block: Block, integers: Integers, draws: Draws) -> Integers:
     if not block.dimension or not block.size or not integers.any():
         return np.zeros(block.size, dtype=np.int64)
     if block.kind is Kind.DENSE:
-        return _expand_dense(block, integers, draws)
+        weights = integers.astype(np.float64)
+        return np.concatenate([signs @ weights for signs in dense_rows(block, draws)]).astype(np.int64)
     if block.kind is Kind.KRONECKER:
         left, right = kronecker_factors(block, draws)
         core = np.zeros(math.prod(block.columns), dtype=np.float64)
@@ -215,21 +207,9 @@ def expand_block(block: Block, integers: Integers, draws: Draws) -> Integers:
     return integers[columns] * flips
 
 
-def _expand_dense(block: Block, integers: Integers, draws: Draws) -> Integers:
-    weights = integers.astype(np.float64)
-    chunks = [signs @ weights for signs in dense_rows(block, draws)]
-    return np.concatenate(chunks).astype(np.int64)
-
-
 def dense_rows(block: Block, draws: Draws) -> Iterator[Values]:
     """The rows of a dense P in chunks ``[rows, dimension]`` of ±1 (float64), never all at once."""
-    generator = draws.generator(f"dense/{block.index}").bit_generator
-    width = -(-block.dimension // WORD_BITS)
-    rows = max(1, _BLOCK_SIGNS // (width * WORD_BITS))
-    for start in range(0, block.size, rows):
-        count = min(rows, block.size - start)
-        words = np.asarray(generator.random_raw(count * width), dtype=np.uint64)
-        yield signs_of(words).reshape(count, width * WORD_BITS)[:, : block.dimension].astype(np.float64)
+    return draws.sign_rows(f"dense/{block.index}", block.size, block.dimension, _BLOCK_SIGNS)
 
 
 def kronecker_factors(block: Block, draws: Draws) -> tuple[Values, Values]:

@@ -9,7 +9,7 @@ short it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,12 +51,12 @@ USUAL_LAYERS = ("arora2018-table1", "arora2018-thm4.1", "arora2018-thm5.1", "guh
 _FARTHEST = 20_000.0
 """Logarithms beyond this are drawn at it; only a file that was tampered with has them."""
 _SHORTEST_AXIS, _MOST_MEDIANS = 12.0, 3.0
-_DASHED: Final = "--"
-_DOTTED: Final = ":"
+DASHED: Final = "--"
+DOTTED: Final = ":"
 _LOOKS: dict[str, dict[str, Any]] = {
     "guarantee": {"facecolor": ACCENT, "edgecolor": ACCENT},
     "measure": {"facecolor": "none", "edgecolor": SECOND, "hatch": "////"},
-    "open": {"facecolor": "none", "edgecolor": MUTED, "linestyle": _DASHED},
+    "open": {"facecolor": "none", "edgecolor": MUTED, "linestyle": DASHED},
 }
 _MEANINGS = {
     "guarantee": "guarantee: proved, every constant present",
@@ -81,6 +81,22 @@ def size_log10(row: BoundRow) -> float | None:
     """
     found = {Unit.SAMPLES: row.gap_log10, Unit.PLAIN: None}.get(Unit(row.unit), row.log10)
     return found if found is not None and math.isfinite(found) else None
+
+
+def within_axis(log10: float) -> float:
+    """The logarithm, or the farthest that is drawn."""
+    return max(-_FARTHEST, min(_FARTHEST, log10))
+
+
+def distinct(logs: Mapping[str, Sequence[float | None]]) -> list[str]:
+    """The names without those whose numbers an earlier name has.
+
+    Two names for the same numbers (Theorem 5.1 of a dense network is 4.1) would hide each other.
+    """
+    found: dict[tuple[float | None, ...], str] = {}
+    for name, values in logs.items():
+        found.setdefault(tuple(None if value is None else round(value, 9) for value in values), name)
+    return list(found.values())
 
 
 def drawn_rows(table: BoundTable) -> list[BoundRow]:
@@ -116,7 +132,7 @@ def plot_bars(table: BoundTable, certified: float | None = None) -> tuple[Figure
     bars.sort(key=lambda bar: bar.log10)
     with style():
         figure, (axes,) = new_figure(height=2.3 + 0.31 * len(bars))
-        places = [max(-_FARTHEST, min(_FARTHEST, bar.log10)) for bar in bars]
+        places = [within_axis(bar.log10) for bar in bars]
         gap = math.log10(table.gap) if table.gap is not None and table.gap > 0 else None
         low = math.floor(min([*places, 0.0, *([] if gap is None else [gap])]) - 0.4)
         high = _end_of_axis(places)
@@ -127,9 +143,9 @@ def plot_bars(table: BoundTable, certified: float | None = None) -> tuple[Figure
             write_on(axes, bar.label, (low, place - 0.16), (3, 0.5), pad=0.3, alpha=0.8, fontsize=8.5, zorder=4)
             if end > high:
                 axes.plot([high], [place], ">", color=INK, markersize=7, clip_on=False, zorder=5)
-        axes.axvline(0.0, color=INK, linewidth=1.3, linestyle=_DASHED, zorder=3)
+        axes.axvline(0.0, color=INK, linewidth=1.3, linestyle=DASHED, zorder=3)
         if gap is not None:
-            axes.axvline(gap, color=INK, linewidth=1.8, linestyle=_DOTTED, zorder=3)
+            axes.axvline(gap, color=INK, linewidth=1.8, linestyle=DOTTED, zorder=3)
         _bar_axes(axes, table, len(bars))
         figure.legend(handles=_legend(bars, table, gap), loc="outside lower center", ncols=1)
     return figure, axes
@@ -175,10 +191,10 @@ def _legend(bars: Sequence[_Bar], table: BoundTable, gap: float | None) -> list[
     if max(bar.log10 for bar in bars) > _end_of_axis([bar.log10 for bar in bars]):
         handles.append(Line2D([], [], color=INK, marker=">", linestyle="none", label="longer than is drawn"))
     label = "1: from here on a bound says nothing"
-    handles.append(Line2D([], [], color=INK, linewidth=1.3, linestyle=_DASHED, label=label))
+    handles.append(Line2D([], [], color=INK, linewidth=1.3, linestyle=DASHED, label=label))
     if gap is not None:
         label = f"real gap: {percent(table.gap)}"
-        handles.append(Line2D([], [], color=INK, linewidth=1.8, linestyle=_DOTTED, label=label))
+        handles.append(Line2D([], [], color=INK, linewidth=1.8, linestyle=DOTTED, label=label))
     elif table.gap is not None:
         label = f"real gap: {percent(table.gap)}, not above 0, so not on this axis"
         handles.append(Line2D([], [], linestyle="none", label=label))
@@ -190,12 +206,8 @@ def rows_with_layers(table: BoundTable) -> list[BoundRow]:
     rows = [row for row in table.rows if any(math.isfinite(part.log) for part in row.layers)]
     base = _without_variants(rows)
     usual = [row for name in USUAL_LAYERS for row in base if row.name == name]
-    ordered = list({row.name: row for row in [*usual, *base, *rows]}.values())
-    # two names for the same numbers (Theorem 5.1 of a dense network is 4.1) would hide each other
-    different: dict[tuple[float, ...], BoundRow] = {}
-    for row in ordered:
-        different.setdefault(tuple(round(part.log, 9) for part in row.layers), row)
-    return list(different.values())
+    ordered = {row.name: row for row in [*usual, *base, *rows]}
+    return [ordered[name] for name in distinct({name: [p.log for p in row.layers] for name, row in ordered.items()})]
 
 
 def plot_effective_parameters(table: BoundTable, names: Sequence[str] | None = None) -> tuple[Figure, Axes]:
@@ -243,6 +255,6 @@ def plot_effective_parameters(table: BoundTable, names: Sequence[str] | None = N
 
 def _draw_layers(axes: Axes, names: Sequence[str], row: BoundRow, colour: str, mark: str) -> None:
     known = {part.layer: part.log / math.log(10) for part in row.layers if math.isfinite(part.log)}
-    places = [(max(-_FARTHEST, min(_FARTHEST, known[name])), k) for k, name in enumerate(names) if name in known]
+    places = [(within_axis(known[name]), k) for k, name in enumerate(names) if name in known]
     xs, ys = [x for x, _ in places], [y for _, y in places]
     axes.plot(xs, ys, mark, color=colour, markersize=5.5, alpha=0.9, label=label_text(row.name, MAX_LABEL))

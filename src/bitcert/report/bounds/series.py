@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from bitcert.errors import InputError
-from bitcert.report.bounds.figures import MARKS, size_log10
-from bitcert.report.drawing import INK, MUTED, compact, label_text, new_figure, power_axis, ramp, style
+from bitcert.report.bounds.figures import DASHED, DOTTED, MARKS, distinct, size_log10, within_axis
+from bitcert.report.drawing import INK, MUTED, compact, label_text, log_axis, new_figure, power_axis, ramp, style
 from bitcert.report.text import clean
 from bitcert.theory.table import BoundTable
 from bitcert.theory.value import Kind, Unit
@@ -43,11 +43,8 @@ USUAL = (
 
 MOST_CURVES = 10
 MOST_TABLES = 200
-_DASHED: Final = "--"
-_DOTTED: Final = ":"
 _LOG_RATIO = 15.0
 _MOST_TICKS = 6
-_FARTHEST = 20_000.0
 
 Placed = list[tuple[float, "BoundTable"]]
 
@@ -87,20 +84,15 @@ def series_rows(placed: Placed, names: Sequence[str] | None = None) -> dict[str,
     Raises:
         InputError: a row that no table has.
     """
-    found: dict[str, list[float | None]] = {}
     sizes = [{row.name: size_log10(row) for row in table.rows} for _, table in placed]
+    for name in names or ():
+        if all(name not in own for own in sizes):
+            placed[0][1].row(name)  # refuses, naming what there is
+    wanted = dict.fromkeys(names if names is not None else [name for own in sizes for name in own])
+    found = {name: [own.get(name) for own in sizes] for name in wanted}
     if names is not None:
-        for name in names:
-            if all(name not in own for own in sizes):
-                placed[0][1].row(name)  # refuses, naming what there is
-        wanted = list(dict.fromkeys(names))
-    else:
-        wanted = list(dict.fromkeys(name for own in sizes for name in own))
-    for name in wanted:
-        logs = [own.get(name) for own in sizes]
-        if names is not None or sum(value is not None for value in logs) >= 2:
-            found[name] = logs
-    return found
+        return found
+    return {name: logs for name, logs in found.items() if sum(value is not None for value in logs) >= 2}
 
 
 def _usual(placed: Placed, rows: dict[str, list[float | None]]) -> list[str]:
@@ -113,11 +105,7 @@ def _usual(placed: Placed, rows: dict[str, list[float | None]]) -> list[str]:
     for name in rows:
         if name.partition("-")[0] not in papers:
             others.setdefault(name.partition("-")[0], name)
-    different: dict[tuple[float | None, ...], str] = {}
-    for name in dict.fromkeys([*plotted, *proved[:2], *others.values(), *proved[2:]]):
-        # two papers' names for one number (Theorem 5.1 of a dense network is 4.1) would hide each other
-        different.setdefault(tuple(None if value is None else round(value, 9) for value in rows[name]), name)
-    return list(different.values())[:MOST_CURVES]
+    return distinct({name: rows[name] for name in [*plotted, *proved[:2], *others.values(), *proved[2:]]})[:MOST_CURVES]
 
 
 def plot_series(
@@ -192,15 +180,15 @@ def differences(tables: Sequence[BoundTable]) -> str:
 
 
 def _draw(axes: Axes, places: list[float], logs: Sequence[float | None], look: Mapping[str, Any], label: str) -> None:
-    heights = [math.nan if value is None else max(-_FARTHEST, min(_FARTHEST, value)) for value in logs]
+    heights = [math.nan if value is None else within_axis(value) for value in logs]
     axes.plot(places, heights, markersize=5.5, label=label, **look)
 
 
 def _bound_axis(axes: Axes, places: list[float], gaps: Sequence[float | None]) -> None:
     logs = [math.log10(gap) if gap is not None and gap > 0 else math.nan for gap in gaps]
     if any(map(math.isfinite, logs)):
-        axes.plot(places, logs, "o", color=INK, linestyle=_DOTTED, linewidth=1.8, markersize=5, label="real gap")
-    axes.axhline(0.0, color=MUTED, linewidth=1.2, linestyle=_DASHED, label="1: from here on a bound says nothing")
+        axes.plot(places, logs, "o", color=INK, linestyle=DOTTED, linewidth=1.8, markersize=5, label="real gap")
+    axes.axhline(0.0, color=MUTED, linewidth=1.2, linestyle=DASHED, label="1: from here on a bound says nothing")
     power_axis(axes.yaxis, 8)
     axes.set_ylabel("bound on the gap or error")
 
@@ -210,7 +198,7 @@ def _draw_gaps(
 ) -> None:
     """The real gaps in percent, and one bound in their range."""
     known = [math.nan if gap is None else 100 * gap for gap in gaps]
-    axes.plot(places, known, "o", color=INK, linestyle=_DOTTED, linewidth=1.8, markersize=5, label="real gap")
+    axes.plot(places, known, "o", color=INK, linestyle=DOTTED, linewidth=1.8, markersize=5, label="real gap")
     name = next((name for name in (*RESCALED, *rows) if name in rows and _spread(rows[name])), None)
     axes.set_ylabel("real gap (%)")
     if name is None:
@@ -243,8 +231,7 @@ def rescaled(logs: Sequence[float | None], gaps: Sequence[float]) -> list[float]
 def _place_axis(axes: Axes, places: list[float], over: str) -> None:
     axes.set_xlabel(label_text(over, 40), parse_math=False)
     if min(places) > 0 and max(places) / min(places) > _LOG_RATIO:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=8))
+        log_axis(axes.xaxis, compact, 8, (1, 2, 5))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(8, min_n_ticks=1))
     if len(set(places)) <= _MOST_TICKS:

@@ -28,7 +28,7 @@ from bitcert.report.certificate.claims import (
 from bitcert.report.certificate.figures import MAX_POINTS, plot_bound_surface, plot_history, plot_sections
 from bitcert.report.model import MAX_NAME, Columns, Fact, Picture, Table, facts_grid, message_facts, render
 from bitcert.report.stability.display import stability_section
-from bitcert.report.text import Sections, bound_rows, clean, delta_text, number, percent_up, self_contained, share
+from bitcert.report.text import bound_rows, clean, delta_text, number, percent_up, self_contained, share
 from bitcert.run import Candidate
 from bitcert.stability.profile import StabilityProfile
 from bitcert.theory.table import BoundTable
@@ -64,8 +64,8 @@ def render_report(
     """
     total, samples = certificate.message_bits, certificate.samples
     sections_sum = sum(bits for _, bits in certificate.sections)
-    listed = _grouped(certificate.sections, MOST_LISTED) if len(certificate.sections) > MOST_ROWS else []
-    shown = [*_grouped(certificate.sections, MOST_ROWS), ("sum", sections_sum)]
+    listed = words.group_sections(certificate.sections, MOST_LISTED) if len(certificate.sections) > MOST_ROWS else []
+    shown = [*words.group_sections(certificate.sections, MOST_ROWS), ("sum", sections_sum)]
     rows = [(name, number(bits), share(bits, total)) for name, bits in shown]
     best = sorted(candidates, key=lambda candidate: candidate.bound)[:MOST_CANDIDATES]
     tried = sorted(candidates, key=lambda candidate: candidate.seconds)[:MOST_LISTED]
@@ -100,11 +100,6 @@ def render_report(
         stability=None if profile is None else stability_section(profile),
         other_bounds=None if bounds is None else bounds_section(bounds, certificate.bound),
     )
-
-
-def _grouped(sections: Sections, most: int) -> list[tuple[str, int]]:
-    shown, rest = words.group_sections(sections, most)
-    return shown + ([rest] if rest else [])
 
 
 def _tried(candidates: Sequence[Candidate], samples: int, title: str = "candidate") -> Table:

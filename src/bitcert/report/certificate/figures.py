@@ -41,8 +41,9 @@ def plot_sections(certificate: Certificate) -> tuple[Figure, Axes]:
 
     More than twelve sections: the smallest are one bar.
     """
-    shown, rest = group_sections(certificate.sections, MAX_BARS)
-    bars = sorted(shown, key=lambda section: -section[1]) + ([rest] if rest else [])
+    bars = group_sections(certificate.sections, MAX_BARS)
+    shown = bars[:-1] if len(bars) < len(certificate.sections) else bars
+    bars = sorted(shown, key=lambda section: -section[1]) + bars[len(shown) :]
     with style():
         figure, (axes,) = new_figure(height=0.9 + 0.46 * max(len(bars), 1))
         sizes = [bits for _, bits in bars]

@@ -8,7 +8,6 @@ uses (minimum of a cushion, maximum of a contraction, over all samples). It does
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -72,10 +71,11 @@ def plot_distribution(profile: StabilityProfile, quantity: str, label: str | int
     Raises:
         InputError: no such quantity or label.
     """
-    own = find_distribution(profile, quantity, label)
+    measured = profile.distributions.get(quantity)
+    own = measured[0] if measured and label is None else profile.distribution(quantity, label)
     with style():
         figure, (axes,) = new_figure(height=3.2)
-        _draw_pair(axes, own, _of_twin(profile, quantity, own.label))
+        _draw_pair(axes, profile, own)
         title = QUANTITIES.get(quantity, quantity.replace("_", " "))
         axes.set_xlabel(label_text(title, 60), parse_math=False)
         if own.label:
@@ -101,22 +101,17 @@ def plot_four_distributions(profile: StabilityProfile, layer: int) -> tuple[Figu
         InputError: no such layer.
     """
     row = find_layer(profile, layer)
-    shown: list[tuple[str, str | None]] = [
-        ("layer_cushion", _label_at(profile, "layer_cushion", layer - 1)),
-        ("minimal_interlayer_cushion_unclipped", _label_at(profile, "minimal_interlayer_cushion_unclipped", layer - 1)),
-        ("contraction", _label_at(profile, "contraction", layer - 1)),
-        ("smoothness", _worst_pair(profile, layer)),
-    ]
     with style():
         figure, axes = new_figure(height=7.6, rows=4, sharex=False)
         figure.suptitle(label_text(f"layer {row.index}: {row.node}", 60), x=0.02, ha="left", fontsize=11)
-        for panel, (quantity, label) in zip(axes, shown, strict=True):
+        panels = ("layer_cushion", "minimal_interlayer_cushion_unclipped", "contraction", "smoothness")
+        for panel, quantity in zip(axes, panels, strict=True):
+            own = _of_layer(profile, quantity, layer)
             panel.set_xlabel(QUANTITIES[quantity], parse_math=False)
-            if label is None:
+            if own is None:
                 _nothing(panel)
                 continue
-            own = find_distribution(profile, quantity, label)
-            _draw_pair(panel, own, _of_twin(profile, quantity, own.label))
+            _draw_pair(panel, profile, own)
             if quantity == "contraction":
                 panel.set_xlabel(f"{QUANTITIES[quantity]}, before the layer", parse_math=False)
             if quantity == "smoothness":
@@ -140,23 +135,12 @@ def plot_cushions(profile: StabilityProfile) -> tuple[Figure, NDArray[np.object_
         figure, axes = new_figure(height=8.4, rows=4, sharex=False)
         for panel, quantity in zip(axes, panels, strict=True):
             for shift, (shown, colour, _) in zip(shifts, series, strict=False):
-                _draw_ranges(panel, _by_layer(shown, quantity), colour, shift)
+                _draw_ranges(panel, shown, quantity, colour, shift)
             _range_axis(panel, quantity, profile)
         handles = [axes[0].plot([], [], color=c, linewidth=5, alpha=0.45, label=name)[0] for _, c, name in series]
         handles.append(axes[0].plot([], [], "D", color=MUTED, markersize=4, label="worst sample")[0])
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure, np.array(axes, dtype=object)
-
-
-def find_distribution(profile: StabilityProfile, quantity: str, label: str | int | None = None) -> Distribution:
-    """The distribution of that quantity and label; see :func:`plot_distribution`.
-
-    Raises:
-        InputError: no such quantity or label.
-    """
-    if label is None and profile.distributions.get(quantity):
-        return profile.distributions[quantity][0]
-    return profile.distribution(quantity, label)
 
 
 def find_layer(profile: StabilityProfile, layer: int) -> LayerRow:
@@ -171,25 +155,14 @@ def find_layer(profile: StabilityProfile, layer: int) -> LayerRow:
     raise InputError(f"a layer between 1 and {len(profile.layers)}", str(layer), "see profile.layers")
 
 
-def _label_at(profile: StabilityProfile, quantity: str, position: int) -> str | None:
+def _of_layer(profile: StabilityProfile, quantity: str, layer: int) -> Distribution | None:
+    """The distribution of a layer; of the smoothness, that of its worst pair among those that begin at it."""
     found = profile.distributions.get(quantity, ())
-    return found[position].label if 0 <= position < len(found) else None
-
-
-def _worst_pair(profile: StabilityProfile, layer: int) -> str | None:
-    starting = [
-        distribution
-        for (i, _), distribution in zip(profile.pairs, profile.distributions.get("smoothness", ()), strict=False)
-        if i == layer and distribution.worst is not None
-    ]
-    return max(starting, key=lambda distribution: distribution.worst or 0.0).label if starting else None
-
-
-def _of_twin(profile: StabilityProfile, quantity: str, label: str) -> Distribution | None:
-    if profile.twin is None:
-        return None
-    found = profile.twin.distributions.get(quantity, ())
-    return next((distribution for distribution in found if distribution.label == label), None)
+    if quantity == "smoothness":
+        pairs = zip(profile.pairs, found, strict=False)
+        own = [d for (i, _), d in pairs if i == layer and d.worst is not None]
+        return max(own, key=lambda d: d.worst or 0.0, default=None)
+    return found[layer - 1] if layer <= len(found) else None
 
 
 def network_and_twin(profile: StabilityProfile) -> list[tuple[StabilityProfile, str, str]]:
@@ -198,10 +171,14 @@ def network_and_twin(profile: StabilityProfile) -> list[tuple[StabilityProfile, 
     return own if profile.twin is None else [*own, (profile.twin, SECOND, "untrained twin")]
 
 
-def _draw_pair(axes: Axes, own: Distribution, twin: Distribution | None) -> None:
-    """Both histograms as densities, the worst value of the network's marked."""
-    series = [(own, ACCENT, "network")] + ([] if twin is None else [(twin, SECOND, "untrained twin")])
-    shown = [(d.histogram, colour, name) for d, colour, name in series if d.histogram is not None]
+def _draw_pair(axes: Axes, profile: StabilityProfile, own: Distribution) -> None:
+    """The histogram as a density, the untrained twin's behind it, and the worst value of the network's marked."""
+    shown = [
+        (d.histogram, colour, name)
+        for each, colour, name in network_and_twin(profile)
+        for d in each.distributions.get(own.name, ())
+        if d.label == own.label and d.histogram is not None
+    ]
     if not shown:
         _nothing(axes)
         return
@@ -256,24 +233,18 @@ def _nothing(axes: Axes) -> None:
     axes.grid(False)
 
 
-def _by_layer(profile: StabilityProfile, quantity: str) -> list[tuple[float, Distribution]]:
-    """Distributions with their place on the axis: a layer's number, or the first layer of a pair."""
-    found = profile.distributions.get(quantity, ())
-    if quantity == "smoothness":
-        labels = ((row.index, _worst_pair(profile, row.index)) for row in profile.layers)
-        return [(index, find_distribution(profile, quantity, label)) for index, label in labels if label is not None]
-    return [(index, distribution) for index, distribution in enumerate(found, start=1)]
-
-
-def _draw_ranges(axes: Axes, placed: Sequence[tuple[float, Distribution]], colour: str, shift: float) -> None:
-    for place, distribution in placed:
-        low, middle, high = (distribution.quantiles.get(q, math.nan) for q in (0.1, 0.5, 0.9))
+def _draw_ranges(axes: Axes, profile: StabilityProfile, quantity: str, colour: str, shift: float) -> None:
+    for row in profile.layers:
+        own, place = _of_layer(profile, quantity, row.index), row.index + shift
+        if own is None:
+            continue
+        low, middle, high = (own.quantiles.get(q, math.nan) for q in (0.1, 0.5, 0.9))
         if not all(map(math.isfinite, (low, middle, high))):
             continue
-        axes.plot([place + shift] * 2, [low, high], color=colour, linewidth=5, alpha=0.45, solid_capstyle="butt")
-        axes.plot([place + shift], [middle], "_", color=colour, markersize=7, markeredgewidth=2)
-        if distribution.worst is not None and math.isfinite(distribution.worst):
-            axes.plot([place + shift], [distribution.worst], "D", color=colour, markersize=3.5)
+        axes.plot([place] * 2, [low, high], color=colour, linewidth=5, alpha=0.45, solid_capstyle="butt")
+        axes.plot([place], [middle], "_", color=colour, markersize=7, markeredgewidth=2)
+        if own.worst is not None and math.isfinite(own.worst):
+            axes.plot([place], [own.worst], "D", color=colour, markersize=3.5)
 
 
 def _range_axis(axes: Axes, quantity: str, profile: StabilityProfile) -> None:

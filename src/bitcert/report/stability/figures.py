@@ -1,15 +1,16 @@
 """The pictures of a stability profile, one call each; every call returns ``(figure, axes)`` of matplotlib's object API.
 
 Attenuation is Arora et al. 2018, Figure 1; distributions their Figure 2; singular values Figure 4 of the notes of
-2019; effective parameters their Table 1. Every picture shows what was measured on the samples of the profile. They
-explain why a network can be compressed; they do NOT prove that it generalises.
+2019; effective parameters their Table 1; measures over the epochs of a training run, as a tracker recorded them, their
+Figure 3 right. Every picture shows what was measured on the samples of the profile or of the tracker. They explain why
+a network can be compressed; they do NOT prove that it generalises.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from bitcert.errors import InputError
+from bitcert.errors import InputError, unknown_name
 from bitcert.report.drawing import (
     ACCENT,
     MUTED,
@@ -25,6 +26,7 @@ from bitcert.report.drawing import (
     label_text,
     legend_below,
     log_axis,
+    log_if_wide,
     new_figure,
     plain,
     ramp,
@@ -36,11 +38,38 @@ from bitcert.report.stability.distributions import QUANTITIES, find_layer, netwo
 from bitcert.report.stability.words import short
 from bitcert.stability.profile import LayerRow, StabilityProfile
 from bitcert.stability.reduction import AttenuationCurve, Distribution
+from bitcert.stability.tracker import Tracker
 
 MOST_BANDS = 5
 MOST_CURVES = 120
 MOST_SINGULAR_VALUES = 400
 SHOWN_MARGIN_QUANTILES = (0.05, 0.5)
+
+
+_TITLES = {
+    "frobenius": "Frobenius norm",
+    "spectral_reshaped": "spectral norm (reshaped)",
+    "norm_21": "2,1 norm",
+    "stable_rank": "stable rank",
+    "effective_parameters": "effective parameters",
+    "effective_parameters_total": "effective parameters, all layers",
+}
+_STATISTICS = {
+    "worst": "worst example",
+    "median": "median",
+    "mean": "mean",
+    "low": "10 % quantile",
+    "high": "90 % quantile",
+}
+_LOG_RATIO = 20.0
+"""Values that span more than this factor over the epochs are shown on a logarithmic axis."""
+
+
+def _one_of(place: int, count: int, name: str, width: float = 2.0) -> dict[str, Any]:
+    """How a line looks that is one of ``count``: its colour says its place; at most five are thick and named."""
+    named = place in spread(count, MOST_BANDS)
+    label = name if named else f"_{name}"
+    return {"color": ramp(place, count), "linewidth": width if named else width / 2, "label": label}
 
 
 def plot_attenuation(profile: StabilityProfile, level: float | None = None) -> tuple[Figure, Axes]:
@@ -63,11 +92,11 @@ def plot_attenuation(profile: StabilityProfile, level: float | None = None) -> t
         known = ", ".join(f"{known:g}" for known in levels) or "none"
         raise InputError(f"a measured noise level ({known})", f"{level}", "pass one of these or measure it")
     curves = [curves[k] for k in spread(len(curves), MOST_CURVES)]
-    emphasised = set(spread(len(curves), MOST_BANDS))
     with style():
         figure, (axes,) = new_figure(height=4.4)
         for k, curve in enumerate(curves):
-            _draw_attenuation(axes, curve, ramp(k, len(curves)), k in emphasised)
+            name = "the input" if curve.injection == 0 else f"layer {curve.injection}"
+            _draw_attenuation(axes, curve, _one_of(k, len(curves), name, 2.2))
         axes.axhline(100 * level, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         log_axis(axes.yaxis, plain, 12, (1, 2, 5))
         axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
@@ -79,7 +108,7 @@ def plot_attenuation(profile: StabilityProfile, level: float | None = None) -> t
     return figure, axes
 
 
-def _draw_attenuation(axes: Axes, curve: AttenuationCurve, colour: str, emphasised: bool) -> None:
+def _draw_attenuation(axes: Axes, curve: AttenuationCurve, look: dict[str, Any]) -> None:
     points = [
         (target, 100 * mean, 100 * (lower or 0.0), 100 * (upper or 0.0))
         for target, mean, lower, upper in zip(curve.targets, curve.mean, curve.lower, curve.upper, strict=True)
@@ -88,10 +117,8 @@ def _draw_attenuation(axes: Axes, curve: AttenuationCurve, colour: str, emphasis
     if not points:
         return
     targets, means, lowers, uppers = zip(*points, strict=True)
-    name = "the input" if curve.injection == 0 else f"layer {curve.injection}"
-    axes.plot(
-        targets, means, color=colour, linewidth=2.2 if emphasised else 1.1, label=name if emphasised else "_" + name
-    )
+    axes.plot(targets, means, **look)
+    colour, emphasised = look["color"], not look["label"].startswith("_")
     start = (curve.injection, 100 * curve.level)
     if curve.injection == 0:
         axes.plot([0, targets[0]], [start[1], means[0]], color=colour, linewidth=1, linestyle=(0, (1, 1.5)))
@@ -136,16 +163,13 @@ def plot_singular_values(profile: StabilityProfile, layer: int | None = None) ->
 
 
 def _all_spectra(axes: Axes, profile: StabilityProfile) -> None:
-    emphasised = set(spread(len(profile.layers), MOST_BANDS))
     for k, row in enumerate(profile.layers):
         values = _singular_values(profile, row.index)
         top = max([value for value in values if _positive(value)], default=1.0)
         ranks, heights = _ranked(values)
         places = [rank / max(len(values), 1) for rank in ranks]
-        name = f"layer {row.index}" if k in emphasised else f"_layer {row.index}"
-        width = 2.0 if k in emphasised else 1.0
-        heights = [height / top for height in heights]
-        axes.plot(places, heights, color=ramp(k, len(profile.layers)), linewidth=width, label=name)
+        look = _one_of(k, len(profile.layers), f"layer {row.index}")
+        axes.plot(places, [height / top for height in heights], **look)
     axes.set_xlabel("rank / number of singular values")
     axes.set_ylabel("singular value / largest")
 
@@ -244,3 +268,41 @@ def plot_effective_parameters(profile: StabilityProfile) -> tuple[Figure, Axes]:
 def _row_name(row: LayerRow) -> str:
     percent = row.compression_percent.worst
     return f"{row.index} ({short(percent)} %)" if _positive(percent) else str(row.index)
+
+
+def plot_track(tracker: Tracker, measure: str, statistic: str = "median") -> tuple[Figure, Axes]:
+    """A measure over the recorded epochs, one line for each layer (pair, injection).
+
+    Args:
+        tracker: whose records are drawn.
+        measure: a key of its ``labels``.
+        statistic: over the examples: ``worst``, ``median``, ``mean``, ``low`` or ``high`` (10 and 90 % quantiles);
+            measures that are one number have no choice.
+
+    Raises:
+        InputError: an unknown measure or statistic, or no records.
+    """
+    history, labels = tracker.history(), tracker.labels
+    if measure not in labels:
+        raise unknown_name("tracked measure", measure, labels)
+    if not history:
+        raise InputError("at least one recorded epoch", "none", "call update first")
+    first = history[0].values[measure]
+    statistic = "value" if "value" in first else statistic
+    if statistic not in first:
+        raise unknown_name("statistic", statistic, first)
+    places, epochs = labels[measure], [record.epoch for record in history]
+    with style():
+        figure, (axes,) = new_figure(height=3.8)
+        for k, place in enumerate(places):
+            found = (record.values[measure][statistic][k] for record in history)
+            values = [math.nan if value is None else value for value in found]
+            look = _one_of(k, len(places), label_text((place or measure).replace("→", " to "), 24))
+            axes.plot(epochs, values, marker="o" if len(epochs) < 30 else None, markersize=3.5, **look)
+        title = _TITLES.get(measure) or QUANTITIES.get(measure, measure.replace("_", " "))
+        axes.set_ylabel(title + (f"\n{_STATISTICS[statistic]}" if statistic in _STATISTICS else ""), parse_math=False)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+        log_if_wide(axes, _LOG_RATIO)
+        legend_below(figure, axes, 3, least=2)
+    return figure, axes

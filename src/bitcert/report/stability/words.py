@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from bitcert.linear import TailSummary
 from bitcert.report.model import Columns, Table
 from bitcert.report.text import UNKNOWN, clean, number
-from bitcert.stability.profile import Hypothesis, LayerRow, Reduced, StabilityProfile, TailSummary
+from bitcert.stability.profile import Hypothesis, LayerRow, Reduced, StabilityProfile
 from bitcert.stability.reduction import Distribution
 
 

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from bitcert.errors import InputError
 from bitcert.stability.profile import LayerRow, StabilityProfile
-from bitcert.theory.formulas.projection_tail import num_projections, printed_projections
+from bitcert.theory.formulas.projection_tail import num_projections
 from bitcert.theory.prediction import Condition
 
 _ROUNDED = 1.001
@@ -165,10 +165,6 @@ class Cushions:
     def num_projections(self, index: int) -> int:
         """``k_i`` with the constant that holds."""
         return num_projections(self.layer_epsilon(index), self.log_inverse_eta)
-
-    def printed_projections(self, index: int) -> int:
-        """``k_i`` with the paper's constant."""
-        return printed_projections(self.layer_epsilon(index), self.log_inverse_eta)
 
     @property
     def printed_total(self) -> float:

@@ -7,14 +7,13 @@ is refused with the layer's name. Nothing here is a bound.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bitcert.theory.ingredients.weights import CONVERGED
 from bitcert.theory.inputs import BoundInputs, WeightNorms
 from bitcert.theory.logs import log, log_product, log_sum
-from bitcert.theory.value import BoundValue, Condition, Ingredient, need, outside
+from bitcert.theory.value import Condition, need, outside
 
 
 @dataclass(frozen=True)
@@ -62,31 +61,6 @@ SCHATTEN_15 = Norm("schatten_1.5", lambda norms: norms.schatten(1.5))
 TRACE = Norm("trace_norm", lambda norms: norms.schatten(1.0))
 
 
-def product_row(inputs: BoundInputs, norm: Norm, *facts: str) -> BoundValue:
-    """``prod_i norm(A^i) / gamma``, a measure without conditions; ``facts`` are its other ingredients."""
-    value = norm.log_product(inputs) - math.log(inputs.gamma)
-    return BoundValue(value, ingredients={norm.name: norm.values(inputs), **inputs.facts(*facts)})
-
-
-def log_capacity(inputs: BoundInputs, norm: Norm) -> float:
-    """``ln((1/gamma^2) prod_i norm(A^i)^2)``."""
-    return 2 * norm.log_product(inputs) - 2 * math.log(inputs.gamma)
-
-
-def collection_row(inputs: BoundInputs, norm: Norm, rate: float, conditions: tuple[Condition, ...]) -> BoundValue:
-    """``sqrt(d + ln(input size)) prod_i norm(A^i) / (gamma m^rate)``: a gap as the collection of 2019 prints it.
-
-    The root is the factor alpha of that collection, after Golowich et al. 2018.
-    """
-    log_alpha = math.log(inputs.depth + math.log(max(inputs.sample.input_size, 1))) / 2
-    alpha: dict[str, Ingredient] = {norm.name: norm.values(inputs), "alpha": math.exp(log_alpha)}
-    return BoundValue(
-        log_alpha + (norm.log_product(inputs) - math.log(inputs.gamma)) - rate * math.log(inputs.m),
-        conditions=conditions,
-        ingredients={**alpha, **inputs.facts("input_size", "gamma", "m", "d")},
-    )
-
-
 def log_ratios(inputs: BoundInputs, above: Sequence[float], below: Sequence[float]) -> tuple[float, ...]:
     """``ln(above_i / below_i)`` of every layer; ``-inf`` where ``above_i`` is 0.
 
@@ -102,10 +76,22 @@ def log_ratios(inputs: BoundInputs, above: Sequence[float], below: Sequence[floa
 def log_power_sum(logs: Sequence[float], power: float) -> float:
     """``ln sum_i exp(power * logs_i)``.
 
-    >>> round(math.exp(log_power_sum([math.log(2), math.log(3)], 2.0)), 12)
-    13.0
+    >>> round(log_power_sum([log(2.0), log(3.0)], 2.0), 12) == round(log(13.0), 12)
+    True
     """
     return log_sum(power * value for value in logs)
+
+
+def log_path_norm(inputs: BoundInputs, p: float) -> float:
+    """``ln`` of the path norm with biases.
+
+    Raises:
+        NotComputed: there is none of this network, or not for this ``p``.
+    """
+    logs = need(inputs.path_norms_with_biases)
+    if p not in logs:
+        raise outside(f"does not apply: no path norm with p = {p:g} was computed")
+    return logs[p]
 
 
 def chain_conditions(inputs: BoundInputs, activations: str) -> tuple[Condition, ...]:

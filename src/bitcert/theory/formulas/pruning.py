@@ -17,6 +17,7 @@ Formulas without logarithms are in :mod:`bitcert.theory.formulas.pruning_theory`
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -201,14 +202,10 @@ def prune(layers: Sequence[Weights], log_q: float, log_share: float, seed: int) 
     return tuple(found)
 
 
-def log_change(pruned: Pruned, slack: float) -> float:
-    """``ln(epsilon Gamma + rho J)``: Lemma 4.4's bound on ``||A - A~||_2``."""
-    return log_sum([math.log(slack) + pruned.log_gamma, pruned.log_rho + log(pruned.kept)])
-
-
 def log_output_change(layers: Sequence[Pruned], slack: float, log_largest_input: float) -> float:
     """``ln`` of Lemma 4.4: ``e max||x|| Prod ||A^l|| Sum (epsilon_l Gamma_l + rho_l J_l) / ||A^l||``."""
-    relative = log_sum(log_change(own, slack) - own.weights.log_norm for own in layers)
+    changes = (log_sum([math.log(slack) + own.log_gamma, own.log_rho + log(own.kept)]) for own in layers)
+    relative = log_sum(change - own.weights.log_norm for change, own in zip(changes, layers, strict=True))
     return 1 + log_largest_input + math.fsum(own.weights.log_norm for own in layers) + relative
 
 
@@ -265,11 +262,7 @@ def claim_kept(shape: tuple[int, int], d: float, failure: float) -> KeptClaim:
 
 def _most(trials: int, chance: float, failure: float) -> int:
     """The largest ``t`` with ``P[Bin(trials, chance) >= t] >= 1 - failure``."""
-    low, high = 0, trials + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if at_least(middle, trials, chance) >= 1 - failure else (low, middle)
-    return low
+    return bisect_left(range(1, trials + 1), True, key=lambda t: at_least(t, trials, chance) < 1 - failure)
 
 
 def gaussian(layers: Sequence[Weights]) -> Condition:

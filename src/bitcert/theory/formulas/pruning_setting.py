@@ -127,7 +127,13 @@ def claim(inputs: BoundInputs, layers: Sequence[Weights]) -> float:
 
 
 def printed_claim(inputs: BoundInputs, layers: Sequence[Weights]) -> float:
-    """The same with Lemma 5.1, which fails with ``1/lambda + d1^(-1/3) + d2^(-1/3)``; the printed value rests on it."""
+    """The same with Lemma 5.1, which fails with ``1/lambda + d1^(-1/3) + d2^(-1/3)``; the printed value rests on it.
+
+    Lemma 5.1 bounds the non-zeros of any row or column by ``3 lambda max(d1, d2) chi``. It rests on Lemma E.1, "``N``
+    balls in ``n`` bins: at most ``3N/n`` in any bin with probability ``1 - n^(-1/3)``", which is false when ``N`` is
+    not much larger than ``n log n`` (``N < n/3`` balls would fill no bin at all), and it drops the diagonal, which is
+    kept whatever ``d`` is.
+    """
     rest = [1 / epsilon(inputs) + own.shape[0] ** (-1 / 3) + own.shape[1] ** (-1 / 3) for own in layers]
     return max(0.0, claim(inputs, layers) - math.fsum(rest))
 
@@ -137,7 +143,7 @@ def structure(inputs: BoundInputs) -> tuple[Condition, ...]:
     homogeneous = inputs.hypothesis("positively homogeneous apart from biases")
     at_zero = Condition("activations map 0 to 0", True if homogeneous.holds else None, homogeneous.detail)
     names = ("chain of layers", "bias-free", "activations 1-Lipschitz")
-    return (inputs.fully_connected, *(inputs.hypothesis(name) for name in names), at_zero)
+    return (inputs.fully_connected, *inputs.hypotheses(*names), at_zero)
 
 
 def pruning_conditions(inputs: BoundInputs, found: Setting) -> tuple[Condition, ...]:
@@ -156,7 +162,7 @@ def pruning_conditions(inputs: BoundInputs, found: Setting) -> tuple[Condition, 
 
 def _change_condition(inputs: BoundInputs, found: Setting) -> Condition:
     name = "Lemma 4.4's change of outputs is at most gamma / sqrt 2"
-    if not inputs.dense:
+    if not inputs.fully_connected.holds:
         return Condition(name, None, "the lemma is for fully connected layers")
     change, allowed = log_change_of_outputs(inputs, found, log(inputs.sample.largest_input)), log_allowed(inputs)
     return Condition(name, change <= allowed + _ROUNDING, f"e^{change:.4g} against e^{allowed:.4g}")

@@ -114,16 +114,6 @@ def at_least(threshold: int, trials: int, probability: float) -> float:
     return float(betainc(threshold, trials - threshold + 1, probability))
 
 
-def sparsity_bound(shape: tuple[int, int], d: float, slack: float) -> float:
-    """``3 lambda max(d1, d2) chi``: Lemma 5.1's bound on the non-zeros of any row or column.
-
-    It rests on Lemma E.1, "``N`` balls in ``n`` bins: at most ``3N/n`` in any bin with probability ``1 - n^(-1/3)``",
-    which is false when ``N`` is not much larger than ``n log n`` (``N < n/3`` balls would fill no bin at all), and it
-    drops the diagonal, which is kept whatever ``d`` is.
-    """
-    return 3.0 * slack * max(shape) * keep_probability(d)
-
-
 def union_deviation(log2_configurations: float, num_samples: int, delta: float) -> float:
     """``tau`` with ``J exp(-2 tau^2 n) = delta``: Theorem D.1 with its square (erratum 11), ``log2 J`` bits.
 

@@ -32,10 +32,12 @@ def graph_conditions(
     Args:
         architecture, parameters, structure: of the network.
     """
-    hypotheses = structural_hypotheses(architecture, parameters, structure)
-    found = [Condition(h.name, h.holds, h.detail) for h in hypotheses]
-    found += [_every_layer(architecture, structure), _offsets(architecture, parameters, structure)]
-    found.append(plain_chain(architecture))
+    found = [
+        *structural_hypotheses(architecture, parameters, structure),
+        _every_layer(architecture, structure),
+        _offsets(architecture, parameters, structure),
+        plain_chain(architecture),
+    ]
     return {condition.name: condition for condition in found}
 
 

@@ -8,7 +8,7 @@ collections, one of which draws noise with standard deviation ``sigma^2``: a mis
 The expectation is a mean over a few draws. Every ``sigma`` sees the same draws (named streams) on the same examples, so
 that the measured drop is one function of ``sigma``; it is bracketed by factors of 4 and bisected to 2 %. It need not be
 monotone: what is found is a crossing of ``drop``. Each draw has its own evenly spaced examples, as many as a stated
-amount of arithmetic allows. An estimate, NOT a bound: ``reached_error`` is the standard error of the drop.
+amount of arithmetic allows. An estimate, NOT a bound.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.random import torch_stream
+from bitcert.theory.ingredients.sample_pass import batch_rows
 from bitcert.theory.inputs import Flatness
 from bitcert.theory.value import Absent, Status
 
@@ -64,12 +65,11 @@ class Found:
 
     Attributes:
         sigma: largest tried with a drop of at most the target; 0 if even the smallest noise costs more.
-        drop, error: measured there, and its standard error over the draws.
+        drop: measured there.
     """
 
     sigma: float
     drop: float
-    error: float
 
 
 Part = tuple[Tensor, Labels]
@@ -96,14 +96,14 @@ class Probe:
     draw: Draw
     tell: Callable[[], None]
 
-    def drop(self, sigma: float) -> tuple[float, float]:
-        """Mean drop in accuracy over the draws, and its standard error."""
+    def drop(self, sigma: float) -> float:
+        """Mean drop in accuracy over the draws."""
         drops = [
             clean - accuracy(self.network, self._noisy(k, sigma), part)
             for k, (clean, part) in enumerate(zip(self.clean, self.parts, strict=True))
         ]
         self.tell()
-        return math.fsum(drops) / len(drops), float(np.std(drops, ddof=1)) / math.sqrt(len(drops))
+        return math.fsum(drops) / len(drops)
 
     def _noisy(self, k: int, sigma: float) -> dict[str, Tensor]:
         generator = torch_stream(self.seed, f"bounds/flatness/{k}")
@@ -118,9 +118,7 @@ class Probe:
 def accuracy(network: Network, parameters: Mapping[str, Tensor], part: Part) -> float:
     """Fraction of the examples whose label has the largest output; a tie or an output that is no number is an error."""
     inputs, labels = part
-    propagation = network.architecture.propagation
-    largest = max(propagation.elements.values(), default=1)
-    rows = max(1, min(_BATCH_ENTRIES // largest, 16 * _BATCH_ENTRIES // propagation.peak))
+    rows = batch_rows(network, _BATCH_ENTRIES)
     correct = 0
     with torch.no_grad():
         for start in range(0, len(labels), rows):
@@ -184,7 +182,8 @@ def flatness(
     if progress is not None:
         progress("adding noise to the weights", 1.0)
     if found is None or magnitude is None:
-        return _unreachable(right, drop)
+        why = f"the network is right on {100 * right:.3g} % of the examples, and no noise takes {100 * drop:.3g} points"
+        return Absent(Status.OUTSIDE, f"does not apply: {why} from it")
     return Flatness(
         sigma=found.sigma,
         magnitude_sigma=magnitude.sigma,
@@ -195,8 +194,6 @@ def flatness(
         accuracy=right,
         reached=found.drop,
         magnitude_reached=magnitude.drop,
-        reached_error=found.error,
-        magnitude_reached_error=magnitude.error,
     )
 
 
@@ -240,14 +237,14 @@ def _search(probe: Probe, start: float, target: float, floor: bool = False) -> F
     """
     if floor:
         none = probe.drop(0.0)
-        if none[0] > target:
-            return Found(0.0, *none)
+        if none > target:
+            return Found(0.0, none)
     near, measured = start, probe.drop(start)
-    fits = measured[0] <= target
+    fits = measured <= target
     for _ in range(_MOST_GROWTH if fits else _MOST_SHRINKING):
         far = near * _FACTOR if fits else near / _FACTOR
         beyond = probe.drop(far)
-        if (beyond[0] <= target) is not fits:
+        if (beyond <= target) is not fits:
             break
         near, measured = far, beyond
     else:
@@ -256,16 +253,11 @@ def _search(probe: Probe, start: float, target: float, floor: bool = False) -> F
     while high > PRECISION * low:
         middle = math.sqrt(low * high)
         halfway = probe.drop(middle)
-        if halfway[0] <= target:
+        if halfway <= target:
             low, measured = middle, halfway
         else:
             high = middle
-    return Found(low, *measured)
-
-
-def _unreachable(right: float, drop: float) -> Absent:
-    why = f"the network is right on {100 * right:.3g} % of the examples, and no noise takes {100 * drop:.3g} points"
-    return Absent(Status.OUTSIDE, f"does not apply: {why} from it")
+    return Found(low, measured)
 
 
 def _counter(progress: Progress | None) -> Callable[[], None]:

@@ -8,7 +8,7 @@ bound, and nothing is estimated.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +16,10 @@ from torch import Tensor
 
 from bitcert.network import Architecture, Node
 from bitcert.network.attributes import Attribute
+from bitcert.network.nodes import INPUT
 from bitcert.network.operations import OPERATIONS
-from bitcert.network.shapes import INPUT
+from bitcert.stability.hypotheses import slope_at_most_one
 from bitcert.theory.value import Absent, Status, listed
-
-_SLOPE_ONE = frozenset(["relu", "tanh", "sigmoid", "hardsigmoid", "softplus", "clamp", "abs"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +50,11 @@ class Graph:
                 constants[node.name] = _wide(OPERATIONS[node.op].run(tensors, node.attributes, 1))
         return cls(architecture, frozenset(varying), constants)
 
+    @property
+    def varying_nodes(self) -> tuple[Node, ...]:
+        """Nodes that depend on the input, in order of computation."""
+        return tuple(node for node in self.architecture.nodes if node.name in self.varying)
+
     def varying_inputs(self, node: Node) -> tuple[str, ...]:
         """Inputs of the node that depend on the network's input; one that is read twice is there twice."""
         return tuple(name for name in node.inputs if name in self.varying)
@@ -72,13 +76,7 @@ class Graph:
 
     def slope_at_most_one(self, node: Node) -> bool:
         """Whether the node is an elementwise function whose slope never exceeds 1 in size."""
-        if node.op == "leaky_relu":
-            return abs(number(node.attributes["negative_slope"])) <= 1
-        if node.op == "prelu":
-            return all(bool((slopes.abs() <= 1).all()) for slopes in self.constant_inputs(node))
-        if node.op == "elu":
-            return 0 <= number(node.attributes["alpha"]) <= 1
-        return node.op in _SLOPE_ONE
+        return node.op == "abs" or slope_at_most_one(node, self.constants)
 
 
 def number(value: Attribute) -> float:
@@ -92,16 +90,20 @@ def number(value: Attribute) -> float:
     return float(value)
 
 
-def refusal(statement: str, problems: Sequence[str]) -> Absent:
-    """Placeholder for a quantity that this graph does not define.
+def refusal(graph: Graph, statement: str, problem: Callable[[Node], str]) -> Absent | None:
+    """Placeholder for a quantity that this graph does not define; ``None`` where it does.
 
     Args:
+        graph: of the network.
         statement: what the quantity is for.
-        problems: one phrase for each offending node.
-
-    >>> refusal("a path norm is for sums over paths", ["s (softmax)"]).why
-    'does not apply: a path norm is for sums over paths, which this network is not: s (softmax)'
+        problem: why it is not for a node that depends on the input; empty if it is.
     """
+    if graph.architecture.input_dtype != "float32":
+        problems = ["its inputs are tokens"]
+    else:
+        problems = [f"{node.name} ({node.op}: {why})" for node in graph.varying_nodes if (why := problem(node))]
+    if not problems:
+        return None
     named = listed(problems, "; ")
     return Absent(Status.OUTSIDE, f"does not apply: {statement}, which this network is not: {named}")
 

@@ -27,8 +27,8 @@ from torch import Tensor
 from bitcert.linear import LayerMap, operator_norm
 from bitcert.linear.lanczos import largest_singular_value
 from bitcert.network import Architecture, Node
+from bitcert.network.nodes import INPUT
 from bitcert.network.operations import WEIGHT_OPERATIONS
-from bitcert.network.shapes import INPUT
 from bitcert.stability.layers import ACTIVATIONS, Structure
 from bitcert.stability.pooling import POOLING, pooling_growth
 from bitcert.theory.ingredients.graph import Graph, number, refusal
@@ -66,7 +66,7 @@ class _Step:
 def lipschitz(
     architecture: Architecture, parameters: Mapping[str, Tensor], structure: Structure, norms: Mapping[str, float]
 ) -> Lipschitz | Absent:
-    """The growth from the input to the logits, to every layer and from it.
+    """The growth from the input to the logits, and to every layer.
 
     Args:
         architecture: of the network.
@@ -78,26 +78,23 @@ def lipschitz(
         The growth, or ``Absent`` naming the nodes that are none of linear, 1-Lipschitz and addition.
     """
     graph = Graph.of(architecture, parameters)
-    if architecture.input_dtype != "float32":
-        return refusal(_STATEMENT, ["its inputs are tokens"])
     steps: dict[str, _Step] = {}
-    problems: list[str] = []
-    for node in architecture.nodes:
-        if node.name not in graph.varying:
-            continue
+
+    def problem(node: Node) -> str:
         try:
             steps[node.name] = _step(graph, node, norms)
         except _Refused as reason:
-            problems.append(f"{node.name} ({node.op}: {reason})")
-    if problems:
-        return refusal(_STATEMENT, problems)
+            return str(reason)
+        return ""
+
+    refused = refusal(graph, _STATEMENT, problem)
+    if refused is not None:
+        return refused
     before, depth = _forward(graph, steps)
-    after = _backward(graph, steps)
     output = architecture.output
     return Lipschitz(
         log_total=before.get(output, -math.inf),
         log_before=tuple(before.get(layer.source, -math.inf) for layer in structure.layers),
-        log_after=tuple(after.get(layer.node, -math.inf) for layer in structure.layers),
         double_skips=_is_double_skip(graph, steps),
         depth=depth.get(output, 0),
     )
@@ -106,28 +103,12 @@ def lipschitz(
 def _forward(graph: Graph, steps: Mapping[str, _Step]) -> tuple[dict[str, float], dict[str, int]]:
     """``ln`` of the growth from the input to every node, and weight layers on the longest path to it."""
     logs, depth = {INPUT: 0.0}, {INPUT: 0}
-    for node in graph.architecture.nodes:
-        step = steps.get(node.name)
-        if step is None:
-            continue
+    for node in graph.varying_nodes:
+        step = steps[node.name]
         terms = [logs[name] + factor for name, factor in step.edges]
         logs[node.name] = log_sum(2 * term for term in terms) / 2 if step.joint else log_sum(terms)
         depth[node.name] = max(depth[name] for name, _ in step.edges) + (node.op in WEIGHT_OPERATIONS)
     return logs, depth
-
-
-def _backward(graph: Graph, steps: Mapping[str, _Step]) -> dict[str, float]:
-    """``ln`` of the growth from every node to the logits, summed over the paths."""
-    terms: dict[str, list[float]] = {graph.architecture.output: [0.0]}
-    logs: dict[str, float] = {}
-    for node in reversed(graph.architecture.nodes):
-        step = steps.get(node.name)
-        if step is None:
-            continue
-        logs[node.name] = log_sum(terms.get(node.name, ()))
-        for name, factor in step.edges:
-            terms.setdefault(name, []).append(logs[node.name] + factor)
-    return logs
 
 
 def _step(graph: Graph, node: Node, norms: Mapping[str, float]) -> _Step:
@@ -154,7 +135,7 @@ def _layer_norm(graph: Graph, node: Node) -> float:
 
 
 def _factor(graph: Graph, node: Node) -> float:
-    if graph.slope_at_most_one(node) or node.op in _ONE:
+    if graph.slope_at_most_one(node):
         return 1.0
     rule = _FACTORS.get(node.op)
     if rule is not None:
@@ -162,10 +143,6 @@ def _factor(graph: Graph, node: Node) -> float:
     if node.op in ACTIVATIONS:
         raise _Refused("an activation with slopes above 1")
     raise _Refused(_REASONS.get(node.op, "its slope has no limit"))
-
-
-_ONE = frozenset(["neg", "to_float", "add_scalar", "reshape", "permute", "select", "slice", "pad", "amax"])
-"""Operations under which no distance grows."""
 
 
 def _copies(graph: Graph, node: Node, name: str) -> float:
@@ -218,7 +195,10 @@ def _product(graph: Graph, node: Node) -> float:
     return max(norms) if copies <= 1 else math.sqrt(math.fsum(norm**2 for norm in norms))
 
 
+_NO_GROWTH = ("neg", "to_float", "add_scalar", "reshape", "permute", "select", "slice", "pad", "amax")
+
 _FACTORS: Mapping[str, Callable[[Graph, Node], float]] = {
+    **dict.fromkeys(_NO_GROWTH, lambda graph, node: 1.0),
     "affine_channel": lambda graph, node: float(graph.constants[node.inputs[1]].abs().max()),
     "mean": _mean,
     "sum": lambda graph, node: 1 / _mean(graph, node),
@@ -275,5 +255,5 @@ class _Levels:
 def _is_double_skip(graph: Graph, steps: Mapping[str, _Step]) -> bool:
     """Whether every ``x^i`` is ``A^i phi(x^{i-1})``, with ``B^i phi(x^{i-2})`` added at least once."""
     levels = _Levels()
-    printed = all(levels.place(node, steps[node.name]) for node in graph.architecture.nodes if node.name in steps)
+    printed = all(levels.place(node, steps[node.name]) for node in graph.varying_nodes)
     return printed and levels.level(graph.architecture.output) is not None and levels.skips > 0 and not levels.pending

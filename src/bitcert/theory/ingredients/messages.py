@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bitcert.certificates.certificate import CERTIFICATE_FILE
 from bitcert.certificates.reading import (
     CannotCheckError,
     Checker,
@@ -30,7 +31,6 @@ from bitcert.decoder import Helper, HelperWeights
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import Architecture, Network
 
-CERTIFICATE_FILE = "certificate.json"
 _LONGEST_NAME = 200
 
 

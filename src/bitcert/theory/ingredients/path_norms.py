@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from bitcert.network import Architecture, Node
+from bitcert.network.nodes import INPUT
 from bitcert.network.operations import OPERATIONS
-from bitcert.network.shapes import INPUT
 from bitcert.stability.layers import ACTIVATIONS
 from bitcert.theory.ingredients.graph import Graph, number, refusal
 from bitcert.theory.logs import log
@@ -53,9 +53,9 @@ def path_norms(
         The logarithms, or ``Absent`` naming the nodes that are no sums over paths.
     """
     graph = Graph.of(architecture, parameters)
-    problems = _problems(graph)
-    if problems:
-        return refusal(_STATEMENT, problems)
+    refused = refusal(graph, _STATEMENT, lambda node: _problem(graph, node))
+    if refused is not None:
+        return refused
     with torch.no_grad():
         return {p: _log_sum_of_paths(graph, p, with_biases) / p for p in EXPONENTS}
 
@@ -101,13 +101,11 @@ class _Pass:
 
 def _log_sum_of_paths(graph: Graph, p: float, with_biases: bool) -> float:
     run = _Pass(graph, p, with_biases)
-    nodes = graph.architecture.nodes
-    last = {name: node.name for node in nodes for name in node.inputs}
+    last = {name: node.name for node in graph.architecture.nodes for name in node.inputs}
     values = {INPUT: _Scaled.of(torch.ones(1, *graph.architecture.input_shape, dtype=torch.float64))}
-    for node in nodes:
-        if node.name not in graph.varying:
-            continue
-        values[node.name] = _value(run, node, values)
+    for node in graph.varying_nodes:
+        parts = [values[name] for name in graph.varying_inputs(node)]
+        values[node.name] = _RULES[node.op](run, node, parts)
         for name in set(node.inputs).intersection(values):
             if last[name] == node.name:
                 del values[name]
@@ -115,18 +113,6 @@ def _log_sum_of_paths(graph: Graph, p: float, with_biases: bool) -> float:
     if output is None:
         output = run.offset(graph.constants[graph.architecture.output])
     return output.log + log(float(output.mantissa.sum()))
-
-
-def _value(run: _Pass, node: Node, values: Mapping[str, _Scaled]) -> _Scaled:
-    parts = [values[name] for name in node.inputs if name in run.graph.varying]
-    if node.op in _IDENTITY or node.op in ("neg", "to_float"):
-        return parts[0]
-    if node.op in _WEIGHTED:
-        return _weighted(run, node, parts[0])
-    return _RULES[node.op](run, node, parts)
-
-
-_WEIGHTED = frozenset(["linear", "conv1d", "conv2d", "local_conv2d"])
 
 
 def _apply(node: Node, tensors: Sequence[Tensor], **changes: float) -> Tensor:
@@ -142,8 +128,12 @@ def _total(parts: Sequence[_Scaled]) -> _Scaled:
     return _Scaled.of(total, top)
 
 
-def _weighted(run: _Pass, node: Node, x: _Scaled) -> _Scaled:
-    constants = run.graph.constants
+def _keep(run: _Pass, node: Node, parts: Sequence[_Scaled]) -> _Scaled:
+    return parts[0]
+
+
+def _weighted(run: _Pass, node: Node, parts: Sequence[_Scaled]) -> _Scaled:
+    constants, x = run.graph.constants, parts[0]
     weight = run.weight(constants[node.inputs[1]])
     found = _Scaled.of(_apply(node, [x.mantissa, weight.mantissa]), x.log + weight.log)
     if len(node.inputs) < 3:
@@ -214,6 +204,8 @@ def _move(run: _Pass, node: Node, parts: Sequence[_Scaled]) -> _Scaled:
 _Rule = Callable[[_Pass, Node, Sequence[_Scaled]], _Scaled]
 
 _GROUPS: Mapping[_Rule, tuple[str, ...]] = {
+    _keep: (*_IDENTITY, "neg", "to_float"),
+    _weighted: ("linear", "conv1d", "conv2d", "local_conv2d"),
     _channels: ("affine_channel",),
     _add: ("add", "sub"),
     _add_scalar: ("add_scalar",),
@@ -231,17 +223,6 @@ _GROUPS: Mapping[_Rule, tuple[str, ...]] = {
 _RULES: Mapping[str, _Rule] = {op: rule for rule, ops in _GROUPS.items() for op in ops}
 
 
-def _problems(graph: Graph) -> list[str]:
-    if graph.architecture.input_dtype != "float32":
-        return ["its inputs are tokens"]
-    found = []
-    for node in graph.architecture.nodes:
-        problem = _problem(graph, node) if node.name in graph.varying else ""
-        if problem:
-            found.append(f"{node.name} ({node.op}: {problem})")
-    return found
-
-
 def _problem(graph: Graph, node: Node) -> str:
     if node.op in _IDENTITY:
         return "" if graph.slope_at_most_one(node) else "a slope above 1"
@@ -256,5 +237,4 @@ def _problem(graph: Graph, node: Node) -> str:
         return "a division by a value that varies or is 0"
     if node.op == "div_scalar" and number(node.attributes["value"]) == 0:
         return "a division by 0"
-    known = node.op in _RULES or node.op in _WEIGHTED or node.op in ("neg", "to_float")
-    return "" if known else "no sum of weighted values"
+    return "" if node.op in _RULES else "no sum of weighted values"

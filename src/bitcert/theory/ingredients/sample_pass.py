@@ -6,7 +6,7 @@ the sum over the examples of ``||x[:, place]||^2`` with the channels together (d
 with all constants). Decoded messages are compared with the network in the same pass: entrywise and l2 deviation of the
 logits (Arora 2018, Def. 1), and errors of their own.
 
-Logits are float32 in batches, their comparison is in float64; one number an example is kept. Nothing here is promised
+Logits are float32 in batches, their comparison is in float64; two numbers an example are kept. Nothing here is promised
 for other examples, and a maximum over a sample is a fact about that sample only.
 """
 
@@ -84,13 +84,37 @@ def pass_over(
     Raises:
         InputError: logits of the network that are not finite.
     """
-    facts = _Facts(len(sample))
     found = [MessageFacts(own.name, own.bits, 0, 0.0, 0.0, basis=own.basis) for own in messages]
-    forward = _Forward(network, preprocessing, device, "margins of the training data", progress)
-    for batch in forward.batches(sample, [message.batch_size for message in messages]):
+    margins: list[Tensor] = []
+    squares: list[Tensor] = []
+    outputs: list[float] = []
+    errors, places = 0, torch.zeros((), dtype=torch.float64)
+    sizes = [message.batch_size for message in messages]
+    task = "margins of the training data"
+    for batch in _batches(network, sample, preprocessing, device, task, progress, sizes):
         found = [_compared(own, message, batch) for own, message in zip(found, messages, strict=True)]
-        facts.add(batch)
-    return facts.result(sample, _norm_limit(sample, preprocessing)), tuple(found)
+        errors += batch.errors(batch.logits)
+        margins.append(batch_margins(batch.logits, batch.labels)[0])
+        outputs.append(float(batch.logits.double().norm(dim=1).max()))
+        entries = batch.x.double().square_()
+        squares.append(entries.flatten(1).sum(1))
+        sums = entries.sum(0)
+        # an image's channels are one place; the entries of a vector are places of their own
+        places = places + (sums.sum(0) if sums.dim() > 1 else sums)
+    facts = SampleFacts(
+        name=sample.name[:200],
+        num_samples=len(sample),
+        num_classes=sample.num_classes,
+        errors=errors,
+        margins=np.sort(torch.cat(margins).numpy()),
+        largest_input=math.sqrt(max(float(own.max()) for own in squares)),
+        largest_output=max(outputs),
+        largest_pixel=float(places.max()),
+        input_shape=sample.input_shape,
+        norm_limit=_norm_limit(sample, preprocessing),
+        total_square=sum(float(own.sum()) for own in squares),
+    )
+    return facts, tuple(found)
 
 
 def count_holdout(
@@ -105,7 +129,7 @@ def count_holdout(
     Raises:
         InputError: logits that are not finite.
     """
-    batches = _Forward(network, preprocessing, device, "held-out data", progress).batches(holdout)
+    batches = _batches(network, holdout, preprocessing, device, "held-out data", progress)
     return HoldoutFacts(holdout.name[:200], sum(batch.errors(batch.logits) for batch in batches), len(holdout))
 
 
@@ -123,37 +147,39 @@ class _Batch:
         return count_batch(logits, self.labels, DecisionRule().tolerance).errors
 
 
-@dataclass(frozen=True, eq=False)
-class _Forward:
-    """A network that is run over a sample, with the name of the task."""
+def _batches(
+    network: Network,
+    sample: Sample,
+    preprocessing: Preprocessing,
+    device: str,
+    task: str,
+    progress: Progress | None,
+    limits: Sequence[int] = (),
+) -> Iterator[_Batch]:
+    """The whole sample through the network in batches of at most the ``limits``; refuses logits that are not finite."""
+    parameters = {name: value.to(device) for name, value in network.parameters.items()}
+    own = min(
+        MAX_BATCH_SIZE,
+        _BATCH_ENTRIES // math.prod(network.architecture.input_shape),
+        batch_rows(network, _BATCH_ENTRIES),
+    )
+    done = 0
+    for inputs, labels in sample.batches(max(1, min([own, *limits]))):
+        x = preprocessing(inputs)
+        with torch.no_grad():
+            logits = network.architecture.forward(x.to(device), parameters).cpu()
+        _check_finite(logits, done, sample)
+        yield _Batch(inputs, x, logits, labels)
+        done += len(labels)
+        if progress is not None:
+            progress(task, done / len(sample))
 
-    network: Network
-    preprocessing: Preprocessing
-    device: str
-    task: str
-    progress: Progress | None
 
-    def batches(self, sample: Sample, limits: Sequence[int] = ()) -> Iterator[_Batch]:
-        """The whole sample in batches of at most the ``limits``; refuses logits that are not finite."""
-        parameters = {name: value.to(self.device) for name, value in self.network.parameters.items()}
-        done = 0
-        for inputs, labels in sample.batches(min([_batch_size(self.network), *limits])):
-            x = self.preprocessing(inputs)
-            with torch.no_grad():
-                logits = self.network.architecture.forward(x.to(self.device), parameters).cpu()
-            _check_finite(logits, done, sample)
-            yield _Batch(inputs, x, logits, labels)
-            done += len(labels)
-            if self.progress is not None:
-                self.progress(self.task, done / len(sample))
-
-
-def _batch_size(network: Network) -> int:
-    """Few enough that no value of the network exceeds a fixed number of entries, nor all in memory at once 16 times."""
-    architecture = network.architecture
-    propagation = architecture.propagation
-    largest = max(math.prod(architecture.input_shape), *propagation.elements.values())
-    return max(1, min(MAX_BATCH_SIZE, _BATCH_ENTRIES // largest, 16 * _BATCH_ENTRIES // propagation.peak))
+def batch_rows(network: Network, entries: int) -> int:
+    """Examples for which no value of the network has more entries than this, nor all in memory at once 16 times."""
+    propagation = network.architecture.propagation
+    largest = max(propagation.elements.values(), default=1)
+    return max(1, min(entries // largest, 16 * entries // propagation.peak))
 
 
 def _check_finite(logits: Tensor, first: int, sample: Sample) -> None:
@@ -172,48 +198,6 @@ def _norm_limit(sample: Sample, preprocessing: Preprocessing) -> float | None:
     # each entry is largest at 0 or at 255
     ends = [preprocessing(np.full((1, *shape), value, np.uint8)).double().abs() for value in (0, 255)]
     return float(torch.maximum(*ends).norm()) * _ROUNDING
-
-
-class _Facts:
-    """Running values of one pass."""
-
-    def __init__(self, size: int) -> None:
-        self.margins: NDArray[np.float64] = np.empty(size)
-        self.filled, self.errors = 0, 0
-        self.largest_input, self.largest_output = 0.0, 0.0
-        self.total_square = 0.0
-        self.pixels: Tensor | None = None
-
-    def add(self, batch: _Batch) -> None:
-        """One more batch."""
-        self.errors += batch.errors(batch.logits)
-        first, self.filled = self.filled, self.filled + len(batch.labels)
-        self.margins[first : self.filled] = batch_margins(batch.logits, batch.labels)[0].numpy()
-        squares = batch.x.double().square_()
-        norms = squares.flatten(1).sum(1)
-        self.largest_input = max(self.largest_input, math.sqrt(float(norms.max())))
-        self.total_square += float(norms.sum())
-        self.largest_output = max(self.largest_output, float(batch.logits.double().norm(dim=1).max()))
-        sums = squares.sum(0)
-        # an image's channels are one place; the entries of a vector are places of their own
-        places = sums.sum(0) if sums.dim() > 1 else sums
-        self.pixels = places if self.pixels is None else self.pixels + places
-
-    def result(self, sample: Sample, norm_limit: float | None) -> SampleFacts:
-        """The frozen result."""
-        return SampleFacts(
-            name=sample.name[:200],
-            num_samples=self.filled,
-            num_classes=sample.num_classes,
-            errors=self.errors,
-            margins=np.sort(self.margins),
-            largest_input=self.largest_input,
-            largest_output=self.largest_output,
-            largest_pixel=0.0 if self.pixels is None else float(self.pixels.max()),
-            input_shape=sample.input_shape,
-            norm_limit=norm_limit,
-            total_square=self.total_square,
-        )
 
 
 def _compared(so_far: MessageFacts, message: OpenedMessage, batch: _Batch) -> MessageFacts:

@@ -27,6 +27,7 @@ from bitcert.theory.value import Absent, Condition, Status
 
 _ROUNDING = 1e-3
 """Relative difference of two computations of one norm in float32, and more."""
+_NO_DEAD = Condition("no dead inputs", None, "not measured")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +48,7 @@ class StabilityFacts:
     @classmethod
     def none(cls, depth: int) -> StabilityFacts:
         """Without a profile."""
-        dead = Condition("no dead inputs", None, "not measured")
-        return cls((NO_PROFILE,) * depth, NO_PROFILE, dead, 0.0, None)
+        return cls((NO_PROFILE,) * depth, NO_PROFILE, _NO_DEAD, 0.0, None)
 
     def into(self, layers: Sequence[LayerInputs]) -> tuple[LayerInputs, ...]:
         """The layers with their stability."""
@@ -114,11 +114,10 @@ def stability_facts(profile: StabilityProfile) -> StabilityFacts:
     """What a profile gives the bounds."""
     depth = len(profile.layers)
     hypotheses = {h.name: h for h in profile.hypotheses}
-    dead = hypotheses.get("no dead inputs")
     return StabilityFacts(
         stability=tuple(_of_layer(profile, row) for row in profile.layers),
         smoothness=_smoothness(profile, depth),
-        dead=Condition("no dead inputs", *((dead.holds, dead.detail) if dead else (None, "not measured"))),
+        dead=hypotheses.get(_NO_DEAD.name, _NO_DEAD),
         zeta=float(profile.settings["zeta"]),
         measured_samples=profile.sample["measured"],
     )
@@ -129,20 +128,16 @@ def _of_layer(profile: StabilityProfile, row: LayerRow) -> LayerStability | Abse
     if not any(name in profile.distributions for name in QUANTITIES[:3]):
         why = f"needs a profile with {', '.join(QUANTITIES[:3])}: they were not measured for layer {row.index}"
         return Absent(Status.NEEDS, why)
+    cushions = profile.distributions.get("layer_cushion")
     return LayerStability(
         cushion=row.layer_cushion,
         minimal_cushion=row.minimal_cushion,
         contraction=row.contraction,
         beta=row.beta,
         contraction_after=row.contraction_after,
-        largest_cushion=_largest_cushion(profile, row),
+        largest_cushion=None if cushions is None else cushions[row.index - 1].maximum,
         largest_minimal_cushion=_largest_minimal_cushion(profile, row),
     )
-
-
-def _largest_cushion(profile: StabilityProfile, row: LayerRow) -> float | None:
-    found = profile.distributions.get("layer_cushion")
-    return None if found is None else found[row.index - 1].maximum
 
 
 def _largest_minimal_cushion(profile: StabilityProfile, row: LayerRow) -> float | None:
@@ -167,4 +162,4 @@ def _smoothness(profile: StabilityProfile, depth: int) -> Condition | Absent:
         # the largest value of some examples is none of all of them; that they break it is enough
         holds = found.holds if found.holds is False else None
         return Condition(found.name, holds, f"{found.detail}; on {limit} of {measured} examples")
-    return Condition(found.name, found.holds, found.detail)
+    return found

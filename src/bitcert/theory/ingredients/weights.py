@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from bitcert.counting import Progress
-from bitcert.linear import LayerMap, LayerNorms, layer_norms, layer_spectra, weight_tail
+from bitcert.linear import LayerMap, LayerNorms, TailSummary, layer_norms, layer_spectra, weight_tail
 from bitcert.linear.norms import as_matrix
 from bitcert.network import Architecture
-from bitcert.stability import MeasuredLayer, Structure, TailSummary
-from bitcert.stability.table import tail_summary
+from bitcert.stability import MeasuredLayer, Structure
 from bitcert.theory.inputs import NO_INIT, LayerInputs, WeightNorms
 from bitcert.theory.value import Absent, Condition, Status
 
@@ -132,7 +131,7 @@ def _norms(
     # all at once: matrices of one size are decomposed together
     spectra = layer_spectra({str(k): weight for k, weight in enumerate(weights)})
     rows = []
-    for layer, weight, spectrum in zip(structure.layers, weights, spectra, strict=True):
+    for layer, weight, spectrum in zip(structure.layers, weights, spectra.values(), strict=True):
         found = layer_norms(_map(architecture, layer, weight), TOLERANCE)
         norms = WeightNorms(
             frobenius=found.frobenius,
@@ -141,7 +140,7 @@ def _norms(
             norm_21=found.norm_21,
             norm_1inf=found.norm_1inf,
             norm_3_15=norm_3_15(weight),
-            singular_values=spectrum.values,
+            singular_values=spectrum,
         )
         rows.append((norms, _rough(layer, found)))
         tell()
@@ -162,5 +161,4 @@ def _converged(rough: Sequence[str], depth: int) -> Condition:
 
 def _tail(weight: Tensor) -> TailSummary | Absent:
     result = weight_tail(weight)
-    summary = tail_summary(result)
-    return summary or Absent(Status.OUTSIDE, f"no power law was fitted: {result.reason}")
+    return result.fit or Absent(Status.OUTSIDE, f"no power law was fitted: {result.reason}")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 
+from bitcert.canonical import finite
 from bitcert.counting import DecisionRule
 from bitcert.proof import complexity_nats
 from bitcert.theory.formulas.low_rank_network import (
@@ -27,11 +28,10 @@ from bitcert.theory.formulas.low_rank_network import (
     rounding_condition,
     threshold_ranks,
 )
-from bitcert.theory.formulas.noise_stability import Variant
+from bitcert.theory.formulas.noise_stability import StabilitySum, Variant, lemma3, table1, theorem41, theorem51
 from bitcert.theory.formulas.products import FROBENIUS, OPERATOR, log_ratios, norm_conditions
-from bitcert.theory.formulas.stability_sums import StabilitySum, lemma3, table1, theorem41, theorem51
 from bitcert.theory.inputs import BoundInputs, MessageFacts
-from bitcert.theory.logs import finite, log, log_sum
+from bitcert.theory.logs import log, log_sum
 from bitcert.theory.papers.guarantees import HELPER_FIXED, INDEPENDENT, citable, helpers_fixed, speaks_of
 from bitcert.theory.registry import Bound, bound, guarantee
 from bitcert.theory.value import BoundValue, Condition, need, needs, outside
@@ -63,7 +63,7 @@ def thm21(inputs: BoundInputs) -> BoundValue:
     The network is its own compression: ``2^32`` values for each parameter and ``2^64`` for each unusual number outside
     them, which may have been learnt as well; deviation 0, so no margin is lost.
     """
-    bits = _WEIGHT_BITS * inputs.num_parameters + _constant_bits(inputs)
+    bits = _WEIGHT_BITS * inputs.num_parameters + _CONSTANT_BITS * inputs.constants
     loss = max(inputs.sample.errors / inputs.m, inputs.sample.margin_loss(0.0))
     return BoundValue(
         log=_hoeffding_log(loss, bits, inputs.delta, inputs.m),
@@ -78,10 +78,6 @@ def thm21(inputs: BoundInputs) -> BoundValue:
         },
         notes=_constant_notes(inputs),
     )
-
-
-def _constant_bits(inputs: BoundInputs) -> int:
-    return _CONSTANT_BITS * inputs.constants
 
 
 def _constant_notes(inputs: BoundInputs) -> tuple[str, ...]:
@@ -246,7 +242,7 @@ def _low_rank(
     allowed = (margin - reserve) / math.sqrt(2)
     log_delta = log_relative_error(inputs, log(radius), math.log(allowed))
     message = network_message(inputs, log_delta)
-    bits = message.bits + extra_bits + _constant_bits(inputs)
+    bits = message.bits + extra_bits + _CONSTANT_BITS * inputs.constants
     loss = inputs.sample.margin_loss(inputs.gamma)
     return BoundValue(
         log=_hoeffding_log(loss, bits, inputs.delta, inputs.m),

@@ -16,7 +16,12 @@ from bitcert.theory.registry import bound
 from bitcert.theory.value import BoundValue, outside
 
 
-def _parameters(inputs: BoundInputs) -> int:
+def require_parameters(inputs: BoundInputs) -> int:
+    """The number of parameters.
+
+    Raises:
+        NotComputed: there are none.
+    """
     if inputs.num_parameters < 1:
         raise outside("does not apply: the network has no parameters")
     return inputs.num_parameters
@@ -31,7 +36,7 @@ def _parameters(inputs: BoundInputs) -> int:
 )
 def parameters(inputs: BoundInputs) -> BoundValue:
     """``W``; the part of a layer is the number of its weights."""
-    count = _parameters(inputs)
+    count = require_parameters(inputs)
     layers = inputs.parts(log(own.num_weights) for own in inputs.layers)
     return BoundValue(math.log(count), ingredients=inputs.facts("W", "d", "m"), layers=layers)
 
@@ -45,7 +50,7 @@ def parameters(inputs: BoundInputs) -> BoundValue:
 )
 def vc_dimension(inputs: BoundInputs) -> BoundValue:
     """``d W ln W``."""
-    count = _parameters(inputs)
+    count = require_parameters(inputs)
     return BoundValue(
         math.log(inputs.depth) + math.log(count) + log(math.log(count)),
         conditions=(inputs.hypothesis("ReLU activations only"),),

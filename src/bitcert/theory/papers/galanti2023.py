@@ -58,10 +58,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bitcert.canonical import finite
 from bitcert.theory.formulas.low_rank_network import ROUNDING, log_rounding, rounding_condition
 from bitcert.theory.ingredients.conditions import PLAIN
 from bitcert.theory.inputs import BoundInputs, LayerInputs
-from bitcert.theory.logs import finite, log, log_product, log_sum
+from bitcert.theory.logs import log, log_product, log_sum
 from bitcert.theory.papers.guarantees import INDEPENDENT
 from bitcert.theory.registry import guarantee
 from bitcert.theory.value import BoundValue, Condition, needs, outside

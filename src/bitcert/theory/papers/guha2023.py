@@ -51,7 +51,7 @@ from bitcert.theory.formulas.pruning_setting import (
     stated,
     structure,
 )
-from bitcert.theory.formulas.pruning_theory import keep_probability, naive_bits
+from bitcert.theory.formulas.pruning_theory import keep_probability, naive_bits, union_deviation
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log, log_sum
 from bitcert.theory.registry import bound
@@ -284,10 +284,9 @@ def union_error(inputs: BoundInputs) -> BoundValue:
     found = at_gamma(inputs)
     kept = [own.kept for own in found.layers]
     bits = math.fsum(_bits(found, kept, _alphabets(found, kept)))
-    tau_squared = (bits * math.log(2) - math.log(inputs.delta)) / (2 * inputs.m)
     loss = inputs.sample.margin_loss(inputs.gamma)
     return BoundValue(
-        log=log(loss + math.sqrt(tau_squared)),
+        log=log(loss + union_deviation(bits, inputs.m, inputs.delta)),
         conditions=pruning_conditions(inputs, found),
         ingredients=facts(inputs, found) | {"bits": bits, "delta": inputs.delta, "margin_loss": loss},
         probability=max(0.0, 1 - inputs.delta - inputs.depth / epsilon(inputs)),

@@ -11,8 +11,8 @@ tau_i^2``, as in Appendix E; where nothing is replaced there is no noise. *At ga
 most the error that Lemma 2.2 allows the layer, ``epsilon_i ||A^i||_F`` with ``epsilon_i = epsilon mu_i mu_{i->} / (6 c
 d)``, ``epsilon = gamma / (sqrt 2 max ||f||)`` and ``eta_i = delta / (2 d^2 m h)``.
 
-The error that holds is derived in :mod:`bitcert.theory.formulas.replacement`; that of Proposition 1.1 as printed has
-an invalid proof (erratum 12). ``log_printed`` of the row at gamma counts what its threshold keeps.
+The error that holds is derived in :mod:`bitcert.theory.formulas.heavy_tail_theory`; that of Proposition 1.1 as printed
+has an invalid proof (erratum 12). ``log_printed`` of the row at gamma counts what its threshold keeps.
 
 Errata (docs/theory.md section 4): 12, 13 (``|w|`` is fitted), 14 (``rho_delta`` is the largest number), 20 (``alpha``
 is the exponent of the density ``w^-alpha``, as the package powerlaw returns it and Table 1 shows it; the paper's
@@ -31,9 +31,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bitcert.theory.formulas.heavy_tail_theory import SIGNIFICANT, sparsity_bound
+from bitcert.theory.formulas.heavy_tail_theory import SIGNIFICANT, Replaced, log_printed_tau, scaled, sparsity_bound
 from bitcert.theory.formulas.noise_stability import Variant, log_layer_epsilons, stability_of
-from bitcert.theory.formulas.replacement import Replaced, log_printed_tau, scaled
 from bitcert.theory.inputs import BoundInputs, LayerInputs
 from bitcert.theory.logs import log, log_sum
 from bitcert.theory.registry import bound
