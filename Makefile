@@ -6,7 +6,9 @@ STAMP = $(VENV)/.installed
 SEEDS ?= 1 2 3 4 5
 PAGES = networks tables search original certificates records stability codecs bounds
 
-.PHONY: certify test test-random mutation lint types contracts docs site bench check constraints clean
+FAST = $(addprefix tests/unit/,coding proof data test_certification.py test_conditions.py test_evaluate.py test_losses.py)
+
+.PHONY: certify test test-fast test-random mutation lint types contracts docs site bench check constraints clean
 
 certify: $(STAMP)  ## train, compress, certify and verify on the embedded digits; results in out/
 	$(BIN)/bitcert certify --budget 60 --out out
@@ -14,6 +16,9 @@ certify: $(STAMP)  ## train, compress, certify and verify on the embedded digits
 
 test: $(STAMP)  ## unit tests, laws, attacks, simulated validity, docstring examples
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+test-fast: $(STAMP)  ## while you work: codes, proofs, data and counting, within a minute
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(FAST)
 
 test-random: $(STAMP)  ## the property tests with new examples for every seed: make test-random SEEDS="17 18"
 	for seed in $(SEEDS); do \
