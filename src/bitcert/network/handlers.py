@@ -213,6 +213,29 @@ def _adaptive_pool(low: Lowering, node: fx.Node, args: Args) -> str:
     return low.apply(op, node, args["self"], output_size=sizes_of(value_of(node).shape[-int(op[-2]) :]))
 
 
+@handles("aten.adaptive_max_pool1d.default", "aten.adaptive_max_pool2d.default")
+def _adaptive_max_pool(low: Lowering, node: fx.Node, args: Args) -> list[str]:
+    """The largest entries, without their places: of a whole map, or of windows of one size that fill it."""
+    dims = int(str(node.target).partition("d.")[0][-1])
+    before = sizes_of(value_of(args["self"]).shape[-dims:])
+    after = tuple_of(args["output_size"], dims)
+    source, axes = low.value(args["self"]), tuple(range(value_of(args["self"]).dim()))[-dims:]
+    if set(after) == {1}:
+        return [low.emit("amax", [source], {"dim": axes, "keepdim": True}, node.name)]
+    if any(size % count for size, count in zip(before, after, strict=True)):
+        raise Unsupported(f"windows of different sizes, of {list(before)} entries for {list(after)} results")
+    window = tuple(size // count for size, count in zip(before, after, strict=True))
+    settings: dict[str, Attribute] = {"kernel_size": window, "stride": window, "padding": (0,) * dims}
+    settings |= {"ceil_mode": False, "dilation": (1,) * dims}
+    return [low.emit(f"max_pool{dims}d", [source], settings, node.name)]
+
+
+@handles("aten.max.dim")
+def _largest(low: Lowering, node: fx.Node, args: Args) -> list[str]:
+    settings: dict[str, Attribute] = {"dim": dims_of(node, args["dim"]), "keepdim": bool(args.get("keepdim", False))}
+    return [low.emit("amax", [low.value(args["self"])], settings, node.name)]
+
+
 def _scaled(low: Lowering, operand: object, alpha: object, hint: str) -> str:
     if alpha in (1, None):
         return low.value(operand)

@@ -126,9 +126,10 @@ def _unbind(low: Lowering, node: fx.Node, args: Args) -> list[str]:
 def _getitem(low: Lowering, node: fx.Node, args: Args) -> str:
     source = node.args[0]
     parts = low.results.get(source) if isinstance(source, fx.Node) else None
-    if not isinstance(parts, list):
+    place = whole_of(node.args[1])
+    if not isinstance(parts, list) or place >= len(parts):
         raise Unsupported("one of several results of an unsupported operation")
-    chosen: str = parts[whole_of(node.args[1])]
+    chosen: str = parts[place]
     return chosen
 
 

@@ -148,6 +148,11 @@ class Branches(nn.Module):
         return self.c(F.leaky_relu(joined, 0.2)) ** 2
 
 
+class Largest(nn.Module):
+    def forward(self, x):
+        return x.max(1, keepdim=True)[0]
+
+
 NETWORKS = {
     "mlp": (lambda: nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Dropout(), nn.Linear(7, 3)), (4, 5)),
     "lenet": (LeNet5, (2, 1, 28, 28)),
@@ -176,6 +181,20 @@ NETWORKS = {
             nn.LazyLinear(3),
         ),
         (3, 2, 13),
+    ),
+    "largest": (
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1),
+            nn.AdaptiveMaxPool2d((4, 2)),
+            nn.ReLU(),
+            nn.AdaptiveMaxPool2d(1),
+            nn.Flatten(),
+        ),
+        (3, 2, 8, 10),
+    ),
+    "largest of sequences": (
+        lambda: nn.Sequential(Largest(), nn.Conv1d(1, 4, 3), nn.AdaptiveMaxPool1d(2), nn.Flatten(), nn.Linear(8, 3)),
+        (3, 5, 12),
     ),
     "mixer": (Mixer, (2, 1, 8, 8)),
     "tied": (Tied, (4, 6)),
@@ -327,6 +346,9 @@ REFUSALS = {
     "fixed batch": (lambda self, x: self.linear(x.reshape(len(x), 4)), "batch size"),
     "one sample": (lambda self, x: self.linear(x) + self.linear(x[:1]), "part of the batch"),
     "gram": (lambda self, x: self.linear(x @ x.t() @ x), "mixes samples"),
+    "places": (lambda self, x: self.linear(x) + x.max(1, keepdim=True)[1], "one of several results"),
+    "batch max": (lambda self, x: self.linear(x - x.max(0)[0]), "mixes samples"),
+    "windows": (lambda self, x: F.adaptive_max_pool1d(self.linear(x)[:, None], 2)[:, 0], "windows of different sizes"),
     "statistics": (
         lambda self, x: F.batch_norm(self.linear(x), None, None, training=True),
         "samples see each other",
