@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from bitcert.network import moving  # noqa: F401  (fills the table with its handlers)
+from bitcert.network import composites, moving  # noqa: F401  (they fill the table with their handlers)
 from bitcert.network.attributes import Attribute
 from bitcert.network.lowering import (
     HANDLERS,

@@ -153,6 +153,24 @@ class Largest(nn.Module):
         return x.max(1, keepdim=True)[0]
 
 
+class Spread(nn.Module):
+    """Statistics of each example by itself, and inputs of length 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+
+    def forward(self, x):
+        unit = F.normalize(x, dim=2) + x.norm(dim=(1, 2), keepdim=True)
+        parts = [
+            x.std(1),
+            x.var(1, unbiased=False),
+            torch.var(x, 1, correction=2),
+            unit.std((1, 2), keepdim=True)[:, 0],
+        ]
+        return self.linear(sum(parts[:3]) + parts[3])
+
+
 NETWORKS = {
     "mlp": (lambda: nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Dropout(), nn.Linear(7, 3)), (4, 5)),
     "lenet": (LeNet5, (2, 1, 28, 28)),
@@ -196,6 +214,16 @@ NETWORKS = {
         lambda: nn.Sequential(Largest(), nn.Conv1d(1, 4, 3), nn.AdaptiveMaxPool1d(2), nn.Flatten(), nn.Linear(8, 3)),
         (3, 5, 12),
     ),
+    "gated": (
+        lambda: nn.Sequential(nn.Conv1d(3, 8, 3), nn.GLU(1), nn.Flatten(), nn.Linear(24, 6), nn.GLU()),
+        (3, 3, 8),
+    ),
+    "rms": (
+        lambda: nn.Sequential(nn.RMSNorm((2, 6)), nn.RMSNorm(6, 1e-3, False), nn.Flatten(), nn.Linear(12, 3)),
+        (3, 2, 6),
+    ),
+    "shuffled": (lambda: nn.Sequential(nn.Conv2d(2, 12, 3), nn.PixelShuffle(2), nn.Flatten()), (2, 2, 4, 6)),
+    "spread": (Spread, (4, 5, 6)),
     "mixer": (Mixer, (2, 1, 8, 8)),
     "tied": (Tied, (4, 6)),
     "branches": (Branches, (4, 6)),
@@ -346,6 +374,12 @@ REFUSALS = {
     "fixed batch": (lambda self, x: self.linear(x.reshape(len(x), 4)), "batch size"),
     "one sample": (lambda self, x: self.linear(x) + self.linear(x[:1]), "part of the batch"),
     "gram": (lambda self, x: self.linear(x @ x.t() @ x), "mixes samples"),
+    "taxicab": (lambda self, x: self.linear(x / x.norm(p=1, dim=1, keepdim=True)), "other than the Euclidean one"),
+    "batch variance": (lambda self, x: self.linear(x) / x.var(0)[:3], "depends on the batch size"),
+    "variance of one": (
+        lambda self, x: self.linear(x) + torch.nan_to_num(x[:, :1].var(1, keepdim=True)),
+        "a variance of 1 numbers with a correction of 1",
+    ),
     "places": (lambda self, x: self.linear(x) + x.max(1, keepdim=True)[1], "one of several results"),
     "batch max": (lambda self, x: self.linear(x - x.max(0)[0]), "mixes samples"),
     "windows": (lambda self, x: F.adaptive_max_pool1d(self.linear(x)[:, None], 2)[:, 0], "windows of different sizes"),
