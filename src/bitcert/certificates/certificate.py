@@ -177,8 +177,8 @@ def _percent_up(bound: float) -> str:
     return f"{_UP.multiply(Decimal(repr(bound)), Decimal(100)).quantize(Decimal('0.1'), ROUND_UP)}"
 
 
-def _bad(got: str) -> DecodeError:
-    return DecodeError(EXPECTED, got, "ask for the file again")
+def _bad(got: str, expected: str = EXPECTED) -> DecodeError:
+    return DecodeError(expected, got, "ask for the file again")
 
 
 def _canonical(content: Mapping[str, Any]) -> str:
@@ -189,20 +189,20 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
 
-def parse_strict(text: str) -> Any:
-    """JSON with bounds: size, depth, integer length, no duplicate keys, no NaN.
+def parse_strict(text: str, expected: str = EXPECTED) -> Any:
+    """JSON with bounds: size, depth, integer length, no duplicate keys, no NaN; ``expected`` says what it should be.
 
     Raises:
         DecodeError: for anything else.
     """
     if len(text) > MAX_CERTIFICATE_BYTES:
-        raise _bad(f"{len(text)} characters")
+        raise _bad(f"{len(text)} characters", expected)
     depth = 0
     for character in _STRING.sub("", text):
         depth += (character in "[{") - (character in "]}")
         if depth > _MAX_DEPTH:
-            raise _bad(f"more than {_MAX_DEPTH} levels of nesting")
-    return parse(text, EXPECTED)
+            raise _bad(f"more than {_MAX_DEPTH} levels of nesting", expected)
+    return parse(text, expected)
 
 
 def _is_count(value: object) -> bool:

@@ -324,7 +324,7 @@ class _Claim:
 
 
 @dataclass(frozen=True, eq=False)
-class Certified:
+class CountedCertificate:
     """A certificate and the counts it was made from."""
 
     certificate: Certificate
@@ -377,11 +377,11 @@ def certify_counting(
     declared: Declaration | None = None,
     progress: Progress | None = None,
     **claimed: Any,
-) -> Certified:
+) -> CountedCertificate:
     """Like :func:`certify`, which has the same options; the counts come with the certificate.
 
     A verification in the same process need not count again.
     """
     claim = _Claim.of(compressed, sample, declared or Declaration(), **claimed)
     counts = claim.count(progress)
-    return Certified(claim.certificate(counts), counts)
+    return CountedCertificate(claim.certificate(counts), counts)

@@ -109,7 +109,7 @@ def _read(file: Path) -> _Looks:
             return {}
         if file.stat().st_size > _MAX_BYTES:
             raise _unusable(file, f"more than {_MAX_BYTES:,} bytes")
-        content = parse_strict(file.read_text(encoding="utf-8"))
+        content = parse_strict(file.read_text(encoding="utf-8"), "a book of looks")
     except (OSError, UnicodeDecodeError, DecodeError) as error:
         raise _unusable(file, f"an unreadable file ({error})"[:200]) from error
     if not isinstance(content, dict) or set(content) != {"format", "samples"} or content["format"] != FORMAT:

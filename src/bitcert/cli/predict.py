@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typer import Argument, Option
 
 from bitcert.certificates.loading import load
 from bitcert.cli.common import load_opaque, note
+from bitcert.locking import replacing
 from bitcert.report.text import self_contained
 
 
@@ -39,10 +39,8 @@ def predict_classes(options: PredictOptions) -> None:
     if options.out is None:
         _write(sys.stdout, answers)
     else:
-        partial_file = options.out.with_name(f".{options.out.name}.partial")
-        with partial_file.open("w", newline="", encoding="utf-8") as file:
+        with replacing(options.out) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
             _write(file, answers)
-        os.replace(partial_file, options.out)
     certificate = certified.certificate
     note(f"{certificate.sentence} Self-contained: {self_contained(certificate)}. Not verified here: bitcert verify.")
 
