@@ -121,9 +121,11 @@ def load(
         helper = reading.read_helper(found, path.parent, like, check, model)
         decoded = reading.decode(found, reading.read_message(path), helper, check)
     except CannotCheckError as error:
-        raise InputError("all that the classifier is made of", str(error), "pass it as well") from None
+        got, _, do = str(error).partition("; ")
+        raise InputError("all that the classifier is made of", got, do or "pass it as well") from None
     except InvalidError as error:
-        raise DecodeError("files of a certificate that fit each other", str(error), "ask for them again") from None
+        got = str(error).partition("; ")[0]
+        raise DecodeError("files of a certificate that fit each other", got, "ask for them again") from None
     return Certified(found, helper, decoded, like)
 
 
