@@ -9,7 +9,7 @@ import house
 import pytest
 
 import bitcert
-from bitcert.cli.app import VERBS
+from bitcert.cli.app import VERBS, main
 
 FOUND = pkgutil.walk_packages(bitcert.__path__, "bitcert.")
 MODULES = sorted(module.name for module in FOUND if not module.name.endswith("__main__"))
@@ -59,6 +59,13 @@ def test_help_and_version_load_no_verb(option):
         "assert not {'torch', 'numpy', 'matplotlib', 'bitcert.cli.certify'} & set(sys.modules)\n"
     )
     assert text == f"bitcert {bitcert.__version__}\n" if option == "--version" else "certify" in text
+
+
+def test_a_verb_may_stand_behind_dashes(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--", "check", "--help"])
+    assert not stop.value.code
+    assert "FILE.pt2 or package.module:factory" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", VERBS)

@@ -73,8 +73,9 @@ def _program(arguments: Sequence[str]) -> typer.Typer:
         ] = False,
     ) -> None: ...
 
+    called = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, (function, summary) in VERBS.items():
-        if name != next(iter(arguments), None):
+        if name != called:
             app.command(name, help=summary)(_not_loaded)
             continue
         as_command = importlib.import_module("bitcert.cli.options").as_command

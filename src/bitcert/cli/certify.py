@@ -282,7 +282,7 @@ def _table_of_options(options: CertifyOptions, found: BestCertificate) -> Table:
         counts = percent_up(judged.bound), f"{judged.errors:,}", f"{judged.message_bits:,}"
         table.add_row(*map(Text, (left.option, *counts, "none: it says no more than guessing")))
     judged_too = {each.option for each in (found.compressed, *found.compressed.others)}
-    for option in options.option_folders.keys() - judged_too:
+    for option in (each for each in options.option_folders if each not in judged_too):
         why = found.compressed.missing.get(option, "its layers cannot be seen")
         table.add_row(*map(Text, (option, "–", "", "", f"none: {why}")))
     return table

@@ -216,7 +216,7 @@ def _adaptive_pool(low: Lowering, node: fx.Node, args: Args) -> str:
 @handles("aten.adaptive_max_pool1d.default", "aten.adaptive_max_pool2d.default")
 def _adaptive_max_pool(low: Lowering, node: fx.Node, args: Args) -> list[str]:
     """The largest entries, without their places: of a whole map, or of windows of one size that fill it."""
-    dims = int(str(node.target).partition("d.")[0][-1])
+    dims = int(operator_of(node)[-2])
     before = sizes_of(value_of(args["self"]).shape[-dims:])
     after = tuple_of(args["output_size"], dims)
     source, axes = low.value(args["self"]), tuple(range(value_of(args["self"]).dim()))[-dims:]
