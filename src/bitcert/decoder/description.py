@@ -31,11 +31,12 @@ from bitcert.coding.adaptive import Coder, Reader, Writer
 from bitcert.coding.bitstream import Bits
 from bitcert.data import Column, Schema, Table
 from bitcert.decoder.helper import Helper, Preprocessing, is_unusual
+from bitcert.errors import DecodeError
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import Architecture
 from bitcert.network.attributes import Attribute, Kind
 from bitcert.network.nodes import INPUT, PARAMETER_KINDS, Node, ParameterSpec
-from bitcert.network.operations import OPERATIONS
+from bitcert.network.operations import FIRST_OPERATIONS, LATER_OPERATIONS, OPERATIONS
 
 FLOAT_BITS = 32
 MAX_CODED_BYTES = 1 << 16
@@ -44,7 +45,8 @@ MAX_CODED_BYTES = 1 << 16
 MAX_CODED_TEXTS = 1 << 12
 """The same for the texts of a schema, in bytes: a certificate's search describes its helper again and again."""
 
-_OPERATIONS = tuple(sorted(OPERATIONS))
+_FIRST = tuple(sorted(FIRST_OPERATIONS))
+_LATER = tuple(LATER_OPERATIONS)
 
 
 @dataclass(frozen=True)
@@ -171,10 +173,19 @@ def code_architecture(coder: Coder, input_shape: tuple[int, ...], given: Archite
     return Architecture(shape, outputs, tuple(nodes), parameters, "int64" if tokens else "float32")
 
 
+def _code_operation(coder: Coder, given: str) -> str:
+    """A first operation by its number; the number after the last of them, and a later one by its own."""
+    number = coder.symbol("op", len(_FIRST) + 1, _FIRST.index(given) if given in FIRST_OPERATIONS else len(_FIRST))
+    if number < len(_FIRST):
+        return _FIRST[number]
+    later = coder.integer("later op", _LATER.index(given) if given in LATER_OPERATIONS else 0)
+    if later >= len(_LATER):
+        raise DecodeError("an operation that this program knows", f"number {later}", "use a newer version of bitcert")
+    return _LATER[later]
+
+
 def _code_node(coder: Coder, names: _Names, given: Node | None, number: int) -> Node:
-    op = _OPERATIONS[
-        coder.symbol("op", len(_OPERATIONS), 0 if given is None else _OPERATIONS.index(given.op)) % len(_OPERATIONS)
-    ]
+    op = _code_operation(coder, _FIRST[0] if given is None else given.op)
     inputs = () if given is None else given.inputs
     count = coder.integer((op, "inputs"), len(inputs))
     found = [_code_input(coder, op, k, names, inputs[k] if k < len(inputs) else "") for k in range(count)]

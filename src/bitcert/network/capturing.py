@@ -26,7 +26,7 @@ from bitcert.network import handlers  # noqa: F401  (fills the table of handlers
 from bitcert.network.architecture import Architecture
 from bitcert.network.checks import Function, check_eager, check_example, check_finite, check_replay, evaluation_copy
 from bitcert.network.fold import BATCH_NORM, Folded, fold_batch_norms
-from bitcert.network.lowering import Lowering, ancestors, is_symbolic
+from bitcert.network.lowering import HANDLERS, Lowering, ancestors, is_symbolic
 from bitcert.network.network import CaptureReport, Network
 from bitcert.network.nodes import INPUT, Node, ParameterSpec
 from bitcert.network.shapes import ShapeError
@@ -89,7 +89,7 @@ def _understand(model: nn.Module | ExportedProgram, example: Tensor) -> Understo
         exported, outputs = model, _recorded(model, example)
     program = _resolve(exported)
     check_finite(program.values)
-    lowering = _lower(program)
+    program, lowering = _lowered(program)
     folded = fold_batch_norms(lowering[0], program.values, lowering[1])
     dropped = _account(program, lowering[0])
     architecture = _architecture(folded, example, outputs)
@@ -211,7 +211,43 @@ def _resolve(exported: ExportedProgram) -> _Program:
     return _Program(exported, names, values, kinds, targets, tuple(tied))
 
 
-def _lower(program: _Program) -> tuple[list[Node], str]:
+def _lowered(program: _Program) -> tuple[_Program, tuple[list[Node], str]]:
+    """The program as nodes; where it has operators without a handler, of the program that torch decomposes them into.
+
+    Raises:
+        CaptureError: naming every part of the program as it was written that is not understood.
+    """
+    lowering, output = _lower(program)
+    if lowering.problems:
+        simpler = _decomposed(program)
+        again = None if simpler is None else _lower(simpler)
+        if simpler is None or again is None or again[0].problems:
+            got = "; ".join(dict.fromkeys(lowering.problems))
+            raise CaptureError(
+                "supported operations only", got, "replace them, or certify the model as an opaque module"
+            )
+        program, (lowering, output) = simpler, again
+    return program, (lowering.nodes, output)
+
+
+def _decomposed(program: _Program) -> _Program | None:
+    """The same program without the operators that no handler knows, if torch has simpler ones for all of them."""
+    known = {
+        operator: rule
+        for operator, rule in torch.export.default_decompositions().items()
+        if str(operator) not in HANDLERS and "sym_" not in str(operator)
+    }
+    names = set(map(str, known))
+    if not any(str(node.target) in names for node in program.exported.graph.nodes):
+        return None
+    try:
+        with _silent():
+            return _resolve(program.exported.run_decompositions(known))
+    except Exception:  # torch raises many types here; the operators are then named as they are
+        return None
+
+
+def _lower(program: _Program) -> tuple[Lowering, str]:
     graph = program.exported.graph
     batch: object = None
     for node in graph.nodes:
@@ -225,13 +261,7 @@ def _lower(program: _Program) -> tuple[list[Node], str]:
             "avoid batch sizes in forward, or export with dynamic_shapes=({0: torch.export.Dim.AUTO},)",
         )
     lowering = Lowering(program.names, frozenset(_integer_names(program)), batch)
-    output = lowering.run(graph)
-    if lowering.problems:
-        problems = list(dict.fromkeys(lowering.problems))
-        raise CaptureError(
-            "supported operations only", "; ".join(problems), "replace them, or certify the model as an opaque module"
-        )
-    return lowering.nodes, output
+    return lowering, lowering.run(graph)
 
 
 def _integer_names(program: _Program) -> Iterable[str]:
@@ -262,6 +292,7 @@ _WEIGHT_POSITIONS: dict[str, tuple[str, ...]] = {
     "linear": ("weight", "bias"),
     "conv1d": ("weight", "bias"),
     "conv2d": ("weight", "bias"),
+    **{f"conv{kind}d": ("weight", "bias") for kind in (3, "_transpose1", "_transpose2", "_transpose3")},
     "embedding": ("table",),
     "affine_channel": ("scale", "bias"),
     "layer_norm": ("scale", "bias"),

@@ -20,6 +20,7 @@ from bitcert.network.lowering import (
     handles,
     is_symbolic,
     number_of,
+    sizes_of,
     value_of,
     whole_of,
 )
@@ -96,10 +97,46 @@ def _correction(value: Any) -> float:
 
 
 @handles("aten.linalg_vector_norm.default")
-def _euclidean_norm(low: Lowering, node: fx.Node, args: Args) -> str:
-    if args.get("ord", 2) != 2 or args.get("dtype") is not None:
-        raise Unsupported("a norm other than the Euclidean one")
-    source, dims = low.value(args["self"]), dims_of(node, args.get("dim"))
+def _norm(low: Lowering, node: fx.Node, args: Args) -> str:
+    order = args.get("ord", 2)
+    if order not in (1, 2, math.inf) or args.get("dtype") is not None:
+        raise Unsupported("a norm other than the sum, the Euclidean one or the largest entry")
+    source, dims, keep = low.value(args["self"]), dims_of(node, args.get("dim")), bool(args.get("keepdim", False))
+    if order != 2:
+        sizes = low.emit("abs", [source], {}, f"{node.name}.size")
+        return _reduced(low, "sum" if order == 1 else "amax", sizes, dims, keep, node.name)
     square = _product(low, source, source, f"{node.name}.square")
-    total = _reduced(low, "sum", square, dims, bool(args.get("keepdim", False)), f"{node.name}.sum")
+    total = _reduced(low, "sum", square, dims, keep, f"{node.name}.sum")
     return low.emit("sqrt", [total], {}, node.name)
+
+
+@handles("aten.dot.default", "aten.vdot.default")
+def _dot(low: Lowering, node: fx.Node, args: Args) -> str:
+    product = low.emit("mul", low.values(*node.args[:2]), {}, f"{node.name}.product")
+    return _reduced(low, "sum", product, (0,), False, node.name)
+
+
+@handles("aten._weight_norm.default")
+def _weight_norm(low: Lowering, node: fx.Node, args: Args) -> str:
+    """``g v / ||v||``, with the norm over all axes but one."""
+    direction, ndim = low.value(args["v"]), value_of(args["v"]).dim()
+    dims = tuple(k for k in range(ndim) if k != whole_of(args["dim"]) % ndim)
+    square = _product(low, direction, direction, f"{node.name}.square")
+    length = low.emit("sqrt", [_reduced(low, "sum", square, dims, True, f"{node.name}.sum")], {}, f"{node.name}.norm")
+    unit = low.emit("div", [direction, length], {}, f"{node.name}.unit")
+    return _product(low, unit, low.value(args["g"]), node.name)
+
+
+@handles("aten.bilinear.default")
+def _bilinear(low: Lowering, node: fx.Node, args: Args) -> str:
+    """``y_o = x W_o z + b_o``: one matrix for ``x``, then a sum over ``z``."""
+    outputs, first, second = sizes_of(value_of(args["weight"]).shape)
+    if value_of(args["input1"]).dim() != 2 or not is_symbolic(value_of(args["input1"]).shape[0]):
+        raise Unsupported("a bilinear map of other inputs than [batch, features]")
+    turned = low.emit("permute", [low.value(args["weight"])], {"dims": (1, 0, 2)}, f"{node.name}.turned")
+    matrix = low.emit("reshape", [turned], {"shape": (first, outputs * second)}, f"{node.name}.matrix")
+    product = low.emit("matmul", [low.value(args["input1"]), matrix], {}, f"{node.name}.product")
+    split = low.emit("reshape", [product], {"shape": (-1, outputs, second)}, f"{node.name}.split")
+    other = low.emit("reshape", [low.value(args["input2"])], {"shape": (-1, 1, second)}, f"{node.name}.other")
+    found = _reduced(low, "sum", _product(low, split, other, f"{node.name}.each"), (2,), False, node.name)
+    return found if args["bias"] is None else low.emit("add", [found, low.value(args["bias"])], {}, f"{node.name}.bias")

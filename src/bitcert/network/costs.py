@@ -16,7 +16,9 @@ from bitcert.network.layouts import Attributes
 Shapes = Sequence[tuple[int, ...]]
 Cost = Callable[[Shapes, tuple[int, ...], Attributes], int]
 
-PRODUCTS = frozenset({"linear", "conv1d", "conv2d", "local_conv2d", "matmul", "attention"})
+PRODUCTS = frozenset({"linear", "conv1d", "conv2d", "conv3d", "local_conv2d", "matmul", "attention"}).union(
+    f"conv_transpose{dims}d" for dims in (1, 2, 3)
+)
 """Operations whose arithmetic is products of matrices, which run far faster for each flop than all others."""
 
 _CHANNEL_BLOCK = 16
@@ -35,6 +37,11 @@ def entries(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int
 def weighted(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
     """Multiply-adds of a linear map: one filter per output entry."""
     return 2 * math.prod(out) * math.prod(shapes[1][1:])
+
+
+def spread(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
+    """Multiply-adds of a transposed convolution: one filter for each input entry."""
+    return 2 * math.prod(shapes[0]) * math.prod(shapes[1][1:])
 
 
 def local_weighted(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
@@ -102,6 +109,13 @@ def unfolded(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> in
     x, weight = shapes[0], shapes[1]
     columns = x[0] * x[1] * math.prod(weight[2:]) * math.prod(out[2:])
     return max(columns, _blocked(x) + _blocked(out))
+
+
+def folded(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
+    """Every window of a transposed convolution written out before they are added up, or maps laid out in blocks."""
+    x, weight = shapes[0], shapes[1]
+    columns = math.prod(x[:1] + x[2:]) * out[1] * math.prod(weight[2:])
+    return max(columns, _blocked(x)) + _blocked(out)
 
 
 def _blocked(shape: tuple[int, ...]) -> int:

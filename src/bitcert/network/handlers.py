@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from bitcert.network import composites, moving  # noqa: F401  (they fill the table with their handlers)
+from bitcert.network import choosing, composites, moving, recurrent, resizing  # noqa: F401  (they fill the table with their handlers)
 from bitcert.network.attributes import Attribute
+from bitcert.network.choosing import operand
 from bitcert.network.lowering import (
     HANDLERS,
     Args,
@@ -21,6 +22,7 @@ from bitcert.network.lowering import (
     Unsupported,
     dims_of,
     handles,
+    is_symbolic,
     number_of,
     operator_of,
     sizes_of,
@@ -41,16 +43,6 @@ from bitcert.network.lowering import (
 )
 def _identity(low: Lowering, node: fx.Node, args: Args) -> str:
     return low.value(node.args[0])
-
-
-@handles("aten.to.dtype", "aten.to.dtype_layout", "aten._to_copy.default", "aten.type_as.default")
-def _convert(low: Lowering, node: fx.Node, args: Args) -> str:
-    source, target = value_of(node.args[0]).dtype, value_of(node).dtype
-    if source == target:
-        return low.value(node.args[0])
-    if target == torch.float32 and source in (torch.int64, torch.int32):
-        return low.apply("to_float", node, node.args[0])
-    raise Unsupported(f"conversion from {source} to {target}")
 
 
 @handles(
@@ -78,11 +70,14 @@ def _direct(op: str, *targets: str, inputs: Sequence[str] = ("self",), **setting
 _AFFINE = ("input", "weight", "bias")
 _UNARY: tuple[str, ...] = ("relu", "silu", "tanh", "sigmoid", "hardswish", "hardsigmoid", "mish", "selu")
 _UNARY += ("exp", "log", "abs", "neg", "sqrt", "rsqrt", "reciprocal")
+_UNARY += ("trunc", "floor", "ceil", "round", "sign", "cos", "sin", "erf", "log1p", "expm1", "atan")
 
 for _op in _UNARY:
     _direct(_op, f"aten.{_op}.default", f"aten.{_op}_.default")
 for _op in ("maximum", "minimum"):
     _direct(_op, f"aten.{_op}.default", f"aten.{_op[:3]}.other", inputs=("self", "other"))
+for _op, _kind in (("maximum", "min"), ("minimum", "max")):
+    _direct(_op, f"aten.clamp_{_kind}.Tensor", inputs=("self", _kind))
 _direct("linear", "aten.linear.default", inputs=_AFFINE)
 _direct("layer_norm", "aten.layer_norm.default", inputs=_AFFINE, normalized_shape=sizes_of, eps=number_of)
 _direct("group_norm", "aten.group_norm.default", inputs=_AFFINE, num_groups=whole_of, eps=number_of)
@@ -180,15 +175,22 @@ def _softmax(low: Lowering, node: fx.Node, args: Args) -> str:
     return low.apply(operator_of(node), node, args["self"], dim=dims_of(node, args["dim"])[0])
 
 
-@handles("aten.mean.dim", "aten.mean.default", "aten.sum.dim_IntList", "aten.sum.default", "aten.amax.default")
+@handles(
+    "aten.mean.dim",
+    "aten.mean.default",
+    "aten.sum.dim_IntList",
+    "aten.sum.default",
+    "aten.amax.default",
+    "aten.amin.default",
+)
 def _reduce(low: Lowering, node: fx.Node, args: Args) -> str:
-    if args.get("dtype") is not None and args["dtype"] != torch.float32:
+    if args.get("dtype") not in (None, torch.float32, torch.int64):
         raise Unsupported("a reduction into another dtype")
     keepdim = bool(args.get("keepdim", False))
     return low.apply(operator_of(node), node, args["self"], dim=dims_of(node, args.get("dim")), keepdim=keepdim)
 
 
-@handles(*(f"aten.{kind}_pool{dims}d.default" for kind in ("max", "avg") for dims in (1, 2)))
+@handles(*(f"aten.{kind}_pool{dims}d.default" for kind in ("max", "avg") for dims in (1, 2, 3)))
 def _pool(low: Lowering, node: fx.Node, args: Args) -> str:
     if args.get("divisor_override") is not None:
         raise Unsupported("average pooling with a divisor of its own")
@@ -207,7 +209,7 @@ def _pool(low: Lowering, node: fx.Node, args: Args) -> str:
     return low.apply(op, node, node.args[0], **settings)
 
 
-@handles("aten.adaptive_avg_pool1d.default", "aten.adaptive_avg_pool2d.default")
+@handles(*(f"aten.adaptive_avg_pool{dims}d.default" for dims in (1, 2, 3)))
 def _adaptive_pool(low: Lowering, node: fx.Node, args: Args) -> str:
     op = operator_of(node)
     return low.apply(op, node, args["self"], output_size=sizes_of(value_of(node).shape[-int(op[-2]) :]))
@@ -230,10 +232,22 @@ def _adaptive_max_pool(low: Lowering, node: fx.Node, args: Args) -> list[str]:
     return [low.emit(f"max_pool{dims}d", [source], settings, node.name)]
 
 
-@handles("aten.max.dim")
+@handles("aten.max.dim", "aten.min.dim")
 def _largest(low: Lowering, node: fx.Node, args: Args) -> list[str]:
     settings: dict[str, Attribute] = {"dim": dims_of(node, args["dim"]), "keepdim": bool(args.get("keepdim", False))}
-    return [low.emit("amax", [low.value(args["self"])], settings, node.name)]
+    source = low.value(args["self"])
+    found = [low.emit(f"a{operator_of(node)}", [source], settings, node.name)]
+    if any(user.args[1:] == (1,) for user in node.users):
+        source = source if operator_of(node) == "max" else low.emit("neg", [source], {}, f"{node.name}.neg")
+        place = low.emit("argmax", [source], {"dim": dims_of(node, args["dim"])[0]}, f"{node.name}.place")
+        found.append(place if settings["keepdim"] else _flat(low, node, place))
+    return found
+
+
+def _flat(low: Lowering, node: fx.Node, place: str) -> str:
+    sizes = node.meta["val"][1].shape
+    shape = tuple(-1 if is_symbolic(size) else int(size) for size in sizes)
+    return low.emit("reshape", [place], {"shape": shape}, f"{node.name}.flat")
 
 
 def _scaled(low: Lowering, operand: object, alpha: object, hint: str) -> str:
@@ -251,9 +265,8 @@ def _binary(low: Lowering, node: fx.Node, args: Args) -> str:
     if isinstance(other, fx.Node) and isinstance(other.meta.get("val"), torch.Tensor):
         return low.emit(op, [low.value(args["self"]), _scaled(low, other, alpha, node.name)], {}, node.name)
     value = number_of(other) * (1.0 if alpha is None else number_of(alpha))
-    if op == "sub":
-        return low.apply("add_scalar", node, args["self"], value=-value)
-    return low.apply(f"{op}_scalar", node, args["self"], value=value)
+    op, value = ("add", -value) if op == "sub" else (op, value)
+    return low.typed(low.apply(f"{op}_scalar", node, args["self"], value=value), node)
 
 
 @handles("aten.rsub.Scalar")
@@ -261,7 +274,26 @@ def _rsub(low: Lowering, node: fx.Node, args: Args) -> str:
     negative = low.emit(
         "mul_scalar", [low.value(args["self"])], {"value": -number_of(args["alpha"])}, f"{node.name}.neg"
     )
-    return low.emit("add_scalar", [negative], {"value": number_of(args["other"])}, node.name)
+    return low.typed(low.emit("add_scalar", [negative], {"value": number_of(args["other"])}, node.name), node)
+
+
+@handles("aten.pow.Tensor_Tensor")
+def _power(low: Lowering, node: fx.Node, args: Args) -> str:
+    return low.apply("pow", node, args["self"], args["exponent"])
+
+
+@handles(*(f"aten.{name}.{kind}" for name in ("remainder", "floor_divide") for kind in ("Tensor", "Scalar")))
+@handles("aten.floor_divide.default", "aten.div.Tensor_mode")
+def _divided(low: Lowering, node: fx.Node, args: Args) -> str:
+    """What is left of a division, or its result rounded down."""
+    inputs = [low.value(args["self"]), operand(low, node, args["other"])]
+    if operator_of(node) == "remainder":
+        return low.typed(low.emit("remainder", inputs, {}, node.name), node)
+    mode = args.get("rounding_mode", "floor")
+    found = low.emit("div", inputs, {}, node.name)
+    if mode is not None:
+        found = low.emit("floor" if mode == "floor" else "trunc", [found], {}, node.name)
+    return low.typed(found, node)
 
 
 @handles("aten.pow.Tensor_Scalar", "aten.pow_.Scalar")
@@ -279,11 +311,25 @@ def _addmm(low: Lowering, node: fx.Node, args: Args) -> str:
 
 @handles("aten.scaled_dot_product_attention.default")
 def _attention(low: Lowering, node: fx.Node, args: Args) -> str:
-    if args["dropout_p"] != 0 or args.get("enable_gqa"):
-        raise Unsupported("attention with dropout or grouped queries")
-    inputs = args["query"], args["key"], args["value"], args["attn_mask"]
+    if args["dropout_p"] != 0:
+        raise Unsupported("attention with dropout")
+    inputs = low.values(args["query"], args["key"], args["value"], args["attn_mask"])
+    if args.get("enable_gqa"):
+        heads = [whole_of(value_of(args[name]).shape[-3]) for name in ("query", "key")]
+        for k, name in enumerate(("key", "value"), start=1):
+            inputs[k] = _shared_heads(low, node, inputs[k], value_of(args[name]), heads[0] // heads[1])
     scale = None if args["scale"] is None else number_of(args["scale"])
-    return low.apply("attention", node, *inputs, is_causal=bool(args["is_causal"]), scale=scale)
+    return low.emit("attention", inputs, {"is_causal": bool(args["is_causal"]), "scale": scale}, node.name)
+
+
+def _shared_heads(low: Lowering, node: fx.Node, name: str, value: torch.Tensor, times: int) -> str:
+    """Keys or values ``[batch, heads, places, width]`` with every head repeated, one after the other."""
+    if value.dim() != 4 or not is_symbolic(value.shape[0]):
+        raise Unsupported("grouped queries of other inputs than [batch, heads, places, width]")
+    heads, *rest = sizes_of(value.shape[1:])
+    single = low.emit("reshape", [name], {"shape": (-1, heads, 1, *rest)}, node.name)
+    many = low.emit("expand", [single], {"shape": (0, heads, times, *rest)}, node.name)
+    return low.emit("reshape", [many], {"shape": (-1, heads * times, *rest)}, node.name)
 
 
 SUPPORTED_TARGETS = frozenset(HANDLERS)

@@ -160,6 +160,16 @@ def embedding(values: Sequence[Value], attributes: Attributes, shape: tuple[int,
     return values[0].layout
 
 
+def gathering(values: Sequence[Value], attributes: Attributes, shape: tuple[int, ...]) -> Layout | None:
+    """Entries picked along ``dim`` by indices of their own for each example: both hold the batch on one other axis."""
+    source, index = values
+    if source.layout != index.layout:
+        raise LayoutError("values and indices hold the batch at different places")
+    if source.layout is not None and source.layout.axis in _axes(attributes, "dim"):
+        raise LayoutError("entries of other samples would be picked")
+    return source.layout
+
+
 def concatenation(values: Sequence[Value], attributes: Attributes, shape: tuple[int, ...]) -> Layout | None:
     """All parts hold the batch at the same place, outside the joined axis, or none holds it."""
     layouts = {value.layout for value in values}

@@ -109,6 +109,10 @@ class Lowering:
     Args:
         names: fx placeholder name -> parameter name, or ``"input"`` for the user's input.
         integer_names: parameters that hold integers and must be read through ``to_index``.
+        batch: the size that stands for the number of samples.
+
+    Attributes:
+        sample_numbers: ``arange(batch)``, which has a meaning only as an index of the batch.
     """
 
     def __init__(self, names: Mapping[str, str], integer_names: frozenset[str], batch: object) -> None:
@@ -116,6 +120,7 @@ class Lowering:
         self.problems: list[str] = []
         self.results: dict[fx.Node, str | list[str]] = {}
         self.batch = str(batch)
+        self.sample_numbers: set[fx.Node] = set()
         self._names, self._integers = names, integer_names
         self._taken = {INPUT, *names.values()}
 
@@ -130,7 +135,7 @@ class Lowering:
                 output = self._output(node)
             elif node.op == "placeholder":
                 self._placeholder(node)
-            elif isinstance(node.meta.get("val"), torch.SymInt):
+            elif isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool):
                 continue
             else:
                 self._call(node)
@@ -171,6 +176,8 @@ class Lowering:
         """IR name of an fx argument."""
         if not isinstance(node, fx.Node):
             raise Unsupported("an argument that is not a tensor")
+        if node in self.sample_numbers:
+            raise Unsupported("the numbers of the samples in a batch are used")
         result = self.results.get(node)
         if not isinstance(result, str):
             raise Unsupported("an argument that is not one tensor")
@@ -193,6 +200,15 @@ class Lowering:
     def apply(self, op: str, node: fx.Node, *inputs: object, **attributes: Attribute) -> str:
         """Appends the operation that ``node`` is, of fx arguments (as :meth:`values`), and returns its name."""
         return self.emit(op, self.values(*inputs), attributes, node.name)
+
+    def typed(self, name: str, node: fx.Node) -> str:
+        """A result that may have become float32 because of a number in it, as the type that torch recorded."""
+        kind = value_of(node).dtype
+        if kind == torch.float32:
+            return name
+        if kind == torch.bool:
+            return self.emit("not_equal_scalar", [name], {"value": 0.0}, node.name)
+        return self.emit("to_index", [name], {}, node.name)
 
     def sizes(self, node: fx.Node, symbol: int) -> tuple[int, ...]:
         """Recorded sizes of a node with ``symbol`` in place of the one that depends on the batch."""

@@ -135,9 +135,32 @@ def _getitem(low: Lowering, node: fx.Node, args: Args) -> str:
 
 @handles("aten.pad.default", "aten.constant_pad_nd.default")
 def _pad(low: Lowering, node: fx.Node, args: Args) -> str:
-    if args.get("mode", "constant") != "constant":
-        raise Unsupported(f"padding mode {args['mode']!r}")
-    return low.apply("pad", node, args["self"], padding=sizes_of(args["pad"]), value=number_of(args["value"] or 0))
+    padding, mode = sizes_of(args["pad"]), args.get("mode", "constant")
+    if mode in ("reflect", "replicate"):
+        return low.apply(f"pad_{mode}", node, args["self"], padding=padding)
+    if mode == "circular":
+        return _wrapped(low, node, args["self"], padding)
+    if mode != "constant":
+        raise Unsupported(f"padding mode {mode!r}")
+    return low.apply("pad", node, args["self"], padding=padding, value=number_of(args["value"] or 0))
+
+
+def _wrapped(low: Lowering, node: fx.Node, source: fx.Node, padding: tuple[int, ...]) -> str:
+    """Each end continued with the entries of the other one."""
+    name, shape = low.value(source), value_of(source).shape
+    for k in range(0, len(padding), 2):
+        dim = len(shape) - 1 - k // 2
+        size, before, after = whole_of(shape[dim]), padding[k], padding[k + 1]
+        if not 0 <= min(before, after) <= max(before, after) <= size:
+            raise Unsupported("circular padding longer than the axis")
+        spans = [(size - before, size), (0, size), (0, after)]
+        parts = [
+            low.emit("slice", [name], {"dim": dim, "start": start, "end": end, "step": 1}, f"{node.name}.part")
+            for start, end in spans
+            if end > start
+        ]
+        name = low.emit("cat", parts, {"dim": dim}, node.name)
+    return name
 
 
 @handles("aten.cat.default", "aten.concat.default", "aten.concatenate.default")
@@ -156,7 +179,12 @@ def _stack(low: Lowering, node: fx.Node, args: Args) -> str:
 
 @handles("aten.arange.default", "aten.arange.start", "aten.arange.start_step")
 def _arange(low: Lowering, node: fx.Node, args: Args) -> str:
-    start, end, step = sizes_of((args.get("start", 0), args["end"], args.get("step", 1)))
-    if value_of(node).dtype != torch.int64:
-        raise Unsupported("a range of numbers that are not integers")
-    return low.apply("arange", node, start=start, end=end, step=step)
+    if is_symbolic(args["end"]) or (isinstance(args["end"], fx.Node) and args.get("start", 0) == 0):
+        low.sample_numbers.add(node)
+        return ""
+    start, end, step = args.get("start", 0), args["end"], args.get("step", 1)
+    whole = all(float(number) == int(number) for number in (start, end, step))
+    if not whole or start < 0 or step < 1:
+        raise Unsupported("a range of numbers that are not whole, or that falls")
+    name = low.apply("arange", node, start=int(start), end=int(end), step=int(step))
+    return low.emit("to_float", [name], {}, node.name) if value_of(node).dtype == torch.float32 else name

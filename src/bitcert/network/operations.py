@@ -8,8 +8,7 @@ from a file. The table does NOT choose how weights are stored or coded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,68 +24,26 @@ from bitcert.network.attributes import (
     NUMBER,
     OPTIONAL_NUMBER,
     Attribute,
-    Kind,
     integer,
     integers,
 )
-from bitcert.network.costs import Cost
-from bitcert.network.layouts import Attributes, LayoutRule
-
-Run = Callable[[Sequence[Tensor], Any, int], Tensor]
+from bitcert.network.later_operations import LATER_OPERATIONS
+from bitcert.network.layouts import Attributes
+from bitcert.network.operation import (
+    SAME,
+    Operation,
+    adaptive,
+    along_axis,
+    binary,
+    convolution,
+    plain,
+    pooling,
+    reduction,
+    unary,
+)
 
 _MAX_PATCH_ENTRIES = 1 << 24
 """Entries of the unfolded input of a locally connected layer at a time, unless one example has more."""
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One row of the table.
-
-    Attributes:
-        arity: least and greatest number of input tensors.
-        run: ``(tensors, attributes, batch_size) -> tensor``.
-        layout: rule that follows the batch or raises ``LayoutError``.
-        attributes: name and allowed values of every attribute; all are required.
-        cost: floating-point operations from input shapes and output shape.
-        scratch: entries it takes beside inputs and output while it runs, from the same.
-    """
-
-    arity: tuple[int, int]
-    run: Run
-    layout: LayoutRule
-    attributes: Mapping[str, Kind] = field(default_factory=dict)
-    cost: Cost = costs.entries
-    scratch: Cost = costs.nothing
-
-
-def _unary(
-    function: Callable[[Tensor, Any], Tensor],
-    layout: LayoutRule = layouts.pointwise,
-    scratch: Cost = costs.nothing,
-    cost: Cost = costs.entries,
-    /,
-    **attributes: Kind,
-) -> Operation:
-    return Operation((1, 1), lambda t, a, n: function(t[0], a), layout, attributes, cost, scratch)
-
-
-def _plain(function: Any, scratch: Cost = costs.nothing) -> Operation:
-    return _unary(lambda x, a: function(x), layouts.pointwise, scratch)
-
-
-def _binary(function: Any) -> Operation:
-    return Operation((2, 2), lambda t, a, n: function(t[0], t[1]), layouts.pointwise)
-
-
-def _steps(dims: int) -> dict[str, Kind]:
-    return {"stride": integers(dims, 1), "padding": integers(dims, 0)}
-
-
-def _conv(
-    function: Callable[..., Tensor], dims: int, cost: Cost = costs.weighted, scratch: Cost = costs.unfolded
-) -> Operation:
-    kinds = {**_steps(dims), "dilation": integers(dims, 1), "groups": integer(1)}
-    return Operation((2, 3), lambda t, a, n: function(*t, **a), layouts.leading(dims + 2), kinds, cost, scratch)
 
 
 def output_size(size: Sequence[int], kernel: Sequence[int], attributes: Attributes) -> tuple[int, ...]:
@@ -117,24 +74,6 @@ def _local_conv2d(x: Tensor, filters: Tensor, bias: Tensor | None = None, *, gro
     return result if bias is None else result + bias.reshape(1, -1, 1, 1)
 
 
-def _pool(function: Callable[..., Tensor], dims: int, scratch: Cost, **extra: Kind) -> Operation:
-    kinds = {"kernel_size": integers(dims, 1), **_steps(dims), "ceil_mode": BOOLEAN, **extra}
-    return _unary(lambda x, a: function(x, **a), layouts.leading(dims + 2), scratch, costs.pooled, **kinds)
-
-
-def _adaptive(function: Callable[..., Tensor], dims: int) -> Operation:
-    layout, sizes = layouts.leading(dims + 2), integers(dims, 1)
-    return _unary(lambda x, a: function(x, a["output_size"]), layout, costs.first_copied, output_size=sizes)
-
-
-def _reduce(function: Callable[..., Tensor]) -> Operation:
-    return _unary(lambda x, a: function(x, a["dim"], a["keepdim"]), layouts.reduction, dim=AXES, keepdim=BOOLEAN)
-
-
-def _softmax(function: Callable[..., Tensor]) -> Operation:
-    return _unary(lambda x, a: function(x, a["dim"]), _SAME, costs.first_copied, dim=AXIS)
-
-
 def _affine_channel(t: Sequence[Tensor], a: Any, n: int) -> Tensor:
     shape = (1, -1) + (1,) * (t[0].dim() - 2)
     return t[0] * t[1].reshape(shape) + t[2].reshape(shape)
@@ -163,15 +102,14 @@ def _arange(t: Sequence[Tensor], a: Any, n: int) -> Tensor:
 
 _POSITION = integer(0)
 _SPAN = {"start": _POSITION, "end": _POSITION, "step": integer(1)}
-_SAME = layouts.keep(layouts.mixes_dims)
 
 _WEIGHTED: dict[str, Operation] = {
     "linear": Operation(
         (2, 3), lambda t, a, n: F.linear(*t), layouts.keep(layouts.mixes_last), {}, costs.weighted, costs.first_copied
     ),
-    "conv1d": _conv(F.conv1d, 1),
-    "conv2d": _conv(F.conv2d, 2),
-    "local_conv2d": _conv(_local_conv2d, 2, costs.local_weighted, costs.local_windows),
+    "conv1d": convolution(F.conv1d, 1),
+    "conv2d": convolution(F.conv2d, 2),
+    "local_conv2d": convolution(_local_conv2d, 2, costs.local_weighted, costs.local_windows),
     "embedding": Operation((2, 2), lambda t, a, n: F.embedding(t[0], t[1]), layouts.embedding),
     "affine_channel": Operation((3, 3), _affine_channel, layouts.leading(), scratch=costs.result_twice),
     "prelu": Operation((2, 2), lambda t, a, n: F.prelu(t[0], t[1]), layouts.leading()),
@@ -193,7 +131,7 @@ _WEIGHTED: dict[str, Operation] = {
 
 _POINTWISE: dict[str, Operation] = {
     **{
-        name: _plain(function)
+        name: plain(function)
         for name, function in {
             "relu": F.relu,
             "silu": F.silu,
@@ -213,7 +151,7 @@ _POINTWISE: dict[str, Operation] = {
         }.items()
     },
     **{
-        name: _binary(function)
+        name: binary(function)
         for name, function in {
             "add": torch.add,
             "sub": torch.sub,
@@ -223,25 +161,25 @@ _POINTWISE: dict[str, Operation] = {
             "minimum": torch.minimum,
         }.items()
     },
-    "add_scalar": _unary(lambda x, a: x + a["value"], value=NUMBER),
-    "mul_scalar": _unary(lambda x, a: x * a["value"], value=NUMBER),
-    "div_scalar": _unary(lambda x, a: x / a["value"], value=NUMBER),
-    "pow_scalar": _unary(lambda x, a: x ** a["value"], value=NUMBER),
-    "leaky_relu": _unary(lambda x, a: F.leaky_relu(x, a["negative_slope"]), negative_slope=NUMBER),
-    "elu": _unary(lambda x, a: F.elu(x, a["alpha"]), alpha=NUMBER),
-    "gelu": _unary(lambda x, a: F.gelu(x, approximate="tanh" if a["tanh"] else "none"), tanh=BOOLEAN),
-    "softplus": _unary(lambda x, a: F.softplus(x, a["beta"], a["threshold"]), beta=NUMBER, threshold=NUMBER),
-    "clamp": _unary(lambda x, a: torch.clamp(x, a["min"], a["max"]), min=OPTIONAL_NUMBER, max=OPTIONAL_NUMBER),
-    "to_index": _plain(lambda x: x.round().to(torch.int64), costs.result_twice),
-    "to_float": _plain(lambda x: x.to(torch.float32)),
+    "add_scalar": unary(lambda x, a: x + a["value"], value=NUMBER),
+    "mul_scalar": unary(lambda x, a: x * a["value"], value=NUMBER),
+    "div_scalar": unary(lambda x, a: x / a["value"], value=NUMBER),
+    "pow_scalar": unary(lambda x, a: x ** a["value"], value=NUMBER),
+    "leaky_relu": unary(lambda x, a: F.leaky_relu(x, a["negative_slope"]), negative_slope=NUMBER),
+    "elu": unary(lambda x, a: F.elu(x, a["alpha"]), alpha=NUMBER),
+    "gelu": unary(lambda x, a: F.gelu(x, approximate="tanh" if a["tanh"] else "none"), tanh=BOOLEAN),
+    "softplus": unary(lambda x, a: F.softplus(x, a["beta"], a["threshold"]), beta=NUMBER, threshold=NUMBER),
+    "clamp": unary(lambda x, a: torch.clamp(x, a["min"], a["max"]), min=OPTIONAL_NUMBER, max=OPTIONAL_NUMBER),
+    "to_index": plain(lambda x: x.round().to(torch.int64), costs.result_twice),
+    "to_float": plain(lambda x: x.to(torch.float32)),
 }
 
 _MIXING: dict[str, Operation] = {
-    "softmax": _softmax(torch.softmax),
-    "log_softmax": _softmax(torch.log_softmax),
-    "mean": _reduce(torch.mean),
-    "sum": _reduce(torch.sum),
-    "amax": _reduce(torch.amax),
+    "softmax": along_axis(torch.softmax),
+    "log_softmax": along_axis(torch.log_softmax),
+    "mean": reduction(torch.mean),
+    "sum": reduction(torch.sum),
+    "amax": reduction(torch.amax),
     "matmul": Operation((2, 2), lambda t, a, n: torch.matmul(*t), layouts.matmul, {}, costs.product, costs.operands),
     "attention": Operation(
         (3, 4),
@@ -251,22 +189,22 @@ _MIXING: dict[str, Operation] = {
         costs.attention,
         costs.scores,
     ),
-    "max_pool1d": _pool(F.max_pool1d, 1, costs.maxima, dilation=integers(1, 1)),
-    "max_pool2d": _pool(F.max_pool2d, 2, costs.maxima, dilation=integers(2, 1)),
-    "avg_pool1d": _pool(F.avg_pool1d, 1, costs.first_copied, count_include_pad=BOOLEAN),
-    "avg_pool2d": _pool(F.avg_pool2d, 2, costs.first_copied, count_include_pad=BOOLEAN),
-    "adaptive_avg_pool1d": _adaptive(F.adaptive_avg_pool1d, 1),
-    "adaptive_avg_pool2d": _adaptive(F.adaptive_avg_pool2d, 2),
+    "max_pool1d": pooling(F.max_pool1d, 1, costs.maxima, dilation=integers(1, 1)),
+    "max_pool2d": pooling(F.max_pool2d, 2, costs.maxima, dilation=integers(2, 1)),
+    "avg_pool1d": pooling(F.avg_pool1d, 1, costs.first_copied, count_include_pad=BOOLEAN),
+    "avg_pool2d": pooling(F.avg_pool2d, 2, costs.first_copied, count_include_pad=BOOLEAN),
+    "adaptive_avg_pool1d": adaptive(F.adaptive_avg_pool1d, 1),
+    "adaptive_avg_pool2d": adaptive(F.adaptive_avg_pool2d, 2),
 }
 
 _MOVING: dict[str, Operation] = {
-    "reshape": _unary(lambda x, a: x.reshape(a["shape"]), layouts.reshape, shape=integers(None, -1)),
-    "permute": _unary(lambda x, a: x.permute(a["dims"]), layouts.permutation, dims=AXES),
+    "reshape": unary(lambda x, a: x.reshape(a["shape"]), layouts.reshape, shape=integers(None, -1)),
+    "permute": unary(lambda x, a: x.permute(a["dims"]), layouts.permutation, dims=AXES),
     "expand": Operation((1, 1), _expand, layouts.expansion, {"shape": integers(None, 0)}),
-    "repeat": _unary(lambda x, a: x.repeat(a["repeats"]), layouts.repetition, repeats=integers(None, 1)),
-    "select": _unary(lambda x, a: x.select(a["dim"], a["index"]), layouts.selection, dim=AXIS, index=_POSITION),
-    "slice": _unary(_slice, _SAME, dim=AXIS, **_SPAN),
-    "pad": _unary(
+    "repeat": unary(lambda x, a: x.repeat(a["repeats"]), layouts.repetition, repeats=integers(None, 1)),
+    "select": unary(lambda x, a: x.select(a["dim"], a["index"]), layouts.selection, dim=AXIS, index=_POSITION),
+    "slice": unary(_slice, SAME, dim=AXIS, **_SPAN),
+    "pad": unary(
         lambda x, a: F.pad(x, a["padding"], value=a["value"]),
         layouts.keep(layouts.mixes_padded),
         padding=integers(None, -MAX_INTEGER),
@@ -276,7 +214,10 @@ _MOVING: dict[str, Operation] = {
     "arange": Operation((0, 0), _arange, lambda values, attributes, shape: None, _SPAN),
 }
 
-OPERATIONS: Mapping[str, Operation] = {**_WEIGHTED, **_POINTWISE, **_MIXING, **_MOVING}
+FIRST_OPERATIONS: Mapping[str, Operation] = {**_WEIGHTED, **_POINTWISE, **_MIXING, **_MOVING}
+"""The operations of the first release. The description of a helper numbers them by name, so nothing is added here."""
+
+OPERATIONS: Mapping[str, Operation] = {**FIRST_OPERATIONS, **LATER_OPERATIONS}
 """Every operation by its name in architecture files."""
 
 WEIGHT_OPERATIONS = ("linear", "conv1d", "conv2d")

@@ -28,7 +28,10 @@ MAX_TOTAL_ELEMENTS = 2**30
 MAX_PEAK_ELEMENTS = 2**29
 """Most entries (of four bytes) per sample that are in memory at once, scratch of the operations included."""
 MAX_FLOPS_PER_SAMPLE = 2**37
-_WEIGHTED = (*WEIGHT_OPERATIONS, "local_conv2d", "affine_channel", "group_norm", "layer_norm", "prelu", "embedding")
+_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+_CONVOLUTIONS = (*WEIGHT_OPERATIONS, "conv3d")
+_WEIGHTED = (*_CONVOLUTIONS, *_TRANSPOSED, "local_conv2d", "affine_channel", "group_norm", "layer_norm", "prelu")
+_WEIGHTED += ("embedding",)
 _BATCH = 3
 """Batch size of the propagation; shapes of batch axes are checked against it."""
 
@@ -108,11 +111,21 @@ def _local_shapes(node: Node, x: tuple[int, ...], weight: tuple[int, ...]) -> li
     return [(math.prod(size), *shared), bias]
 
 
+def _transposed_shapes(node: Node, x: tuple[int, ...], weight: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Filters ``[in, out / groups, *kernel]`` and bias ``[out]`` of a transposed convolution."""
+    groups = node.attributes.get("groups", 1)
+    if not isinstance(groups, int) or len(x) < 3 or len(weight) != len(x) or x[1] % groups:
+        raise ShapeError(f"node {node.name!r} ({node.op}) has a weight of shape {list(weight)}")
+    return [(x[1], *weight[1:]), (weight[1] * groups,)]
+
+
 def _weight_shapes(node: Node, x: tuple[int, ...], weight: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Shapes the inputs after the first must have; torch's meta device lets some wrong ones pass."""
     channels, features = x[1:2], node.attributes.get("normalized_shape")
-    if node.op in WEIGHT_OPERATIONS:
+    if node.op in _CONVOLUTIONS:
         return _linear_shapes(node, x, weight)
+    if node.op in _TRANSPOSED:
+        return _transposed_shapes(node, x, weight)
     if node.op == "local_conv2d":
         return _local_shapes(node, x, weight)
     if node.op == "layer_norm" and isinstance(features, tuple):

@@ -339,7 +339,7 @@ class Named(nn.Module):
 
 
 def cumulated(self, x):
-    return torch.cumsum(torch.fft.rfft(self.linear(x)).real, 1)
+    return torch.sort(torch.fft.rfft(self.linear(x)).real, 1)[0]
 
 
 class Outer(nn.Module):
@@ -356,7 +356,7 @@ def test_all_unsupported_operations_are_named_with_their_module():
         capture(Outer(), normal(2, 4))
     text = str(caught.value)
     assert "aten.fft_rfft.default in inner" in text
-    assert "aten.cumsum.default in inner" in text
+    assert "aten.sort.default in inner" in text
 
 
 def raising(self, x):
@@ -374,13 +374,18 @@ REFUSALS = {
     "fixed batch": (lambda self, x: self.linear(x.reshape(len(x), 4)), "batch size"),
     "one sample": (lambda self, x: self.linear(x) + self.linear(x[:1]), "part of the batch"),
     "gram": (lambda self, x: self.linear(x @ x.t() @ x), "mixes samples"),
-    "taxicab": (lambda self, x: self.linear(x / x.norm(p=1, dim=1, keepdim=True)), "other than the Euclidean one"),
+    "cubic norm": (lambda self, x: self.linear(x / x.norm(p=3, dim=1, keepdim=True)), "a norm other than"),
     "batch variance": (lambda self, x: self.linear(x) / x.var(0)[:3], "depends on the batch size"),
     "variance of one": (
         lambda self, x: self.linear(x) + torch.nan_to_num(x[:, :1].var(1, keepdim=True)),
         "a variance of 1 numbers with a correction of 1",
     ),
-    "places": (lambda self, x: self.linear(x) + x.max(1, keepdim=True)[1], "one of several results"),
+    "places": (lambda self, x: self.linear(x) + x.sort(1)[1][:, :3], "one of several results"),
+    "other samples": (lambda self, x: self.linear(x[x[:, 0].argsort()]), "indices|supported"),
+    "running batch": (lambda self, x: self.linear(x.cumsum(0)), "mixes samples"),
+    "turned batch": (lambda self, x: self.linear(x.flip(0)), "samples of a batch change places"),
+    "sample numbers": (lambda self, x: self.linear(x) + torch.arange(x.shape[0])[:, None], "numbers of the samples"),
+    "by a mask": (lambda self, x: self.linear(x[x[:, 0] > -9]), "chosen by a mask|supported"),
     "batch max": (lambda self, x: self.linear(x - x.max(0)[0]), "mixes samples"),
     "windows": (lambda self, x: F.adaptive_max_pool1d(self.linear(x)[:, None], 2)[:, 0], "windows of different sizes"),
     "statistics": (
