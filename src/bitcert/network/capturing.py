@@ -43,6 +43,8 @@ class _Program:
     kinds: dict[str, InputKind]
     targets: dict[str, str]
     tied: tuple[str, ...]
+    passing: frozenset[str]
+    """Buffers that a state dict does not hold: made anew by the module's code."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,8 @@ def _resolve(exported: ExportedProgram) -> _Program:
         seen[key] = names[spec.arg.name] = name
         values[name], kinds[name] = tensor.detach().cpu().contiguous().clone(), spec.kind
         targets[name] = spec.target
-    return _Program(exported, names, values, kinds, targets, tuple(tied))
+    passing = {names[spec.arg.name] for spec in exported.graph_signature.input_specs if spec.persistent is False}
+    return _Program(exported, names, values, kinds, targets, tuple(tied), frozenset(passing))
 
 
 def _lowered(program: _Program) -> tuple[_Program, tuple[list[Node], str]]:
@@ -278,7 +281,8 @@ def _account(program: _Program, nodes: list[Node]) -> tuple[str, ...]:
     used = {name for node in nodes for name in node.inputs}
     unused = [name for name in program.values if name not in used]
     counters = [name for name in unused if name.split(".")[-1] == "num_batches_tracked"]
-    lost = [name for name in unused if name not in counters and program.kinds[name] != InputKind.CONSTANT_TENSOR]
+    harmless = program.passing.union(counters)
+    lost = [name for name in unused if name not in harmless and program.kinds[name] != InputKind.CONSTANT_TENSOR]
     if lost:
         raise CaptureError(
             "every parameter and buffer to reach the output",

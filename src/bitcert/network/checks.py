@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bitcert.errors import CaptureError
 from bitcert.network.architecture import Architecture
 from bitcert.network.named_code import advice
+from bitcert.network.unwrapping import plain_module
 from bitcert.network.user_code import one_line, users_network
 
 REPLAY_TOLERANCE = 1e-5
@@ -39,6 +40,7 @@ def check_example(example: Tensor) -> Tensor:
 
 def evaluation_copy(model: nn.Module, notes: list[str]) -> nn.Module:
     """A deep copy of ``model`` in evaluation mode, float32, on the CPU; the original is not touched."""
+    model = plain_module(model)
     try:
         module = copy.deepcopy(model)
     except Exception as error:

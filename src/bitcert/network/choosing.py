@@ -268,15 +268,16 @@ def _picked_each(low: Lowering, node: fx.Node, source: Any, index: Any) -> str:
     """``x[arange(batch), index]``: of each sample the entries at places of its own."""
     shape = value_of(source).shape
     length, width = int(shape[1]), int(shape[2:].numel())
-    flat = low.emit("reshape", [low.value(source)], {"shape": (-1, length, width)}, f"{node.name}.flat")
     places = value_of(index)
+    if not any(is_symbolic(size) for size in places.shape):
+        same = low.emit("reshape", [low.value(index)], {"shape": sizes_of([places.numel()])}, f"{node.name}.places")
+        taken = low.emit("take", [low.value(source), same], {"dim": 1}, node.name)
+        return low.emit("reshape", [taken], {"shape": low.sizes(node, symbol=-1)}, f"{node.name}.shaped")
     if places.dim() != 1:
         raise Unsupported("several places of each sample")
-    symbol = 0 if is_symbolic(places.shape[0]) else 1
-    if symbol == 1:
-        raise Unsupported("one place for all samples")
-    low_index = low.emit("reshape", [low.value(index)], {"shape": (-1, 1, 1)}, f"{node.name}.index")
-    wide = low.emit("expand", [low_index], {"shape": (0, 1, width)}, f"{node.name}.wide")
+    flat = low.emit("reshape", [low.value(source)], {"shape": (-1, length, width)}, f"{node.name}.flat")
+    column = low.emit("reshape", [low.value(index)], {"shape": (-1, 1, 1)}, f"{node.name}.index")
+    wide = low.emit("expand", [column], {"shape": (0, 1, width)}, f"{node.name}.wide")
     # a place counted from the end is below 0
     ends = low.emit("less_scalar", [wide], {"value": 0.0}, f"{node.name}.below")
     moved = low.emit("to_index", [low.emit("add_scalar", [wide], {"value": float(length)}, node.name)], {}, node.name)

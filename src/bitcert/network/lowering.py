@@ -22,6 +22,16 @@ Handler = Callable[["Lowering", fx.Node, Args], "str | list[str]"]
 HANDLERS: dict[str, Handler] = {}
 
 
+_SHAPING = frozenset(
+    f"aten.{name}"
+    for name in (
+        *("slice.Tensor", "unsqueeze.default", "view.default", "reshape.default", "expand.default", "alias.default"),
+        *("to.dtype", "to.device", "to.dtype_layout", "_to_copy.default", "clone.default", "contiguous.default"),
+    )
+)
+"""What may happen to the numbers of the samples before they are used as an index of the batch."""
+
+
 class Unsupported(ValueError):
     """An operator, or a use of one, that the whitelist does not cover."""
 
@@ -159,6 +169,9 @@ class Lowering:
 
     def _call(self, node: fx.Node) -> None:
         target = str(node.target) if isinstance(node.target, torch._ops.OpOverload) else _plain_name(node.target)
+        if target in _SHAPING and node.args[0] in self.sample_numbers:
+            self.sample_numbers.add(node)
+            return
         handler = HANDLERS.get(target)
         try:
             if handler is None:
