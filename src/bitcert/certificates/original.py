@@ -30,10 +30,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from bitcert.counting import Classifier, Disagreement, FloatClassifier, LossCount, Progress
 from bitcert.data import Role, Sample, check_apart, load_sample, schema_like, shaped_like
-from bitcert.decoder import Helper, HelperWeights, Preprocessing
+from bitcert.decoder import Helper, HelperWeights, Preprocessing, as_network
 from bitcert.decoder.helper import examples_at_a_time
 from bitcert.decoder.network import run_network
 from bitcert.errors import InputError
@@ -81,9 +82,14 @@ class Original:
 
     @classmethod
     def of(
-        cls, network: Network, preprocessing: Preprocessing, unlabelled: Sample, name: str = "original network"
+        cls,
+        network: Network | nn.Module,
+        preprocessing: Preprocessing,
+        unlabelled: Sample,
+        name: str = "original network",
     ) -> Original:
-        """From a captured network."""
+        """From a captured network, or a module, which is captured with the first examples."""
+        network = as_network(network, unlabelled, preprocessing)
         return cls(network.architecture, network.parameters, preprocessing, unlabelled, name)
 
     @property

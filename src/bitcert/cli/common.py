@@ -21,7 +21,7 @@ from bitcert.certificates.certification import ARCHITECTURE_FILE, check_holdout
 from bitcert.certificates.original import Original, check_unlabelled, load_test_part
 from bitcert.counting import Progress as Report
 from bitcert.data import Role, Sample
-from bitcert.decoder import HelperWeights, Preprocessing
+from bitcert.decoder import HelperWeights, Preprocessing, as_network, example_for
 from bitcert.decoder.weights import HELPER_FILE
 from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.locking import claimed
@@ -123,7 +123,7 @@ def load_for_inputs(spec: str, weights: str | None, sample: Sample, preprocessin
         CaptureError: as there.
     """
     loaded = load_model(spec, weights)
-    example = preprocessing(sample.inputs[:2])
+    example = example_for(loaded.model, sample, preprocessing)
     try:
         network = capture(loaded.model, example)
     except CaptureError as refusal:
@@ -144,7 +144,7 @@ def load_opaque(spec: str, sample: Sample) -> OpaqueModel:
     loaded = load_model(spec)
     if not isinstance(loaded.model, nn.Module):
         raise InputError("package.module:factory for --model", repr(spec), "leave it out for a .pt2 network")
-    opaque, _ = capture_opaque(loaded.model, spec, Preprocessing.usual(sample)(sample.inputs[:2]))
+    opaque, _ = capture_opaque(loaded.model, spec, example_for(loaded.model, sample))
     return opaque
 
 
@@ -192,7 +192,7 @@ def load_helper_network(model: str | None, helper: str, sample: Sample, preproce
             got, do = repr(helper), "name a .pt2 file, or the model as package.module:factory"
             raise InputError("--helper weights of a factory that is named", got, do)
         loaded = load_model(model, helper)
-    return capture(loaded.model, preprocessing(sample.inputs[:2]))
+    return as_network(loaded.model, sample, preprocessing)
 
 
 def load_helper_weights(

@@ -14,10 +14,11 @@ from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
+from torch import nn
 
 from bitcert.codecs.quantiser import FINE, Quantiser, Uniform, at_exponent
 from bitcert.data import Sample
-from bitcert.decoder import Decoded, Helper, decode_message
+from bitcert.decoder import Decoded, Helper, as_network, decode_message
 from bitcert.decoder.tensors import Base, ComposedMessage, TensorCode, base_values, exact_code, targets, write
 from bitcert.decoder.transforms.base import Coefficients, Draws, Target, Values
 from bitcert.errors import InputError, unknown_name
@@ -117,7 +118,12 @@ class Codec(Protocol):
     name: ClassVar[str]
 
     def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
+        self,
+        network: Network | nn.Module,
+        sample: Sample | None = None,
+        *,
+        helper: Helper | None = None,
+        run: Run | None = None,
     ) -> Compressed:
         """The message. Codecs that train need ``sample``; ``run`` gives them seed, time and checkpoint.
 
@@ -173,7 +179,12 @@ class LayerCodec(Codec):
         return self.name
 
     def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
+        self,
+        network: Network | nn.Module,
+        sample: Sample | None = None,
+        *,
+        helper: Helper | None = None,
+        run: Run | None = None,
     ) -> Compressed:
         """Code the selected weight layers with :meth:`code_layer` and the rest as the selection says.
 
@@ -187,6 +198,7 @@ class LayerCodec(Codec):
             InputError: unknown layers, or options that do not fit a layer.
         """
         del run
+        network = captured_network(network, sample, helper)
         helper = network_helper(network, sample, helper)
         codec = self.resolved(network, sample, helper)
         layers = network_layers(network, helper, codec.selection)
@@ -231,6 +243,19 @@ class LayerCodec(Codec):
             helper = bare_helper(network)
         layers = network_layers(network, helper, self.selection)
         return tuple(layer for layer in layers if layer.index and self.selection.includes(layer.target.name))
+
+
+def captured_network(network: Network | nn.Module, sample: Sample | None, helper: Helper | None) -> Network:
+    """A network as it is; a module captured with the first examples of the sample.
+
+    Raises:
+        InputError: a module without a sample.
+    """
+    if isinstance(network, Network):
+        return network
+    if sample is None:
+        raise InputError("a captured network, or a module and a sample", "a module alone", "pass the sample, too")
+    return as_network(network, sample, None if helper is None else helper.preprocessing)
 
 
 def bare_helper(network: Network, sample: Sample | None = None) -> Helper:

@@ -18,8 +18,9 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-from bitcert.codecs.base import Codec, Layer, LayerCodec, network_helper
+from bitcert.codecs.base import Codec, Layer, LayerCodec, captured_network, network_helper
 from bitcert.codecs.best import Search
 from bitcert.codecs.quantiser import at_exponent, finer_exponent
 from bitcert.coding import MAX_MAGNITUDE
@@ -220,7 +221,12 @@ class HeavyTail(LayerCodec):
         return layer.code("heavy tail", (self.draw,), moments, Coefficients(kept, coded.exponent))
 
     def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
+        self,
+        network: Network | nn.Module,
+        sample: Sample | None = None,
+        *,
+        helper: Helper | None = None,
+        run: Run | None = None,
     ) -> Compressed:
         """The message; of several draws, the one with the smallest bound on ``sample``.
 
@@ -231,6 +237,7 @@ class HeavyTail(LayerCodec):
             return super().encode(network, sample, helper=helper)
         if sample is None:
             raise InputError("a sample to choose among draws", "none", "pass one, or draws=1")
+        network = captured_network(network, sample, helper)
         helper, run = network_helper(network, sample, helper), run or Run()
         # where every bound is 1, fewer errors are still better
         singles = [replace(self, draw=self.draw + k, draws=1) for k in range(self.draws)]

@@ -35,8 +35,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import nn
 
-from bitcert.codecs.base import Codec, network_helper
+from bitcert.codecs.base import Codec, captured_network, network_helper
 from bitcert.codecs.best import Search, State
 from bitcert.data import Sample
 from bitcert.decoder import Helper
@@ -272,7 +273,12 @@ class TrainedCodec(Codec):
     """What is expected where no sample is given, and what to do."""
 
     def encode(
-        self, network: Network, sample: Sample | None = None, *, helper: Helper | None = None, run: Run | None = None
+        self,
+        network: Network | nn.Module,
+        sample: Sample | None = None,
+        *,
+        helper: Helper | None = None,
+        run: Run | None = None,
     ) -> Compressed:
         """Train on the sample and return the best message found in the run's time.
 
@@ -288,6 +294,7 @@ class TrainedCodec(Codec):
         if sample is None:
             expected, do = self.without_sample
             raise InputError(expected, "none", do)
+        network = captured_network(network, sample, helper)
         return self.train(network, Search(sample, network_helper(network, sample, helper), run or Run()))
 
     @abstractmethod

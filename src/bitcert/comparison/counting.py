@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from bitcert.canonical import finite, plain
 from bitcert.coding import MessageReader
@@ -44,7 +45,7 @@ from bitcert.counting import (
     one_pass,
 )
 from bitcert.data import Sample
-from bitcert.decoder import Helper, decode_message
+from bitcert.decoder import Helper, as_network, decode_message
 from bitcert.decoder.network import QuantisedNetwork, base_value
 from bitcert.decoder.tensors import FAMILY, read_codes
 from bitcert.errors import InputError
@@ -155,9 +156,16 @@ def original_classifier(network: Network, helper: Helper) -> Classifier:
     return QuantisedNetwork(helper, network.architecture, network.parameters)
 
 
+def _as_classifier(model: Classifier | nn.Module | Network, sample: Sample) -> Classifier:
+    if not isinstance(model, Network | nn.Module):
+        return model
+    network = as_network(model, sample)
+    return original_classifier(network, Helper.for_sample(sample, network.architecture))
+
+
 def output_deviation(
-    original: Classifier,
-    compressed: Classifier,
+    original: Classifier | nn.Module,
+    compressed: Classifier | nn.Module,
     sample: Sample,
     batch_size: int = 1000,
     progress: Progress | None = None,
@@ -165,7 +173,9 @@ def output_deviation(
     """Deviations of ``compressed`` from ``original``, streamed in batches; 41 bytes an example are kept.
 
     Args:
-        original: ``f``, raw inputs ``[batch, ...]`` to logits ``[batch, classes]``; see :func:`original_classifier`.
+        original: ``f``, raw inputs ``[batch, ...]`` to logits ``[batch, classes]``; see :func:`original_classifier`. A
+            network or module, here and as ``compressed``, is captured with the first examples and has the usual
+            preprocessing of the sample.
         compressed: ``g``, e.g. ``decode_message(...).classifier``.
         sample: inputs, and labels for the margin theorem.
         batch_size: examples at a time.
@@ -182,6 +192,7 @@ def output_deviation(
     >>> deviation.entrywise.maximum, deviation.relative.maximum, deviation.disagreements
     (2.0, 1.0, 0)
     """
+    original, compressed = (_as_classifier(each, sample) for each in (original, compressed))
     columns = _Columns(len(sample), sample.has_labels)
     for f, g, labels in _outputs(original, compressed, sample, batch_size, progress):
         columns.add(f, g, labels)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from bitcert import clock
 from bitcert.canonical import FormatProblem, decode, encode, finite, parse
@@ -30,7 +31,7 @@ from bitcert.comparison.plan import CompareSettings, Entry, plan_comparison
 from bitcert.comparison.records import Comparison, ComparisonRow, Measured, Original, TheoryRow, sizes
 from bitcert.counting import Progress
 from bitcert.data import Sample
-from bitcert.decoder import Helper
+from bitcert.decoder import Helper, as_network
 from bitcert.errors import BitcertError, DecodeError
 from bitcert.locking import replacing
 from bitcert.network import Network
@@ -46,7 +47,7 @@ MOST_NOTES = 20
 
 
 def compare(
-    network: Network,
+    network: Network | nn.Module,
     sample: Sample,
     settings: CompareSettings | None = None,
     *,
@@ -59,7 +60,7 @@ def compare(
     """Every codec at several strengths on one network.
 
     Args:
-        network: captured, with its trained values.
+        network: captured, with its trained values, or a module, which is captured with the first examples.
         sample: the training sample; errors are counted on all of it.
         settings: delta, seed, time for training.
         codecs: names, whose strengths are tried, or codecs with their settings; all of the registry by default.
@@ -73,6 +74,7 @@ def compare(
         SampleReuseError: ``holdout`` shares its examples with ``sample``.
     """
     settings = settings or CompareSettings()
+    network = as_network(network, sample, None if helper is None else helper.preprocessing)
     helper = network_helper(network, sample, helper)
     check_finite(network)
     if holdout is not None:

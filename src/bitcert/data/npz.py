@@ -1,4 +1,6 @@
-"""Arrays ``x`` and ``y`` from an ``.npz`` archive, never through pickle and never beyond a stated size.
+"""Inputs and labels from an ``.npz`` archive, never through pickle and never beyond a stated size.
+
+The arrays are called ``x`` and ``y``, or by another of the names in :data:`INPUTS` and :data:`LABELS`.
 
 ``numpy.load`` trusts the shape in a member's header. Here each member's header is read first and compared with the
 member's real length, its compressed length (deflate expands at most 1,032 times) and the rule of
@@ -23,6 +25,10 @@ from bitcert.data.sample import Array
 from bitcert.data.schema import MAX_TEXT
 
 _DO = "write it with numpy.savez(path, x=inputs, y=labels)"
+INPUTS = ("x", "X", "inputs", "input_ids")
+LABELS = ("y", "Y", "labels")
+"""Names of the arrays, the usual one first."""
+
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _BROKEN_ZIP = (
     EOFError,
@@ -59,12 +65,12 @@ def read_npz(path: Path, *, need_labels: bool = True) -> tuple[Array, Array | No
             members whose size is beyond the bound or not what their header declares.
     """
     with reading(path, *_BROKEN_ZIP), zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
-        if "x.npy" not in names or (need_labels and "y.npy" not in names):
-            got = ", ".join(sorted(name.removesuffix(".npy") for name in names)[:8]) or "nothing"
+        inputs, known = (_found(archive, names) for names in (INPUTS, LABELS))
+        if inputs is None or (need_labels and known is None):
+            got = ", ".join(sorted(name.removesuffix(".npy") for name in archive.namelist())[:8]) or "nothing"
             raise refused(path, "arrays 'x' and 'y'", got[:200], _DO)
-        labels = _read_member(archive, "y.npy", path) if "y.npy" in names else None
-        return channels_first(_read_member(archive, "x.npy", path)), labels
+        labels = None if known is None else _read_member(archive, known, path)
+        return channels_first(_read_member(archive, inputs, path)), labels
 
 
 def read_npz_inputs(path: Path) -> Array:
@@ -74,9 +80,16 @@ def read_npz_inputs(path: Path) -> Array:
         InputError: as :func:`read_npz`.
     """
     with reading(path, *_BROKEN_ZIP), zipfile.ZipFile(path) as archive:
-        if "x.npy" not in archive.namelist():
+        name = _found(archive, INPUTS)
+        if name is None:
             raise refused(path, "an array 'x'", "none", _DO)
-        return channels_first(_read_member(archive, "x.npy", path))
+        return channels_first(_read_member(archive, name, path))
+
+
+def _found(archive: zipfile.ZipFile, names: tuple[str, ...]) -> str | None:
+    """The first of these arrays that the archive holds."""
+    held = set(archive.namelist())
+    return next((f"{name}.npy" for name in names if f"{name}.npy" in held), None)
 
 
 def read_npz_columns(path: Path) -> tuple[str, ...]:

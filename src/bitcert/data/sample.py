@@ -29,6 +29,9 @@ CHUNK_BYTES = 1 << 24
 MAX_CLASSES = 1 << 20
 """More are taken for labels that are not class numbers (a file of identifiers, a hostile file)."""
 
+MAX_TOKEN = 1 << 24
+"""Largest size of an integer input: float32 holds every integer up to it."""
+
 Array = NDArray[np.generic]
 
 
@@ -54,8 +57,10 @@ class Sample:
     """A finite labelled set of examples, checked at construction and read-only afterwards.
 
     Args:
-        inputs: ``[n, ...]`` uint8 or float32, images as ``[n, channels, height, width]``. float64 is rounded to
-            float32 (the precision every network here runs in, and the one that is hashed).
+        inputs: ``[n, ...]`` uint8, float32 or int32, images as ``[n, channels, height, width]``. float64 is rounded to
+            float32 (the precision every network here runs in, and the one that is hashed), and float16 becomes
+            float32. Other integers, such as tokens, become int32; they are at most 2^24 in size, up to which float32
+            holds them exactly, so that whatever reads them as numbers sees the same.
         labels: ``[n]`` of any integer type, kept as int64, each in ``0 .. num_classes - 1``. For
             ``Role.UNLABELLED`` they may be ``None`` or empty, and are then kept as an array of length 0.
         num_classes: how many classes there are, at least 2; see :meth:`from_arrays` to infer it.
@@ -156,8 +161,8 @@ class Sample:
         """SHA-256 (hex) of the data alone: role, name and ``num_classes`` do not matter.
 
         The hashed bytes are, in this order: the ASCII line ``bitcert sample 1``, the ASCII line
-        ``inputs DTYPE N D1 D2 ...`` (dtype ``uint8`` or ``float32``), the inputs in C order, little-endian, the ASCII
-        line ``labels int64 N``, the labels as little-endian int64. Each line ends with one newline byte.
+        ``inputs DTYPE N D1 D2 ...`` (dtype ``uint8``, ``float32`` or ``int32``), the inputs in C order, little-endian,
+        the ASCII line ``labels int64 N``, the labels as little-endian int64. Each line ends with one newline byte.
         """
         digest = hashlib.sha256(b"bitcert sample 1\n")
         _update(digest, "inputs", self.inputs)
@@ -246,9 +251,13 @@ def _little_endian(array: Array) -> Array:
 
 
 def _chunks(array: Array) -> Iterator[Array]:
+    return (chunk for _, chunk in _numbered_chunks(array))
+
+
+def _numbered_chunks(array: Array) -> Iterator[tuple[int, Array]]:
     rows = max(1, CHUNK_BYTES // max(1, array.nbytes // max(1, len(array))))
     for start in range(0, len(array), rows):
-        yield array[start : start + rows]
+        yield start, array[start : start + rows]
 
 
 def _read_only(array: Array) -> Array:
@@ -266,13 +275,26 @@ def _checked_inputs(inputs: object, name: str) -> Array:
     if array.size == 0:
         raise _empty(name)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if array.dtype == np.float64:
+    if array.dtype in (np.dtype(np.float64), np.dtype(np.float16)):
         with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused below
             array = array.astype(np.float32)
-    if array.dtype not in (np.dtype(np.uint8), np.dtype(np.float32)):
-        raise InputError(f"inputs of {name!r} as uint8 or float32", f"dtype {array.dtype}", "convert them first")
+    if array.dtype.kind in "iu" and array.dtype != np.uint8:
+        array = _checked_tokens(array, name)
+    if array.dtype not in (np.dtype(np.uint8), np.dtype(np.float32), np.dtype(np.int32)):
+        got = f"dtype {array.dtype}"
+        raise InputError(f"inputs of {name!r} that are integers or float32", got, "convert them first")
     _check_finite(array, name)
     return array
+
+
+def _checked_tokens(array: Array, name: str) -> Array:
+    for start, chunk in _numbered_chunks(array):
+        largest = max(int(chunk.max()), -int(chunk.min()))
+        if largest > MAX_TOKEN:
+            expected = f"integers of at most {MAX_TOKEN:,} in {name!r}, which float32 holds exactly"
+            got = f"one of size {largest:,} in the examples from {start} on"
+            raise InputError(expected, got, "number the tokens from 0, or convert the inputs to float32")
+    return array.astype(np.int32, copy=False)
 
 
 def _as_array(values: object, what: str) -> Array:
@@ -285,14 +307,12 @@ def _as_array(values: object, what: str) -> Array:
 def _check_finite(array: Array, name: str) -> None:
     if array.dtype.kind != "f":
         return
-    start = 0
-    for chunk in _chunks(array):
+    for start, chunk in _numbered_chunks(array):
         bad = ~np.isfinite(chunk)
         if bad.any():
             row = int(np.argmax(bad.reshape(len(chunk), -1).any(axis=1)))
             value = chunk[row][bad[row]].flat[0]
             raise InputError(f"finite inputs in {name!r}", f"{value} in example {start + row}", "clean the data")
-        start += len(chunk)
 
 
 def _checked_labels(labels: object, num_inputs: int, role: Role, name: str) -> NDArray[np.int64]:

@@ -21,7 +21,14 @@ from bitcert.errors import InputError
 NUM_READ_TWICE = 8
 """Examples that are read twice to notice random augmentation."""
 
-KEYS = (("x", "y"), ("image", "label"), ("pixel_values", "labels"), ("img", "label"), ("input", "target"))
+KEYS: tuple[tuple[str, str], ...] = (
+    ("x", "y"),
+    ("image", "label"),
+    ("pixel_values", "labels"),
+    ("img", "label"),
+    ("input", "target"),
+)
+KEYS += tuple((x, y) for x in ("input_ids", "pixel_values", "inputs") for y in ("labels", "label"))
 """Names under which items that are mappings hold inputs and labels."""
 
 

@@ -35,8 +35,9 @@ from bitcert.errors import DecodeError
 from bitcert.network import OpaqueModel
 from bitcert.network.architecture import Architecture
 from bitcert.network.attributes import Attribute, Kind
+from bitcert.network.later_operations import LATER_OPERATIONS
 from bitcert.network.nodes import INPUT, PARAMETER_KINDS, Node, ParameterSpec
-from bitcert.network.operations import FIRST_OPERATIONS, LATER_OPERATIONS, OPERATIONS
+from bitcert.network.operations import FIRST_OPERATIONS, OPERATIONS
 
 FLOAT_BITS = 32
 MAX_CODED_BYTES = 1 << 16
@@ -198,13 +199,11 @@ def _code_node(coder: Coder, names: _Names, given: Node | None, number: int) -> 
 def _code_problem(coder: Coder, helper: Helper) -> None:
     if not coder.flag("classes inferred", helper.classes_inferred):
         coder.integer("classes", helper.num_classes)
-    kinds = (None, Architecture, OpaqueModel)
-    kind = (
-        next(k for k, each in enumerate(kinds) if each is not None and isinstance(helper.predictor, each))
-        if (helper.predictor is not None)
-        else 0
-    )
-    coder.symbol("predictor", len(kinds), kind)
+    kind = 0
+    if helper.predictor is not None:
+        opaque = isinstance(helper.predictor, OpaqueModel)
+        kind = 1 if not opaque else 2 if helper.predictor.input_dtype == "float32" else 3
+    coder.symbol("predictor", 4, kind)
     coder.flag("weights", helper.weights is not None)
 
 

@@ -5,8 +5,9 @@ completely or refuses it, naming every part it does not understand.
 """
 
 from bitcert.network.architecture import Architecture, WeightLayer
-from bitcert.network.capturing import capture
+from bitcert.network.capturing import Model, accepted_example, capture
 from bitcert.network.load import LoadedModel, load_model, read_state_dict
+from bitcert.network.modules import as_module
 from bitcert.network.network import CaptureReport, Network, Predictor
 from bitcert.network.nodes import Node, ParameterSpec
 from bitcert.network.opaque import OpaqueModel, capture_opaque
@@ -16,6 +17,7 @@ __all__ = [
     "Architecture",
     "CaptureReport",
     "LoadedModel",
+    "Model",
     "Network",
     "Node",
     "OpaqueModel",
@@ -23,6 +25,8 @@ __all__ = [
     "Plan",
     "Predictor",
     "WeightLayer",
+    "accepted_example",
+    "as_module",
     "capture",
     "capture_opaque",
     "estimate_plan",

@@ -12,9 +12,10 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -56,6 +57,27 @@ class Understood:
     output: str
     values: dict[str, Tensor]
     targets: dict[str, str]
+
+
+Model = nn.Module | ExportedProgram
+"""What can be captured."""
+
+
+def accepted_example(model: Model, examples: Sequence[Tensor]) -> Tensor:
+    """The first of several examples of other types that the model can compute with; the first of all if none is."""
+    if isinstance(model, ExportedProgram):
+        users = [spec.arg.name for spec in model.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT]
+        kinds = [node.meta["val"].dtype for node in model.graph.nodes if node.name in users and "val" in node.meta]
+        return next((example for example in examples if [example.dtype] == kinds), examples[0])
+    module = evaluation_copy(model, [])
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for example in examples:
+            try:
+                module(example)
+            except Exception:
+                continue
+            return example
+    return examples[0]
 
 
 def capture(model: nn.Module | ExportedProgram, example: Tensor) -> Network:
@@ -235,9 +257,10 @@ def _lowered(program: _Program) -> tuple[_Program, tuple[list[Node], str]]:
 
 def _decomposed(program: _Program) -> _Program | None:
     """The same program without the operators that no handler knows, if torch has simpler ones for all of them."""
+    rules: Any = torch.export.default_decompositions()
     known = {
         operator: rule
-        for operator, rule in torch.export.default_decompositions().items()
+        for operator, rule in rules.items()
         if str(operator) not in HANDLERS and "sym_" not in str(operator)
     }
     names = set(map(str, known))

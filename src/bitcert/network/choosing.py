@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from bitcert.network.attributes import Attribute
 from bitcert.network.lowering import (
     Args,
     Lowering,
@@ -182,7 +183,7 @@ def _argmax(low: Lowering, node: fx.Node, args: Args) -> str:
 def _some(low: Lowering, node: fx.Node, args: Args) -> str:
     flags = converted(low, low.value(args["self"]), value_of(args["self"]).dtype, torch.bool, f"{node.name}.flags")
     numbers = low.emit("to_float", [flags], {}, f"{node.name}.numbers")
-    settings = {"dim": dims_of(node, args["dim"]), "keepdim": bool(args.get("keepdim"))}
+    settings: dict[str, Attribute] = {"dim": dims_of(node, args["dim"]), "keepdim": bool(args.get("keepdim"))}
     found = low.emit("amax" if "any" in str(node.target) else "amin", [numbers], settings, f"{node.name}.found")
     return low.emit("not_equal_scalar", [found], {"value": 0.0}, node.name)
 

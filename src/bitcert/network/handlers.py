@@ -256,12 +256,12 @@ def _scaled(low: Lowering, operand: object, alpha: object, hint: str) -> str:
     return low.emit("mul_scalar", [low.value(operand)], {"value": number_of(alpha)}, f"{hint}.alpha")
 
 
-_BINARY = ("add", "sub", "mul", "div")
+_BINARY = {op: op for op in ("add", "sub", "mul", "div")} | {"multiply": "mul", "subtract": "sub", "divide": "div"}
 
 
 @handles(*(f"aten.{op}{mark}.{kind}" for op in _BINARY for mark in ("", "_") for kind in ("Tensor", "Scalar")))
 def _binary(low: Lowering, node: fx.Node, args: Args) -> str:
-    op, other, alpha = operator_of(node), args["other"], args.get("alpha")
+    op, other, alpha = _BINARY[operator_of(node)], args["other"], args.get("alpha")
     if isinstance(other, fx.Node) and isinstance(other.meta.get("val"), torch.Tensor):
         return low.emit(op, [low.value(args["self"]), _scaled(low, other, alpha, node.name)], {}, node.name)
     value = number_of(other) * (1.0 if alpha is None else number_of(alpha))
@@ -303,10 +303,12 @@ def _pow(low: Lowering, node: fx.Node, args: Args) -> str:
 
 @handles("aten.addmm.default", "aten.baddbmm.default")
 def _addmm(low: Lowering, node: fx.Node, args: Args) -> str:
-    if args["alpha"] != 1 or args["beta"] != 1:
-        raise Unsupported("a matrix product with factors alpha or beta")
     product = low.emit("matmul", low.values(*node.args[1:3]), {}, f"{node.name}.product")
-    return low.emit("add", [low.value(node.args[0]), product], {}, node.name)
+    if args["alpha"] != 1:
+        product = low.emit("mul_scalar", [product], {"value": number_of(args["alpha"])}, f"{node.name}.alpha")
+    if args["beta"] == 0:
+        return product
+    return low.emit("add", [_scaled(low, node.args[0], args["beta"], node.name), product], {}, node.name)
 
 
 @handles("aten.scaled_dot_product_attention.default")

@@ -42,6 +42,7 @@ class OpaqueModel:
         num_outputs: number of classes.
         input_shape: sizes of one input.
         sources: the user's source files by dotted module name; empty where they could not be read.
+        input_dtype: ``"float32"``, or ``"int64"`` for a module that reads tokens.
     """
 
     module: nn.Module
@@ -52,6 +53,7 @@ class OpaqueModel:
     aliases: Mapping[str, str] = field(default_factory=dict)
     dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
     sources: Mapping[str, bytes] = field(default_factory=dict)
+    input_dtype: str = "float32"
 
     @property
     def content_hash(self) -> str:
@@ -66,6 +68,8 @@ class OpaqueModel:
             sorted((name, str(dtype)) for name, dtype in self.dtypes.items()),
             self.describe_sources(),
         ]
+        if self.input_dtype != "float32":
+            document.append(self.input_dtype)
         return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
     def describe_sources(self) -> list[list[object]]:
@@ -125,7 +129,8 @@ def capture_opaque(model: nn.Module, factory: str, example: Tensor) -> tuple[Opa
         for name, tensor in values.items()
     )
     shape, sources = tuple(example.shape[1:]), module_sources(model, factory)
-    opaque = OpaqueModel(module, factory, specs, int(logits.shape[1]), shape, aliases, dtypes, sources)
+    dtype = "int64" if example.dtype == torch.int64 else "float32"
+    opaque = OpaqueModel(module, factory, specs, int(logits.shape[1]), shape, aliases, dtypes, sources, dtype)
     _check_independence(opaque, values, example)
     return opaque, values
 

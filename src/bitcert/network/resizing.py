@@ -7,17 +7,17 @@ from torch import fx
 from bitcert.network.attributes import Attribute
 from bitcert.network.lowering import Args, Lowering, Unsupported, handles, sizes_of, tuple_of, value_of, whole_of
 
-_SIZED = {
-    "nearest": ("upsample_nearest", 1, 2, 3),
-    "_nearest_exact": ("upsample_nearest_exact", 1, 2, 3),
-    "linear": ("upsample_linear", 1),
-    "bilinear": ("upsample_linear", 2),
-    "trilinear": ("upsample_linear", 3),
-    "bicubic": ("upsample_cubic", 2),
+_SIZED: dict[str, tuple[str, tuple[int, ...]]] = {
+    "nearest": ("upsample_nearest", (1, 2, 3)),
+    "_nearest_exact": ("upsample_nearest_exact", (1, 2, 3)),
+    "linear": ("upsample_linear", (1,)),
+    "bilinear": ("upsample_linear", (2,)),
+    "trilinear": ("upsample_linear", (3,)),
+    "bicubic": ("upsample_cubic", (2,)),
 }
 _RESIZED = {
     f"aten.{'_' if mode.startswith('_') else ''}upsample_{mode.strip('_')}{dims}d.{kind}": op
-    for mode, (op, *sizes) in _SIZED.items()
+    for mode, (op, sizes) in _SIZED.items()
     for dims in sizes
     for kind in ("default", "vec")
 }

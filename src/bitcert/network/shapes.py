@@ -30,8 +30,8 @@ MAX_PEAK_ELEMENTS = 2**29
 MAX_FLOPS_PER_SAMPLE = 2**37
 _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 _CONVOLUTIONS = (*WEIGHT_OPERATIONS, "conv3d")
-_WEIGHTED = (*_CONVOLUTIONS, *_TRANSPOSED, "local_conv2d", "affine_channel", "group_norm", "layer_norm", "prelu")
-_WEIGHTED += ("embedding",)
+_NORMS = ("affine_channel", "group_norm", "layer_norm", "prelu")
+_WEIGHTED = (*_CONVOLUTIONS, *_TRANSPOSED, *_NORMS, "local_conv2d", "embedding")
 _BATCH = 3
 """Batch size of the propagation; shapes of batch axes are checked against it."""
 

@@ -24,13 +24,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from bitcert.certificates.certificate import Certificate
 from bitcert.certificates.certification import Declaration, certify_counting
 from bitcert.certificates.original import Counts, Original, RawClassifier, check_unlabelled, unlabelled_sample
 from bitcert.codecs.tuned import compress_network
 from bitcert.data import PriorSplit, Sample
-from bitcert.decoder import Helper, Preprocessing
+from bitcert.decoder import Helper, Preprocessing, as_network
 from bitcert.decoder.helper import examples_at_a_time
 from bitcert.errors import InputError, unknown_name
 from bitcert.losses import parse_losses
@@ -71,7 +72,7 @@ def compress_built_in(sample: Sample, helper: Helper, run: Run, family: str) -> 
 
 def compress(
     sample: Sample,
-    network: Network | None = None,
+    network: Network | nn.Module | None = None,
     *,
     family: str | None = None,
     preprocessing: Preprocessing | None = None,
@@ -82,7 +83,8 @@ def compress(
 
     Args:
         sample: the training sample; the certificate will be about it.
-        network: a captured network, or ``None`` to train a built-in family.
+        network: a captured network, or a module, which is captured with the first examples; ``None`` to train a
+            built-in family.
         family: ``"head"`` (helper features and an integer head that selects from them), ``"tree"`` (a decision tree)
             or ``"table"`` (the best of what reads tables). By default a head for images and ``"table"`` for
             everything else.
@@ -94,8 +96,8 @@ def compress(
         InputError: for an unknown family or a sample the family cannot use.
     """
     run = run or Run()
-    architecture = None if network is None else network.architecture
-    helper = Helper.for_sample(sample, architecture, preprocessing)
+    network = None if network is None else as_network(network, sample, preprocessing)
+    helper = Helper.for_sample(sample, None if network is None else network.architecture, preprocessing)
     if network is not None:
         return compress_network(network, sample, helper, run, fine_tune=fine_tune)
     family = family or usual_family(sample.input_shape)

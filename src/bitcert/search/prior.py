@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bitcert.data import Role, Sample
-from bitcert.decoder import Helper, Preprocessing
+from bitcert.decoder import Helper, Preprocessing, example_for
 from bitcert.errors import InputError
 from bitcert.network import Architecture, Network, capture
 from bitcert.network.memory import is_out_of_memory
@@ -245,8 +245,8 @@ def train_prior(
         expected = "a sample of role prior, split off before anything was trained"
         raise InputError(expected, f"role {prior.role.value}", "split the training sample first")
     recipe, helper = recipe or PriorRecipe(), Helper.for_sample(prior, None, preprocessing)
-    example = helper.preprocessing(prior.inputs[:2])
     module = _fresh_module(prior, model, run.seed)
+    example = example_for(module, prior, helper.preprocessing)
     # before the training: a module that cannot be captured would be trained in vain
     network = model if isinstance(model, Network) else capture(module, example)
     trainer = _Trainer(module, network, helper, prior, run, recipe)

@@ -21,7 +21,7 @@ from bitcert.certificates.looks import LookBook
 from bitcert.certificates.original import Original, RawClassifier, unlabelled_sample
 from bitcert.codecs.base import Codec
 from bitcert.data import Sample
-from bitcert.decoder import Helper, HelperWeights, Preprocessing
+from bitcert.decoder import Helper, HelperWeights, Preprocessing, as_network, example_for
 from bitcert.decoder.commitment import Commitment
 from bitcert.decoder.description import SplitClaim
 from bitcert.errors import InputError
@@ -58,7 +58,8 @@ class CertifyRequest:
 
     Args:
         sample: the training sample, all of it.
-        network: a trained network to compress, captured or opaque; ``None`` for the built-in families.
+        network: a trained network to compress, captured or opaque; ``None`` for the built-in families. A module, here
+            and as a helper network, is captured with the first examples.
         values: its tensors by name; a captured network's own if empty.
         preprocessing: fixed before the data were seen; the usual one of the sample if ``None``.
         helper_network: public network whose weights the messages may refer to; it may be one for other classes.
@@ -99,6 +100,10 @@ class CertifyRequest:
     looks: LookBook | None = None
 
     def __post_init__(self) -> None:
+        for name in ("network", "helper_network"):
+            given = getattr(self, name)
+            if not isinstance(given, Network | OpaqueModel | None):
+                object.__setattr__(self, name, as_network(given, self.sample, self.preprocessing))
         if self.unlabelled is not None and self.network is None:
             got, do = "none", "pass the trained network that the unlabelled examples are for"
             raise InputError("an original network to certify on unlabelled examples", got, do)
@@ -227,4 +232,5 @@ def untrained(prior: Sample, request: CertifyRequest) -> Network:
     if isinstance(model, Network):
         return model
     module = built_in_network(prior.input_shape, prior.num_classes) if model is None else model
-    return capture(module.eval(), request.used_preprocessing(prior.inputs[:2]))
+    module = module.eval()
+    return capture(module, example_for(module, prior, request.used_preprocessing))

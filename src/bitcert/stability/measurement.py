@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bitcert.counting import Progress
 from bitcert.data import Sample
-from bitcert.decoder import Preprocessing
+from bitcert.decoder import Preprocessing, as_network
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.network.memory import is_out_of_memory
@@ -76,12 +76,12 @@ class _Run(SamplePass):
 
 
 def measure(
-    network: Network,
+    network: Network | nn.Module,
     sample: Sample,
     settings: MeasureSettings | None = None,
     *,
     preprocessing: Preprocessing | None = None,
-    init: Mapping[str, Tensor] | Network | None = None,
+    init: Mapping[str, Tensor] | Network | nn.Module | None = None,
     random_init: bool = False,
     folder: Path | None = None,
     progress: Progress | None = None,
@@ -89,7 +89,7 @@ def measure(
     """Measure the noise stability of a network on every example of a sample.
 
     Args:
-        network: captured.
+        network: captured, or a module, which is captured with the first examples.
         sample: examples as they are stored; labels are needed for margins only.
         settings: what is measured and how.
         preprocessing: from stored examples to the network's inputs; by default as ``certify`` does it.
@@ -114,6 +114,8 @@ def measure(
     """
     settings = settings or MeasureSettings()
     preprocessing = preprocessing or Preprocessing.usual(sample)
+    network = as_network(network, sample, preprocessing)
+    init = as_network(init, sample, preprocessing) if isinstance(init, nn.Module) else init
     structure = _check(network, sample, settings)
     count = affordable_smoothness(network.architecture, structure, settings, len(sample))
     settings = replace(settings, smoothness_samples=count)

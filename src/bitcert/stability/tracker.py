@@ -30,7 +30,7 @@ from torch import nn
 
 from bitcert.canonical import FormatProblem, decode, encode_text, parse
 from bitcert.data import Sample
-from bitcert.decoder import Preprocessing
+from bitcert.decoder import Preprocessing, example_for
 from bitcert.errors import DecodeError, InputError, unknown_name
 from bitcert.linear.norms import frobenius_norm, norm_21, reshaped_spectral_norm
 from bitcert.locking import replacing
@@ -226,7 +226,7 @@ class Tracker:
         self._settings = replace(self.settings or MeasureSettings(), seed=self.seed, quantities=groups)
         self._part = drawn(self.sample, self.samples, self.seed, "track/subsample")
         self._preprocess = self.preprocessing or Preprocessing.usual(self.sample)
-        self._recapture = Recapture(self.model, self._preprocess(self._part.inputs[:_EXAMPLE]))
+        self._recapture = Recapture(self.model, example_for(self.model, self._part, self._preprocess, _EXAMPLE))
         network = self._recapture()
         self._architecture = network.architecture
         self._structure = Structure.of(network.architecture)

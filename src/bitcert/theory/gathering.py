@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bitcert.certificates.certification import check_holdout, versions
 from bitcert.counting import Progress
 from bitcert.data import Role, Sample
-from bitcert.decoder import Preprocessing
+from bitcert.decoder import Preprocessing, as_network
 from bitcert.decoder.helper import count_unusual_scalars, is_unusual
 from bitcert.errors import InputError, SampleReuseError
 from bitcert.network import Network
@@ -85,12 +85,12 @@ class _Run:
 
 
 def bounds(
-    network: Network,
+    network: Network | nn.Module,
     sample: Sample,
     settings: BoundSettings | None = None,
     *,
     preprocessing: Preprocessing | None = None,
-    init: Mapping[str, Tensor] | Network | None = None,
+    init: Mapping[str, Tensor] | Network | nn.Module | None = None,
     profile: StabilityProfile | None = None,
     holdout: Sample | None = None,
     messages: Sequence[Path | str] = (),
@@ -100,7 +100,7 @@ def bounds(
     """Every bound of the catalogue on one network, side by side.
 
     Args:
-        network: captured.
+        network: captured, or a module, which is captured with the first examples.
         sample: the labelled data it was trained on, as they are stored.
         settings: margin, failure probability, what is measured.
         preprocessing: from stored examples to the network's inputs; by default the usual one of the sample.
@@ -118,6 +118,8 @@ def bounds(
         SampleReuseError: held-out data of another role, or that share an example with the training data.
     """
     settings = settings or BoundSettings()
+    network = as_network(network, sample, preprocessing)
+    init = as_network(init, sample, preprocessing) if isinstance(init, nn.Module) else init
     run = _Run(network, sample, settings, preprocessing, init, profile, holdout, messages, folder, progress)
     inputs = _gather(run)
     every = all_bounds()
@@ -131,14 +133,16 @@ def bounds(
 
 
 def gather(
-    network: Network,
+    network: Network | nn.Module,
     sample: Sample,
     settings: BoundSettings | None = None,
     preprocessing: Preprocessing | None = None,
     **given: Any,
 ) -> BoundInputs:
     """Everything the bounds are computed from; arguments and errors as in :func:`bounds`."""
-    return _gather(_Run(network, sample, settings or BoundSettings(), preprocessing, **given))
+    return _gather(
+        _Run(as_network(network, sample, preprocessing), sample, settings or BoundSettings(), preprocessing, **given)
+    )
 
 
 def _gather(run: _Run) -> BoundInputs:
