@@ -44,7 +44,6 @@ TINY = {
     "patch_size": 8,
     "n_group": 1,
     "topk_group": 1,
-    "layer_types": None,
 }
 LENGTH = 12
 
@@ -65,11 +64,19 @@ def tiny_model(kind: str, name: str):
     from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForSequenceClassification
 
     default = AutoConfig.for_model(name)
-    known = {key: value for key, value in TINY.items() if hasattr(default, key) and key not in ("layer_types",)}
+    known = {key: value for key, value in TINY.items() if hasattr(default, key)}
     if kind == "image" and isinstance(getattr(default, "hidden_size", 32), list):
         known.pop("hidden_size")
     known = {key: value for key, value in known.items() if isinstance(getattr(default, key), int | type(None))}
-    config = AutoConfig.for_model(name, **{**known, "num_labels": 3})
+    config = None
+    while config is None:  # some settings follow from others in some families
+        try:
+            config = AutoConfig.for_model(name, **{**known, "num_labels": 3})
+        except Exception as error:
+            refused = next((key for key in known if f"{key!r}" in str(error) or f"`{key}`" in str(error)), None)
+            if refused is None:
+                raise
+            known.pop(refused)
     torch.manual_seed(0)
     maker = AutoModelForSequenceClassification if kind == "text" else AutoModelForImageClassification
     model = maker.from_config(config).eval()
@@ -78,6 +85,7 @@ def tiny_model(kind: str, name: str):
     if kind == "text":
         example = torch.randint(3, 90, (3, LENGTH))
         example[1, -4:] = 0
+        example[[0, 2], -1] = example[1, -5] = 2  # the end of the text, for encoders with a decoder
         return model, example
     channels, size = getattr(config, "num_channels", 3), getattr(config, "image_size", 64)
     size = size if isinstance(size, int) else size[0]

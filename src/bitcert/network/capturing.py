@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
-from bitcert.errors import CaptureError
+from bitcert.errors import BitcertError, CaptureError
 from bitcert.network import handlers  # noqa: F401  (fills the table of handlers)
 from bitcert.network.architecture import Architecture
 from bitcert.network.checks import Function, check_eager, check_example, check_finite, check_replay, evaluation_copy
@@ -30,7 +30,9 @@ from bitcert.network.fold import BATCH_NORM, Folded, fold_batch_norms
 from bitcert.network.lowering import HANDLERS, Lowering, ancestors, is_symbolic
 from bitcert.network.network import CaptureReport, Network
 from bitcert.network.nodes import INPUT, Node, ParameterSpec
+from bitcert.network.onnx_module import OnnxModule
 from bitcert.network.shapes import ShapeError
+from bitcert.network.unwrapping import LogitsOf
 from bitcert.network.user_code import one_line
 
 
@@ -69,6 +71,9 @@ def accepted_example(model: Model, examples: Sequence[Tensor]) -> Tensor:
         users = [spec.arg.name for spec in model.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT]
         kinds = [node.meta["val"].dtype for node in model.graph.nodes if node.name in users and "val" in node.meta]
         return next((example for example in examples if [example.dtype] == kinds), examples[0])
+    if isinstance(model, OnnxModule):
+        wanted = torch.int64 if model.reads_tokens else torch.float32
+        return next((example for example in examples if example.dtype == wanted), examples[0])
     module = evaluation_copy(model, [])
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for example in examples:
@@ -104,7 +109,10 @@ def understand(model: nn.Module | ExportedProgram, example: Tensor) -> Understoo
 def _understand(model: nn.Module | ExportedProgram, example: Tensor) -> Understood:
     notes: list[str] = []
     eager: Function | None = None
-    if isinstance(model, nn.Module):
+    if isinstance(model, OnnxModule):
+        exported = _export(model, example)
+        outputs = _recorded(exported, example)
+    elif isinstance(model, nn.Module):
         eager = module = evaluation_copy(model, notes)
         check_finite({**dict(module.named_parameters()), **dict(module.named_buffers())})
         outputs = int(check_eager(module, example).shape[1])
@@ -115,7 +123,7 @@ def _understand(model: nn.Module | ExportedProgram, example: Tensor) -> Understo
     check_finite(program.values)
     program, lowering = _lowered(program)
     folded = fold_batch_norms(lowering[0], program.values, lowering[1])
-    dropped = _account(program, lowering[0])
+    dropped = _account(program, lowering[0], of_library=isinstance(eager, LogitsOf))
     architecture = _architecture(folded, example, outputs)
     if eager is None:
         # a file from elsewhere: nothing of it runs before its sizes are known to be within the limits
@@ -184,6 +192,8 @@ def _export(module: nn.Module, example: Tensor) -> ExportedProgram:
     try:
         with _silent():
             return torch.export.export(module, (example,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
+    except BitcertError:
+        raise
     except Exception as error:
         raise CaptureError(
             "a module that torch.export accepts", one_line(error), "certify it as an opaque module instead"
@@ -299,14 +309,17 @@ def _integer_names(program: _Program) -> Iterable[str]:
             yield name
 
 
-def _account(program: _Program, nodes: list[Node]) -> tuple[str, ...]:
-    """Names of harmless unused state; everything else that is unused is an error."""
+def _account(program: _Program, nodes: list[Node], of_library: bool) -> tuple[str, ...]:
+    """Names of harmless unused state; everything else that is unused is an error.
+
+    Classifiers of ``transformers`` carry parts for other tasks, which are left out.
+    """
     used = {name for node in nodes for name in node.inputs}
     unused = [name for name in program.values if name not in used]
     counters = [name for name in unused if name.split(".")[-1] == "num_batches_tracked"]
     harmless = program.passing.union(counters)
     lost = [name for name in unused if name not in harmless and program.kinds[name] != InputKind.CONSTANT_TENSOR]
-    if lost:
+    if lost and not of_library:
         raise CaptureError(
             "every parameter and buffer to reach the output",
             f"no effect of {', '.join(lost)}",

@@ -1,8 +1,9 @@
 """Model files and specifications from the command line -> modules or exported programs.
 
-``model.pt2`` is data and is loaded as such (:mod:`bitcert.network.pt2`). ``package.module:factory`` imports and
-runs the user's own code, by the user's own request; its weights come from safetensors or from torch's restricted
-unpickler (``weights_only=True``). This module does NOT sandbox the factory.
+``model.pt2`` and ``model.onnx`` are data and are loaded as such (:mod:`bitcert.network.pt2`,
+:mod:`bitcert.network.onnx_file`), and so is a folder of ``transformers`` (:mod:`bitcert.network.hugging_face`).
+``package.module:factory`` imports and runs the user's own code, by the user's own request; its weights come from
+safetensors or from torch's restricted unpickler (``weights_only=True``). This module does NOT sandbox the factory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from bitcert.errors import InputError
+from bitcert.network.hugging_face import load_hugging_face
 from bitcert.network.named_code import advice, import_named, working_folder_importable
+from bitcert.network.onnx_module import load_onnx
 from bitcert.network.pt2 import load_exported_program
 from bitcert.network.user_code import one_line, users_network
 
@@ -39,25 +42,37 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
     """Loads ``spec``.
 
     Args:
-        spec: path of a ``.pt2`` file, or ``package.module:factory`` (called without arguments).
+        spec: path of a ``.pt2`` or ``.onnx`` file or of a folder of ``transformers``, or ``package.module:factory``
+            (called without arguments).
         weights: ``.safetensors`` file or torch state dict for the factory's module; None keeps its own weights.
 
     Raises:
         InputError: unreadable file, unknown module or factory, keys that do not match (all named).
         CaptureError: a ``.pt2`` file with unsupported operators.
     """
-    if spec.endswith(".pt2"):
+    if is_model_file(spec):
         if weights is not None:
-            raise InputError("no weights beside a .pt2 file", str(weights), "leave out --weights")
-        return LoadedModel(load_exported_program(spec), spec)
+            raise InputError(f"no weights beside {Path(spec).name}", str(weights), "leave out --weights")
+        if spec.endswith(".pt2"):
+            return LoadedModel(load_exported_program(spec), spec)
+        return LoadedModel(load_onnx(spec) if spec.endswith(".onnx") else load_hugging_face(spec), spec)
+    if spec.endswith((".pkl", ".pickle", ".joblib")):
+        do = "load it in Python and pass the classifier to bitcert, or export it to ONNX"
+        raise InputError("a model that is no pickle, which could run any code", repr(spec), do)
     if ":" not in spec:
-        raise InputError("a model as FILE.pt2 or package.module:factory", repr(spec), "write it in one of these forms")
+        expected = "a model as FILE.pt2, FILE.onnx, a Hugging Face folder or package.module:factory"
+        raise InputError(expected, repr(spec), "write it in one of these forms")
     module = _build(spec)
     if weights is None:
         return LoadedModel(module, spec)
     state, notes = read_state_dict(weights)
     _load_strictly(module, state, str(weights))
     return LoadedModel(module, spec, notes)
+
+
+def is_model_file(spec: str) -> bool:
+    """Whether a model is named by a file or folder that holds its weights, too."""
+    return spec.endswith((".pt2", ".onnx")) or (":" not in spec and (Path(spec) / "config.json").is_file())
 
 
 def _build(spec: str) -> nn.Module:

@@ -1,0 +1,79 @@
+"""A folder that ``transformers`` wrote with ``save_pretrained``: its classifier, from safetensors only.
+
+Code in the folder is never run (``trust_remote_code`` is off), pickled weights are never read, and nothing is
+downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bitcert.errors import InputError
+from bitcert.network.shapes import MAX_PARAMETERS
+from bitcert.network.user_code import one_line
+
+__all__ = ["load_hugging_face"]
+
+_MAX_CONFIG_BYTES = 1 << 22
+_KINDS = {"ForSequenceClassification": "AutoModelForSequenceClassification"}
+_KINDS |= {"ForImageClassification": "AutoModelForImageClassification"}
+
+
+def load_hugging_face(folder: str | Path) -> nn.Module:
+    """The classifier of a folder, in evaluation mode.
+
+    Raises:
+        InputError: ``transformers`` is missing, or the folder holds no classifier in safetensors that fits the limits.
+    """
+    folder = Path(folder)
+    kind = _kind(folder)
+    if not any(folder.glob("*.safetensors")):
+        do = "save it with save_pretrained(folder); pickled weights (.bin) are never read"
+        raise InputError("a folder with model.safetensors", f"none in {folder.name}", do)
+    try:
+        import transformers
+    except ImportError as error:
+        do = "pip install 'bitcert[hf]'"
+        raise InputError("the package transformers to read a folder of its models", "none", do) from error
+    maker = getattr(transformers, kind)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            with torch.device("meta"):
+                _check_size(maker.from_config(config, trust_remote_code=False))
+            settings = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+            model = maker.from_pretrained(folder, config=config, dtype=torch.float32, **settings)
+    except InputError:
+        raise
+    except Exception as error:  # transformers raises many types
+        raise InputError("a folder that transformers can read", one_line(error), f"check {folder.name}") from error
+    module: nn.Module = model.eval()
+    return module
+
+
+def _kind(folder: Path) -> str:
+    path = folder / "config.json"
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise InputError("a config.json of at most 4 MiB", "a larger one", f"check {folder.name}")
+        names = json.loads(path.read_text(encoding="utf-8")).get("architectures") or []
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError("a readable config.json", one_line(error), f"check {folder.name}") from error
+    for name in names if isinstance(names, list) else []:
+        for ending, kind in _KINDS.items():
+            if str(name).endswith(ending):
+                return kind
+    got = ", ".join(map(str, names))[:100] if isinstance(names, list) and names else "no architecture"
+    raise InputError("a text or image classifier in config.json", got, "save a fine-tuned ...Classification model")
+
+
+def _check_size(model: nn.Module) -> None:
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if count > MAX_PARAMETERS:
+        raise InputError(f"a network of at most {MAX_PARAMETERS:,} parameters", f"{count:,}", "use a smaller one")
