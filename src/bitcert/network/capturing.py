@@ -123,7 +123,7 @@ def _understand(model: nn.Module | ExportedProgram, example: Tensor) -> Understo
     check_finite(program.values)
     program, lowering = _lowered(program)
     folded = fold_batch_norms(lowering[0], program.values, lowering[1])
-    dropped = _account(program, lowering[0], of_library=isinstance(eager, LogitsOf))
+    dropped = _account(program, lowering[0], of_library=isinstance(model, OnnxModule) or isinstance(eager, LogitsOf))
     architecture = _architecture(folded, example, outputs)
     if eager is None:
         # a file from elsewhere: nothing of it runs before its sizes are known to be within the limits
@@ -312,7 +312,8 @@ def _integer_names(program: _Program) -> Iterable[str]:
 def _account(program: _Program, nodes: list[Node], of_library: bool) -> tuple[str, ...]:
     """Names of harmless unused state; everything else that is unused is an error.
 
-    Classifiers of ``transformers`` carry parts for other tasks, which are left out.
+    Classifiers of ``transformers`` carry parts for other tasks, which are left out; weights of an ONNX file that hold
+    settings are read as settings.
     """
     used = {name for node in nodes for name in node.inputs}
     unused = [name for name in program.values if name not in used]

@@ -93,7 +93,8 @@ def _average_pool(call: Call) -> Tensor:
     total = function(padded, kernel, strides, padding, ceil, True)
     if counted:
         return total
-    inside, _ = _even(torch.ones_like(x[:1, :1]), before, after, 0.0)
+    ones = torch.ones((1, 1, *(int(n) for n in x.shape[2:])), device=x.device)
+    inside, _ = _even(ones, before, after, 0.0)
     return total / function(inside, kernel, strides, padding, ceil, True)
 
 

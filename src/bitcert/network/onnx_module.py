@@ -83,7 +83,7 @@ class OnnxModule(nn.Module):
         for k, node in enumerate(self.graph.nodes):
             results = self._results(node, values, x)
             for name, result in zip(node.outputs, results, strict=False):
-                values[name] = _limited(result, x, node)
+                values[name] = _limited(result, name in self._depending, node)
             for name in node.inputs:
                 if last.get(name) == k and name not in self._names:
                     values.pop(name, None)
@@ -115,11 +115,10 @@ class OnnxModule(nn.Module):
         return list(found) if isinstance(found, list | tuple) else [found]
 
 
-def _limited(result: Any, x: Tensor, node: OnnxNode) -> Any:
+def _limited(result: Any, batched: bool, node: OnnxNode) -> Any:
     """The result, if it is not beyond what an architecture may hold of one sample."""
     size = result.size if isinstance(result, np.ndarray) else 0
     if isinstance(result, Tensor):
-        batched = result.dim() > 0 and result.shape[0] == x.shape[0]
         size = result.shape[1:].numel() if batched else result.numel()
     most = MAX_KNOWN if isinstance(result, np.ndarray) else MAX_ACTIVATION_ELEMENTS
     if isinstance(size, int) and size > most:

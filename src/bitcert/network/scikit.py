@@ -274,7 +274,14 @@ class _Above(nn.Module):
         return (x > self.threshold).to(torch.float32)
 
 
+def _function(step: Any) -> nn.Module:
+    if step.func is not None:
+        raise _unknown("FunctionTransformer with a function")
+    return nn.Identity()
+
+
 _MAKERS: dict[str, Maker] = {
+    "FunctionTransformer": _function,
     **dict.fromkeys(
         (
             *("LogisticRegression", "LogisticRegressionCV", "SGDClassifier", "Perceptron", "LinearSVC"),
