@@ -17,7 +17,7 @@ from bitcert.cli.options import Device, RunOptions, parse_numbers, refuse_both, 
 from bitcert.data import Sample
 from bitcert.errors import BitcertError, InputError
 from bitcert.folder import BOUNDS_FILES, SERIES_FILES, check_output_folder, write_output
-from bitcert.network import Network
+from bitcert.network import Network, is_model_file
 from bitcert.report import bounds_files, bounds_summary, series_files
 from bitcert.report.bounds.series import differences
 from bitcert.stability import StabilityProfile, plan_measure
@@ -37,8 +37,10 @@ MOST_CERTIFICATES = 20
 class BoundsOptions(RunOptions):
     """The options of the verb."""
 
-    model: Annotated[str | None, Argument(help="FILE.pt2 or package.module:factory; none with --series.")] = None
-    init: Annotated[str | None, Option(help="Initial weights (of a .pt2: another .pt2), for distances.")] = None
+    model: Annotated[
+        str | None, Argument(help="FILE.pt2, FILE.onnx or package.module:factory; none with --series.")
+    ] = None
+    init: Annotated[str | None, Option(help="Initial weights (of a file: another file), for distances.")] = None
     holdout: Annotated[str | None, Option(help="Held-out labels, for the real gap: name or path.")] = None
     gamma: Annotated[float | None, Option(help="The margin.")] = None
     margin_quantile: Annotated[
@@ -79,7 +81,9 @@ def compute_bounds(options: BoundsOptions) -> None:
         _series(replace(options, out=options.out or SERIES_OUT))
         return
     if options.model is None:
-        raise InputError("a model", "none", "name it as FILE.pt2 or package.module:factory, or give --series")
+        raise InputError(
+            "a model", "none", "name it as FILE.pt2, FILE.onnx or package.module:factory, or give --series"
+        )
     options = replace(options, out=options.out or OUT)
     settings = options.settings()
     options.check_output(BOUNDS_FILES)
@@ -121,7 +125,7 @@ def _certificates(options: BoundsOptions, sample: Sample) -> tuple[Path, ...]:
     if options.certificates:
         return tuple(map(Path, split_commas(options.certificates)))
     beside = options.weights if options.weights is not None else options.model
-    if beside is None or (options.weights is None and not beside.endswith(".pt2")):
+    if beside is None or (options.weights is None and not is_model_file(beside)):
         return ()
     home = Path(beside).parent
     candidates = [home / CERTIFICATE_FILE, *sorted(home.glob(f"*/{CERTIFICATE_FILE}"))]

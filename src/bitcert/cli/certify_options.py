@@ -13,6 +13,7 @@ from bitcert.cli.options import RunOptions
 from bitcert.codecs.base import Rest
 from bitcert.data import Sample
 from bitcert.errors import InputError
+from bitcert.network import is_model_file
 from bitcert.proof.budget import check_delta
 from bitcert.search import Effort
 from bitcert.search.contenders import Option as Choice
@@ -34,7 +35,7 @@ class CertifyOptions(RunOptions):
     """The options of the verb."""
 
     model: Annotated[
-        str | None, Argument(help="FILE.pt2 or package.module:factory; without it a network is trained.")
+        str | None, Argument(help="FILE.pt2, FILE.onnx or package.module:factory; without it a network is trained.")
     ] = None
     holdout: Annotated[str | None, Option(help="Held-out labels, for comparison only: name or path.")] = None
     delta: Annotated[float, Option(help="Probability with which the bound may fail.")] = 0.05
@@ -116,8 +117,8 @@ class CertifyOptions(RunOptions):
     @property
     def names_helper_only(self) -> bool:
         """Whether the model named is the structure that the helper's weights belong to, and not a trained network."""
-        factory = self.model is not None and not self.model.endswith(".pt2")
-        bare = self.helper is not None and not self.helper.endswith(".pt2")
+        factory = self.model is not None and not is_model_file(self.model)
+        bare = self.helper is not None and not is_model_file(self.helper)
         return factory and bare and self.codec is None and self.weights is None and self.unlabelled is None
 
     def check(self) -> None:
@@ -136,8 +137,11 @@ class CertifyOptions(RunOptions):
     def _lonely(self) -> list[_Refusal]:
         """Options that need another one, or exclude it."""
         no_model, no_codec = self.model is None, self.codec is None
-        helper_alone = self.helper is not None and self.helper.endswith(".pt2") and no_codec
-        tuned, name_first = self.fine_tune is not None, "name it first, as FILE.pt2 or package.module:factory"
+        helper_alone = self.helper is not None and is_model_file(self.helper) and no_codec
+        tuned, name_first = (
+            self.fine_tune is not None,
+            "name it first, as FILE.pt2, FILE.onnx or package.module:factory",
+        )
         detailed = bool(self.option or self.layers or self.rest)
         given, original = not no_model and not self.trains_prior_model, "the original network that is certified"
         factory_first = "name it first, as package.module:factory"
@@ -148,7 +152,7 @@ class CertifyOptions(RunOptions):
             (no_model and not no_codec, "a model for --codec", "none", name_first),
             (
                 no_model and self.helper is not None and not helper_alone,
-                "a model for --helper, or a .pt2 file",
+                "a model for --helper, or a .pt2 or .onnx file",
                 str(self.helper),
                 name_first,
             ),

@@ -25,7 +25,7 @@ from bitcert.decoder import HelperWeights, Preprocessing, as_network, example_fo
 from bitcert.decoder.weights import HELPER_FILE
 from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.locking import claimed
-from bitcert.network import Architecture, Network, OpaqueModel, capture, capture_opaque, load_model
+from bitcert.network import Architecture, Network, OpaqueModel, capture, capture_opaque, is_model_file, load_model
 from bitcert.run import Checkpoint, Compressed
 from bitcert.stability import StabilityProfile
 from bitcert.theory.table import BoundTable
@@ -127,7 +127,7 @@ def load_for_inputs(spec: str, weights: str | None, sample: Sample, preprocessin
     try:
         network = capture(loaded.model, example)
     except CaptureError as refusal:
-        if not isinstance(loaded.model, nn.Module):
+        if not isinstance(loaded.model, nn.Module) or is_model_file(spec):
             raise
         # where this too is refused, its reason is the user's to mend; what export says is often about export
         opaque, values = capture_opaque(loaded.model, spec, example)
@@ -142,23 +142,25 @@ def load_opaque(spec: str, sample: Sample) -> OpaqueModel:
         InputError: when it cannot be loaded or run.
     """
     loaded = load_model(spec)
-    if not isinstance(loaded.model, nn.Module):
-        raise InputError("package.module:factory for --model", repr(spec), "leave it out for a .pt2 network")
+    if not isinstance(loaded.model, nn.Module) or is_model_file(spec):
+        raise InputError("package.module:factory for --model", repr(spec), "leave it out for a network in a file")
     opaque, _ = capture_opaque(loaded.model, spec, example_for(loaded.model, sample))
     return opaque
 
 
 def load_initial(model: str, init: str | None, sample: Sample, preprocessing: Preprocessing) -> Network | None:
-    """The same network with its initial weights: of a .pt2 another .pt2, else weights for the factory.
+    """The same network with its initial weights: of a file another file, else weights for the factory.
 
     Raises:
         InputError: they cannot be read, or do not fit.
     """
     if init is None:
         return None
-    if model.endswith(".pt2") and not init.endswith(".pt2"):
-        raise InputError("the initial network as a .pt2 file for --init", repr(init), "export it before training")
-    alone = model.endswith(".pt2")
+    if is_model_file(model) and not is_model_file(init):
+        raise InputError(
+            "the initial network as a file, like the model, for --init", repr(init), "export it before training"
+        )
+    alone = is_model_file(model)
     return load_network(init if alone else model, None if alone else init, sample, preprocessing).visible()
 
 
@@ -168,7 +170,7 @@ def prior_model(spec: str, load: Callable[[], LoadedNetwork]) -> nn.Module | Net
     Raises:
         InputError: neither.
     """
-    module = None if spec.endswith(".pt2") else load_model(spec).model
+    module = None if is_model_file(spec) else load_model(spec).model
     return module if isinstance(module, nn.Module) else load().captured()
 
 
@@ -176,8 +178,8 @@ def load_helper_network(model: str | None, helper: str, sample: Sample, preproce
     """A public network that messages may refer to, for these inputs; it may be one for other classes.
 
     Args:
-        model: the factory that ``helper`` holds the weights of; not needed for a ``.pt2`` file.
-        helper: a ``.pt2`` file, or weights for the factory.
+        model: the factory that ``helper`` holds the weights of; not needed for a file that holds both.
+        helper: a ``.pt2`` or ``.onnx`` file, or weights for the factory.
         sample: the training sample, for its shape.
         preprocessing: of the certificate.
 
@@ -185,11 +187,11 @@ def load_helper_network(model: str | None, helper: str, sample: Sample, preproce
         InputError: it cannot be read.
         CaptureError: its layers cannot be seen, or it is not for these inputs.
     """
-    if helper.endswith(".pt2"):
+    if is_model_file(helper):
         loaded = load_model(helper)
     else:
-        if model is None or model.endswith(".pt2"):
-            got, do = repr(helper), "name a .pt2 file, or the model as package.module:factory"
+        if model is None or is_model_file(model):
+            got, do = repr(helper), "name a .pt2 or .onnx file, or the model as package.module:factory"
             raise InputError("--helper weights of a factory that is named", got, do)
         loaded = load_model(model, helper)
     return as_network(loaded.model, sample, preprocessing)
@@ -198,14 +200,14 @@ def load_helper_network(model: str | None, helper: str, sample: Sample, preproce
 def load_helper_weights(
     spec: str, weights: str | None, network: Network, sample: Sample, preprocessing: Preprocessing
 ) -> HelperWeights | None:
-    """Public weights for the same network: a ``.pt2`` file, or weights for the model's factory; ``None`` for none.
+    """Public weights for the same network: a model's file, or weights for the model's factory; ``None`` for none.
 
     Raises:
         InputError: they cannot be read, or belong to another network.
     """
     if weights is None:
         return None
-    alone = weights.endswith(".pt2")
+    alone = is_model_file(weights)
     public = load_network(weights if alone else spec, None if alone else weights, sample, preprocessing).predictor
     if not isinstance(public, Network) or public.architecture.content_hash != network.architecture.content_hash:
         raise InputError("--helper weights of the same network", f"another one in {weights}", "use the same model")

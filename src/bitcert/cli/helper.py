@@ -24,7 +24,7 @@ class HelperOptions(InputOptions):
 
     model: Annotated[
         str | None,
-        Argument(help="FILE.pt2 or package.module:factory, as for certify; its weights do not matter."),
+        Argument(help="FILE.pt2, FILE.onnx or package.module:factory, as for certify; its weights do not matter."),
     ] = None
     data: Annotated[str | None, Option(help="The data: a built-in name, an .npz or a table; no label is read.")] = None
     shape: Annotated[str, Option(help="Instead of --data: sizes of one input, e.g. 3,32,32.")] = ""

@@ -22,6 +22,7 @@ from bitcert.data import Role, Sample, Schema, load_sample, load_schema
 from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
 from bitcert.folder import check_output_folder
+from bitcert.network import is_model_file
 
 Options = TypeVar("Options")
 Settings = TypeVar("Settings")
@@ -85,7 +86,7 @@ class InputOptions:
 class NetworkOptions(InputOptions):
     """A network and the data that it is for."""
 
-    model: Annotated[str, Argument(help="FILE.pt2 or package.module:factory.")]
+    model: Annotated[str, Argument(help="FILE.pt2, FILE.onnx or package.module:factory.")]
     data: Annotated[str, Option(help="Training data: a built-in name or a path.")] = "digits"
     weights: Annotated[str | None, Option(help="Weights of the factory: .safetensors or state dict.")] = None
     download: Annotated[bool, Option(help="Download built-in data that are not found.")] = False
@@ -109,7 +110,7 @@ class NetworkOptions(InputOptions):
 
     def note_weights(self, what: str) -> None:
         """Say where no trained weights were named, that ``what`` the factory itself sets are used."""
-        if self.weights is None and self.model is not None and not self.model.endswith(".pt2"):
+        if self.weights is None and self.model is not None and not is_model_file(self.model):
             note(f"Note: no --weights given; {what}.")
 
 

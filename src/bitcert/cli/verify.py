@@ -30,7 +30,8 @@ class VerifyOptions:
     label: Annotated[str | None, Option(help="Of a table: the label's column; said by the certificate.")] = None
     model: Annotated[str | None, Option(help="package.module:factory of an opaque network; runs that code.")] = None
     original: Annotated[
-        str | None, Option(help="The original network, where it is certified: FILE.pt2 or package.module:factory.")
+        str | None,
+        Option(help="The original network, where it is certified: FILE.pt2, FILE.onnx or package.module:factory."),
     ] = None
     weights: Annotated[str | None, Option(help="Weights of --original: .safetensors or state dict.")] = None
     unlabelled: Annotated[

@@ -6,7 +6,7 @@ completely or refuses it, naming every part it does not understand.
 
 from bitcert.network.architecture import Architecture, WeightLayer
 from bitcert.network.capturing import Model, accepted_example, capture
-from bitcert.network.load import LoadedModel, load_model, read_state_dict
+from bitcert.network.load import LoadedModel, is_model_file, load_model, read_state_dict
 from bitcert.network.modules import as_module
 from bitcert.network.network import CaptureReport, Network, Predictor
 from bitcert.network.nodes import Node, ParameterSpec
@@ -30,6 +30,7 @@ __all__ = [
     "capture",
     "capture_opaque",
     "estimate_plan",
+    "is_model_file",
     "load_model",
     "operations_in_words",
     "operations_per_sample",
