@@ -129,6 +129,16 @@ class Certified(nn.Module):
         """
         return self._fitting(load_test_part(source, Role.UNLABELLED, self.like))
 
+    def sample(self, inputs: object) -> Sample:
+        """Raw inputs ``[n, ...]`` (a sample, array or tensor) as an unlabelled sample of this problem.
+
+        Raises:
+            InputError: inputs of another shape.
+        """
+        if not isinstance(inputs, Sample):
+            inputs = to_sample(inputs, Role.UNLABELLED, num_classes=self.like.num_classes)
+        return self._fitting(inputs)
+
     def logits(self, inputs: object) -> Iterator[Tensor]:
         """Logits ``[batch, classes]`` of new examples, batch by batch, in their order.
 
@@ -138,10 +148,7 @@ class Certified(nn.Module):
         Raises:
             InputError: inputs of another shape.
         """
-        if not isinstance(inputs, Sample):
-            inputs = to_sample(inputs, Role.UNLABELLED, num_classes=self.like.num_classes)
-        sample = self._fitting(inputs)
-        for batch, _ in sample.batches(self.helper.batch_size):
+        for batch, _ in self.sample(inputs).batches(self.helper.batch_size):
             with torch.no_grad():
                 yield self(torch.from_numpy(np.array(batch)).to(self.device))
 

@@ -49,7 +49,7 @@ class BankHead(TensorClassifier):
         used, weights = tensors["features"], tensors["weights"].to(dtype)
         x = self.helper.preprocessing(inputs, dtype)
         # an exported program takes batches of any size, so it cannot split them
-        exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
+        exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         parts = [x] if exporting else torch.split(x, _IMAGES_AT_A_TIME)
         return torch.cat([bank_features(self.bank, part)[:, used] @ weights for part in parts])
 
