@@ -208,6 +208,10 @@ def _stand_in(certificate: Certificate, given: SchemaSource) -> Sample:
         raise InvalidError("data description: no shape and number of classes of a problem")
     schema = reading.table_schema(certificate, given, None)
     table = None if schema is None else Table(schema, (schema.label or "",))
-    inputs = np.broadcast_to(np.float32(0), (2, *sizes))
-    name = str(certificate.data.get("name"))
-    return Sample(inputs, np.arange(2), classes, Role.TRAIN, name, table=table)
+    return empty_sample(tuple(sizes), classes, str(certificate.data.get("name")), table)
+
+
+def empty_sample(shape: tuple[int, ...], num_classes: int, name: str, table: Table | None = None) -> Sample:
+    """Two examples of zeros that stand for data of this shape, number of classes and table."""
+    inputs = np.broadcast_to(np.float32(0), (2, *shape))
+    return Sample(inputs, np.arange(2), num_classes, Role.TRAIN, name, table=table)
