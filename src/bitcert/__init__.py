@@ -7,7 +7,9 @@ The verbs, in the order of the work::
     certificate = certify(compressed, sample)            # -> the bound, with everything it rests on
     found = certify_best(CertifyRequest(sample))         # search for the best certificate in a given time
     verification = verify("out/certificate.json")        # a stranger's check from the files
-    certified = load("out/")                             # the certified classifier at work on new data
+    certified = load("out/")                             # the certified classifier, a torch module
+    export(certified, "classifier.onnx")                 # in another format, with the certificate in it
+    numbers = certify_counts(26, 1797, 504)              # the bound alone, for code of your own
     profile = measure(network, sample)                   # noise stability: why it could be compressed
     comparison = compare(network, sample)                # every codec at several strengths, theory beside practice
     table = bounds(network, sample)                      # every bound of the papers and their baselines, side by side
@@ -16,7 +18,7 @@ The verbs, in the order of the work::
 Samples come from ``load_sample`` or ``to_sample``. Verbs are functions; the subpackages hold the parts, in the order of
 reading: ``data``, ``coding`` (integers and bits), ``proof`` (counts -> bounds), ``network`` (capture), ``linear``
 (norms, spectra), ``decoder`` (bytes -> classifier), ``certificates``, ``stability`` (noise stability), ``theory`` (the
-papers' bounds), ``codecs`` (the papers' compressions), ``search``, ``comparison``, ``report``, ``cli``.
+papers' bounds), ``codecs`` (the papers' compressions), ``search``, ``comparison``, ``report``, ``exports``, ``cli``.
 """
 
 import importlib
@@ -35,10 +37,13 @@ if TYPE_CHECKING:
     from bitcert.data import PriorSplit, Role, Sample, load_sample, to_sample
     from bitcert.decoder import Decoded, Helper, HelperWeights, Preprocessing, decode_message
     from bitcert.errors import BitcertError
+    from bitcert.exports import Export, export, is_export, model_card, push_to_hub, save_pretrained
     from bitcert.network import Network, capture
+    from bitcert.proof.counts import CountsBound, certify_counts
     from bitcert.report import render_report
     from bitcert.run import Candidate, Compressed, Run
     from bitcert.search.compression import BestCertificate, certify_best, compress
+    from bitcert.search.estimator import CertifiedClassifier
     from bitcert.search.request import CertifyRequest
     from bitcert.stability import MeasureSettings, StabilityProfile, measure
     from bitcert.stability.tracker import Tracker
@@ -56,13 +61,16 @@ __all__ = [
     "Candidate",
     "Certificate",
     "Certified",
+    "CertifiedClassifier",
     "CertifyRequest",
     "CompareSettings",
     "Comparison",
     "Compressed",
+    "CountsBound",
     "DecisionRule",
     "Decoded",
     "ErrorCount",
+    "Export",
     "Helper",
     "HelperWeights",
     "MeasureSettings",
@@ -83,15 +91,21 @@ __all__ = [
     "capture",
     "certify",
     "certify_best",
+    "certify_counts",
     "compare",
     "compress",
     "count_errors",
     "decode_message",
+    "export",
+    "is_export",
     "load",
     "load_sample",
     "measure",
+    "model_card",
     "output_deviation",
+    "push_to_hub",
     "render_report",
+    "save_pretrained",
     "to_sample",
     "verify",
 ]
@@ -108,10 +122,13 @@ _MODULES = {
     "data": "PriorSplit Role Sample load_sample to_sample",
     "decoder": "Decoded Helper HelperWeights Preprocessing decode_message",
     "errors": "BitcertError",
+    "exports": "Export export is_export model_card push_to_hub save_pretrained",
     "network": "Network capture",
+    "proof.counts": "CountsBound certify_counts",
     "report": "render_report",
     "run": "Candidate Compressed Run",
     "search.compression": "BestCertificate certify_best compress",
+    "search.estimator": "CertifiedClassifier",
     "search.request": "CertifyRequest",
     "stability": "MeasureSettings StabilityProfile measure",
     "stability.tracker": "Tracker",

@@ -18,7 +18,7 @@ function in both precisions; where it cannot run in float64 the second way is fl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -52,6 +52,25 @@ class FloatClassifier(ABC):
     def __call__(self, inputs: Values) -> torch.Tensor:
         """Logits ``[batch, classes]`` of raw inputs ``[batch, ...]``, float32."""
         return self.logits(inputs, torch.float32)
+
+
+class TensorClassifier(FloatClassifier):
+    """A classifier made of tensors and a fixed function of them: what a message decodes to."""
+
+    @property
+    @abstractmethod
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """All numbers that the message says, and public ones that it uses, by name."""
+
+    @abstractmethod
+    def compute(
+        self, inputs: Values | torch.Tensor, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
+    ) -> torch.Tensor:
+        """Logits ``[batch, classes]`` of raw inputs ``[batch, ...]`` with these tensors, computed in ``dtype``."""
+
+    def logits(self, inputs: Values | torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Logits ``[batch, classes]`` of raw inputs, computed in ``dtype`` throughout."""
+        return self.compute(inputs, self.tensors, dtype)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,10 @@ BOUNDS_FILES = frozenset({"bounds.json", "report.html", "bounds.svg", "effective
 SERIES_FILES = frozenset({"series.json", "series.svg", "report.html"})
 """What ``bitcert bounds --series`` writes."""
 
-_ALL_FILES = OUTPUT_FILES | MEASURE_FILES | COMPRESS_FILES | COMPARE_FILES | BOUNDS_FILES | SERIES_FILES
+HUB_FILES = OUTPUT_FILES - {"report.html"} | {"README.md", "model.safetensors"}
+"""What ``bitcert export --to hub`` writes: a folder that a model hub takes."""
+
+_ALL_FILES = OUTPUT_FILES | MEASURE_FILES | COMPRESS_FILES | COMPARE_FILES | BOUNDS_FILES | SERIES_FILES | HUB_FILES
 _ADVICE = "choose another --out"
 _THIS_FOLDER, _EXCHANGE = -100, 2
 """AT_FDCWD, and RENAME_EXCHANGE of Linux, which is RENAME_SWAP of macOS."""

@@ -1,26 +1,31 @@
 """A certified classifier at work: from the files of a certificate, without the training data.
 
-What is loaded is the decoded message, the classifier that the certificate is about. The files must fit each other
-(hashes, sections, helper). NOT checked here: the counts and the bound, which need the training data and
+What is loaded is the decoded message, the classifier that the certificate is about, as an ``nn.Module``. The files must
+fit each other (hashes, sections, helper). NOT checked here: the counts and the bound, which need the training data and
 :func:`bitcert.verify`; nor that new data are drawn like the training sample, which nobody can check.
+
+*Near-ties.* The certificate counts an example as an error if its two largest logits are closer than rounding on any
+machine might move them. So its bound holds whichever of the two classes is answered: the module answers the first of
+the largest float32 logits, on any device. Trees have none: their tests are computed in float64, their logits are 0 and
+1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from bitcert.certificates import reading
 from bitcert.certificates.certificate import CERTIFICATE_FILE, Certificate
 from bitcert.certificates.original import load_test_part
 from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, MakeModel
-from bitcert.counting import Classifier
+from bitcert.counting import TensorClassifier
 from bitcert.data import Role, Sample, Table, shaped_like, to_sample
 from bitcert.data.sample import MAX_CLASSES
 from bitcert.data.schema_file import SchemaSource
@@ -32,26 +37,84 @@ MAX_INPUT_SIZE = 1 << 26
 """Numbers of one input, of a stranger's certificate."""
 
 
-@dataclass(frozen=True, eq=False)
-class Certified:
-    """The classifier of a certificate.
+class Store(nn.Module):
+    """Tensors by name; dots in a name are levels of modules, so that a state dict has the names as they are."""
 
-    Attributes:
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        for name, value in tensors.items():
+            *path, last = name.split(".")
+            at = self
+            for part in path:  # entered past the checks of nn.Module, which would refuse the name of a method
+                at = at._modules.setdefault(part, Store({}))  # type: ignore[assignment]
+            if value.is_floating_point():
+                at._parameters[last] = nn.Parameter(value.clone(), requires_grad=False)
+            else:
+                at._buffers[last] = value.clone()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of them by name."""
+        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
+
+
+class Certified(nn.Module):
+    """The classifier of a certificate: raw inputs ``[batch, ...]``, as they stand in the data -> logits, float32.
+
+    It is in evaluation mode, whatever is asked of it. Its tensors are those that the message decodes to, in ``network``
+    under the names of the architecture; they need no gradient.
+
+    Args:
         certificate: what is claimed of it.
         helper: what it was decoded with.
         decoded: classifier, ledger, description.
+        message: what was decoded.
         like: an empty sample of the problem: shape of an input, number of classes, how a table is read.
     """
 
-    certificate: Certificate
-    helper: Helper
-    decoded: Decoded
-    like: Sample
+    def __init__(
+        self, certificate: Certificate, helper: Helper, decoded: Decoded, message: bytes, like: Sample
+    ) -> None:
+        super().__init__()
+        self.certificate, self.helper, self.decoded = certificate, helper, decoded
+        self.message, self.like = message, like
+        assert isinstance(decoded.classifier, TensorClassifier)
+        self._classifier = decoded.classifier
+        self.network = Store(self._classifier.tensors)
+        self.train(False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits ``[batch, classes]``, float32, of raw inputs ``[batch, ...]`` (not preprocessed, of any dtype)."""
+        with torch.device(inputs.device):
+            return self._classifier.compute(inputs, self.network.tensors(), torch.float32)
+
+    def train(self, mode: bool = True) -> Certified:
+        """Nothing: what is certified behaves as in evaluation, always."""
+        return super().train(False)
+
+    def extra_repr(self) -> str:
+        """The certificate's sentence, while the tensors are those that it is about."""
+        if not self.is_intact():
+            return "not certified: its tensors are no longer those of the message"
+        return f"{self.decoded.description}\n{self.certificate.sentence}"
+
+    def is_intact(self) -> bool:
+        """Whether the tensors are still those of the message; of any others the certificate says nothing."""
+        expected, found = self._classifier.tensors, self.network.tensors()
+        return expected.keys() == found.keys() and all(
+            value.dtype == found[name].dtype and torch.equal(value, found[name].cpu())
+            for name, value in expected.items()
+        )
 
     @property
-    def classifier(self) -> Classifier:
-        """Raw inputs ``[batch, ...]``, as they stand in the data -> logits ``[batch, classes]``, float32."""
-        return self.decoded.classifier
+    def input_dtype(self) -> torch.dtype:
+        """float32, or int64 for a network of tokens; other dtypes are converted."""
+        tokens = getattr(self.helper.predictor, "input_dtype", "float32") == "int64"
+        return torch.int64 if tokens else torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return next(iter(self.network.tensors().values())).device
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -66,7 +129,17 @@ class Certified:
         """
         return self._fitting(load_test_part(source, Role.UNLABELLED, self.like))
 
-    def logits(self, inputs: object) -> Iterator[torch.Tensor]:
+    def sample(self, inputs: object) -> Sample:
+        """Raw inputs ``[n, ...]`` (a sample, array or tensor) as an unlabelled sample of this problem.
+
+        Raises:
+            InputError: inputs of another shape.
+        """
+        if not isinstance(inputs, Sample):
+            inputs = to_sample(inputs, Role.UNLABELLED, num_classes=self.like.num_classes)
+        return self._fitting(inputs)
+
+    def logits(self, inputs: object) -> Iterator[Tensor]:
         """Logits ``[batch, classes]`` of new examples, batch by batch, in their order.
 
         Args:
@@ -75,16 +148,13 @@ class Certified:
         Raises:
             InputError: inputs of another shape.
         """
-        if not isinstance(inputs, Sample):
-            inputs = to_sample(inputs, Role.UNLABELLED, num_classes=self.like.num_classes)
-        sample = self._fitting(inputs)
-        for batch, _ in sample.batches(self.helper.batch_size):
+        for batch, _ in self.sample(inputs).batches(self.helper.batch_size):
             with torch.no_grad():
-                yield self.classifier(batch)
+                yield self(torch.from_numpy(np.array(batch)).to(self.device))
 
     def predict(self, inputs: object) -> NDArray[np.int64]:
         """The class ``[n]`` of each example, the first of equal ones; arguments and errors as :meth:`logits`."""
-        return np.concatenate([logits.argmax(1).numpy() for logits in self.logits(inputs)])
+        return np.concatenate([logits.argmax(1).cpu().numpy() for logits in self.logits(inputs)])
 
     def _fitting(self, sample: Sample) -> Sample:
         found, shape = shaped_like(sample, self.like.input_shape), self.like.input_shape
@@ -119,14 +189,15 @@ def load(
             raise InputError("a certificate of the decoded message", got, "use that network")
         like = _stand_in(found, schema)
         helper = reading.read_helper(found, path.parent, like, check, model)
-        decoded = reading.decode(found, reading.read_message(path), helper, check)
+        message = reading.read_message(path)
+        decoded = reading.decode(found, message, helper, check)
     except CannotCheckError as error:
         got, _, do = str(error).partition("; ")
         raise InputError("all that the classifier is made of", got, do or "pass it as well") from None
     except InvalidError as error:
         got = str(error).partition("; ")[0]
         raise DecodeError("files of a certificate that fit each other", got, "ask for them again") from None
-    return Certified(found, helper, decoded, like)
+    return Certified(found, helper, decoded, message, like)
 
 
 def _stand_in(certificate: Certificate, given: SchemaSource) -> Sample:
@@ -137,6 +208,10 @@ def _stand_in(certificate: Certificate, given: SchemaSource) -> Sample:
         raise InvalidError("data description: no shape and number of classes of a problem")
     schema = reading.table_schema(certificate, given, None)
     table = None if schema is None else Table(schema, (schema.label or "",))
-    inputs = np.broadcast_to(np.float32(0), (2, *sizes))
-    name = str(certificate.data.get("name"))
-    return Sample(inputs, np.arange(2), classes, Role.TRAIN, name, table=table)
+    return empty_sample(tuple(sizes), classes, str(certificate.data.get("name")), table)
+
+
+def empty_sample(shape: tuple[int, ...], num_classes: int, name: str, table: Table | None = None) -> Sample:
+    """Two examples of zeros that stand for data of this shape, number of classes and table."""
+    inputs = np.broadcast_to(np.float32(0), (2, *shape))
+    return Sample(inputs, np.arange(2), num_classes, Role.TRAIN, name, table=table)

@@ -31,6 +31,14 @@ VERBS = {
         "Check a certificate: exit 0 valid, 1 invalid (says which line fails), 2 cannot be checked (says why).",
     ),
     "predict": ("predict_classes", "Use a certified classifier on new data: a class for each example."),
+    "export": (
+        "export_classifier",
+        "Write a certified classifier in another format, its certificate in the file.",
+    ),
+    "counts": (
+        "print_bound",
+        "The bound alone, from your own numbers: errors, examples, bits of the message, delta.",
+    ),
     "helper": (
         "print_commitment",
         "Print the hash that commits to a helper; publish it before the data are opened. No label is read.",

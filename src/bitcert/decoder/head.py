@@ -7,14 +7,16 @@ as one section of the row code (:mod:`bitcert.coding.rows`) with the bank's part
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from bitcert.coding import Ledger, MessageReader, MessageWriter, RowModel
-from bitcert.counting import FloatClassifier
+from bitcert.counting import TensorClassifier, Values
 from bitcert.decoder.features.banks import BANKS, Bank, available_banks, bank_features, bank_groups
 from bitcert.decoder.features.edges import is_image
 from bitcert.decoder.helper import Helper, read_classes, write_classes
@@ -27,18 +29,28 @@ _IMAGES_AT_A_TIME = 250
 
 
 @dataclass(frozen=True, eq=False)
-class BankHead(FloatClassifier):
+class BankHead(TensorClassifier):
     """The classifier: raw inputs ``[batch, ...]`` -> logits ``[batch, classes]``."""
 
     bank: Bank | None
     weights: NDArray[np.int64]
     helper: Helper
 
-    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
-        """Logits of one batch, computed in ``dtype``."""
+    @cached_property
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """``features [used]``, the places of the features that are used, and their ``weights [used, classes]``."""
         used = torch.from_numpy(np.flatnonzero((self.weights != 0).any(1)))
-        weights, x = torch.from_numpy(self.weights)[used].to(dtype), self.helper.preprocessing(inputs, dtype)
-        parts = torch.split(x, _IMAGES_AT_A_TIME)
+        return {"features": used, "weights": torch.from_numpy(self.weights)[used]}
+
+    def compute(
+        self, inputs: Values | torch.Tensor, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
+    ) -> torch.Tensor:
+        """Logits of one batch, computed in ``dtype``."""
+        used, weights = tensors["features"], tensors["weights"].to(dtype)
+        x = self.helper.preprocessing(inputs, dtype)
+        # an exported program takes batches of any size, so it cannot split them
+        exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        parts = [x] if exporting else torch.split(x, _IMAGES_AT_A_TIME)
         return torch.cat([bank_features(self.bank, part)[:, used] @ weights for part in parts])
 
 

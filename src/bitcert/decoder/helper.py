@@ -58,6 +58,12 @@ def count_unusual_scalars(architecture: Architecture) -> int:
     return sum(map(is_unusual, values))
 
 
+def as_floats(inputs: Values | torch.Tensor) -> torch.Tensor:
+    """Raw inputs as a float32 tensor, which stays where it is."""
+    found = inputs if isinstance(inputs, torch.Tensor) else torch.from_numpy(inputs.astype(np.float32))
+    return found.to(torch.float32)
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """``(x / scale - mean) / std`` with one mean and std per channel.
@@ -80,15 +86,15 @@ class Preprocessing:
             got = f"{len(self.mean)} means and {len(self.std)} stds"
             raise InputError("as many channel means as stds", got, "give both for each channel")
 
-    def __call__(self, inputs: Values, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    def __call__(self, inputs: Values | torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Inputs ``[batch, channels, ...]`` as the tensor the network sees, in the precision it computes in."""
-        x = torch.from_numpy(inputs.astype(np.float32)).to(dtype) / self.scale
+        x = as_floats(inputs).to(dtype) / self.scale
         if self.mean:
             if x.ndim < 2 or x.shape[1] != len(self.mean):
                 got = f"inputs of shape {list(x.shape[1:])}"
                 raise InputError(f"inputs of {len(self.mean)} channels", got, "give one --mean and --std per channel")
             shape = (1, -1) + (1,) * (x.ndim - 2)
-            mean, std = (torch.tensor(v, dtype=dtype).reshape(shape) for v in (self.mean, self.std))
+            mean, std = (torch.tensor(v, dtype=dtype, device=x.device).reshape(shape) for v in (self.mean, self.std))
             x = (x - mean) / std
         return x
 

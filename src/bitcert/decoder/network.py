@@ -30,7 +30,7 @@ from bitcert.coding import (
     step_size,
 )
 from bitcert.coding.layouts import PLAIN, UnitsInUse, code_layout, has_layout, tensor_code_bits
-from bitcert.counting import Classifier, FloatClassifier
+from bitcert.counting import Classifier, TensorClassifier, Values
 from bitcert.decoder.helper import Helper, Preprocessing
 from bitcert.errors import DecodeError
 from bitcert.network import ParameterSpec, Predictor
@@ -43,23 +43,30 @@ _USUAL_FIRST_EXPONENT = -12
 
 
 @dataclass(frozen=True, eq=False)
-class QuantisedNetwork(FloatClassifier):
+class QuantisedNetwork(TensorClassifier):
     """The decoded classifier: inputs ``[batch, ...]`` as given -> logits ``[batch, classes]``."""
 
     helper: Helper
     predictor: Predictor
     weights: Mapping[str, torch.Tensor]
 
-    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
+    @property
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """The weights, with the names of the architecture."""
+        return self.weights
+
+    def compute(
+        self, inputs: Values | torch.Tensor, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
+    ) -> torch.Tensor:
         """Logits of a batch of raw inputs, computed in ``dtype``."""
-        return run_network(self.predictor, self.weights, self.helper.preprocessing, inputs, dtype)
+        return run_network(self.predictor, tensors, self.helper.preprocessing, inputs, dtype)
 
 
 def run_network(
     predictor: Predictor,
     weights: Mapping[str, torch.Tensor],
     preprocessing: Preprocessing,
-    inputs: NDArray[np.generic],
+    inputs: Values | torch.Tensor,
     dtype: torch.dtype,
 ) -> torch.Tensor:
     """Logits ``[batch, outputs]`` of a network on raw inputs, computed in ``dtype`` from its float32 weights."""
@@ -68,11 +75,14 @@ def run_network(
 
 
 def network_inputs(
-    predictor: Predictor, preprocessing: Preprocessing, inputs: NDArray[np.generic], dtype: torch.dtype = torch.float32
+    predictor: Predictor,
+    preprocessing: Preprocessing,
+    inputs: Values | torch.Tensor,
+    dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
     """What the network sees: the preprocessed inputs, or int64 tokens for a network that asks for them."""
     if getattr(predictor, "input_dtype", "float32") == "int64":
-        return torch.from_numpy(inputs.astype(np.int64))
+        return inputs.long() if isinstance(inputs, torch.Tensor) else torch.from_numpy(inputs.astype(np.int64))
     return preprocessing(inputs, dtype)
 
 

@@ -17,15 +17,16 @@ to be older than the sample: its hash is in the certificate. Source: docs/theory
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from bitcert.coding import BitReader, Ledger, MessageReader, MessageWriter, RowModel, step_size
-from bitcert.counting import Classifier, FloatClassifier
+from bitcert.counting import Classifier, TensorClassifier, Values
 from bitcert.decoder.features.network import FeatureSource, feature_sources, network_features, part_sizes
 from bitcert.decoder.helper import Helper, read_classes, write_classes
 from bitcert.decoder.network import network_inputs, run_network
@@ -112,7 +113,7 @@ class NetworkFeatures:
         return part_sizes(self.architecture, self.source, self.with_logits)
 
     def __call__(
-        self, inputs: NDArray[np.generic], dtype: torch.dtype = torch.float32
+        self, inputs: Values | torch.Tensor, dtype: torch.dtype = torch.float32
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """``(features [batch, sum(sizes) + 1], logits [batch, outputs])``, computed in ``dtype``."""
         x = network_inputs(self.architecture, self.helper.preprocessing, inputs, dtype)
@@ -125,30 +126,46 @@ class NetworkFeatures:
 
 
 @dataclass(frozen=True, eq=False)
-class HelperNetwork(FloatClassifier):
+class HelperNetwork(TensorClassifier):
     """Form 1: raw inputs ``[batch, ...]`` -> the helper network's logits ``[batch, classes]``."""
 
     helper: Helper
     code: NetworkHeadCode
 
-    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
+    @cached_property
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """The helper network's weights, with the names of its architecture."""
+        return helper_network(self.helper)[1]
+
+    def compute(
+        self, inputs: Values | torch.Tensor, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
+    ) -> torch.Tensor:
         """Logits of one batch, computed in ``dtype``."""
-        architecture, parameters = helper_network(self.helper)
-        return run_network(architecture, parameters, self.helper.preprocessing, inputs, dtype)
+        architecture, _ = helper_network(self.helper)
+        return run_network(architecture, tensors, self.helper.preprocessing, inputs, dtype)
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkHead(FloatClassifier):
+class NetworkHead(TensorClassifier):
     """Forms 2 and 3: raw inputs ``[batch, ...]`` -> logits ``[batch, classes]``."""
 
     features: NetworkFeatures
     code: NetworkHeadCode
 
-    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
-        """Logits of one batch, computed in ``dtype``."""
+    @cached_property
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """``head.weights [features, classes]``, and the helper network's weights as ``network.NAME``."""
         assert self.code.weights is not None
-        features, logits = self.features(inputs, dtype)
-        head = features @ torch.from_numpy(self.code.weights).to(dtype)
+        network = {f"network.{name}": value for name, value in self.features.parameters.items()}
+        return {"head.weights": torch.from_numpy(self.code.weights), **network}
+
+    def compute(
+        self, inputs: Values | torch.Tensor, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
+    ) -> torch.Tensor:
+        """Logits of one batch, computed in ``dtype``."""
+        own = {name: tensors[f"network.{name}"] for name in self.features.parameters}
+        features, logits = replace(self.features, parameters=own)(inputs, dtype)
+        head = features @ tensors["head.weights"].to(dtype)
         if self.code.form is Form.CORRECTION:
             return logits + step_size(self.code.exponent) * head
         return head

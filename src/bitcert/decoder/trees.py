@@ -8,20 +8,20 @@ tree (:mod:`bitcert.coding.trees`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from bitcert.coding import Ledger, MessageReader, MessageWriter
 from bitcert.coding.adaptive import Coder, Reader, Writer
 from bitcert.coding.trees import Comparison, Leaf, Subject, Tree, TreeCode, num_splits
-from bitcert.counting import FloatClassifier
+from bitcert.counting import TensorClassifier, Values
 from bitcert.data.sample import MAX_CLASSES
-from bitcert.decoder.helper import Helper, read_classes, write_classes
+from bitcert.decoder.helper import Helper, as_floats, read_classes, write_classes
 from bitcert.errors import DecodeError
 
 FAMILY = 1
@@ -65,17 +65,61 @@ def answers(tree: Tree, columns: Columns) -> Rows:
     return decide(tree, np.arange(len(columns)), lambda test, rows: passes(test, columns[rows]))
 
 
+def depth(tree: Tree) -> int:
+    """Most tests in a row."""
+    return 0 if isinstance(tree, Leaf) else 1 + max(depth(tree.passed), depth(tree.failed))
+
+
+def listed(tree: Tree) -> dict[str, torch.Tensor]:
+    """The nodes of a tree as tensors ``[nodes]``, the root first; a leaf leads to itself and has the class ``label``.
+
+    ``passed`` and ``failed`` are places of nodes; the test of a node is ``x[column] + factor * x[other] <= value``, or
+    ``x[column] = value`` if ``equal``.
+    """
+    nodes = [tree]
+    rows: list[tuple[int, int, float, float, bool, int, int, int]] = []
+    for place, node in enumerate(nodes):  # which grows meanwhile
+        if isinstance(node, Leaf):
+            rows.append((0, 0, 0.0, 0.0, False, place, place, node.label))
+            continue
+        subject, after = node.test.subject, len(nodes)
+        nodes += [node.passed, node.failed]
+        other = subject.column if subject.other is None else subject.other
+        rows.append((subject.column, other, subject.factor, node.test.value, node.test.equal, after, after + 1, 0))
+    names = ("column", "other", "factor", "value", "equal", "passed", "failed", "label")
+    floats = dict.fromkeys(("factor", "value"), torch.float64)
+    columns = zip(names, zip(*rows, strict=True), strict=True)
+    return {name: torch.tensor(column, dtype=floats.get(name)) for name, column in columns}
+
+
 @dataclass(frozen=True, eq=False)
-class TreeClassifier(FloatClassifier):
+class TreeClassifier(TensorClassifier):
     """The classifier: raw inputs ``[batch, ...]`` -> 1 for the answer and 0 for all other classes."""
 
     tree: Tree
     num_classes: int
 
-    def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
-        """Logits of one batch, as numbers of ``dtype``."""
-        columns = inputs.reshape(len(inputs), -1).astype(np.float32)
-        return functional.one_hot(torch.from_numpy(answers(self.tree, columns)), self.num_classes).to(dtype)
+    @cached_property
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """The nodes of the tree, see :func:`listed`."""
+        return listed(self.tree)
+
+    def compute(
+        self, inputs: Values | torch.Tensor, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
+    ) -> torch.Tensor:
+        """Logits of one batch, as numbers of ``dtype``; the tests are computed in float64 whatever that is."""
+        columns = as_floats(inputs).flatten(1).double()
+        node = columns.new_zeros(columns.shape[0], dtype=torch.int64)
+        at = {name: value.double() if name in ("factor", "value") else value for name, value in tensors.items()}
+        for _ in range(depth(self.tree)):
+            first, second = (columns.gather(1, at[name][node][:, None])[:, 0] for name in ("column", "other"))
+            factor, value = at["factor"][node], at["value"][node]
+            subject = torch.where(factor == 0, first, first + factor * second)
+            equal = at["equal"][node]
+            passed = (equal & (subject == value)) | (~equal & (subject <= value))
+            node = torch.where(passed, at["passed"][node], at["failed"][node])
+        classes = torch.arange(self.num_classes, device=columns.device)
+        return (at["label"][node][:, None] == classes).to(dtype)
 
 
 def _code(coder: Coder, helper: Helper) -> TreeCode:

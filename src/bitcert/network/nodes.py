@@ -63,6 +63,10 @@ class Node:
     def __hash__(self) -> int:
         return hash((self.name, self.op, self.inputs))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # its attributes cannot be copied as they are; scikit-learn pickles fitted estimators
+        return Node, (self.name, self.op, self.inputs, dict(self.attributes))
+
 
 @dataclass(frozen=True)
 class Graph:

@@ -187,9 +187,9 @@ def bank_features(bank: Bank | None, x: Tensor) -> Tensor:
 
     ``bank=None`` stands for inputs that are not images: ``x`` flattened, and the constant.
     """
-    constant = x.new_ones(len(x), 1)
+    constant = x.new_ones(x.shape[0], 1)  # not len(x), which an exported program would take for a constant
     if bank is None:
-        return torch.cat([x.reshape(len(x), -1), constant], 1)
+        return torch.cat([x.flatten(1), constant], 1)
     x = upright(x) if bank.upright else x
     maps, turned = _Maps(x), _Maps(x.flip(3))
     shape, columns = tuple(x.shape[1:]), []
@@ -208,7 +208,7 @@ def bank_features(bank: Bank | None, x: Tensor) -> Tensor:
 def _pooled(part: Part, grid: int, maps: _Maps) -> Tensor:
     """One part of a bank for one view, ``[batch, features]``."""
     found = maps(part.kind)
-    across, down = (pooling(found.shape[axis], grid).to(found.dtype) for axis in (3, 2))
+    across, down = (pooling(found.shape[axis], grid).to(found) for axis in (3, 2))
     return _scaled(part.kind, (down @ (found @ across.T)).flatten(1))
 
 

@@ -83,7 +83,7 @@ def front(x: Tensor) -> Tensor:
     contrast = (energy + 0.5 * energy.mean((2, 3), keepdim=True) + _FLOOR).sqrt()
     detail = _DETAIL_GAIN * detail / contrast
     waves, frequencies = _waves()
-    kernels = waves[:, None].to(x.dtype)
+    kernels = waves[:, None].to(x)
     pad = ((WINDOW - STRIDE) // 2,) * 4
 
     def correlate(image: Tensor, kernel: Tensor) -> Tensor:

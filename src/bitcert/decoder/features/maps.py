@@ -71,7 +71,7 @@ def second_edges(edge_maps: Tensor) -> Tensor:
     roots = edge_maps.sqrt()
     undirected = functional.avg_pool2d(smooth(roots[:, :half] + roots[:, half:]), 2)
     rows, columns = undirected.shape[2:]
-    return oriented(undirected.reshape(-1, rows, columns), ORIENTATIONS).reshape(len(edge_maps), -1, rows, columns)
+    return oriented(undirected.reshape(-1, rows, columns), ORIENTATIONS).reshape(edge_maps.shape[0], -1, rows, columns)
 
 
 def mirrored_map(kind: str, index: int) -> int:
@@ -98,9 +98,12 @@ def ink(x: Tensor) -> Tensor:
 
 
 def _along(values: Tensor, axis: int, backwards: bool) -> Tensor:
-    if backwards:
-        return values.flip(axis).cummax(axis).values.flip(axis)
-    return values.cummax(axis).values
+    """Running maximum along an axis; row by row, because an exported program has no operation for it."""
+    rows = list(values.unbind(axis))
+    order = range(len(rows) - 2, -1, -1) if backwards else range(1, len(rows))
+    for row in order:
+        rows[row] = torch.maximum(rows[row], rows[row + 1] if backwards else rows[row - 1])
+    return torch.stack(rows, axis)
 
 
 def _diagonal(values: Tensor, down: bool, right: bool) -> Tensor:

@@ -138,7 +138,7 @@ def pooled(value: Tensor, grid: int) -> Tensor:
     """A value of the graph ``[batch, ...]`` as vectors ``[batch, entries]``; maps are averaged first."""
     if value.dim() == 4:
         value = F.adaptive_avg_pool2d(value, (min(grid, value.shape[2]), min(grid, value.shape[3])))
-    return _floating(value.reshape(len(value), -1))
+    return _floating(value.flatten(1))
 
 
 def scaled(vectors: Tensor, root: bool) -> Tensor:
@@ -161,4 +161,4 @@ def network_features(source: FeatureSource, root: bool, values: Mapping[str, Ten
     parts = [scaled(pooled(values[name], source.grid), root) for name in source.nodes]
     if logits is not None:
         parts.append(scaled(_floating(logits), False))
-    return torch.cat([*parts, parts[0].new_ones(len(parts[0]), 1)], 1)
+    return torch.cat([*parts, parts[0].new_ones(parts[0].shape[0], 1)], 1)

@@ -49,7 +49,7 @@ def _gains(num_channels: int) -> Tensor:
 
 def wave_maps(x: Tensor) -> Tensor:
     """Maps ``[batch, maps, rows, columns]`` of preprocessed images ``x [batch, channels, height, width]``."""
-    return front(x) * _gains(x.shape[1]).to(x.dtype)
+    return front(x) * _gains(x.shape[1]).to(x)
 
 
 @functools.cache
@@ -93,7 +93,7 @@ def _pooled(kind: str, grid: int, maps: Tensor, num_channels: int) -> Tensor:
     if kind == "wave pairs":
         return _pairs(maps)
     if kind == "mixtures":
-        weights, biases = (part.to(maps.dtype) for part in mixing(num_channels))
+        weights, biases = (part.to(maps) for part in mixing(num_channels))
         maps = functional.relu(functional.conv2d(maps, weights, biases))
     return functional.adaptive_avg_pool2d(maps, grid).flatten(1)
 
