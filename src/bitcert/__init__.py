@@ -11,6 +11,7 @@ The verbs, in the order of the work::
     profile = measure(network, sample)                   # noise stability: why it could be compressed
     comparison = compare(network, sample)                # every codec at several strengths, theory beside practice
     table = bounds(network, sample)                      # every bound of the papers and their baselines, side by side
+    found = survey(networks, sample, holdout=test)       # which measure orders networks by their generalization gap
     page = render_report(certificate)                    # one self-contained HTML page
 
 Samples come from ``load_sample`` or ``to_sample``. Verbs are functions; the subpackages hold the parts, in the order of
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from bitcert.stability.tracker import Tracker
     from bitcert.theory.gathering import bounds
     from bitcert.theory.settings import BoundSettings
+    from bitcert.theory.survey import survey
+    from bitcert.theory.survey_table import Survey
     from bitcert.theory.table import BoundTable
 
 __version__ = "0.1.0"
@@ -76,6 +79,7 @@ __all__ = [
     "Sample",
     "StabilityProfile",
     "Status",
+    "Survey",
     "Tracker",
     "Verification",
     "WorkLimit",
@@ -92,6 +96,7 @@ __all__ = [
     "measure",
     "output_deviation",
     "render_report",
+    "survey",
     "to_sample",
     "verify",
 ]
@@ -117,6 +122,8 @@ _MODULES = {
     "stability.tracker": "Tracker",
     "theory.gathering": "bounds",
     "theory.settings": "BoundSettings",
+    "theory.survey": "survey",
+    "theory.survey_table": "Survey",
     "theory.table": "BoundTable",
 }
 _HOMES = {name: f"bitcert.{module}" for module, names in _MODULES.items() for name in names.split()}

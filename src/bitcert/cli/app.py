@@ -46,6 +46,10 @@ VERBS = {
         "compute_bounds",
         "Every bound of the papers on one network, side by side: what is proved, what is only measured.",
     ),
+    "survey": (
+        "survey_networks",
+        "Measure all networks of a folder, and say which measure orders them by their generalization gap.",
+    ),
 }
 """Of each verb its function in the module of its name, and the first line of that function's docstring."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from bitcert.theory.table import BoundTable
 
 MAX_FILE_BYTES = 1 << 25
 MAX_REASON = 300
+WIDTH_OF_FILES = 120
 NAMES = {StabilityProfile: "profile.json", BoundTable: "bounds.json"}
 Results = TypeVar("Results", StabilityProfile, BoundTable)
 
@@ -39,6 +40,12 @@ Results = TypeVar("Results", StabilityProfile, BoundTable)
 def note(text: str) -> None:
     """Say something beside the results: one line on stderr."""
     Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+
+
+def wide_console() -> Console:
+    """For tables with long names: in a file or a pipe names of rows are looked for, so none is folded there."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDTH_OF_FILES)
 
 
 def read_results(kind: type[Results], path: Path | None, option: str) -> Results | None:
@@ -101,14 +108,20 @@ class LoadedNetwork:
         raise InputError(f"a network whose layers can be {how}", got, do)
 
 
-def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: Preprocessing) -> LoadedNetwork:
+def load_network(
+    spec: str,
+    weights: str | None,
+    sample: Sample,
+    preprocessing: Preprocessing,
+    arguments: Mapping[str, object] | None = None,
+) -> LoadedNetwork:
     """Load and capture a network for this sample; fall back to an opaque module when it cannot be exported.
 
     Raises:
         CaptureError: when neither works; the reason of the second is told.
         InputError: it has not one output for each class.
     """
-    network = load_for_inputs(spec, weights, sample, preprocessing)
+    network = load_for_inputs(spec, weights, sample, preprocessing, arguments)
     if network.described.num_outputs != sample.num_classes:
         got = f"{network.described.num_outputs} outputs"
         do = "use the data this network was trained for, or a network with one output per class"
@@ -116,13 +129,19 @@ def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: 
     return network
 
 
-def load_for_inputs(spec: str, weights: str | None, sample: Sample, preprocessing: Preprocessing) -> LoadedNetwork:
+def load_for_inputs(
+    spec: str,
+    weights: str | None,
+    sample: Sample,
+    preprocessing: Preprocessing,
+    arguments: Mapping[str, object] | None = None,
+) -> LoadedNetwork:
     """Like :func:`load_network` for the inputs alone: it may have any number of outputs.
 
     Raises:
         CaptureError: as there.
     """
-    loaded = load_model(spec, weights)
+    loaded = load_model(spec, weights, arguments)
     example = preprocessing(sample.inputs[:2])
     try:
         network = capture(loaded.model, example)

@@ -82,12 +82,10 @@ class InputOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions(InputOptions):
-    """A network and the data that it is for."""
+class DataOptions(InputOptions):
+    """The training data."""
 
-    model: Annotated[str, Argument(help="FILE.pt2 or package.module:factory.")]
     data: Annotated[str, Option(help="Training data: a built-in name or a path.")] = "digits"
-    weights: Annotated[str | None, Option(help="Weights of the factory: .safetensors or state dict.")] = None
     download: Annotated[bool, Option(help="Download built-in data that are not found.")] = False
     shape: Annotated[str, Option(help="Sizes of one input, e.g. 50,3 for sequences; by default as stored.")] = ""
 
@@ -103,6 +101,14 @@ class NetworkOptions(InputOptions):
             shape=parse_sizes(self.shape) if self.shape else None,
         )
 
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(DataOptions):
+    """A network and the data that it is for."""
+
+    model: Annotated[str, Argument(help="FILE.pt2 or package.module:factory.")]
+    weights: Annotated[str | None, Option(help="Weights of the factory: .safetensors or state dict.")] = None
+
     def load_network(self, sample: Sample) -> LoadedNetwork:
         """The network, which has one output for each class of the sample."""
         return load_network(self.model, self.weights, sample, self.preprocessing(sample))
@@ -114,8 +120,8 @@ class NetworkOptions(InputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(NetworkOptions):
-    """A run on a network that writes a folder of results."""
+class ResultOptions:
+    """A run that writes a folder of results."""
 
     seed: Annotated[int, Option(help="Seed of the named random streams.")] = 0
     device: Annotated[Device, Option(help="Where to train.")] = Device.cpu
@@ -145,6 +151,11 @@ class RunOptions(NetworkOptions):
         console = console or Console(highlight=False)
         console.print(summary)
         console.print(f"Results: {self.out / REPORT_FILE}, {self.out / file}", markup=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ResultOptions, NetworkOptions):
+    """A run on a network that writes a folder of results."""
 
 
 def as_command(run: Callable[[Options], None]) -> Callable[..., None]:

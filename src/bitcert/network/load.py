@@ -7,6 +7,7 @@ unpickler (``weights_only=True``). This module does NOT sandbox the factory.
 
 from __future__ import annotations
 
+import inspect
 import pickle  # only to name the exception that torch.load(weights_only=True) raises
 import zipfile
 from collections.abc import Mapping
@@ -35,12 +36,15 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
 
 
-def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
+def load_model(
+    spec: str, weights: str | Path | None = None, arguments: Mapping[str, object] | None = None
+) -> LoadedModel:
     """Loads ``spec``.
 
     Args:
-        spec: path of a ``.pt2`` file, or ``package.module:factory`` (called without arguments).
+        spec: path of a ``.pt2`` file, or ``package.module:factory``.
         weights: ``.safetensors`` file or torch state dict for the factory's module; None keeps its own weights.
+        arguments: by name; the factory is called with those of them that it takes.
 
     Raises:
         InputError: unreadable file, unknown module or factory, keys that do not match (all named).
@@ -52,7 +56,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
         return LoadedModel(load_exported_program(spec), spec)
     if ":" not in spec:
         raise InputError("a model as FILE.pt2 or package.module:factory", repr(spec), "write it in one of these forms")
-    module = _build(spec)
+    module = _build(spec, arguments or {})
     if weights is None:
         return LoadedModel(module, spec)
     state, notes = read_state_dict(weights)
@@ -60,7 +64,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
     return LoadedModel(module, spec, notes)
 
 
-def _build(spec: str) -> nn.Module:
+def _build(spec: str, arguments: Mapping[str, object]) -> nn.Module:
     package, _, name = spec.partition(":")
     try:
         with working_folder_importable(spec):
@@ -68,7 +72,8 @@ def _build(spec: str) -> nn.Module:
             if not callable(factory):
                 got = type(factory).__name__
                 raise InputError(f"a callable {name!r} in {package}", got, "name a function or a class")
-            module = factory()
+            taken = inspect.signature(factory).parameters if arguments else {}
+            module = factory(**{name: value for name, value in arguments.items() if name in taken})
     except InputError:
         raise
     except Exception as error:
