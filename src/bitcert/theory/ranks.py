@@ -46,8 +46,8 @@ class Association:
 def kendall(measures: Sequence[float], gaps: Sequence[float]) -> Association | None:
     """Kendall's tau-b; ``None`` for fewer than two networks or if all are equal in one of the two.
 
-    >>> kendall([1.0, 2.0, 3.0], [0.1, 0.3, 0.2])
-    Association(value=0.3333333333333333, p_value=1.0)
+    >>> kendall([1.0, 2.0, 3.0], [0.1, 0.2, 0.3])
+    Association(value=1.0, p_value=0.3333333333333333)
     """
     return _association(kendalltau, measures, gaps)
 
