@@ -58,13 +58,15 @@ class Certified:
         """Of a table whose labels are texts; else empty: classes are numbers from 0."""
         return () if self.like.table is None else self.like.table.schema.classes
 
-    def read(self, source: str | Path) -> Sample:
+    def read(self, source: str | Path, download: bool = False) -> Sample:
         """New examples by name (its test part) or path, read as the training data were; labels are not looked at.
+
+        With ``download`` built-in data that are not found are fetched.
 
         Raises:
             InputError: they cannot be read, or have inputs of another shape.
         """
-        return self._fitting(load_test_part(source, Role.UNLABELLED, self.like))
+        return self._fitting(load_test_part(source, Role.UNLABELLED, self.like, download))
 
     def logits(self, inputs: object) -> Iterator[torch.Tensor]:
         """Logits ``[batch, classes]`` of new examples, batch by batch, in their order.

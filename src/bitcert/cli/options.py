@@ -14,7 +14,7 @@ from rich.console import Console
 from typer import Argument, Option
 
 from bitcert.certificates.certification import REPORT_FILE
-from bitcert.cli.common import LoadedNetwork, load_network, note
+from bitcert.cli.common import LoadedNetwork, Said, load_network, note, said
 from bitcert.codecs.base import Codec, Rest
 from bitcert.codecs.registry import CODECS, codec_from, find_codec
 from bitcert.counting import Progress
@@ -42,6 +42,11 @@ SHOWN_LAST = (
     "json_output",
 )
 """What verbs share stands below their own options in the help, in this order."""
+MANNERS = {
+    "quiet": Option("--quiet", "-q", help="Say nothing beside the results and failures."),
+    "verbose": Option("--verbose", "-v", help="More lines of progress; a failure shows where it was found."),
+}
+"""Options that every verb has."""
 
 
 class Device(StrEnum):
@@ -164,7 +169,9 @@ def as_command(run: Callable[[Options], None]) -> Callable[..., None]:
     hints = get_type_hints(kind, include_extras=True)
     shown = sorted(fields(kind), key=lambda each: SHOWN_LAST.index(each.name) if each.name in SHOWN_LAST else -1)
 
-    def command(**given: Any) -> None:
+    def command(quiet: bool, verbose: bool, **given: Any) -> None:
+        refuse_both(quiet and verbose, "--quiet", "--verbose")
+        said.set(Said.QUIET if quiet else Said.VERBOSE if verbose else Said.USUAL)
         run(kind(**given))
 
     parameters = [
@@ -176,8 +183,13 @@ def as_command(run: Callable[[Options], None]) -> Callable[..., None]:
         )
         for each in shown
     ]
+    manners = {name: Annotated[bool, option] for name, option in MANNERS.items()}
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=hint)
+        for name, hint in manners.items()
+    ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {each.name: hints[each.name] for each in shown}
+    command.__annotations__ = {each.name: hints[each.name] for each in shown} | manners
     command.__doc__ = run.__doc__
     return command
 
