@@ -13,6 +13,7 @@ The verbs, in the order of the work::
     profile = measure(network, sample)                   # noise stability: why it could be compressed
     comparison = compare(network, sample)                # every codec at several strengths, theory beside practice
     table = bounds(network, sample)                      # every bound of the papers and their baselines, side by side
+    found = survey(networks, sample, holdout=test)       # which measure orders networks by their generalization gap
     page = render_report(certificate)                    # one self-contained HTML page
 
 Samples come from ``load_sample`` or ``to_sample``. Verbs are functions; the subpackages hold the parts, in the order of
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from bitcert.stability.tracker import Tracker
     from bitcert.theory.gathering import bounds
     from bitcert.theory.settings import BoundSettings
+    from bitcert.theory.survey import survey
+    from bitcert.theory.survey_table import Survey
     from bitcert.theory.table import BoundTable
 
 __version__ = "0.1.0"
@@ -84,6 +87,7 @@ __all__ = [
     "Sample",
     "StabilityProfile",
     "Status",
+    "Survey",
     "Tracker",
     "Verification",
     "WorkLimit",
@@ -106,6 +110,7 @@ __all__ = [
     "push_to_hub",
     "render_report",
     "save_pretrained",
+    "survey",
     "to_sample",
     "verify",
 ]
@@ -134,6 +139,8 @@ _MODULES = {
     "stability.tracker": "Tracker",
     "theory.gathering": "bounds",
     "theory.settings": "BoundSettings",
+    "theory.survey": "survey",
+    "theory.survey_table": "Survey",
     "theory.table": "BoundTable",
 }
 _HOMES = {name: f"bitcert.{module}" for module, names in _MODULES.items() for name in names.split()}

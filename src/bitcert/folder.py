@@ -4,19 +4,26 @@ All files are written into a new folder beside the target, which then takes its 
 where the system has that (Linux, macOS), so that whoever looks finds one complete output at any moment; else by two
 renames, between which there is none. One process at a time writes to a target (:mod:`bitcert.locking`). A folder that
 holds anything else than bitcert's own files is refused, because replacing it would delete that.
+
+Finished rows of a long table are kept as they come (:class:`RowStore`), so that an interrupted run goes on from them.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import sys
 from collections.abc import Mapping, Set
 from contextlib import suppress
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from bitcert.errors import InputError
-from bitcert.locking import locked
+from bitcert.canonical import FormatProblem, decode, encode, parse
+from bitcert.errors import DecodeError, InputError
+from bitcert.locking import locked, replacing
+
+T = TypeVar("T")
 
 OUTPUT_FILES = frozenset({"message.bin", "certificate.json", "report.html", "architecture.json", "helper.safetensors"})
 """What ``bitcert certify`` writes."""
@@ -43,8 +50,14 @@ SERIES_FILES = frozenset({"series.json", "series.svg", "report.html"})
 
 HUB_FILES = OUTPUT_FILES - {"report.html"} | {"README.md", "model.safetensors"}
 """What ``bitcert export --to hub`` writes: a folder that a model hub takes."""
+SURVEY_FILES = frozenset(
+    {"survey.json", "survey.csv", "correlations.csv", "report.html", "scatter.svg", "correlations.svg"}
+)
+"""What ``bitcert survey`` writes."""
 
-_ALL_FILES = OUTPUT_FILES | MEASURE_FILES | COMPRESS_FILES | COMPARE_FILES | BOUNDS_FILES | SERIES_FILES | HUB_FILES
+_MEASURED_FILES = MEASURE_FILES | COMPARE_FILES | BOUNDS_FILES | SERIES_FILES | SURVEY_FILES
+_ALL_FILES = OUTPUT_FILES | COMPRESS_FILES | HUB_FILES | _MEASURED_FILES
+ROWS_FILE = "rows.jsonl"
 _ADVICE = "choose another --out"
 _THIS_FOLDER, _EXCHANGE = -100, 2
 """AT_FDCWD, and RENAME_EXCHANGE of Linux, which is RENAME_SWAP of macOS."""
@@ -195,3 +208,58 @@ def _discard(folder: Path) -> None:
             if entry.name in _ALL_FILES and entry.is_file(follow_symlinks=False):
                 os.unlink(entry.path)
         os.rmdir(folder)
+
+
+class RowStore(Generic[T]):
+    """Finished rows by key; without a folder they are only remembered.
+
+    One file of JSON lines, written under a temporary name and renamed: a killed run leaves it whole. A row is found
+    again by a key that holds everything it depends on; what cannot be read is as if it were not there.
+
+    Args:
+        folder: where to keep them, made if need be; also for the checkpoints of training.
+        kind: of the rows, a frozen dataclass that :mod:`bitcert.canonical` can write.
+    """
+
+    def __init__(self, folder: Path | None, kind: type[T]) -> None:
+        self.folder, self.kind = folder, kind
+        self._rows: dict[str, T] = {}
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._read(folder / ROWS_FILE)
+
+    def _read(self, path: Path) -> None:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return
+        for line in lines:
+            try:
+                content = parse(line, "a finished row")
+                self._rows[content["key"]] = decode(self.kind, content["row"])
+            except (DecodeError, FormatProblem, KeyError, TypeError):
+                continue
+
+    def get(self, key: str) -> T | None:
+        """The row of an earlier sitting."""
+        return self._rows.get(key)
+
+    def put(self, key: str, row: T) -> None:
+        """Keep a row.
+
+        Raises:
+            OSError: when the disk is full or fails; the rows before it are then still there.
+        """
+        self._rows[key] = row
+        if self.folder is None:
+            return
+        with replacing(self.folder / ROWS_FILE) as partial, open(partial, "w", encoding="utf-8") as file:
+            for name, kept in self._rows.items():
+                line = json.dumps({"key": name, "row": encode(kept)}, sort_keys=True, allow_nan=False)
+                file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def checkpoint(self, key: str) -> Path | None:
+        """Where the training of a row keeps its state."""
+        return None if self.folder is None else self.folder / f"{key}.safetensors"

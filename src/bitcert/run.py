@@ -37,7 +37,8 @@ from bitcert.proof import occam_bound
 class Candidate:
     """One message that was tried: selection among them costs nothing, each is a word of one prefix code.
 
-    ``bound`` is the binomial bound at the search's delta; ``seconds`` the time since the run began.
+    ``bound`` is the binomial bound at the search's delta; ``seconds`` the time since the run began. Where ``estimated``
+    the errors are those on a part of the sample, scaled up, or a disagreement was predicted: a certificate counts.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Candidate:
     message_bits: int
     bound: float
     seconds: float
+    estimated: bool = False
 
     @property
     def rank(self) -> tuple[float, int, int]:
@@ -194,10 +196,10 @@ class Run:
             part.stop()
         return part
 
-    def consider(self, name: str, errors: int, samples: int, message_bits: int) -> Candidate:
+    def consider(self, name: str, errors: int, samples: int, message_bits: int, estimated: bool = False) -> Candidate:
         """Book a candidate message and return it with its bound."""
         bound = occam_bound(errors, samples, message_bits, self.delta).binomial
-        candidate = Candidate(name, errors, message_bits, bound, self.seconds)
+        candidate = Candidate(name, errors, message_bits, bound, self.seconds, estimated)
         self._book(candidate)
         return candidate
 
@@ -240,9 +242,9 @@ class Best:
         self.run.progress(task, self.run.fraction)
         return self.run.fraction >= until
 
-    def consider(self, name: str, errors: int, message: bytes, ledger: Ledger) -> Candidate:
-        """Book a message with its errors on the whole sample, and keep it if it is the best one."""
-        candidate = self.run.consider(name, errors, len(self.sample), 8 * len(message))
+    def consider(self, name: str, errors: int, message: bytes, ledger: Ledger, estimated: bool = False) -> Candidate:
+        """Book a message with its errors on the whole sample, or an estimate of them; keep it if it is the best one."""
+        candidate = self.run.consider(name, errors, len(self.sample), 8 * len(message), estimated)
         self.offer(candidate, message, ledger)
         return candidate
 

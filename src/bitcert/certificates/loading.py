@@ -121,13 +121,15 @@ class Certified(nn.Module):
         """Of a table whose labels are texts; else empty: classes are numbers from 0."""
         return () if self.like.table is None else self.like.table.schema.classes
 
-    def read(self, source: str | Path) -> Sample:
+    def read(self, source: str | Path, download: bool = False) -> Sample:
         """New examples by name (its test part) or path, read as the training data were; labels are not looked at.
+
+        With ``download`` built-in data that are not found are fetched.
 
         Raises:
             InputError: they cannot be read, or have inputs of another shape.
         """
-        return self._fitting(load_test_part(source, Role.UNLABELLED, self.like))
+        return self._fitting(load_test_part(source, Role.UNLABELLED, self.like, download))
 
     def sample(self, inputs: object) -> Sample:
         """Raw inputs ``[n, ...]`` (a sample, array or tensor) as an unlabelled sample of this problem.

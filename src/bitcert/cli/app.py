@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -54,6 +59,10 @@ VERBS = {
         "compute_bounds",
         "Every bound of the papers on one network, side by side: what is proved, what is only measured.",
     ),
+    "survey": (
+        "survey_networks",
+        "Measure all networks of a folder, and say which measure orders them by their generalization gap.",
+    ),
 }
 """Of each verb its function in the module of its name, and the first line of that function's docstring."""
 
@@ -69,7 +78,7 @@ def _program(arguments: Sequence[str]) -> typer.Typer:
     app = typer.Typer(
         name="bitcert",
         help="Compress a trained classifier and certify, from its training data alone, how often it will be wrong.",
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -81,7 +90,8 @@ def _program(arguments: Sequence[str]) -> typer.Typer:
         ] = False,
     ) -> None: ...
 
-    called = next((argument for argument in arguments if not argument.startswith("-")), None)
+    typed = _typed_so_far() or arguments
+    called = next((argument for argument in typed if not argument.startswith("-")), None)
     for name, (function, summary) in VERBS.items():
         if name != called:
             app.command(name, help=summary)(_not_loaded)
@@ -89,6 +99,26 @@ def _program(arguments: Sequence[str]) -> typer.Typer:
         as_command = importlib.import_module("bitcert.cli.options").as_command
         app.command(name)(as_command(getattr(importlib.import_module(f"bitcert.cli.{name}"), function)))
     return app
+
+
+def _typed_so_far() -> list[str]:
+    """What stands on the line that a shell wants to be completed; empty in a call proper."""
+    if "_BITCERT_COMPLETE" not in os.environ:
+        return []
+    return (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()[1:]
+
+
+@contextmanager
+def _ended_by_term() -> Iterator[None]:
+    """SIGTERM, which queues and containers send, ends the program as Ctrl-C does: what is finished is kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _not_loaded() -> None:
@@ -103,12 +133,15 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        code = _program(arguments)(args=arguments, standalone_mode=False)
+        with _ended_by_term():
+            code = _program(arguments)(args=arguments, prog_name="bitcert", standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except _UsageError as error:
         sys.exit(_tell(error.format_message().replace("Value error, ", "") + " (see bitcert --help)"))
     except BitcertError as error:
+        if {"-v", "--verbose"} & set(arguments):
+            traceback.print_exc()
         sys.exit(_tell(str(error), error.exit_code))
     except MemoryError:
         sys.exit(_tell(_NO_MEMORY))

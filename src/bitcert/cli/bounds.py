@@ -12,7 +12,15 @@ from typer import Argument, Option
 
 from bitcert.certificates.certificate import CERTIFICATE_FILE
 from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, read_certificate
-from bitcert.cli.common import intermediate_folder, load_holdout, load_initial, note, progress_bar, read_results
+from bitcert.cli.common import (
+    intermediate_folder,
+    load_holdout,
+    load_initial,
+    note,
+    progress_bar,
+    read_results,
+    wide_console,
+)
 from bitcert.cli.options import Device, RunOptions, parse_numbers, refuse_both, split_commas
 from bitcert.data import Sample
 from bitcert.errors import BitcertError, InputError
@@ -29,7 +37,6 @@ from bitcert.theory.table import BoundTable
 BOUNDS_FILE = "bounds.json"
 SERIES_FILE = "series.json"
 OUT, SERIES_OUT = Path("bounds-out"), Path("series-out")
-WIDTH_OF_FILES = 120
 MOST_CERTIFICATES = 20
 
 
@@ -113,11 +120,7 @@ def compute_bounds(options: BoundsOptions) -> None:
             progress("drawing", 0.0)
             files = {BOUNDS_FILE: table.to_json().encode(), **bounds_files(table)}
             write_output(options.out, files, BOUNDS_FILES)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        # in a file or a pipe names of rows are looked for: none is folded
-        console = Console(highlight=False, width=WIDTH_OF_FILES)
-    options.show(table.rows_json(), bounds_summary(table), BOUNDS_FILE, console)
+    options.show(table.rows_json(), bounds_summary(table), BOUNDS_FILE, wide_console())
 
 
 def _certificates(options: BoundsOptions, sample: Sample) -> tuple[Path, ...]:

@@ -31,6 +31,7 @@ from bitcert.cli.common import (
     prior_model,
     progress_bar,
     read_results,
+    stderr_console,
     told_name,
 )
 from bitcert.cli.live import live_board, stopped_by_interrupt
@@ -44,7 +45,7 @@ from bitcert.folder import OUTPUT_FILES, check_output_folder, remove_output, wri
 from bitcert.losses import is_users, parse_losses
 from bitcert.network import Network, OpaqueModel, operations_in_words
 from bitcert.report import render_report, terminal_summary, tree_lines
-from bitcert.report.text import percent_up
+from bitcert.report.text import beside_guessing, estimated, percent_up
 from bitcert.search import Checkpoint, Compressed, Run
 from bitcert.search.compression import (
     BestCertificate,
@@ -76,7 +77,7 @@ def certify_network(options: CertifyOptions) -> None:
     options.check_output(OUTPUT_FILES)
     for folder in options.option_folders.values():
         check_output_folder(folder)
-    errors = Console(stderr=True, highlight=False)
+    errors = stderr_console()
     with progress_bar() as progress:
         loaded = _load(options, progress)
     _print_notes(options, loaded)
@@ -274,12 +275,13 @@ def _table_of_options(options: CertifyOptions, found: BestCertificate) -> Table:
     table = Table("what", "bound", "errors", "bits", "certificate", title=title, title_justify="left")
     for each in (found, *found.others):
         made, option = each.certificate, each.compressed.option
-        counts = percent_up(made.bound), f"{made.errors:,}", f"{made.message_bits:,}"
+        bound = percent_up(made.bound) + (", no more than guessing" if beside_guessing(made) else "")
+        counts = bound, f"{made.errors:,}", f"{made.message_bits:,}"
         table.add_row(*map(Text, (option, *counts, str(options.option_folders[option]))))
     told = {each.compressed.option for each in found.others}
     for left in (other for other in found.compressed.others if other.option not in told):
         judged = left.candidates[0]
-        counts = percent_up(judged.bound), f"{judged.errors:,}", f"{judged.message_bits:,}"
+        counts = estimated(percent_up(judged.bound), judged.estimated), f"{judged.errors:,}", f"{judged.message_bits:,}"
         table.add_row(*map(Text, (left.option, *counts, "none: it says no more than guessing")))
     judged_too = {each.option for each in (found.compressed, *found.compressed.others)}
     for option in (each for each in options.option_folders if each not in judged_too):

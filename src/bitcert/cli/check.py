@@ -17,6 +17,8 @@ from bitcert.report.text import percent
 from bitcert.search.forecast import Facts, forecasts
 from bitcert.search.request import CertifyRequest
 
+NEAR_GUESSING = 0.75
+"""Of the errors of always naming the most frequent class: from here on the user is warned."""
 COUNTED = 2000
 """Training examples on which the network's errors are counted for the forecast, evenly spread over the sample."""
 
@@ -66,6 +68,19 @@ def _facts(options: NetworkOptions, sample: Sample, loaded: LoadedNetwork, secon
     return Facts(len(sample), sample.num_classes, weights, rate, seconds, captured)
 
 
+def _print_accuracy(console: Console, sample: Sample, error_rate: float) -> None:
+    """The training accuracy, and a warning where always naming the most frequent class does about as well."""
+    counted = min(len(sample), COUNTED)
+    console.print(f"Training accuracy: {percent(1 - error_rate)} on {counted:,} of {len(sample):,} examples.")
+    majority = 1 - np.bincount(sample.labels).max() / len(sample)
+    if error_rate >= NEAR_GUESSING * majority:
+        console.print(
+            f"Warning: that is near guessing (the most frequent class alone: {percent(1 - majority)}). Are these the "
+            "trained weights, and --scale, --mean and --std those that the network was trained with?",
+            style="yellow",
+        )
+
+
 def _print_options(
     console: Console, options: NetworkOptions, sample: Sample, loaded: LoadedNetwork, seconds: float
 ) -> None:
@@ -75,6 +90,7 @@ def _print_options(
     except BitcertError as error:
         console.print(f"No forecast, because the network's errors cannot be counted: {error}", markup=False)
         return
+    _print_accuracy(console, sample, facts.error_rate)
     title = f"What could be certified: it errs on {percent(facts.error_rate)} of (a part of) the training sample"
     table = Table("what", "needs", "time", "forecast", title=title, title_justify="left")
     for row in forecasts(facts):

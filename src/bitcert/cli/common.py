@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
+from bitcert import clock
 from bitcert.certificates.certificate import MESSAGE_FILE
 from bitcert.certificates.certification import ARCHITECTURE_FILE, check_holdout
 from bitcert.certificates.original import Original, check_unlabelled, load_test_part
@@ -32,13 +36,35 @@ from bitcert.theory.table import BoundTable
 
 MAX_FILE_BYTES = 1 << 25
 MAX_REASON = 300
+WIDTH_OF_FILES = 120
 NAMES = {StabilityProfile: "profile.json", BoundTable: "bounds.json"}
 Results = TypeVar("Results", StabilityProfile, BoundTable)
 
 
+class Said(IntEnum):
+    """How much is said on stderr beside the results; a failure is always told."""
+
+    QUIET, USUAL, VERBOSE = 0, 1, 2
+
+
+said: ContextVar[Said] = ContextVar("said", default=Said.USUAL)
+"""What ``--quiet`` or ``--verbose`` of the verb that runs asks for."""
+
+
+def stderr_console() -> Console:
+    """Where everything beside the results is said; nothing of it with ``--quiet``."""
+    return Console(stderr=True, highlight=False, quiet=said.get() is Said.QUIET)
+
+
 def note(text: str) -> None:
     """Say something beside the results: one line on stderr."""
-    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+    stderr_console().print(text, markup=False, soft_wrap=True)
+
+
+def wide_console() -> Console:
+    """For tables with long names: in a file or a pipe names of rows are looked for, so none is folded there."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDTH_OF_FILES)
 
 
 def read_results(kind: type[Results], path: Path | None, option: str) -> Results | None:
@@ -101,14 +127,20 @@ class LoadedNetwork:
         raise InputError(f"a network whose layers can be {how}", got, do)
 
 
-def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: Preprocessing) -> LoadedNetwork:
+def load_network(
+    spec: str,
+    weights: str | None,
+    sample: Sample,
+    preprocessing: Preprocessing,
+    arguments: Mapping[str, object] | None = None,
+) -> LoadedNetwork:
     """Load and capture a network for this sample; fall back to an opaque module when it cannot be exported.
 
     Raises:
         CaptureError: when neither works; the reason of the second is told.
         InputError: it has not one output for each class.
     """
-    network = load_for_inputs(spec, weights, sample, preprocessing)
+    network = load_for_inputs(spec, weights, sample, preprocessing, arguments)
     if network.described.num_outputs != sample.num_classes:
         got = f"{network.described.num_outputs} outputs"
         do = "use the data this network was trained for, or a network with one output per class"
@@ -116,13 +148,19 @@ def load_network(spec: str, weights: str | None, sample: Sample, preprocessing: 
     return network
 
 
-def load_for_inputs(spec: str, weights: str | None, sample: Sample, preprocessing: Preprocessing) -> LoadedNetwork:
+def load_for_inputs(
+    spec: str,
+    weights: str | None,
+    sample: Sample,
+    preprocessing: Preprocessing,
+    arguments: Mapping[str, object] | None = None,
+) -> LoadedNetwork:
     """Like :func:`load_network` for the inputs alone: it may have any number of outputs.
 
     Raises:
         CaptureError: as there.
     """
-    loaded = load_model(spec, weights)
+    loaded = load_model(spec, weights, arguments)
     example = example_for(loaded.model, sample, preprocessing)
     try:
         network = capture(loaded.model, example)
@@ -293,13 +331,33 @@ def intermediate_folder(out: Path, kind: str) -> Iterator[Path]:
         yield folder
 
 
+LINE_SECONDS = {Said.USUAL: 10.0, Said.VERBOSE: 1.0}
+"""Between two lines of progress where there is no terminal."""
+
+
+def _lines(console: Console) -> Report:
+    """Progress as a line every few seconds, for a file or a pipe: a bar would be noise between the sentences."""
+    started = told = clock.seconds()
+
+    def report(task: str, fraction: float) -> None:
+        nonlocal told
+        now = clock.seconds()
+        if now - told >= LINE_SECONDS.get(said.get(), math.inf):
+            told = now
+            console.print(f"{now - started:6.0f} s  {task} {fraction:.0%}", markup=False, soft_wrap=True)
+
+    return report
+
+
 @contextmanager
 def progress_bar() -> Iterator[Report]:
-    """A bar on stderr with elapsed and remaining time, one line per kind of work."""
+    """A bar on stderr with elapsed and remaining time, one line per kind of work; without a terminal some lines."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    # In a file or a pipe a bar is only noise between the sentences.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    console = stderr_console()
+    if not console.is_terminal:
+        yield _lines(console)
+        return
+    with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
         tasks: dict[str, object] = {}
 
         def report(task: str, fraction: float) -> None:

@@ -14,11 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from bitcert import clock
-from bitcert.report.text import percent_up
+from bitcert.report.text import estimated, percent_up
 from bitcert.search import Board, Row, Run
 
 LINE_SECONDS = 5.0
 REFRESH_PER_SECOND = 2
+STOPS = (signal.SIGINT, signal.SIGTERM)
+"""Signals that end a search with the best message so far: Ctrl-C, and what a queue or container sends at its limit."""
 STOPPING = "Stopping: the best message so far is certified next. Ctrl-C again ends without a result."
 
 
@@ -51,13 +53,14 @@ class LiveBoard:
             self.live.update(self._shown())
 
     def tell(self) -> None:
-        """The best so far as a line, unless it was told already."""
+        """Time, its limit and the best so far as a line, unless it was told already."""
         if self.board is None or self.board.best is None:
             return
         best = self.board.best
-        line = f"{best.name}, {best.message_bits:,} bits, {best.errors:,} errors, bound {_percent(best.bound)}"
+        line = f"{best.name}, {best.message_bits:,} bits, {best.errors:,} errors, bound {_bound(best)}"
         if line != self._last:
-            self.console.print(f"{self.board.seconds:6.0f} s  best so far: {line}", markup=False, soft_wrap=True)
+            time = f"{self.board.seconds:6.0f} of {self.board.budget_seconds:.0f} s"
+            self.console.print(f"{time}  best so far: {line}", markup=False, soft_wrap=True)
         self._last, self._told = line, clock.seconds()
 
     def _shown(self) -> Table:
@@ -70,7 +73,7 @@ class LiveBoard:
             table.add_column(name, justify="right")
         table.add_column("state")
         for row in board.rows:
-            cells = [row.name, _count(row.message_bits), _count(row.errors), _percent(row.bound), f"{row.seconds:.0f}"]
+            cells = [row.name, _count(row.message_bits), _count(row.errors), _bound(row), f"{row.seconds:.0f}"]
             table.add_row(*map(Text, [*cells, row.state]), style=_style(row, best))
         return table
 
@@ -85,8 +88,8 @@ def _count(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
-def _percent(bound: float | None) -> str:
-    return "" if bound is None else percent_up(bound)
+def _bound(row: Row) -> str:
+    return "" if row.bound is None else estimated(percent_up(row.bound), row.estimated)
 
 
 @contextmanager
@@ -105,20 +108,23 @@ def live_board(console: Console) -> Iterator[LiveBoard]:
 
 @contextmanager
 def stopped_by_interrupt(run: Run, console: Console) -> Iterator[None]:
-    """The first Ctrl-C stops the run, which then gives its best message; the second one ends the program."""
+    """The first Ctrl-C (or SIGTERM) stops the run, which then gives its best message; a second one ends the program."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in STOPS}
 
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for each in STOPS:
+            signal.signal(each, signal.default_int_handler)
         run.stop()
         console.print(STOPPING, soft_wrap=True)
 
-    signal.signal(signal.SIGINT, stop)
+    for number in STOPS:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -14,7 +14,7 @@ from rich.console import Console
 from typer import Argument, Option
 
 from bitcert.certificates.certification import REPORT_FILE
-from bitcert.cli.common import LoadedNetwork, load_network, note
+from bitcert.cli.common import LoadedNetwork, Said, load_network, note, said
 from bitcert.codecs.base import Codec, Rest
 from bitcert.codecs.registry import CODECS, codec_from, find_codec
 from bitcert.counting import Progress
@@ -43,6 +43,11 @@ SHOWN_LAST = (
     "json_output",
 )
 """What verbs share stands below their own options in the help, in this order."""
+MANNERS = {
+    "quiet": Option("--quiet", "-q", help="Say nothing beside the results and failures."),
+    "verbose": Option("--verbose", "-v", help="More lines of progress; a failure shows where it was found."),
+}
+"""Options that every verb has."""
 
 
 class Device(StrEnum):
@@ -83,12 +88,10 @@ class InputOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions(InputOptions):
-    """A network and the data that it is for."""
+class DataOptions(InputOptions):
+    """The training data."""
 
-    model: Annotated[str, Argument(help="FILE.pt2, FILE.onnx or package.module:factory.")]
     data: Annotated[str, Option(help="Training data: a built-in name or a path.")] = "digits"
-    weights: Annotated[str | None, Option(help="Weights of the factory: .safetensors or state dict.")] = None
     download: Annotated[bool, Option(help="Download built-in data that are not found.")] = False
     shape: Annotated[str, Option(help="Sizes of one input, e.g. 50,3 for sequences; by default as stored.")] = ""
 
@@ -104,6 +107,14 @@ class NetworkOptions(InputOptions):
             shape=parse_sizes(self.shape) if self.shape else None,
         )
 
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(DataOptions):
+    """A network and the data that it is for."""
+
+    model: Annotated[str, Argument(help="FILE.pt2, FILE.onnx or package.module:factory.")]
+    weights: Annotated[str | None, Option(help="Weights of the factory: .safetensors or state dict.")] = None
+
     def load_network(self, sample: Sample) -> LoadedNetwork:
         """The network, which has one output for each class of the sample."""
         return load_network(self.model, self.weights, sample, self.preprocessing(sample))
@@ -115,8 +126,8 @@ class NetworkOptions(InputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(NetworkOptions):
-    """A run on a network that writes a folder of results."""
+class ResultOptions:
+    """A run that writes a folder of results."""
 
     seed: Annotated[int, Option(help="Seed of the named random streams.")] = 0
     device: Annotated[Device, Option(help="Where to train.")] = Device.cpu
@@ -148,13 +159,20 @@ class RunOptions(NetworkOptions):
         console.print(f"Results: {self.out / REPORT_FILE}, {self.out / file}", markup=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ResultOptions, NetworkOptions):
+    """A run on a network that writes a folder of results."""
+
+
 def as_command(run: Callable[[Options], None]) -> Callable[..., None]:
     """A command with a parameter for each field of the dataclass that ``run`` takes, and the help of its docstring."""
     (kind,) = (hint for name, hint in get_type_hints(run).items() if name != "return")
     hints = get_type_hints(kind, include_extras=True)
     shown = sorted(fields(kind), key=lambda each: SHOWN_LAST.index(each.name) if each.name in SHOWN_LAST else -1)
 
-    def command(**given: Any) -> None:
+    def command(quiet: bool, verbose: bool, **given: Any) -> None:
+        refuse_both(quiet and verbose, "--quiet", "--verbose")
+        said.set(Said.QUIET if quiet else Said.VERBOSE if verbose else Said.USUAL)
         run(kind(**given))
 
     parameters = [
@@ -166,8 +184,13 @@ def as_command(run: Callable[[Options], None]) -> Callable[..., None]:
         )
         for each in shown
     ]
+    manners = {name: Annotated[bool, option] for name, option in MANNERS.items()}
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=hint)
+        for name, hint in manners.items()
+    ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {each.name: hints[each.name] for each in shown}
+    command.__annotations__ = {each.name: hints[each.name] for each in shown} | manners
     command.__doc__ = run.__doc__
     return command
 

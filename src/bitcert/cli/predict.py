@@ -26,6 +26,7 @@ class PredictOptions:
     data: Annotated[str, Option(help="New data like those that were certified: name (its test part) or path.")]
     schema: Annotated[Path | None, Option(help="Of a table: the schema that it was certified with.")] = None
     model: Annotated[str | None, Option(help="package.module:factory of an opaque network; runs that code.")] = None
+    download: Annotated[bool, Option(help="Download built-in data that are not found.")] = False
     out: Annotated[Path | None, Option(help="CSV file for the classes; by default they are printed.")] = None
 
 
@@ -33,7 +34,7 @@ def predict_classes(options: PredictOptions) -> None:
     """Use a certified classifier on new data: a class for each example."""
     model = None if options.model is None else partial(load_opaque, options.model)
     certified = load(options.certificate, model=model, schema=options.schema)
-    classes = certified.predict(certified.read(options.data))
+    classes = certified.predict(certified.read(options.data, options.download))
     names = certified.class_names
     answers = (names[label] if names else str(label) for label in classes)
     if options.out is None:

@@ -13,9 +13,13 @@ from rich.console import Console
 from rich.text import Text
 from typer import Argument, Option
 
+from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, read_certificate
 from bitcert.certificates.verification import Status, Verification, verify
 from bitcert.certificates.workload import MAX_OPERATIONS, WorkLimit
 from bitcert.cli.common import load_opaque, load_original, note, progress_bar
+from bitcert.counting import Progress
+from bitcert.data import Role, load_sample
+from bitcert.data.names import canonical_name
 from bitcert.errors import InputError
 from bitcert.report.text import condition_rows, helper_size, self_contained
 
@@ -43,6 +47,7 @@ class VerifyOptions:
     commitment: Annotated[
         str | None, Option(help="The hash of bitcert helper that was published before the data were opened.")
     ] = None
+    download: Annotated[bool, Option(help="Download built-in data that are not found.")] = False
     max_operations: Annotated[float, Option(help="Operations that counting may take at most; a day on one core.")] = (
         MAX_OPERATIONS
     )
@@ -57,6 +62,8 @@ def verify_certificate(options: VerifyOptions) -> None:
     if not 0 < most < float("inf"):
         raise InputError("a positive number for --max-operations", f"{most:g}", "give e.g. 1e16")
     with progress_bar() as progress:
+        if options.download:
+            _download(options, progress)
         outcome = verify(
             options.certificate,
             options.data,
@@ -75,6 +82,19 @@ def verify_certificate(options: VerifyOptions) -> None:
     else:
         _show(outcome)
     raise typer.Exit(int(outcome.status))
+
+
+def _download(options: VerifyOptions, progress: Progress) -> None:
+    """Fetch the built-in data that are asked for, or that the certificate names, if they are not on this machine."""
+    names = [options.data, options.unlabelled]
+    if options.data is None:
+        try:
+            names.append(str(read_certificate(options.certificate, Checker()).data.get("name")))
+        except (CannotCheckError, InvalidError):
+            return  # verify says what is wrong with it
+    for name in names:
+        if name is not None and canonical_name(name) is not None:
+            load_sample(name, Role.TRAIN, download=True, progress=progress)
 
 
 def _described(outcome: Verification) -> dict[str, object]:

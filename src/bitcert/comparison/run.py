@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from torch import nn
 
 from bitcert import clock
-from bitcert.canonical import FormatProblem, decode, encode, finite, parse
+from bitcert.canonical import finite
 from bitcert.certificates.certification import check_holdout, versions
 from bitcert.codecs.base import Codec, check_finite, network_helper
 from bitcert.codecs.best import is_trained
@@ -31,9 +30,9 @@ from bitcert.comparison.plan import CompareSettings, Entry, plan_comparison
 from bitcert.comparison.records import Comparison, ComparisonRow, Measured, Original, TheoryRow, sizes
 from bitcert.counting import Progress
 from bitcert.data import Sample
-from bitcert.decoder import Helper, as_network
-from bitcert.errors import BitcertError, DecodeError
-from bitcert.locking import replacing
+from bitcert.decoder import Helper
+from bitcert.errors import BitcertError
+from bitcert.folder import RowStore
 from bitcert.network import Network
 from bitcert.proof import holdout_bound
 from bitcert.random import stream
@@ -41,7 +40,6 @@ from bitcert.run import Checkpoint, Run
 from bitcert.stability.measurement import network_hash
 from bitcert.theory.prediction import Condition
 
-ROWS_FILE = "rows.jsonl"
 MAX_TEXT = 1000
 MOST_NOTES = 20
 
@@ -82,7 +80,9 @@ def compare(
     plan = plan_comparison(network, sample, settings, codecs, holdout)
     started = clock.seconds()
     counter = Counter(network, sample, helper, progress)
-    work = _Work(network, sample, settings, holdout, counter, clock.seconds() - started, RowStore(folder))
+    work = _Work(
+        network, sample, settings, holdout, counter, clock.seconds() - started, RowStore(folder, ComparisonRow)
+    )
     for k, entry in enumerate(plan.entries):
         if progress is not None:
             progress("comparing codecs", k / len(plan.entries))
@@ -95,60 +95,6 @@ def compare(
     return replace(comparison, conclusions=tuple(conclude(comparison)))
 
 
-class RowStore:
-    """Finished rows by key; without a folder they are only remembered.
-
-    One file of JSON lines, written under a temporary name and renamed: a killed run leaves it whole. A row is found
-    again by a key that holds everything it depends on; what cannot be read is as if it were not there.
-
-    Args:
-        folder: where to keep them, made if need be; also for the checkpoints of training.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
-        self._rows: dict[str, ComparisonRow] = {}
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._read(folder / ROWS_FILE)
-
-    def _read(self, path: Path) -> None:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
-            return
-        for line in lines:
-            try:
-                content = parse(line, "a row of a comparison")
-                self._rows[content["key"]] = decode(ComparisonRow, content["row"])
-            except (DecodeError, FormatProblem, KeyError, TypeError):
-                continue
-
-    def get(self, key: str) -> ComparisonRow | None:
-        """The row of an earlier sitting."""
-        return self._rows.get(key)
-
-    def put(self, key: str, row: ComparisonRow) -> None:
-        """Keep a row.
-
-        Raises:
-            OSError: when the disk is full or fails; the rows before it are then still there.
-        """
-        self._rows[key] = row
-        if self.folder is None:
-            return
-        with replacing(self.folder / ROWS_FILE) as partial, open(partial, "w", encoding="utf-8") as file:
-            for name, kept in self._rows.items():
-                line = json.dumps({"key": name, "row": encode(kept)}, sort_keys=True, allow_nan=False)
-                file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def checkpoint(self, key: str) -> Path | None:
-        """Where the training of a row keeps its state."""
-        return None if self.folder is None else self.folder / f"{key}.safetensors"
-
-
 @dataclass(frozen=True, eq=False)
 class _Work:
     """The rows so far, and what all of them share; ``seconds`` is what counting the original took."""
@@ -159,7 +105,7 @@ class _Work:
     holdout: Sample | None
     counter: Counter
     seconds: float
-    store: RowStore
+    store: RowStore[ComparisonRow]
     rows: list[ComparisonRow] = field(default_factory=list)
 
     def key(self, entry: Entry) -> str:

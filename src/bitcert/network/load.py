@@ -8,6 +8,7 @@ safetensors or from torch's restricted unpickler (``weights_only=True``). This m
 
 from __future__ import annotations
 
+import inspect
 import pickle  # only to name the exception that torch.load(weights_only=True) raises
 import zipfile
 from collections.abc import Mapping
@@ -38,13 +39,16 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
 
 
-def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
+def load_model(
+    spec: str, weights: str | Path | None = None, arguments: Mapping[str, object] | None = None
+) -> LoadedModel:
     """Loads ``spec``.
 
     Args:
         spec: path of a ``.pt2`` or ``.onnx`` file or of a folder of ``transformers``, or ``package.module:factory``
             (called without arguments).
         weights: ``.safetensors`` file or torch state dict for the factory's module; None keeps its own weights.
+        arguments: by name; the factory is called with those of them that it takes.
 
     Raises:
         InputError: unreadable file, unknown module or factory, keys that do not match (all named).
@@ -62,7 +66,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> LoadedModel:
     if ":" not in spec:
         expected = "a model as FILE.pt2, FILE.onnx, a Hugging Face folder or package.module:factory"
         raise InputError(expected, repr(spec), "write it in one of these forms")
-    module = _build(spec)
+    module = _build(spec, arguments or {})
     if weights is None:
         return LoadedModel(module, spec)
     state, notes = read_state_dict(weights)
@@ -75,7 +79,7 @@ def is_model_file(spec: str) -> bool:
     return spec.endswith((".pt2", ".onnx")) or (":" not in spec and (Path(spec) / "config.json").is_file())
 
 
-def _build(spec: str) -> nn.Module:
+def _build(spec: str, arguments: Mapping[str, object]) -> nn.Module:
     package, _, name = spec.partition(":")
     try:
         with working_folder_importable(spec):
@@ -83,7 +87,8 @@ def _build(spec: str) -> nn.Module:
             if not callable(factory):
                 got = type(factory).__name__
                 raise InputError(f"a callable {name!r} in {package}", got, "name a function or a class")
-            module = factory()
+            taken = inspect.signature(factory).parameters if arguments else {}
+            module = factory(**{name: value for name, value in arguments.items() if name in taken})
     except InputError:
         raise
     except Exception as error:

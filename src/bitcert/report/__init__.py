@@ -26,6 +26,8 @@ from bitcert.report.stability.figures import (
     plot_singular_values,
     plot_track,
 )
+from bitcert.report.survey.display import render_survey, survey_files, survey_summary
+from bitcert.report.survey.figures import plot_correlations, plot_scatter
 
 __all__ = [
     "bounds_files",
@@ -38,12 +40,14 @@ __all__ = [
     "plot_bound_layers",
     "plot_bound_surface",
     "plot_comparison",
+    "plot_correlations",
     "plot_cushions",
     "plot_distribution",
     "plot_effective_parameters",
     "plot_four_distributions",
     "plot_history",
     "plot_margins",
+    "plot_scatter",
     "plot_sections",
     "plot_series",
     "plot_singular_values",
@@ -52,9 +56,12 @@ __all__ = [
     "render_comparison",
     "render_report",
     "render_stability",
+    "render_survey",
     "series_files",
     "stability_files",
     "stability_summary",
+    "survey_files",
+    "survey_summary",
     "terminal_summary",
     "tree_lines",
 ]

@@ -121,6 +121,15 @@ def bound_rows(bounds: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(label, percent_up(value) + vacuous_word(value)) for label, value in rows]
 
 
+def estimated(text: str, is_estimate: bool) -> str:
+    """A number that a certificate will count anew, marked as the estimate it is.
+
+    >>> estimated("4.35 %", True), estimated("4.35 %", False)
+    ('about 4.35 % (estimate)', '4.35 %')
+    """
+    return f"about {text} (estimate)" if is_estimate else text
+
+
 def vacuous_word(value: object) -> str:
     """A word for a bound that says nothing to the two decimals that are printed."""
     bound = decimal(value)

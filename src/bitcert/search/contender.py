@@ -104,6 +104,7 @@ class Row:
         errors: of that message on the training sample.
         bound: of that message; for a certificate of the original network the predicted disagreement is in it, and it
             is ``None`` until that was counted.
+        estimated: whether that bound is an estimate.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Row:
     message_bits: int | None = None
     errors: int | None = None
     bound: float | None = None
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,8 @@ class Standing:
         if not found:
             return row
         best = min(found, key=lambda candidate: candidate.bound)
-        return replace(row, message_bits=best.message_bits, errors=best.errors, bound=best.bound)
+        told = {name: getattr(best, name) for name in ("message_bits", "errors", "bound", "estimated")}
+        return replace(row, **told)
 
 
 def save_standings(run: Run, standings: Sequence[Standing], unfinished: tuple[Standing, float] | None) -> None:

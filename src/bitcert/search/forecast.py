@@ -75,8 +75,8 @@ def forecasts(facts: Facts) -> tuple[Forecast, ...]:
         *([trained] if facts.captured else []),
         Forecast(Option.BUILT_IN, "nothing more", 4, None, "try it: it needs no network"),
         Forecast("the original network, by disagreement", "unlabelled examples", 4 + counting, None, _original(facts)),
-        Forecast("with a prior part", "half of the sample", 20, *_prior(facts)),
-        Forecast("held out, for comparison", "a tenth of the sample, never trained on", 0, *_held_out(facts)),
+        Forecast("with a prior part", "half of the sample", 20, *with_prior(facts)),
+        Forecast("held out, for comparison", "a tenth of the sample, never trained on", 0, *held_out(facts)),
     )
 
 
@@ -102,12 +102,19 @@ def _original(facts: Facts) -> str:
     return f"a certificate above, plus how often the two differ, plus {', '.join(costs)}"
 
 
-def _prior(facts: Facts) -> tuple[float, str]:
+def with_prior(facts: Facts) -> tuple[float, str]:
+    """The bound with half of the sample as a prior part, and a word of it."""
     rest = max(1, facts.samples // 2)
     errors = math.ceil(facts.error_rate * rest)
     return occam_bound(errors, rest, PRIOR_BITS, facts.delta).binomial, "at best"
 
 
-def _held_out(facts: Facts) -> tuple[float, str]:
-    held = max(1, facts.samples // 10)
+def held_out_size(facts: Facts) -> int:
+    """A tenth of the sample."""
+    return max(1, facts.samples // 10)
+
+
+def held_out(facts: Facts) -> tuple[float, str]:
+    """The bound of a hold-out of that size, and a word of it."""
+    held = held_out_size(facts)
     return holdout_bound(math.ceil(facts.error_rate * held), held, facts.delta), "at best"

@@ -180,7 +180,8 @@ class BankSearch(Best):
         """Judge the head as a message, keep it if it is the best; its bound."""
         errors = estimated_errors(objective.logits_t().T, objective.examples.labels, len(self.sample))
         message = self.write(bank, objective.weights)
-        candidate = self.consider(f"{self.label(bank)}, {name}", errors, *message)
+        part = len(objective.examples.labels) < len(self.sample)
+        candidate = self.consider(f"{self.label(bank)}, {name}", errors, *message, part)
         if self.is_best(candidate):
             self.head = Head(bank, objective.weights.copy(), objective.scale)
             self.unit = errors_per_bit(errors / len(self.sample), candidate.bound)

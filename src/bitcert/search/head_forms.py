@@ -80,9 +80,9 @@ class _Search(Best):
         model = row_model(part_sizes(cache.architecture, source, code.with_logits), classes)
         return BankObjective(examples, model, np.zeros((len(matrix), classes), dtype=np.int64), scale)
 
-    def consider(self, name: str, errors: int, message: bytes, ledger: Ledger) -> Candidate:
+    def consider(self, name: str, errors: int, message: bytes, ledger: Ledger, estimated: bool = False) -> Candidate:
         """Book a message, and save it if it is the best one."""
-        candidate = super().consider(name, errors, message, ledger)
+        candidate = super().consider(name, errors, message, ledger, estimated)
         if self.is_best(candidate):
             self.save()
         return candidate
@@ -90,7 +90,8 @@ class _Search(Best):
     def as_it_is(self, cache: FeatureCache) -> None:
         """Book the helper network itself."""
         code, errors = NetworkHeadCode(Form.NETWORK), estimated_errors(cache.logits, cache.labels, len(self.sample))
-        self.consider(label(code, self.helper), errors, *write(self.helper, code))
+        part = len(cache.labels) < len(self.sample)
+        self.consider(label(code, self.helper), errors, *write(self.helper, code), part)
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -161,9 +162,9 @@ class _RowDescent(BankSearch):
         del bank
         return write(self.helper, replace(self.code, weights=weights))
 
-    def consider(self, name: str, errors: int, message: bytes, ledger: Ledger) -> Candidate:
+    def consider(self, name: str, errors: int, message: bytes, ledger: Ledger, estimated: bool = False) -> Candidate:
         """Book a message with the owner."""
-        candidate = self.owner.consider(name, errors, message, ledger)
+        candidate = self.owner.consider(name, errors, message, ledger, estimated)
         self.offer(candidate, message, ledger)
         return candidate
 

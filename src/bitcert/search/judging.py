@@ -10,7 +10,7 @@ certain of its training examples than of new ones; only the search depends on it
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -141,7 +141,8 @@ class Judge:
         bits = 8 * len(compressed.message)
         booked = [c for c in compressed.candidates if c.message_bits == bits]
         if self.original is None and booked:
-            return self.worth(min(booked, key=lambda c: (c.bound, c.errors)).errors, bits)
+            best = min(booked, key=lambda c: (c.bound, c.errors))
+            return replace(self.worth(best.errors, bits), estimated=best.estimated)
         classifier = decode_message(compressed.message, compressed.helper).classifier
         rule, labels = DecisionRule(compressed.helper.batch_size), self.sample.labels
         logits = torch.from_numpy(network_logits(classifier, self.sample, rule.batch_size, progress))
@@ -156,4 +157,4 @@ class Judge:
             size = self.original.num_unlabelled
             predicted = min(size, math.ceil(size * disagreements / len(self.sample)))
             bound = disagreement_bound(bound, predicted, size, self.original.delta)
-        return Candidate("", errors, bits, bound, 0.0)
+        return Candidate("", errors, bits, bound, 0.0, disagreements is not None)

@@ -112,7 +112,7 @@ def bounds(
         progress: called with the task and the fraction done.
 
     Raises:
-        InputError: data that do not fit the network or have no positive margin at the quantile, a profile of another
+        InputError: data that do not fit the network, a margin that was given and is too large, a profile of another
             network, initial weights of another network, weights or outputs that are not finite, unreadable files.
         DecodeError: files of a certificate that contradict each other.
         SampleReuseError: held-out data of another role, or that share an example with the training data.
@@ -267,6 +267,7 @@ def _holdout(run: _Run) -> HoldoutFacts | Absent:
 
 def _table(run: _Run, inputs: BoundInputs, rows: Sequence[BoundRow]) -> BoundTable:
     holdout = inputs.holdout
+    gamma = None if isinstance(inputs.gamma, Absent) else inputs.gamma
     return BoundTable(
         network={
             "name": f"a network of {inputs.depth} weight layer{'s' if inputs.depth > 1 else ''}",
@@ -283,9 +284,9 @@ def _table(run: _Run, inputs: BoundInputs, rows: Sequence[BoundRow]) -> BoundTab
             "errors": inputs.sample.errors,
         },
         holdout=None if isinstance(holdout, Absent) else asdict(holdout),
-        gamma=inputs.gamma,
+        gamma=gamma,
         gamma_rule=inputs.gamma_rule,
-        margin_loss=inputs.sample.margin_loss(inputs.gamma),
+        margin_loss=None if gamma is None else inputs.sample.margin_loss(gamma),
         delta=inputs.delta,
         rows=tuple(rows),
         layers=tuple((layer.name[:200], layer.num_weights) for layer in inputs.layers),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bitcert.linear import TailSummary
 from bitcert.stability import Reduced
-from bitcert.theory.value import Absent, Condition, Ingredient, LayerValue, Status, outside
+from bitcert.theory.value import Absent, Condition, Ingredient, LayerValue, Status, need, outside
 
 NO_INIT = Absent(Status.NEEDS, "needs --init: the initial weights of the network")
 NO_PROFILE = Absent(Status.NEEDS, "needs a profile: leave out --no-profile or pass --profile FILE")
@@ -272,7 +272,7 @@ class BoundInputs:
     Attributes:
         layers: weight layers in order of computation.
         sample: of the training set.
-        gamma: margin, above 0 and below the largest margin.
+        gamma: margin, above 0 and below the largest margin, or why there is none.
         gamma_rule: how it was chosen, in words.
         delta: failure probability of guarantees, in (0, 1).
         structure: hypotheses on the graph by name, as :mod:`bitcert.stability.hypotheses` states them.
@@ -293,7 +293,7 @@ class BoundInputs:
 
     layers: tuple[LayerInputs, ...]
     sample: SampleFacts
-    gamma: float
+    gamma: float | Absent
     gamma_rule: str
     delta: float = 0.05
     structure: Mapping[str, Condition] = field(default_factory=dict)
@@ -319,6 +319,15 @@ class BoundInputs:
         return self.sample.num_samples
 
     @property
+    def margin(self) -> float:
+        """``gamma``.
+
+        Raises:
+            NotComputed: there is no margin to be taken.
+        """
+        return need(self.gamma)
+
+    @property
     def depth(self) -> int:
         """``d``: weight layers."""
         return len(self.layers)
@@ -340,9 +349,9 @@ class BoundInputs:
             "d": lambda: self.depth,
             "h": lambda: self.width,
             "W": lambda: self.num_parameters,
-            "gamma": lambda: self.gamma,
+            "gamma": lambda: self.margin,
             "delta": lambda: self.delta,
-            "margin_loss": lambda: self.sample.margin_loss(self.gamma),
+            "margin_loss": lambda: self.sample.margin_loss(self.margin),
             "input_size": lambda: self.sample.input_size,
             "largest_output": lambda: self.sample.largest_output,
             **dict.fromkeys(("largest_input", "max_input_norm"), lambda: self.sample.largest_input),

@@ -119,7 +119,8 @@ class BoundTable:
         network: ``name``, ``content_hash``, ``num_parameters``, ``depth``, ``width``.
         sample: ``name``, ``content_hash``, ``num_samples``, ``num_classes``, ``errors``.
         holdout: ``name``, ``errors``, ``samples``, or ``None``.
-        gamma, gamma_rule, margin_loss: the margin, how it was chosen, share of training margins ``<= gamma``.
+        gamma, gamma_rule, margin_loss: the margin, how it was chosen, share of training margins ``<= gamma``; ``None``
+            where that rule gives no positive margin.
         delta: of the guarantees.
         rows: in the order of the registry.
         layers: names and numbers of weights of the layers, for the figure of effective parameters.
@@ -131,9 +132,9 @@ class BoundTable:
     network: Mapping[str, Any]
     sample: Mapping[str, Any]
     holdout: Mapping[str, Any] | None
-    gamma: float
+    gamma: float | None
     gamma_rule: str
-    margin_loss: float
+    margin_loss: float | None
     delta: float
     rows: tuple[BoundRow, ...]
     layers: tuple[tuple[str, int], ...]
@@ -212,7 +213,9 @@ def _check(table: BoundTable) -> None:
     counts += [(table.holdout["errors"], table.holdout["samples"])] if table.holdout is not None else []
     if not all(0 <= errors <= samples > 0 for errors, samples in counts) or not 0 < table.delta < 1:
         raise FormatProblem("impossible counts")
-    if not 0 < table.gamma < math.inf or not 0 <= table.margin_loss <= 1:
+    if (table.gamma is None) != (table.margin_loss is None):
+        raise FormatProblem("an impossible margin")
+    if table.gamma is not None and not (0 < table.gamma < math.inf and 0 <= (table.margin_loss or 0.0) <= 1):
         raise FormatProblem("an impossible margin")
     sizes = [*(table.network[key] for key in ("num_parameters", "depth", "width")), *(size for _, size in table.layers)]
     sizes += [layer.actual for row in table.rows for layer in row.layers]

@@ -17,10 +17,11 @@ from bitcert.codecs.quantiser import Uniform
 from bitcert.comparison import CompareSettings, Comparison, compare, plan_comparison
 from bitcert.comparison import counting as counting_module
 from bitcert.comparison.counting import Counter, numbers_in, original_classifier, output_deviation
-from bitcert.comparison.run import ROWS_FILE, RowStore
+from bitcert.comparison.records import ComparisonRow
 from bitcert.counting import DecisionRule
 from bitcert.decoder import Helper, decode_message
 from bitcert.errors import DecodeError, InputError, SampleReuseError
+from bitcert.folder import ROWS_FILE, RowStore
 from bitcert.proof import holdout_bound
 from bitcert.theory.prediction import Theory
 
@@ -355,22 +356,22 @@ def test_kept_rows_are_of_the_same_question(network, toy, tmp_path, monkeypatch)
 
 
 def test_rows_that_cannot_be_read_are_made_again(tmp_path):
-    store = RowStore(tmp_path)
+    store = RowStore(tmp_path, ComparisonRow)
     store.put("a", make_row("svd", 10, 1, 0.5))
     store.put("b", make_refused("svd", "too small"))
     path = tmp_path / ROWS_FILE
     lines = path.read_text().splitlines()
     path.write_text("\n".join(["", "{", '{"key":"c"}', "[]", lines[0].replace('"errors":', '"mistakes":'), lines[1]]))
-    again = RowStore(tmp_path)
+    again = RowStore(tmp_path, ComparisonRow)
     assert again.get("a") is None
     assert again.get("b") == make_refused("svd", "too small")
     path.write_bytes(b"\xff\xfe")
-    assert RowStore(tmp_path).get("b") is None
-    assert RowStore(None).checkpoint("a") is None
+    assert RowStore(tmp_path, ComparisonRow).get("b") is None
+    assert RowStore(None, ComparisonRow).checkpoint("a") is None
 
 
 def test_a_full_disk_leaves_the_rows_before(tmp_path, monkeypatch):
-    store = RowStore(tmp_path)
+    store = RowStore(tmp_path, ComparisonRow)
     store.put("a", make_row("svd", 10, 1, 0.5))
 
     def fails(*given):
@@ -379,8 +380,8 @@ def test_a_full_disk_leaves_the_rows_before(tmp_path, monkeypatch):
     monkeypatch.setattr("os.replace", fails)
     with pytest.raises(OSError, match="No space"):
         store.put("b", make_row("svd", 20, 1, 0.5))
-    assert RowStore(tmp_path).get("a") is not None
-    assert RowStore(tmp_path).get("b") is None
+    assert RowStore(tmp_path, ComparisonRow).get("a") is not None
+    assert RowStore(tmp_path, ComparisonRow).get("b") is None
 
 
 def test_a_theory_sees_a_subsample(network, toy, monkeypatch):

@@ -17,6 +17,7 @@ from bitcert.theory import gathering
 from bitcert.theory.formulas.low_rank_network import OFFSETS_IN_LAYERS
 from bitcert.theory.gathering import bounds, gather
 from bitcert.theory.ingredients.conditions import PLAIN
+from bitcert.theory.ingredients.margin import NO_MARGIN
 from bitcert.theory.registry import Bound, all_bounds
 from bitcert.theory.settings import BoundSettings
 from bitcert.theory.table import BoundTable
@@ -233,6 +234,23 @@ def test_progress_covers_every_stage(network, sample, holdout):
     assert all(told[task] == 1.0 for task in expected)
 
 
+def test_a_network_with_many_errors_keeps_the_rows_that_need_no_margin(network, sample):
+    settings = BoundSettings(margin_quantile=0.05, flatness=False, profile=False)
+    without, with_one = bounds(network, sample, settings), bounds(network, sample, BARE)
+    assert (without.gamma, without.margin_loss) == (None, None)
+    assert BoundTable.from_json(without.to_json()) == without
+    lost = {row.name for row in with_one.rows if without.row(row.name).why.startswith(NO_MARGIN)}
+    assert {"neyshabur2018-spec-fro", "jiang2020-inverse-margin", "galanti2023"} <= lost
+    for row in with_one.rows:
+        if row.name not in lost:
+            assert without.row(row.name) == row
+        elif row.status not in (Status.NEEDS, Status.OUTSIDE):
+            assert "gamma" in row.ingredients or "margin_loss" in row.ingredients or "gamma" in row.formula
+    halves = without.to_json().replace('"margin_loss":null', '"margin_loss":0.5')
+    with pytest.raises(BitcertError, match="impossible margin"):
+        BoundTable.from_json(halves)
+
+
 def refused(words, network, sample, settings=BARE, **extras):
     with pytest.raises(InputError, match=words):
         gather(network, sample, settings, **extras)
@@ -241,7 +259,6 @@ def refused(words, network, sample, settings=BARE, **extras):
 def test_bad_input_is_refused_in_a_sentence(network, sample, holdout, tmp_path):
     whole = measure(nets.captured(nets.chain(seed=5), 5), sample, QUICK.measure)
     refused("profile of this network", network, sample, profile=whole)
-    refused("positive margin", network, sample, BoundSettings(profile=False, flatness=False, margin_quantile=0.05))
     refused("below the largest", network, sample, BoundSettings(profile=False, flatness=False, gamma=1e9))
     refused("certificate.json", network, sample, messages=[tmp_path / "nothing"])
     refused("initial weights", network, sample, init={"0.weight": torch.zeros(8, 5)})

@@ -139,8 +139,8 @@ def plot_bars(table: BoundTable, certified: float | None = None) -> tuple[Figure
         axes.set_xlim(low, high + 0.04 * (high - low))
         for place, (bar, end) in enumerate(zip(bars, places, strict=True)):
             axes.barh(place, min(end, high) - low, left=low, height=0.3, linewidth=1.0, **_LOOKS[bar.look])
-            # Above its bar, not beside it: names are long and phones are narrow.
-            write_on(axes, bar.label, (low, place - 0.16), (3, 0.5), pad=0.3, alpha=0.8, fontsize=8.5, zorder=4)
+            # Above its bar, not beside it: names are long and phones are narrow. Reference lines pass behind it.
+            write_on(axes, bar.label, (low, place - 0.16), (3, 0.5), pad=0.3, alpha=1.0, fontsize=8.5, zorder=4)
             if end > high:
                 axes.plot([high], [place], ">", color=INK, markersize=7, clip_on=False, zorder=5)
         axes.axvline(0.0, color=INK, linewidth=1.3, linestyle=DASHED, zorder=3)

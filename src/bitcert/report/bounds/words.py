@@ -211,8 +211,7 @@ def facts(table: BoundTable) -> list[tuple[str, str]]:
         ),
         (
             "Margin",
-            f"γ = {table.gamma:.4g} ({clean(table.gamma_rule, 120)}); {percent(table.margin_loss)} of the training "
-            "margins are at most γ.",
+            _margin(table),
         ),
         (
             "Guarantees",
@@ -231,6 +230,13 @@ def facts(table: BoundTable) -> list[tuple[str, str]]:
             ),
         )
     return told
+
+
+def _margin(table: BoundTable) -> str:
+    rule = clean(table.gamma_rule, 120)
+    if table.gamma is None:
+        return f"None: the {rule} is not above 0, or the largest. Rows that need a margin say so, all others stand."
+    return f"γ = {table.gamma:.4g} ({rule}); {percent(table.margin_loss)} of the training margins are at most γ."
 
 
 def condition_lines(row: BoundRow) -> list[str]:

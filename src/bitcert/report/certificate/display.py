@@ -26,6 +26,7 @@ from bitcert.report.certificate.claims import (
     split_facts,
 )
 from bitcert.report.certificate.figures import MAX_POINTS, plot_bound_surface, plot_history, plot_sections
+from bitcert.report.certificate.standing import standing, weak_because
 from bitcert.report.model import MAX_NAME, Columns, Fact, Picture, Table, facts_grid, message_facts, render
 from bitcert.report.stability.display import stability_section
 from bitcert.report.text import bound_rows, clean, delta_text, number, percent_up, self_contained, share
@@ -91,10 +92,13 @@ def render_report(
         conditions=words.condition_rows(certificate),
         beside_guessing=words.beside_guessing(certificate),
         foundation=words.foundation(certificate),
+        standing=standing(certificate),
+        weak_because=weak_because(certificate),
         pictures=_pictures(certificate, candidates),
         best_candidates=_tried(best, samples, f"candidate{some}"),
         all_candidates=_tried(tried if len(candidates) > MOST_CANDIDATES else [], samples),
         num_candidates=len(candidates),
+        num_estimated=sum(candidate.estimated for candidate in candidates),
         verification_lines=list(verification_lines)[:MOST_LINES],
         details=_details(certificate),
         stability=None if profile is None else stability_section(profile),
@@ -107,7 +111,7 @@ def _tried(candidates: Sequence[Candidate], samples: int, title: str = "candidat
         (title, lambda each: clean(each.name, 120)),
         ("errors", lambda each: share(each.errors, samples)),
         ("bits", lambda each: number(each.message_bits)),
-        ("bound", lambda each: percent_up(each.bound)),
+        ("bound", lambda each: words.estimated(percent_up(each.bound), each.estimated)),
     )
     return Table.of(columns, candidates)
 
@@ -170,6 +174,10 @@ def terminal_summary(certificate: Certificate, rules: Sequence[str] = ()) -> Gro
         *(Text(each, style="yellow") for each in below if each),
         *(Padding(Text(line), (0, 0, 0, 2)) for line in (rules if len(rules) <= MOST_RULES else ())),
         facts_grid(_facts(certificate)),
+        *(
+            Padding(Text(line, style="dim"), (1 if k == 0 else 0, 0, 0, 2))
+            for k, line in enumerate(standing(certificate))
+        ),
         Padding(Text("It holds if"), (1, 0, 0, 2)),
         *(_condition(kind, text) for kind, text in words.condition_rows(certificate)),
     )

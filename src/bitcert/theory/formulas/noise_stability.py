@@ -145,7 +145,7 @@ def log_layer_epsilons(inputs: BoundInputs, found: Stability) -> tuple[float, li
     ``eps = gamma / (sqrt 2 max ||f||)``, at most 1, moves no margin by more than ``gamma``; infinite for a layer that
     did not move (``init``).
     """
-    epsilon = min(0.0, math.log(inputs.gamma) - math.log(2) / 2 - log_output(inputs))
+    epsilon = min(0.0, math.log(inputs.margin) - math.log(2) / 2 - log_output(inputs))
     divisor = math.log(6) + found.contraction + math.log(inputs.depth)
     return epsilon, [epsilon - layer.inverse / 2 - divisor for layer in found.layers]
 
@@ -305,7 +305,7 @@ def _log_projections(log_epsilon: float, log_inverse_eta: float) -> float:
 
 def _factor(inputs: BoundInputs, found: Stability) -> float:
     """``ln(c^2 d^2 max ||f||^2 / gamma^2)``."""
-    return 2 * (found.contraction + math.log(inputs.depth) + log_output(inputs) - math.log(inputs.gamma))
+    return 2 * (found.contraction + math.log(inputs.depth) + log_output(inputs) - math.log(inputs.margin))
 
 
 def _spread(inputs: BoundInputs, found: Stability) -> dict[str, Ingredient]:

@@ -95,7 +95,7 @@ def at_gamma(inputs: BoundInputs, with_kappa: bool = False) -> Setting:
 
 def log_allowed(inputs: BoundInputs) -> float:
     """``ln(gamma / sqrt 2)``: the change of outputs in the l2 norm that keeps every margin above gamma (erratum 4)."""
-    return math.log(inputs.gamma) - math.log(2) / 2
+    return math.log(inputs.margin) - math.log(2) / 2
 
 
 def log_change_of_outputs(inputs: BoundInputs, found: Setting, log_largest_input: float) -> float:

@@ -2,7 +2,8 @@
 
 ``gamma`` is the ``ceil(q m)``-th smallest training margin, so at least a fraction ``q`` of the examples has a margin of
 at most ``gamma``. It must be above 0, or a bound that divides by it means nothing, and below the largest margin, or the
-margin loss is 1. Chosen after seeing the sample, a ``gamma`` is NOT covered by a theorem for a fixed one.
+margin loss is 1. A network with more than a fraction ``q`` of errors has no such margin: the rows that need one are
+absent then, all others stand. Chosen after seeing the sample, a ``gamma`` is NOT covered by a theorem for a fixed one.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from numpy.typing import NDArray
 
 from bitcert.errors import InputError
 from bitcert.theory.settings import BoundSettings
+from bitcert.theory.value import Absent, Status
+
+NO_MARGIN = "needs a positive margin"
+"""How the reason begins for which a network has none to choose."""
 
 
-def choose_gamma(margins: NDArray[np.float64], settings: BoundSettings, name: str) -> tuple[float, str]:
-    """The margin and how it was chosen, in words.
+def choose_gamma(margins: NDArray[np.float64], settings: BoundSettings, name: str) -> tuple[float | Absent, str]:
+    """The margin and how it was chosen, in words; where there is none to choose, why not and what would help.
 
     Args:
         margins: of every example, ascending.
@@ -25,35 +30,38 @@ def choose_gamma(margins: NDArray[np.float64], settings: BoundSettings, name: st
         name: of the sample, for messages.
 
     Raises:
-        InputError: no positive margin there, or none above it; the smallest quantile that works is named.
+        InputError: a margin that was given and is not below the largest one.
 
     >>> choose_gamma(np.array([-1.0, 0.5, 1.0, 2.0]), BoundSettings(margin_quantile=0.5), "toy")
     (0.5, '50 % quantile of the training margins')
     """
     top = float(margins[-1])
-    if top <= 0:
-        got = f"a largest margin of {top:.4g}: every example of {name} is an error"
-        raise InputError("a network with positive margins", got, "train the network, or check data and preprocessing")
     if settings.gamma is not None:
-        if settings.gamma >= top:
+        if 0 < top <= settings.gamma:
             got = f"gamma {settings.gamma:g}"
             raise InputError(f"a margin below the largest on {name}, {top:.4g}", got, "pass a smaller gamma")
-        return float(settings.gamma), "given"
+        return _found(margins, settings.gamma, "given", name)
     quantile = settings.quantile or 0.0
-    gamma = float(margins[max(math.ceil(quantile * len(margins)), 1) - 1])
+    rule = f"{100 * quantile:g} % quantile of the training margins"
+    return _found(margins, float(margins[max(math.ceil(quantile * len(margins)), 1) - 1]), rule, name)
+
+
+def _found(margins: NDArray[np.float64], gamma: float, rule: str, name: str) -> tuple[float | Absent, str]:
+    """The margin with its rule, if a bound can divide by it."""
+    top = float(margins[-1])
     if 0 < gamma < top:
-        return gamma, f"{100 * quantile:g} % quantile of the training margins"
-    positive = int(np.searchsorted(margins, 0.0, side="right"))
-    if not margins[positive] < top:
-        got = f"every positive margin equal to {top:.4g}"
-        raise InputError(f"margins of {name} that differ", got, f"pass a gamma below {top:.4g}")
-    if gamma <= 0:
-        smallest = _above(positive / len(margins), (positive + 1) / len(margins))
-        got = f"{gamma:.4g} at the {100 * quantile:g} % quantile of {name}"
-        do = f"pass a margin quantile from {smallest} (the smallest with a positive margin), or gamma"
-        raise InputError("a positive margin", got, do)
-    got = f"the largest margin of {name}, {top:.4g}, at the {100 * quantile:g} % quantile"
-    raise InputError("a margin below the largest", got, "pass a smaller margin quantile")
+        return float(gamma), rule
+    if top <= 0:
+        why = f"every example of {name} is an error: train the network, or check data and preprocessing"
+    elif not (above := margins[margins > 0])[0] < top:
+        why = f"all of them are {top:.4g} on {name}: pass a gamma below that"
+    elif gamma <= 0:
+        wrong = len(margins) - len(above)
+        smallest = _above(wrong / len(margins), (wrong + 1) / len(margins))
+        why = f"the {rule} is {gamma:.4g}: pass a margin quantile from {smallest}, the smallest with one, or gamma"
+    else:
+        why = f"the {rule} is the largest of them, {top:.4g}: pass a smaller margin quantile"
+    return Absent(Status.NEEDS, f"{NO_MARGIN}: {why}"), rule
 
 
 def _above(low: float, high: float) -> str:

@@ -170,7 +170,7 @@ def thm22(inputs: BoundInputs) -> BoundValue:
     if largest == 0:
         raise outside("does not apply: every input is 0")
     product = OPERATOR.log_product(inputs)
-    factor = math.log(inputs.width) + 2 * (math.log(inputs.depth * largest) + product - math.log(inputs.gamma))
+    factor = math.log(inputs.width) + 2 * (math.log(inputs.depth * largest) + product - math.log(inputs.margin))
     size = factor + log_sum(ratios)
     names = ("ReLU activations only", "bias-free", "chain of layers", "every weight layer measured")
     return BoundValue(
@@ -200,7 +200,7 @@ def thm22_constants(inputs: BoundInputs) -> BoundValue:
 
     The largest ``||x||`` of the sample suffices, and gamma may be chosen on it: both steer the encoder only.
     """
-    return _low_rank(inputs, inputs.sample.largest_input, inputs.gamma, 0, ())
+    return _low_rank(inputs, inputs.sample.largest_input, inputs.margin, 0, ())
 
 
 @guarantee(
@@ -221,7 +221,7 @@ def thm22_original(inputs: BoundInputs) -> BoundValue:
         raise needs("needs inputs of 8-bit pixels: no limit on ||x|| is known without the data")
     largest = inputs.sample.largest_input
     inside = Condition("inputs within the limit", largest <= limit, f"max ||x|| = {largest:.6g}, limit {limit:.6g}")
-    return _low_rank(inputs, limit, inputs.gamma / 2, _THRESHOLD_BITS, (inside,))
+    return _low_rank(inputs, limit, inputs.margin / 2, _THRESHOLD_BITS, (inside,))
 
 
 def _low_rank(
@@ -243,7 +243,7 @@ def _low_rank(
     log_delta = log_relative_error(inputs, log(radius), math.log(allowed))
     message = network_message(inputs, log_delta)
     bits = message.bits + extra_bits + _CONSTANT_BITS * inputs.constants
-    loss = inputs.sample.margin_loss(inputs.gamma)
+    loss = inputs.sample.margin_loss(inputs.margin)
     return BoundValue(
         log=_hoeffding_log(loss, bits, inputs.delta, inputs.m),
         conditions=(*class_conditions(inputs), *conditions, rounded, HELPER_FIXED, INDEPENDENT),

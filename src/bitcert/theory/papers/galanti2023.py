@@ -200,7 +200,7 @@ def log_bound(inputs: BoundInputs, terms: Terms, log_rho: float, log_margin: flo
     )
     price = math.log(2) + 2 * log_sum((log_rho, math.log(2))) - math.log(inputs.delta)
     confidence = math.log(3) + (math.log(price) - math.log(2 * m)) / 2
-    return log_sum((log(inputs.sample.margin_loss(inputs.gamma)), capacity, confidence))
+    return log_sum((log(inputs.sample.margin_loss(inputs.margin)), capacity, confidence))
 
 
 def _exp(value: float) -> float:
@@ -210,9 +210,9 @@ def _exp(value: float) -> float:
 def _value(inputs: BoundInputs, terms: Terms, conditions: tuple[Condition, ...], printed: float | None) -> BoundValue:
     rounding = math.sqrt(2) * _exp(log_rounding(inputs, log(inputs.sample.largest_input)))
     rounded = rounding_condition(inputs)
-    gamma = inputs.gamma - rounding
+    gamma = inputs.margin - rounding
     if not gamma > 0:
-        rounded, gamma = Condition(ROUNDING, False, f"up to {rounding:.3g}, gamma = {inputs.gamma:.3g}"), inputs.gamma
+        rounded, gamma = Condition(ROUNDING, False, f"up to {rounding:.3g}, gamma = {inputs.margin:.3g}"), inputs.margin
     log_ratio = log_product(terms.norms) - math.log(gamma)
     return BoundValue(
         log_bound(inputs, terms, log_ratio, 0.0, 4.0) + _ROUNDING,
@@ -254,7 +254,7 @@ def norm_bound(inputs: BoundInputs) -> BoundValue:
         INDEPENDENT,
     )
     printed_rho = log_product(layer.norms.frobenius for layer in inputs.layers)
-    printed = log_bound(inputs, terms, printed_rho, math.log(inputs.gamma), 2 * math.sqrt(2))
+    printed = log_bound(inputs, terms, printed_rho, math.log(inputs.margin), 2 * math.sqrt(2))
     return _value(inputs, terms, conditions, printed)
 
 

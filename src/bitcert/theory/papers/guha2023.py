@@ -174,7 +174,7 @@ def output_change_if_spread(inputs: BoundInputs) -> BoundValue:
 
 
 def _change(inputs: BoundInputs, found: Setting, printed: Setting) -> BoundValue:
-    slack, in_gammas = math.log(epsilon(inputs)), math.log(inputs.gamma)
+    slack, in_gammas = math.log(epsilon(inputs)), math.log(inputs.margin)
     removed = tuple(_log_removed(own) for own in found.layers)
     beyond = [own.name for own, size in zip(found.layers, removed, strict=True) if size > slack + own.log_gamma]
     input_size = inputs.layers[0].num_inputs
@@ -284,7 +284,7 @@ def union_error(inputs: BoundInputs) -> BoundValue:
     found = at_gamma(inputs)
     kept = [own.kept for own in found.layers]
     bits = math.fsum(_bits(found, kept, _alphabets(found, kept)))
-    loss = inputs.sample.margin_loss(inputs.gamma)
+    loss = inputs.sample.margin_loss(inputs.margin)
     return BoundValue(
         log=log(loss + union_deviation(bits, inputs.m, inputs.delta)),
         conditions=pruning_conditions(inputs, found),
@@ -325,7 +325,7 @@ def winning_ticket(inputs: BoundInputs) -> BoundValue:
     shrink = log(inputs.sample.largest_input) + math.fsum(scales)
     if math.isinf(shrink):
         raise outside("does not apply: every input of the sample is 0")
-    log_epsilon = math.log(inputs.gamma) - math.log(4) - shrink
+    log_epsilon = math.log(inputs.margin) - math.log(4) - shrink
     log_rho = log_epsilon - 1 - math.log(depth * width)
     log_side = math.log(incoming * width * depth) - log_epsilon + log(-math.log(inputs.delta))
     if log_epsilon >= 0:

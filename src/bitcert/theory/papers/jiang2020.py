@@ -64,11 +64,11 @@ def _product(inputs: BoundInputs, norm: Norm, *, margin: bool = False, mean: boo
     """``P = prod_i norm(A^i)^2``, over ``gamma^2`` with a ``margin``; as a ``mean`` ``d P^(1/d)``."""
     value = 2 * norm.log_product(inputs)
     if margin:
-        value -= 2 * math.log(inputs.gamma)
+        value -= 2 * math.log(inputs.margin)
     if mean:
         value = math.log(inputs.depth) + value / inputs.depth
-    ingredients = {norm.name: norm.values(inputs), **inputs.facts("gamma", "d")}
-    return BoundValue(value, ingredients=ingredients, notes=_notes(norm))
+    facts = inputs.facts(*(("gamma", "d") if margin else ("d",)))
+    return BoundValue(value, ingredients={norm.name: norm.values(inputs), **facts}, notes=_notes(norm))
 
 
 def _ratios(inputs: BoundInputs, *, init: bool = False, main: bool = False) -> BoundValue:
@@ -76,7 +76,7 @@ def _ratios(inputs: BoundInputs, *, init: bool = False, main: bool = False) -> B
     (name, above), below = FROBENIUS.read(inputs, init), SPECTRAL.values(inputs)
     value = log_power_sum(log_ratios(inputs, above, below), 2.0)
     if main:
-        value = 2 * SPECTRAL.log_product(inputs) + value - 2 * math.log(inputs.gamma)
+        value = 2 * SPECTRAL.log_product(inputs) + value - 2 * math.log(inputs.margin)
     facts = inputs.facts(*(("gamma", "d") if main else ("d",)))
     return BoundValue(value, ingredients={name: above, "spectral": below, **facts}, notes=(_SQUARED,))
 
@@ -87,8 +87,8 @@ def _path(inputs: BoundInputs) -> BoundValue:
 
 def _path_over_margin(inputs: BoundInputs) -> BoundValue:
     return BoundValue(
-        log_path_norm(inputs, 2.0) - 2 * math.log(inputs.gamma),
-        ingredients={"p": 2.0, "gamma": inputs.gamma},
+        log_path_norm(inputs, 2.0) - 2 * math.log(inputs.margin),
+        ingredients={"p": 2.0, "gamma": inputs.margin},
         notes=("Jiang et al. divide the sum, not its root, by gamma^2; the collection's convention is kept.",),
     )
 
@@ -229,7 +229,7 @@ ROWS = (
         "inverse squared margin",
         "The smaller the margin on the training data, the larger.",
         "1 / gamma^2.",
-        lambda inputs: BoundValue(-2 * math.log(inputs.gamma), ingredients=inputs.facts("gamma")),
+        lambda inputs: BoundValue(-2 * math.log(inputs.margin), ingredients=inputs.facts("gamma")),
     ),
     *_products(
         FROBENIUS,

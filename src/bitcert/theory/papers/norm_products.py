@@ -87,7 +87,7 @@ def _group_norms(
 ) -> BoundValue:
     """``(1/gamma^2) prod_i norm(A^i)^2`` times factors for the depth and for the rate in ``m``, by their logarithms."""
     return BoundValue(
-        log_depth + 2 * norm.log_product(inputs) - 2 * math.log(inputs.gamma) + log_rate,
+        log_depth + 2 * norm.log_product(inputs) - 2 * math.log(inputs.margin) + log_rate,
         conditions=conditions,
         ingredients={norm.name: norm.values(inputs), **more, **inputs.facts("gamma", "m", "d")},
         notes=notes,
@@ -102,7 +102,7 @@ def _collection_gap(inputs: BoundInputs, norm: Norm, rate: float, conditions: tu
     log_alpha = math.log(inputs.depth + math.log(max(inputs.sample.input_size, 1))) / 2
     alpha: dict[str, Ingredient] = {norm.name: norm.values(inputs), "alpha": math.exp(log_alpha)}
     return BoundValue(
-        log_alpha + (norm.log_product(inputs) - math.log(inputs.gamma)) - rate * math.log(inputs.m),
+        log_alpha + (norm.log_product(inputs) - math.log(inputs.margin)) - rate * math.log(inputs.m),
         conditions=conditions,
         ingredients={**alpha, **inputs.facts("input_size", "gamma", "m", "d")},
     )
@@ -112,7 +112,7 @@ def _spectral_21(inputs: BoundInputs, init: bool) -> BoundValue:
     (name, above), below = NORM_21.read(inputs, init), OPERATOR.values(inputs)
     ratios = log_ratios(inputs, above, below)
     return BoundValue(
-        2 * OPERATOR.log_product(inputs) + 3 * log_power_sum(ratios, 2 / 3) - 2 * math.log(inputs.gamma),
+        2 * OPERATOR.log_product(inputs) + 3 * log_power_sum(ratios, 2 / 3) - 2 * math.log(inputs.margin),
         conditions=(*_dense(inputs, _LIPSCHITZ), *norm_conditions(inputs)),
         ingredients={name: above, "operator_norm": below, **inputs.facts("gamma", "m", "d")},
     )
@@ -122,7 +122,7 @@ def _spectral_21_gap(inputs: BoundInputs) -> BoundValue:
     above, below = NORM_21.distances(inputs), SPECTRAL.values(inputs)
     ratios = log_ratios(inputs, above, below)
     logarithms = log(math.log(inputs.m)) + log(math.log(max(inputs.num_parameters, 1)))
-    product = SPECTRAL.log_product(inputs) - math.log(inputs.gamma)
+    product = SPECTRAL.log_product(inputs) - math.log(inputs.margin)
     return BoundValue(
         logarithms + product + 1.5 * log_power_sum(ratios, 2 / 3) - math.log(inputs.m) / 2,
         conditions=(*_dense(inputs, _LIPSCHITZ), *norm_conditions(inputs)),
@@ -135,7 +135,7 @@ def _spectral_frobenius(inputs: BoundInputs, init: bool) -> BoundValue:
     ratios = log_ratios(inputs, above, below)
     common = (
         math.log(inputs.width)
-        + 2 * (math.log(inputs.depth) + log(inputs.sample.largest_input) - math.log(inputs.gamma))
+        + 2 * (math.log(inputs.depth) + log(inputs.sample.largest_input) - math.log(inputs.margin))
         + 2 * OPERATOR.log_product(inputs)
     )
     layers = inputs.parts(common + 2 * ratio for ratio in ratios)
@@ -152,7 +152,7 @@ def _spectral_frobenius_gap(inputs: BoundInputs) -> BoundValue:
     units = tuple(float(layer.channels) for layer in inputs.layers)
     ratios = log_ratios(inputs, above, below)
     total = log_sum(log(h) + 2 * ratio for h, ratio in zip(units, ratios, strict=True))
-    product = SPECTRAL.log_product(inputs) - math.log(inputs.gamma)
+    product = SPECTRAL.log_product(inputs) - math.log(inputs.margin)
     return BoundValue(
         math.log(inputs.depth) + product + total / 2 - math.log(inputs.m) / 2,
         conditions=(*_dense(inputs), *norm_conditions(inputs)),
@@ -165,12 +165,12 @@ def _path(inputs: BoundInputs, p: float) -> BoundValue:
     value, plain = log_path_norm(inputs, p), inputs.path_norms
     without = None if isinstance(plain, Absent) else plain.get(p)
     return BoundValue(
-        value - math.log(inputs.gamma),
+        value - math.log(inputs.margin),
         ingredients={
             "p": p,
             "log_path_norm": finite(value),
             "log_path_norm_without_biases": finite(without),
-            "gamma": inputs.gamma,
+            "gamma": inputs.margin,
         },
         notes=("Run on an input of ones with every weight and bias |w|^p; max pooling as in the network.",),
     )
@@ -188,7 +188,7 @@ def _product(name: str, norm: Norm, norms: str, called: str, sentence: str, form
     """``prod_i norm(A^i) / gamma``, a measure without conditions; ``more`` are ingredients beside gamma and d."""
 
     def value(inputs: BoundInputs) -> BoundValue:
-        product = norm.log_product(inputs) - math.log(inputs.gamma)
+        product = norm.log_product(inputs) - math.log(inputs.margin)
         return BoundValue(product, ingredients={norm.name: norm.values(inputs), **inputs.facts("gamma", *more, "d")})
 
     title = f"product of {norms} norms over gamma"

@@ -100,13 +100,13 @@ def _separator(inputs: BoundInputs, statement: str) -> tuple[LayerInputs, float]
     size = float(np.linalg.norm(rows[1] - rows[0])) / 2
     if size == 0 or inputs.sample.largest_input == 0:
         raise outside(f"does not apply: {statement} needs a separator and inputs that are not 0")
-    return layer, inputs.gamma / (2 * size * inputs.sample.largest_input)
+    return layer, inputs.margin / (2 * size * inputs.sample.largest_input)
 
 
 def _separator_value(inputs: BoundInputs, statement: str, power: float) -> BoundValue:
     layer, gamma = _separator(inputs, statement)
     log_rate = -power * (2 * math.log(gamma) + math.log(inputs.m))
-    loss = inputs.sample.margin_loss(inputs.gamma)
+    loss = inputs.sample.margin_loss(inputs.margin)
     activations = inputs.hypothesis("activations 1-Lipschitz")
     plain = True if activations.detail == "there are no activations" else None
     return BoundValue(
@@ -116,9 +116,9 @@ def _separator_value(inputs: BoundInputs, statement: str, power: float) -> Bound
             Condition("no activation after the layer", plain, activations.detail),
         ),
         ingredients={
-            "gamma": inputs.gamma,
+            "gamma": inputs.margin,
             "gamma_normalised": gamma,
-            "separator_norm": inputs.gamma / (2 * gamma * inputs.sample.largest_input),
+            "separator_norm": inputs.margin / (2 * gamma * inputs.sample.largest_input),
             "max_input_norm": inputs.sample.largest_input,
             "margin_loss": loss,
             "log_rate": log_rate,
@@ -193,7 +193,7 @@ def _common(inputs: BoundInputs, depth: int, log_growth: float) -> float:
     if math.isinf(log_growth):
         zero = next((layer.name for layer in inputs.layers if layer.norms.operator == 0), "some node")
         raise outside(f"does not apply: the weights of {zero} are all zero, so that the outputs ignore the inputs")
-    return math.log(inputs.width) + 2 * (math.log(depth) + radius + log_growth - math.log(inputs.gamma))
+    return math.log(inputs.width) + 2 * (math.log(depth) + radius + log_growth - math.log(inputs.margin))
 
 
 def _ingredients(inputs: BoundInputs) -> dict[str, Ingredient]:
@@ -212,7 +212,7 @@ def theorem_5_7(inputs: BoundInputs) -> BoundValue:
     """``(1/gamma^2) c^2 d^2 max||f(x)||^2 sum 1 / (mu_i^2 mu_{i->}^2)``."""
     inputs.require_dense("Theorem 5.7")
     found = stability_of(inputs, Variant.WORST)
-    common = 2 * (math.log(inputs.depth) + log_output(inputs) - math.log(inputs.gamma))
+    common = 2 * (math.log(inputs.depth) + log_output(inputs) - math.log(inputs.margin))
     layers = inputs.parts(common + 2 * found.contraction + layer.inverse for layer in found.layers)
     total = log_sum(layer.log for layer in layers)
     return BoundValue(
@@ -220,7 +220,7 @@ def theorem_5_7(inputs: BoundInputs) -> BoundValue:
         conditions=(inputs.fully_connected, *stability_conditions(inputs, Variant.WORST)),
         ingredients={
             **stability_ingredients(inputs, Variant.WORST, found),
-            "gamma": inputs.gamma,
+            "gamma": inputs.margin,
             "max_output_norm": inputs.sample.largest_output,
             "largest_layer_cushions": tuple(need(layer.stability).largest_cushion for layer in inputs.layers),
             "largest_minimal_cushions": tuple(need(layer.stability).largest_minimal_cushion for layer in inputs.layers),

@@ -1,0 +1,90 @@
+"""``bitcert survey`` as a user meets it: a folder of weights or .pt2 files, hyperparameters, files, refusals."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from bitcert.folder import SURVEY_FILES
+from bitcert.theory.survey_table import Survey
+
+MODULE = """
+import torch
+from torch import nn
+
+def mlp(width=4):
+    torch.manual_seed(width)
+    return nn.Sequential(nn.Linear(2, width), nn.ReLU(), nn.Linear(width, 2))
+"""
+QUICK = ("--model", "nets:mlp", "--data", "toy.npz", "--holdout", "held.npz")
+
+
+@pytest.fixture
+def checkpoints(here, toy_data):
+    (here / "nets.py").write_text(MODULE)
+    space = {}
+    exec(MODULE, space)
+    (here / "ckpt").mkdir()
+    for width in (4, 8, 16, 32):
+        save_file(space["mlp"](width).state_dict(), here / "ckpt" / f"width={width},kind=a_b.safetensors")
+    rng = np.random.default_rng(9)
+    inputs = rng.normal(size=(100, 2)).astype(np.float32)
+    np.savez(here / "held.npz", x=inputs, y=(inputs[:, 0] > 0).astype(np.int64))
+    return here
+
+
+def test_one_command_makes_the_table_the_correlations_and_the_figures(checkpoints, bitcert):
+    told = bitcert("survey", "ckpt", *QUICK, "--out", "so")
+    assert told.code == 0, told.err
+    assert "Plan: 4 networks, 400 samples" in told.err
+    assert "4 networks" in told.out
+    assert "needs --profile" in " ".join(told.out.split())
+    assert {path.name for path in (checkpoints / "so").iterdir()} == SURVEY_FILES
+    found = Survey.from_json((checkpoints / "so" / "survey.json").read_text())
+    assert sorted(row.hyperparameters["width"] for row in found.rows) == [4, 8, 16, 32]
+    assert {row.hyperparameters["kind"] for row in found.rows} == {"a_b"}
+    assert sorted(row.num_parameters for row in found.rows) == [5 * width + 2 for width in (4, 8, 16, 32)]
+    with open(checkpoints / "so" / "correlations.csv", newline="") as file:
+        assert "granulated_width" in next(csv.reader(file))
+
+
+def test_a_grid_file_names_the_hyperparameters_and_without_labels_there_is_no_gap(checkpoints, bitcert):
+    rows = [f'"width={width},kind=a_b",{width / 10}' for width in (4, 8, 16, 32)]
+    (checkpoints / "grid.csv").write_text("\n".join(["network,decay", *rows]))
+    told = bitcert(
+        "survey", "ckpt", *QUICK[:2], "--data", "toy.npz", "--grid", "grid.csv", "--json", "--measures", "parameters"
+    )
+    # the factory's own width does not fit the others' weights
+    assert "left out width=8" in told.err
+    found = Survey.from_json(told.out)
+    assert [row.hyperparameters for row in found.rows] == [{"decay": 0.4}]
+    assert found.holdout is None
+
+
+def test_pt2_files_need_no_factory(checkpoints, bitcert):
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)).eval()
+    (checkpoints / "exported").mkdir()
+    torch.export.save(torch.export.export(net, (torch.zeros(2, 2),)), checkpoints / "exported" / "a.pt2")
+    told = bitcert("survey", "exported", "--data", "toy.npz", "--measures", "jiang2020-l2", "--json")
+    assert Survey.from_json(told.out).rows[0].name == "a"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nowhere",), "a folder of networks"),
+        (("ckpt", "--data", "toy.npz"), "name the factory of the weights with --model"),
+        (("ckpt", *QUICK, "--measures", "jiang2020-l3"), "bound"),
+        (("ckpt", *QUICK, "--measures", "parameters", "--profile"), "leave out one"),
+        (("ckpt", *QUICK, "--grid", "nets.py"), "a column network"),
+        (("ckpt", *QUICK, "--init", "here"), "initial weights in files"),
+        (("ckpt", *QUICK, "--out", "ckpt"), "an empty folder or an earlier result"),
+    ],
+)
+def test_bad_input_is_one_sentence(checkpoints, bitcert, arguments, words):
+    told = bitcert("survey", *arguments)
+    assert told.code == 2
+    assert len(told.failures) == 1
+    assert words in told.failures[0]
