@@ -20,13 +20,14 @@ from bitcert.certificates import reading
 from bitcert.certificates.certificate import CERTIFICATE_FILE, Certificate
 from bitcert.certificates.original import load_test_part
 from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, MakeModel
-from bitcert.counting import Classifier
+from bitcert.counting import Classifier, one_pass
 from bitcert.data import Role, Sample, Table, shaped_like, to_sample
 from bitcert.data.sample import MAX_CLASSES
 from bitcert.data.schema_file import SchemaSource
 from bitcert.decoder import Decoded, Helper
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import OpaqueModel
+from bitcert.shards import in_shards
 
 MAX_INPUT_SIZE = 1 << 26
 """Numbers of one input, of a stranger's certificate."""
@@ -75,16 +76,23 @@ class Certified:
         Raises:
             InputError: inputs of another shape.
         """
-        if not isinstance(inputs, Sample):
-            inputs = to_sample(inputs, Role.UNLABELLED, num_classes=self.like.num_classes)
-        sample = self._fitting(inputs)
-        for batch, _ in sample.batches(self.helper.batch_size):
-            with torch.no_grad():
-                yield self.classifier(batch)
+        for (logits,), _ in one_pass((self.classifier,), self._sample(inputs), self.helper.batch_size):
+            yield logits
 
     def predict(self, inputs: object) -> NDArray[np.int64]:
         """The class ``[n]`` of each example, the first of equal ones; arguments and errors as :meth:`logits`."""
-        return np.concatenate([logits.argmax(1).numpy() for logits in self.logits(inputs)])
+        sample = self._sample(inputs)
+
+        def classes(start: int, stop: int) -> NDArray[np.int64]:
+            batches = one_pass((self.classifier,), sample, self.helper.batch_size, within=(start, stop))
+            return np.concatenate([logits.argmax(1).numpy() for (logits,), _ in batches])
+
+        return np.concatenate(in_shards(classes, len(sample), self.helper.batch_size, "predicting"))
+
+    def _sample(self, inputs: object) -> Sample:
+        if not isinstance(inputs, Sample):
+            inputs = to_sample(inputs, Role.UNLABELLED, num_classes=self.like.num_classes)
+        return self._fitting(inputs)
 
     def _fitting(self, sample: Sample) -> Sample:
         found, shape = shaped_like(sample, self.like.input_shape), self.like.input_shape

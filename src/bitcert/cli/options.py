@@ -15,6 +15,7 @@ from typer import Argument, Option
 
 from bitcert.certificates.certification import REPORT_FILE
 from bitcert.cli.common import LoadedNetwork, load_network, note
+from bitcert.cli.executors import ExecutorOptions
 from bitcert.codecs.base import Codec, Rest
 from bitcert.codecs.registry import CODECS, codec_from, find_codec
 from bitcert.counting import Progress
@@ -22,6 +23,7 @@ from bitcert.data import Role, Sample, Schema, load_sample, load_schema
 from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
 from bitcert.folder import check_output_folder
+from bitcert.shards import Here, executing_on
 
 Options = TypeVar("Options")
 Settings = TypeVar("Settings")
@@ -29,6 +31,8 @@ AUTO = "auto"
 SHOWN_LAST = (
     "seed",
     "device",
+    "workers",
+    "ray",
     "label",
     "schema",
     "class_names",
@@ -114,7 +118,7 @@ class NetworkOptions(InputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(NetworkOptions):
+class RunOptions(NetworkOptions, ExecutorOptions):
     """A run on a network that writes a folder of results."""
 
     seed: Annotated[int, Option(help="Seed of the named random streams.")] = 0
@@ -154,7 +158,10 @@ def as_command(run: Callable[[Options], None]) -> Callable[..., None]:
     shown = sorted(fields(kind), key=lambda each: SHOWN_LAST.index(each.name) if each.name in SHOWN_LAST else -1)
 
     def command(**given: Any) -> None:
-        run(kind(**given))
+        options = kind(**given)
+        executor = options.executor() if isinstance(options, ExecutorOptions) else Here()
+        with executing_on(executor):
+            run(options)
 
     parameters = [
         inspect.Parameter(

@@ -183,19 +183,25 @@ class Sample:
             digests += digest.digest()
         return np.frombuffer(bytes(digests), dtype="V16")
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Array, NDArray[np.int64]]]:
+    def batches(
+        self, batch_size: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[Array, NDArray[np.int64]]]:
         """Yield ``(inputs, labels)`` in order as read-only views; the last batch may be shorter.
 
         Args:
             batch_size: examples a batch, at least 1.
+            start: the first example.
+            stop: the one after the last; by default all.
 
         Raises:
             InputError: for a batch size below 1.
         """
         if batch_size < 1:
             raise InputError("a batch size of at least 1", str(batch_size), "pass a positive number")
-        for start in range(0, len(self), batch_size):
-            yield self.inputs[start : start + batch_size], self.labels[start : start + batch_size]
+        stop = len(self) if stop is None else min(stop, len(self))
+        for first in range(start, stop, batch_size):
+            last = min(first + batch_size, stop)
+            yield self.inputs[first:last], self.labels[first:last]
 
     def with_role(self, role: Role) -> Sample:
         """The same data in another role; its hashes do not change (and are not computed again)."""

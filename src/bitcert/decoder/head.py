@@ -8,6 +8,7 @@ as one section of the row code (:mod:`bitcert.coding.rows`) with the bank's part
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ class BankHead(FloatClassifier):
     bank: Bank | None
     weights: NDArray[np.int64]
     helper: Helper
+    conditioned: ClassVar[bool] = True
 
     def logits(self, inputs: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
         """Logits of one batch, computed in ``dtype``."""
