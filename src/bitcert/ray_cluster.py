@@ -22,6 +22,8 @@ from bitcert.shards import Executor, Part, Shard, Task, finish_here, one_thread
 AUTO = "auto"
 _RETRIES = 3
 _CONNECT_SECONDS = 5.0
+_LOOPBACK = "127.0.0.2"
+"""Ray replaces 127.0.0.1 by an address that other machines reach; this one it leaves alone."""
 
 
 def run_shard(version: str, task: Task[Any], start: int, stop: int) -> Any:
@@ -65,14 +67,15 @@ class RayCluster(Executor):
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_agent_register_timeout_ms", "100000")  # a busy machine takes longer than Ray waits
         named: dict[str, Any] = {"address": self.address} if self.address != AUTO else {}
-        alone = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        alone = {"include_dashboard": False, "_node_ip_address": _LOOPBACK}
         try:
             if named or os.environ.get("RAY_ADDRESS") or not _start_alone(ray):
                 ray.init(**named, log_to_driver=False, logging_level="ERROR")
             else:
                 ray.init(address="local", log_to_driver=False, logging_level="ERROR", **alone)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises bare ones too
             reason = " ".join(str(error).split())[:200]
             raise InputError("a Ray cluster", reason, "check --ray, and that both use one version of Ray") from None
         try:

@@ -35,5 +35,5 @@ def test_errors_and_other_versions_are_told_in_one_sentence(cluster):
 
     with pytest.raises(InputError, match=r"another at \d; do this"):
         in_shards(task, 4, 2, executor=cluster)
-    with pytest.raises(InputError, match="bitcert 9.9 on every worker, got bitcert"):
+    with pytest.raises(InputError, match=r"bitcert 9\.9 on every worker, got bitcert"):
         run_shard("9.9", task, 0, 1)
