@@ -17,19 +17,24 @@ function in both precisions; where it cannot run in float64 the second way is fl
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from functools import cached_property
-from typing import Protocol, TypeVar
+from functools import cached_property, reduce
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from bitcert.data import Sample
+from bitcert.decision import DecisionRule as DecisionRule
+from bitcert.decision import ErrorCount as ErrorCount
+from bitcert.decision import Level as Level
 from bitcert.errors import InputError
+from bitcert.shards import Executor, Here, in_shards
+from bitcert.shards import Progress as Progress
 
 Seen = TypeVar("Seen")
 Values = NDArray[np.generic]
@@ -38,12 +43,15 @@ Labels = NDArray[np.int64]
 Classifier = Callable[[Values], torch.Tensor]
 """Maps raw inputs ``[batch, ...]`` to logits ``[batch, classes]``."""
 
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the fraction done."""
-
 
 class FloatClassifier(ABC):
-    """A classifier that computes in float32 when it is called, and in float64 on request; what decoders return."""
+    """A classifier that computes in float32 when it is called, and in float64 on request; what decoders return.
+
+    Attributes:
+        conditioned: whether its float32 logits are known to be close to the float64 ones, by construction.
+    """
+
+    conditioned: ClassVar[bool] = False
 
     @abstractmethod
     def logits(self, inputs: Values, dtype: torch.dtype) -> torch.Tensor:
@@ -71,82 +79,6 @@ class TensorClassifier(FloatClassifier):
     def logits(self, inputs: Values | torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Logits ``[batch, classes]`` of raw inputs, computed in ``dtype`` throughout."""
         return self.compute(inputs, self.tensors, dtype)
-
-
-@dataclass(frozen=True)
-class DecisionRule:
-    """How logits become a decision: float32 in batches, gaps within ``tolerance`` count as errors.
-
-    Args:
-        batch_size: examples evaluated at a time.
-        tolerance: a top-two gap of at most ``tolerance * max |logit|`` is a near-tie.
-        rounding: so is one of at most ``rounding`` times the largest difference between the two ways of counting.
-    """
-
-    batch_size: int = 1000
-    tolerance: float = 1e-4
-    dtype: str = "float32"
-    rounding: float = 16.0
-
-    def describe(self, double: bool) -> dict[str, object]:
-        """What a certificate says of the rule; ``double`` is whether the second way is float64."""
-        return {
-            "dtype": self.dtype,
-            "batch_size": self.batch_size,
-            "tolerance": self.tolerance,
-            "second_dtype": "float64" if double else self.dtype,
-            "second_batches": "halves of the first",
-            "rounding": self.rounding,
-        }
-
-
-class Level(Enum):
-    """How strictly an example is judged.
-
-    A certificate counts at ``CERTIFIED``. Another machine's logits differ by rounding, so a reviewer counts at the
-    other two: ``LENIENT`` finds only errors beyond doubt (half the tolerance in float64, or decided otherwise in
-    float32), ``STRICT`` whatever any machine may have counted (twice the tolerance, sixteen times the rounding).
-    """
-
-    LENIENT = "lenient"
-    CERTIFIED = "certified"
-    STRICT = "strict"
-
-    @property
-    def tolerances(self) -> float:
-        """How many times the tolerance a gap must exceed in float64."""
-        return {Level.LENIENT: 0.5, Level.CERTIFIED: 1.0, Level.STRICT: 2.0}[self]
-
-    @property
-    def roundings(self) -> float:
-        """How much larger than here the rounding error of one example may be on the machine that is allowed for."""
-        return {Level.LENIENT: 0.0, Level.CERTIFIED: 1.0, Level.STRICT: 16.0}[self]
-
-
-@dataclass(frozen=True)
-class ErrorCount:
-    """Errors of a classifier on a sample (near-ties included), and how many near-ties there were.
-
-    ``rounding`` of the near-ties have a clear gap in float64: they are counted because float32 might decide otherwise.
-    """
-
-    errors: int
-    near_ties: int
-    samples: int
-    rounding: int = 0
-
-    def __add__(self, other: ErrorCount) -> ErrorCount:
-        return ErrorCount(
-            self.errors + other.errors,
-            self.near_ties + other.near_ties,
-            self.samples + other.samples,
-            self.rounding + other.rounding,
-        )
-
-    @property
-    def rate(self) -> float:
-        """Fraction of errors."""
-        return self.errors / self.samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,6 +195,10 @@ class LossCount:
     totals: tuple[int, ...]
     double: bool
 
+    def __add__(self, other: LossCount) -> LossCount:
+        totals = tuple(map(operator.add, self.totals, other.totals))
+        return LossCount(self.errors + other.errors, totals, self.double and other.double)
+
 
 @dataclass(frozen=True)
 class Disagreement:
@@ -296,12 +232,16 @@ def runs_in_double(classifier: Classifier, sample: Sample) -> bool:
         return False
 
 
-def one_way(classifier: Classifier, sample: Sample) -> Callable[[Values], TwoWays]:
+Ways = Callable[[Values], TwoWays]
+"""Raw inputs -> their logits in the two ways."""
+
+
+def one_way(classifier: Classifier, sample: Sample, double: bool = False) -> Ways:
     """Raw inputs of ``sample`` -> logits, in float32 alone."""
     return lambda inputs: TwoWays.once(check_logits(classifier(inputs), inputs, sample))
 
 
-def both_ways(classifier: Classifier, sample: Sample, double: bool) -> Callable[[Values], TwoWays]:
+def both_ways(classifier: Classifier, sample: Sample, double: bool) -> Ways:
     """Raw inputs of ``sample`` -> logits in the two ways; ``double`` is whether the second is float64."""
 
     def second(inputs: Values) -> torch.Tensor:
@@ -325,20 +265,22 @@ def one_pass(
     batch_size: int,
     task: str = "counting errors",
     progress: Progress | None = None,
+    within: tuple[int, int] | None = None,
 ) -> Iterator[tuple[list[Seen], Labels]]:
     """What each evaluation makes of the raw inputs of a sample as given (never augmented), batch by batch.
 
-    The labels ``[batch]`` come with it: zeros where there are none.
+    The labels ``[batch]`` come with it: zeros where there are none. ``within`` is the range of examples, else all.
     """
-    done = 0
-    for inputs, labels in sample.batches(batch_size):
+    start, stop = within or (0, len(sample))
+    done = start
+    for inputs, labels in sample.batches(batch_size, start, stop):
         with torch.no_grad():
             seen = [evaluate(inputs) for evaluate in evaluations]
         # outside the block: a generator that yields inside it would leave gradients off in its caller
         yield seen, labels if len(labels) else np.zeros(len(inputs), np.int64)
         done += len(inputs)
         if progress is not None:
-            progress(task, done / len(sample))
+            progress(task, (done - start) / (stop - start))
 
 
 def count_errors(
@@ -354,7 +296,7 @@ def count_errors(
     Raises:
         InputError: when the classifier does not return one logit per class.
     """
-    return count_losses(classifier, sample, rule or DecisionRule(), progress=progress, quick=True)[0].errors
+    return count_losses(classifier, sample, rule or DecisionRule(), progress=progress, ways=one_way)[0].errors
 
 
 def count_losses(
@@ -364,26 +306,31 @@ def count_losses(
     losses: Sequence[Summed] = (),
     levels: Sequence[Level] = (Level.CERTIFIED,),
     progress: Progress | None = None,
-    quick: bool = False,
+    ways: Callable[[Classifier, Sample, bool], Ways] = both_ways,
 ) -> tuple[LossCount, ...]:
-    """Errors and losses on the whole sample as given, one count for each level.
+    """Errors and losses on the whole sample as given, one count for each level, in shards (:mod:`bitcert.shards`).
 
-    They are counted in both ways, or, if the count shall be quick, in float32 alone.
+    They are counted in both ways, or, with :func:`one_way`, in float32 alone: such quick counts stay in this process.
 
     Raises:
         InputError: the classifier does not return one logit per class, or a loss is outside [0, 1].
     """
+    quick = ways is one_way
     double = not quick and runs_in_double(classifier, sample)
-    evaluate = one_way(classifier, sample) if quick else both_ways(classifier, sample, double)
-    errors = [ErrorCount(0, 0, 0) for _ in levels]
-    totals = [[0] * len(losses) for _ in levels]
-    for (ways,), labels in one_pass((evaluate,), sample, rule.batch_size, progress=progress):
-        target = torch.tensor(labels)
-        for index, level in enumerate(levels):
-            errors[index] += ways.count(labels, rule, level)
-            for place, loss in enumerate(losses):
-                totals[index][place] += loss.total(ways, target, rule, level)
-    return tuple(LossCount(count, tuple(total), double) for count, total in zip(errors, totals, strict=True))
+    evaluate = ways(classifier, sample, double)
+
+    def count(start: int, stop: int) -> list[LossCount]:
+        found = [LossCount(ErrorCount(0, 0, 0), (0,) * len(losses), double) for _ in levels]
+        for (logits,), labels in one_pass((evaluate,), sample, rule.batch_size, within=(start, stop)):
+            target = torch.tensor(labels)
+            for place, level in enumerate(levels):
+                totals = tuple(loss.total(logits, target, rule, level) for loss in losses)
+                found[place] += LossCount(logits.count(labels, rule, level), totals, double)
+        return found
+
+    executor: Executor | None = Here() if quick else None
+    parts = in_shards(count, len(sample), rule.batch_size, "counting errors", progress, executor)
+    return tuple(reduce(operator.add, each) for each in zip(*parts, strict=True))
 
 
 def count_disagreements(
@@ -399,10 +346,15 @@ def count_disagreements(
     Raises:
         InputError: a classifier does not return one logit per class.
     """
-    totals = [0] * len(levels)
     pair = [both_ways(each, unlabelled, runs_in_double(each, unlabelled)) for each in (original, compressed)]
-    for (first, second), _ in one_pass(pair, unlabelled, rule.batch_size, "counting disagreements", progress):
-        same = first.double.argmax(1) == second.double.argmax(1)
-        for index, level in enumerate(levels):
-            totals[index] += int((~(same & first.clear(rule, level) & second.clear(rule, level))).sum())
-    return tuple(Disagreement(total, len(unlabelled)) for total in totals)
+
+    def count(start: int, stop: int) -> list[int]:
+        totals = [0] * len(levels)
+        for (first, second), _ in one_pass(pair, unlabelled, rule.batch_size, within=(start, stop)):
+            same = first.double.argmax(1) == second.double.argmax(1)
+            for place, level in enumerate(levels):
+                totals[place] += int((~(same & first.clear(rule, level) & second.clear(rule, level))).sum())
+        return totals
+
+    parts = in_shards(count, len(unlabelled), rule.batch_size, "counting disagreements", progress)
+    return tuple(Disagreement(sum(each), len(unlabelled)) for each in zip(*parts, strict=True))

@@ -25,6 +25,10 @@ class BitcertError(Exception):
         self.expected, self.got, self.do = expected, got, do
         super().__init__(f"expected {expected}, got {got}; {do}")
 
+    def __reduce__(self) -> tuple[type[BitcertError], tuple[str, str, str]]:
+        # Between processes an exception is made again from its arguments, by default from its text.
+        return type(self), (self.expected, self.got, self.do)
+
 
 class InputError(BitcertError):
     """Something the user passed (a file, an option, a sample) cannot be used."""

@@ -25,13 +25,14 @@ from bitcert.certificates import reading
 from bitcert.certificates.certificate import CERTIFICATE_FILE, Certificate
 from bitcert.certificates.original import load_test_part
 from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, MakeModel
-from bitcert.counting import TensorClassifier
+from bitcert.counting import TensorClassifier, Values, one_pass
 from bitcert.data import Role, Sample, Table, shaped_like, to_sample
 from bitcert.data.sample import MAX_CLASSES
 from bitcert.data.schema_file import SchemaSource
 from bitcert.decoder import Decoded, Helper
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import OpaqueModel
+from bitcert.shards import in_shards
 
 MAX_INPUT_SIZE = 1 << 26
 """Numbers of one input, of a stranger's certificate."""
@@ -150,13 +151,22 @@ class Certified(nn.Module):
         Raises:
             InputError: inputs of another shape.
         """
-        for batch, _ in self.sample(inputs).batches(self.helper.batch_size):
-            with torch.no_grad():
-                yield self(torch.from_numpy(np.array(batch)).to(self.device))
+        return self._logits(self.sample(inputs))
 
     def predict(self, inputs: object) -> NDArray[np.int64]:
         """The class ``[n]`` of each example, the first of equal ones; arguments and errors as :meth:`logits`."""
-        return np.concatenate([logits.argmax(1).cpu().numpy() for logits in self.logits(inputs)])
+        sample = self.sample(inputs)
+
+        def classes(start: int, stop: int) -> NDArray[np.int64]:
+            return np.concatenate([logits.argmax(1).cpu().numpy() for logits in self._logits(sample, (start, stop))])
+
+        return np.concatenate(in_shards(classes, len(sample), self.helper.batch_size, "predicting"))
+
+    def _logits(self, sample: Sample, within: tuple[int, int] | None = None) -> Iterator[Tensor]:
+        def run(batch: Values) -> Tensor:
+            return self(torch.from_numpy(np.array(batch)).to(self.device))
+
+        return (logits for (logits,), _ in one_pass((run,), sample, self.helper.batch_size, within=within))
 
     def _fitting(self, sample: Sample) -> Sample:
         found, shape = shaped_like(sample, self.like.input_shape), self.like.input_shape

@@ -33,17 +33,18 @@ from bitcert.certificates.original import (
     unlabelled_sample,
 )
 from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, Line, MakeModel
+from bitcert.certificates.screening import LEVELS, SCREENING, count_again
 from bitcert.certificates.statements import close, loss_names
 from bitcert.certificates.workload import WorkLimit
 from bitcert.counting import (
     Classifier,
     DecisionRule,
     ErrorCount,
-    Level,
     LossCount,
     Progress,
     count_disagreements,
     count_losses,
+    one_way,
 )
 from bitcert.data import NAMES, Role, Sample
 from bitcert.data.schema_file import SchemaSource
@@ -52,9 +53,6 @@ from bitcert.errors import BitcertError, InputError, ModelError, SampleReuseErro
 from bitcert.losses import Loss, is_users, parse_loss
 from bitcert.network import OpaqueModel
 from bitcert.proof import holdout_bound
-
-LEVELS = (Level.LENIENT, Level.STRICT)
-"""Between the counts at these a claimed count must lie."""
 
 
 class Status(IntEnum):
@@ -187,7 +185,7 @@ def check_rest(certificate: Certificate, helper: Helper, rest: Sample, rule: Dec
     found = "comparison only; its network is not in the files"
     holds = close(claimed["bound"], bound)
     if network is not None:
-        low, high = (each.errors.errors for each in count_losses(network, rest, rule, levels=LEVELS, quick=True))
+        low, high = (each.errors.errors for each in count_losses(network, rest, rule, levels=LEVELS, ways=one_way))
         holds = holds and low <= claimed["errors"] <= high
         found = f"{claimed['errors']} errors claimed, between {low} and {high} counted"
     check.line("hold-out on the rest", holds, f"{bound:.6f} recomputed; {found}")
@@ -309,7 +307,10 @@ def _verify(path: Path, given: Given, check: Checker) -> Certificate:
     losses, left_open = load_losses(certificate, sample.num_classes, given.losses)
     try:
         levels = given.counts.losses if given.counts is not None else ()
-        levels = levels or count_losses(decoded.classifier, counted, rule, losses, LEVELS, given.progress)
+        if not levels:
+            levels, screened = count_again(certificate, decoded.classifier, counted, rule, losses, given.progress)
+            if screened:
+                check.trust("second way of counting", SCREENING)
     except ModelError as error:
         raise CannotCheckError(f"the network's own code: {error}") from None
     _check_counts(certificate, levels[0].errors, levels[-1].errors, check)

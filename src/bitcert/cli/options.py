@@ -15,6 +15,7 @@ from typer import Argument, Option
 
 from bitcert.certificates.certification import REPORT_FILE
 from bitcert.cli.common import LoadedNetwork, Said, load_network, note, said
+from bitcert.cli.executors import ExecutorOptions
 from bitcert.codecs.base import Codec, Rest
 from bitcert.codecs.registry import CODECS, codec_from, find_codec
 from bitcert.counting import Progress
@@ -23,6 +24,7 @@ from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
 from bitcert.folder import check_output_folder
 from bitcert.network import is_model_file
+from bitcert.shards import Here, executing_on
 
 Options = TypeVar("Options")
 Settings = TypeVar("Settings")
@@ -30,6 +32,8 @@ AUTO = "auto"
 SHOWN_LAST = (
     "seed",
     "device",
+    "workers",
+    "ray",
     "label",
     "schema",
     "class_names",
@@ -160,7 +164,7 @@ class ResultOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(ResultOptions, NetworkOptions):
+class RunOptions(ResultOptions, NetworkOptions, ExecutorOptions):
     """A run on a network that writes a folder of results."""
 
 
@@ -173,7 +177,10 @@ def as_command(run: Callable[[Options], None]) -> Callable[..., None]:
     def command(quiet: bool, verbose: bool, **given: Any) -> None:
         refuse_both(quiet and verbose, "--quiet", "--verbose")
         said.set(Said.QUIET if quiet else Said.VERBOSE if verbose else Said.USUAL)
-        run(kind(**given))
+        options = kind(**given)
+        executor = options.executor() if isinstance(options, ExecutorOptions) else Here()
+        with executing_on(executor):
+            run(options)
 
     parameters = [
         inspect.Parameter(

@@ -14,12 +14,13 @@ from typer import Argument, Option
 
 from bitcert.certificates.loading import load
 from bitcert.cli.common import load_opaque, note
+from bitcert.cli.executors import ExecutorOptions
 from bitcert.locking import replacing
 from bitcert.report.text import self_contained
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions:
+class PredictOptions(ExecutorOptions):
     """The options of the verb."""
 
     certificate: Annotated[Path, Argument(help="Folder of certify's results, or certificate.json in it.")]

@@ -17,15 +17,17 @@ from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError
 from bitcert.certificates.verification import Status, Verification, verify
 from bitcert.certificates.workload import MAX_OPERATIONS, WorkLimit
 from bitcert.cli.common import load_opaque, load_original, note, progress_bar
+from bitcert.cli.executors import ExecutorOptions, usable_cores
 from bitcert.counting import Progress
 from bitcert.data import Role, load_sample
 from bitcert.data.names import canonical_name
 from bitcert.errors import InputError
 from bitcert.report.text import condition_rows, helper_size, self_contained
+from bitcert.shards import Executor, LocalWorkers
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyOptions:
+class VerifyOptions(ExecutorOptions):
     """The options of the verb."""
 
     certificate: Annotated[Path, Argument(help="certificate.json, with message.bin beside it.")]
@@ -52,6 +54,12 @@ class VerifyOptions:
         MAX_OPERATIONS
     )
     json_output: Annotated[bool, Option("--json", help="Print the outcome as JSON.")] = False
+
+    def executor(self) -> Executor:
+        """By default all cores, up to four."""
+        if self.workers is None and self.ray is None and (cores := usable_cores()) > 1:
+            return LocalWorkers(cores)
+        return super().executor()
 
 
 def verify_certificate(options: VerifyOptions) -> None:

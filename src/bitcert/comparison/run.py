@@ -30,7 +30,7 @@ from bitcert.comparison.plan import CompareSettings, Entry, plan_comparison
 from bitcert.comparison.records import Comparison, ComparisonRow, Measured, Original, TheoryRow, sizes
 from bitcert.counting import Progress
 from bitcert.data import Sample
-from bitcert.decoder import Helper
+from bitcert.decoder import Helper, as_network
 from bitcert.errors import BitcertError
 from bitcert.folder import RowStore
 from bitcert.network import Network

@@ -13,6 +13,7 @@ from bitcert.data.download import Progress, cached, download_openml
 from bitcert.data.files import reading, refused, unreadable
 from bitcert.data.folder import class_folders, read_image_folder
 from bitcert.data.idx import PREFIXES, find_idx_pair, labels_beside, read_idx_pair
+from bitcert.data.mapped import INPUTS, read_mapped, read_shards, shards_of
 from bitcert.data.names import NAMES, NUM_CLASSES, canonical_name, describe_search, find_named, read_digits
 from bitcert.data.npz import read_npz, read_npz_columns
 from bitcert.data.parquet import open_parquet
@@ -45,7 +46,7 @@ def load_sample(
     A built-in name wins over a path of the same spelling; write ``./mnist`` for the path. Paths: an ``.npz`` archive
     (``x``, ``y``), an IDX images file with its labels file beside it, a folder of IDX files, of CIFAR-10 binary
     batches, or of images (one subfolder a class, or ``train`` and ``test`` folders of such), or a table in a ``.csv``
-    or ``.parquet`` file.
+    or ``.parquet`` file. Larger than memory may be a folder of ``x.npy`` and ``y.npy``, or of ``*.npz`` shards.
 
     Args:
         name_or_path: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or a path.
@@ -217,6 +218,10 @@ def open_table(path: Path) -> Source:
 
 def _load_path(path: Path, split: str, role: Role) -> Loaded:
     if path.is_dir():
+        if (path / INPUTS).exists():
+            return *read_mapped(path, role is not Role.UNLABELLED), None
+        if shards := shards_of(path):
+            return *read_shards(shards, role is not Role.UNLABELLED), None
         return _load_folder(path, split)
     with reading(path), open(path, "rb") as file:
         magic = file.read(4)

@@ -41,7 +41,7 @@ _BROKEN_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
 )
-_BROKEN_HEADER = (
+BROKEN_HEADER = (
     ValueError,
     TypeError,
     SyntaxError,
@@ -98,7 +98,7 @@ def read_npz_columns(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: as :func:`read_npz`.
     """
-    with reading(path, *_BROKEN_ZIP, *_BROKEN_HEADER), zipfile.ZipFile(path) as archive:
+    with reading(path, *_BROKEN_ZIP, *BROKEN_HEADER), zipfile.ZipFile(path) as archive:
         if "columns.npy" not in archive.namelist():
             return ()
         with archive.open("columns.npy") as stream:
@@ -143,7 +143,7 @@ def _read_header(
 ) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     try:
         shape, fortran, dtype = npy_header(stream)
-    except _BROKEN_HEADER as error:
+    except BROKEN_HEADER as error:
         reason = " ".join(str(error).split())[:120]
         raise refused(path, f"a plain numpy array in {name}", reason, "write it with numpy.savez") from error
     if dtype.hasobject or dtype.kind not in kinds:

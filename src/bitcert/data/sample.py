@@ -12,6 +12,7 @@ Not guaranteed: that the examples are independent draws of one distribution. No 
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -172,35 +173,46 @@ class Sample:
     @cached_property
     def examples_hash(self) -> str:
         """SHA-256 (hex) of the set of inputs as numbers: without labels, order, repetitions and type."""
-        hashes = sorted(set(self.as_floats().example_hashes.tolist()))
+        hashes = sorted(set(self._hash_examples(np.dtype(np.float32)).tolist()))
         return hashlib.sha256(b"bitcert examples 1\n" + b"".join(hashes)).hexdigest()
 
     @cached_property
     def example_hashes(self) -> NDArray[np.void]:
         """128-bit BLAKE2b hash of every single input, ``[n]``; equal inputs hash alike, labels do not matter."""
-        rows = _little_endian(self.inputs).reshape(len(self), -1)
-        floats = rows.dtype.kind == "f"
-        prefix = f"{rows.dtype.name} {self.input_shape}\n".encode()
-        start, digests = hashlib.blake2b(prefix, digest_size=16), bytearray()
-        for row in rows:
-            digest = start.copy()
-            digest.update((row + row.dtype.type(0)).data if floats else row.data)  # -0 and 0 are one number
-            digests += digest.digest()
+        return self._hash_examples(self.inputs.dtype)
+
+    def _hash_examples(self, dtype: np.dtype[np.generic]) -> NDArray[np.void]:
+        """Hashes of the inputs as numbers of another type, ``[n]``."""
+        start = hashlib.blake2b(f"{dtype.name} {self.input_shape}\n".encode(), digest_size=16)
+        digests = bytearray()
+        for chunk in _chunks(self.inputs):
+            rows = _little_endian(chunk.astype(dtype, copy=False)).reshape(len(chunk), -1)
+            for row in rows:
+                digest = start.copy()
+                digest.update((row + row.dtype.type(0)).data if dtype.kind == "f" else row.data)  # -0 and 0 are one
+                digests += digest.digest()
         return np.frombuffer(bytes(digests), dtype="V16")
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Array, NDArray[np.int64]]]:
+    def batches(
+        self, batch_size: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[Array, NDArray[np.int64]]]:
         """Yield ``(inputs, labels)`` in order as read-only views; the last batch may be shorter.
 
         Args:
             batch_size: examples a batch, at least 1.
+            start: the first example.
+            stop: the one after the last; by default all.
 
         Raises:
             InputError: for a batch size below 1.
         """
         if batch_size < 1:
             raise InputError("a batch size of at least 1", str(batch_size), "pass a positive number")
-        for start in range(0, len(self), batch_size):
-            yield self.inputs[start : start + batch_size], self.labels[start : start + batch_size]
+        stop = len(self) if stop is None else min(stop, len(self))
+        for first in range(start, stop, batch_size):
+            last = min(first + batch_size, stop)
+            yield self.inputs[first:last], self.labels[first:last]
+            release(self.inputs)
 
     def with_role(self, role: Role) -> Sample:
         """The same data in another role; its hashes do not change (and are not computed again)."""
@@ -258,6 +270,16 @@ def _numbered_chunks(array: Array) -> Iterator[tuple[int, Array]]:
     rows = max(1, CHUNK_BYTES // max(1, array.nbytes // max(1, len(array))))
     for start in range(0, len(array), rows):
         yield start, array[start : start + rows]
+        release(array)
+
+
+def release(array: Array) -> None:
+    """Give back what was read of a memory-mapped file; nothing for other arrays. It can be read again."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def _read_only(array: Array) -> Array:

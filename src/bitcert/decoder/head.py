@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ from bitcert.errors import DecodeError
 
 FAMILY = 2
 MAX_WEIGHTS = 1 << 22
-_IMAGES_AT_A_TIME = 250
-"""Maps of so many images stay in the cache: a third less time than for a thousand."""
+_IMAGES_AT_A_TIME = 96
+"""Maps of so many images stay in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,23 +36,27 @@ class BankHead(TensorClassifier):
     bank: Bank | None
     weights: NDArray[np.int64]
     helper: Helper
+    conditioned: ClassVar[bool] = True
 
     @cached_property
     def tensors(self) -> Mapping[str, torch.Tensor]:
         """``features [used]``, the places of the features that are used, and their ``weights [used, classes]``."""
-        used = torch.from_numpy(np.flatnonzero((self.weights != 0).any(1)))
-        return {"features": used, "weights": torch.from_numpy(self.weights)[used]}
+        return {"features": torch.from_numpy(self._used), "weights": torch.from_numpy(self.weights[self._used])}
+
+    @cached_property
+    def _used(self) -> NDArray[np.intp]:
+        return np.flatnonzero((self.weights != 0).any(1))
 
     def compute(
         self, inputs: Values | torch.Tensor, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
     ) -> torch.Tensor:
         """Logits of one batch, computed in ``dtype``."""
-        used, weights = tensors["features"], tensors["weights"].to(dtype)
+        weights = tensors["weights"].to(dtype)
         x = self.helper.preprocessing(inputs, dtype)
         # an exported program takes batches of any size, so it cannot split them
         exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         parts = [x] if exporting else torch.split(x, _IMAGES_AT_A_TIME)
-        return torch.cat([bank_features(self.bank, part)[:, used] @ weights for part in parts])
+        return torch.cat([bank_features(self.bank, part, self._used) @ weights for part in parts])
 
 
 def row_model(bank: Bank | None, helper: Helper) -> RowModel:

@@ -21,9 +21,11 @@ MODULES = (
     "data/schema.py",
     "data/schema_file.py",
     "data/table.py",
+    "decision.py",
     "errors.py",
     "linear/threads.py",
     "random.py",
+    "shards.py",
 )
 """What the decoder imports, under the package ``bitcert``, and what makes numbers of a table's cells; a test holds the
 list against the imports."""

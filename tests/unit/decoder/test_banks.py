@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from bitcert.decoder.features import maps as image_maps
 from bitcert.decoder.features import waves as bank_waves
 from bitcert.decoder.features.banks import (
     BANKS,
@@ -17,7 +18,12 @@ from bitcert.decoder.features.banks import (
     lattice,
     num_maps,
 )
-from bitcert.decoder.features.maps import crossings, edges, holes, ink, mirrored_map, rays, second_edges, upright
+from bitcert.decoder.features.maps import mirrored_map, upright
+from tests.tools.maps import batch_first
+
+crossings, edges, holes, ink, rays, second_edges = (
+    batch_first(getattr(image_maps, name)) for name in ("crossings", "edges", "holes", "ink", "rays", "second_edges")
+)
 
 
 def ring(centre: tuple[int, int], radius: float, gap: bool = False) -> torch.Tensor:
@@ -265,3 +271,23 @@ def test_second_edges_see_where_edges_change():
     across = half_second[:, 4:6].amax()
     assert across > 5 * whole_second.amax()
     assert across > 5 * half_second[:, :2].amax()
+
+
+@pytest.mark.parametrize("bank", BANKS)
+@pytest.mark.parametrize("shape", [(3, 16, 20), (1, 9, 13)])
+def test_only_the_wanted_features_are_computed_and_they_are_the_same(bank, shape):
+    x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    whole = bank_features(bank, x)
+    for seed, share in enumerate((0.0, 0.003, 0.2)):
+        wanted = np.flatnonzero(np.random.default_rng(seed).random(whole.shape[1]) < share)
+        torch.testing.assert_close(bank_features(bank, x, wanted), whole[:, wanted], atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["second edges", "second sharp edges", "holes"])
+def test_where_halving_or_sweeps_tell_left_from_right_the_mirror_image_is_really_looked_at(kind):
+    part, shape = Part(kind, 3), (1, 14, 15)
+    x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    plain, turned = (bank_features(Bank(False, (part,)), view)[:, :-1] for view in (x, x.flip(3)))
+    found = bank_features(Bank(False, (part,), mirrored=True), x)[:, :-1]
+    apart = ((plain + turned)[:, :, None] / 2 - found[:, None]).abs().amax(0)
+    assert float(apart.amin(0).max()) < 1e-12

@@ -99,11 +99,11 @@ def test_is_image(shape: tuple[int, ...], expected: bool) -> None:
     assert is_image(shape) is expected
 
 
-@pytest.mark.parametrize("leading", [(), (1,), (1, 1), (1, 1, 1)])
-def test_smoothing_is_along_the_last_two_axes(leading: tuple[int, ...]) -> None:
-    point = torch.zeros(*leading, 5, 4)
-    point[..., 2, 1] = 16
+@pytest.mark.parametrize(("maps", "batch"), [(1, 1), (3, 1), (2, 4)])
+def test_smoothing_is_along_height_and_width(maps: int, batch: int) -> None:
+    point = torch.zeros(maps, 5, 4, batch)
+    point[:, 2, 1] = 16
     line = torch.tensor([1.0, 2.0, 1.0])
-    expected = torch.zeros(*leading, 5, 4)
-    expected[..., 1:4, 0:3] = torch.outer(line, line)
+    expected = torch.zeros(maps, 5, 4, batch)
+    expected[:, 1:4, 0:3] = torch.outer(line, line)[:, :, None]
     assert torch.equal(smooth(point), expected)

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from bitcert.decoder.features.front import flipped, front, num_maps, wave_orders
+from bitcert.decoder.features import front as front_end
+from bitcert.decoder.features.front import num_maps, wave_orders
+from tests.tools.maps import batch_first
+
+front, flipped = batch_first(front_end.front), batch_first(front_end.flipped)
 
 
 def images(*shape):

@@ -11,6 +11,7 @@ import torch
 from bitcert.decoder.features.banks import BANKS, bank_features
 from bitcert.decoder.features.front import front
 from bitcert.decoder.features.maps import upright
+from tests.tools.maps import batch_first
 
 IMAGES = {"grey": (1, 17, 20), "colour": (3, 20, 16), "two channels": (2, 9, 11)}
 FROZEN: dict[str, dict[str, list[float]]] = {
@@ -88,7 +89,7 @@ def told(values: torch.Tensor) -> list[float]:
 def found(name: str) -> dict[str, list[float]]:
     x = images(IMAGES[name])
     banks = {f"bank {index}": told(bank_features(bank, x)) for index, bank in enumerate(BANKS)}
-    return banks | {"front": told(front(x)), "upright": told(upright(x))}
+    return banks | {"front": told(batch_first(front)(x)), "upright": told(upright(x))}
 
 
 @pytest.mark.parametrize("name", IMAGES)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bitcert.decoder.features import waves as bank_waves
-from bitcert.decoder.features.edges import is_image, pooling
+from bitcert.decoder.features.edges import batch_last, is_image, pooling, windowed
 from bitcert.decoder.features.maps import (
     ORIENTATIONS,
     crossings,
@@ -124,14 +124,18 @@ def num_part_features(part: Part, input_shape: tuple[int, ...], mirrored: bool) 
 
 
 @functools.cache
+def _partners(part: Part, input_shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """The feature of an image that each feature of its mirror image equals, for maps that are mirrored exactly."""
+    grid, maps = lattice(part, input_shape), num_maps(part, input_shape)
+    index = np.arange(maps * grid**2).reshape(maps, grid, grid)
+    return index[[mirrored_map(part.kind, number) for number in range(maps)]][:, :, ::-1].ravel()
+
+
 def _kept(part: Part, input_shape: tuple[int, ...]) -> NDArray[np.intp]:
     """Of features that mirroring makes equal, the first: indices into a part's features, ascending."""
-    grid = lattice(part, input_shape)
     if part.kind in bank_waves.KINDS:
-        return bank_waves.kept(part.kind, grid, input_shape[0])
-    maps = num_maps(part, input_shape)
-    index = np.arange(maps * grid**2).reshape(maps, grid, grid)
-    partner = index[[mirrored_map(part.kind, number) for number in range(maps)]][:, :, ::-1].ravel()
+        return bank_waves.kept(part.kind, lattice(part, input_shape), input_shape[0])
+    partner = _partners(part, input_shape)
     return np.flatnonzero(np.arange(len(partner)) <= partner)
 
 
@@ -154,7 +158,7 @@ def available_banks(input_shape: tuple[int, ...]) -> tuple[Bank | None, ...]:
 
 
 class _Maps:
-    """Maps of one batch, each computed once."""
+    """Maps ``[maps, height, width, batch]`` of one batch, each computed once."""
 
     def __init__(self, x: Tensor) -> None:
         self._x, self._found = x, dict[str, Tensor]()
@@ -182,40 +186,64 @@ class _Maps:
         return rays(ink(self._x), kind == "diagonal rays")
 
 
-def bank_features(bank: Bank | None, x: Tensor) -> Tensor:
+def bank_features(bank: Bank | None, x: Tensor, wanted: NDArray[np.intp] | None = None) -> Tensor:
     """Feature vectors ``[batch, num_features]`` of preprocessed inputs ``[batch, channels, height, width]``.
 
-    ``bank=None`` stands for inputs that are not images: ``x`` flattened, and the constant.
+    Args:
+        bank: which features; ``None`` stands for inputs that are not images: ``x`` flattened, and the constant.
+        x: the inputs.
+        wanted: indices of the features to compute, ascending; by default all. Only their parts are computed.
     """
-    constant = x.new_ones(x.shape[0], 1)  # not len(x), which an exported program would take for a constant
+    constant = x.new_ones(1, x.shape[0])  # not len(x), which an exported program would take for a constant
     if bank is None:
-        return torch.cat([x.flatten(1), constant], 1)
-    x = upright(x) if bank.upright else x
-    maps, turned = _Maps(x), _Maps(x.flip(3))
-    shape, columns = tuple(x.shape[1:]), []
-    for part in bank.parts:
-        grid = lattice(part, shape)
-        if part.kind in bank_waves.KINDS:
-            values = bank_waves.wave_features(part.kind, grid, maps("wave maps"), x.shape[1], bank.mirrored)
-        else:
-            values = _pooled(part, grid, maps)
-            if bank.mirrored:
-                values = (values + _pooled(part, grid, turned))[:, torch.from_numpy(_kept(part, shape))] / 2
-        columns.append(values)
-    return torch.cat([*columns, constant], 1)
+        whole = torch.cat([x.flatten(1), constant.T], 1)
+        return whole if wanted is None else whole[:, torch.from_numpy(wanted)]
+    groups = bank_groups(bank, tuple(x.shape[1:]))
+    wanted = np.arange(len(groups)) if wanted is None else wanted
+    views = _Views(batch_last(upright(x) if bank.upright else x), bank.mirrored)
+    rows = []
+    for number in np.unique(groups[wanted[groups[wanted] != CONSTANT_GROUP]]):
+        first = int(np.argmax(groups == number))
+        rows.append(views.features(bank.parts[number], wanted[groups[wanted] == number] - first))
+    rows += [constant] * int((groups[wanted] == CONSTANT_GROUP).sum())
+    return torch.cat(rows).T if rows else x.new_empty(x.shape[0], 0)
 
 
-def _pooled(part: Part, grid: int, maps: _Maps) -> Tensor:
-    """One part of a bank for one view, ``[batch, features]``."""
-    found = maps(part.kind)
-    across, down = (pooling(found.shape[axis], grid).to(found) for axis in (3, 2))
-    return _scaled(part.kind, (down @ (found @ across.T)).flatten(1))
+class _Views:
+    """A batch of images ``[channels, height, width, batch]``, and their mirror images where a bank takes both."""
+
+    def __init__(self, x: Tensor, mirrored: bool) -> None:
+        self._shape, self._mirrored = tuple(x.shape[:3]), mirrored
+        self._maps = _Maps(x)
+        self._turned = _Maps(x.flip(2)) if mirrored else None
+
+    def features(self, part: Part, wanted: NDArray[np.intp]) -> Tensor:
+        """Features of one part, ``[wanted, batch]``."""
+        grid, kind = lattice(part, self._shape), part.kind
+        if kind in bank_waves.KINDS:
+            waves = self._maps("wave maps")
+            return bank_waves.wave_features(kind, grid, waves, self._shape[0], self._mirrored, wanted)
+        pooled = _pooled(kind, grid, self._maps)
+        if self._turned is None:
+            return pooled[wanted]
+        own, partners = _kept(part, self._shape)[wanted], _partners(part, self._shape)
+        # Sweeps that end early, and a last column that is left out when halving, tell left from right.
+        exact = kind != "holes" and (kind not in _SECOND or self._shape[2] % 2 == 0)
+        other = pooled[partners[own]] if exact else _pooled(kind, grid, self._turned)[own]
+        return (pooled[own] + other) / 2
+
+
+def _pooled(kind: str, grid: int, maps: _Maps) -> Tensor:
+    """All features of one kind for one view, ``[features, batch]``."""
+    found = maps(kind)
+    windows = windowed(found, pooling(found.shape[1], grid), pooling(found.shape[2], grid))
+    return _scaled(kind, windows.flatten(0, 2))
 
 
 def _scaled(kind: str, pooled: Tensor) -> Tensor:
     if kind == "colour":
         return 2 * pooled
     if kind in ("edges", "sharp edges", "crossings", *_SECOND):
-        norm: Tensor = pooled.norm(dim=1, keepdim=True)
-        return pooled * (math.sqrt(pooled.shape[1]) / (norm + _EPSILON))
+        norm = pooled.square().sum(0).sqrt()
+        return pooled * (math.sqrt(len(pooled)) / (norm + _EPSILON))
     return 2 * ((pooled.clamp_min(0) + _AREA_FLOOR).sqrt() - math.sqrt(_AREA_FLOOR))

@@ -4,10 +4,14 @@ The image is smoothed (optionally), differentiated, and its gradient magnitude i
 orientation selectivity is ``max(0, cos(angle difference))^6`` for ``orientations`` directions of the full circle
 (times ``(g / (g + 1e-6))^6`` for a gradient of size ``g``, so that a flat image has none). :func:`pooling` gives the
 triangular windows by which each response is pooled on a lattice (:mod:`bitcert.decoder.features.banks`).
+
+Maps are held as ``[maps, height, width, batch]``. With the batch last, whatever combines neighbouring rows or columns
+works on long runs of memory, and pooling is two matrix products; this is several times faster than the batch first.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -23,6 +27,7 @@ def is_image(input_shape: tuple[int, ...]) -> bool:
     return len(input_shape) == 3 and min(input_shape[1:]) >= 4
 
 
+@functools.cache
 def pooling(size: int, grid: int) -> Tensor:
     """Triangular windows ``[grid, size]`` whose rows sum to 1."""
     spacing = size / grid
@@ -31,40 +36,80 @@ def pooling(size: int, grid: int) -> Tensor:
     return (windows / windows.sum(1, keepdim=True)).float()
 
 
-def smooth(x: Tensor) -> Tensor:
-    """Binomial kernel (1, 2, 1)/4 along both image axes, zeros outside."""
-    for axis in (-2, -1):
-        pad = (1, 1, 0, 0) if axis == -1 else (0, 0, 1, 1)
-        y = torch.nn.functional.pad(x, pad)
-        n = x.shape[axis]
-        x = (y.narrow(axis, 0, n) + 2 * y.narrow(axis, 1, n) + y.narrow(axis, 2, n)) / 4
-    return x
+def batch_last(x: Tensor) -> Tensor:
+    """Images ``[batch, channels, height, width]`` as maps ``[channels, height, width, batch]``."""
+    return x.permute(1, 2, 3, 0).contiguous()
 
 
-def _difference(x: Tensor, axis: int) -> Tensor:
+def windowed(maps: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Weighted means of maps: ``[maps, height, width, batch]`` -> ``[maps, rows, columns, batch]``.
+
+    Args:
+        maps: what is pooled.
+        down: weights of the pixels of a column in each row of windows, ``[rows, height]``.
+        across: weights of the pixels of a row in each column of windows, ``[columns, width]``.
+    """
+    count, height, width, batch = maps.shape
+    down, across = down.to(maps), across.to(maps)
+    rows = torch.bmm(down.expand(count, -1, -1), maps.reshape(count, height, width * batch))
+    rows = rows.reshape(count * len(down), width, batch)
+    return torch.bmm(across.expand(len(rows), -1, -1), rows).reshape(count, len(down), len(across), batch)
+
+
+def _add_shifted(total: Tensor, x: Tensor, axis: int, by: int) -> None:
+    """Add to each place of ``total`` what is ``by`` places before and after it in ``x``, zeros outside."""
+    left = x.shape[axis] - by
+    if left > 0:
+        total.narrow(axis, by, left).add_(x.narrow(axis, 0, left))
+        total.narrow(axis, 0, left).add_(x.narrow(axis, by, left))
+
+
+def _smooth_along(x: Tensor, axis: int) -> Tensor:
+    total = 2 * x
+    _add_shifted(total, x, axis, 1)
+    return total.div_(4)
+
+
+def smooth(maps: Tensor) -> Tensor:
+    """Binomial kernel (1, 2, 1)/4 along both image axes of maps, zeros outside."""
+    return _smooth_along(_smooth_along(maps, 1), 2)
+
+
+def _difference(maps: Tensor, axis: int) -> Tensor:
     """Central difference along ``axis``, binomially smoothed along the other image axis, zeros outside."""
-    pad = torch.nn.functional.pad(x, (1, 1, 1, 1))
-    other = -3 - axis
-    n, k = x.shape[axis], x.shape[other]
-    d = (pad.narrow(axis, 2, n) - pad.narrow(axis, 0, n)) / 2
-    return (d.narrow(other, 0, k) + 2 * d.narrow(other, 1, k) + d.narrow(other, 2, k)) / 4
+    left = maps.shape[axis] - 1
+    found = torch.zeros_like(maps)
+    found.narrow(axis, 0, left).add_(maps.narrow(axis, 1, left))
+    found.narrow(axis, 1, left).sub_(maps.narrow(axis, 0, left))
+    return _smooth_along(found.div_(2), 3 - axis)
 
 
-def oriented(x: Tensor, orientations: int) -> Tensor:
-    """Locally normalised oriented responses ``[batch, orientations, h, w]`` of one-channel images ``[batch, h, w]``."""
-    dx, dy = _difference(x, -1), _difference(x, -2)
-    magnitude = (dx * dx + dy * dy).sqrt()
-    local = torch.nn.functional.avg_pool2d(magnitude[:, None], _LOCAL_WINDOW, 1, _LOCAL_WINDOW // 2)[:, 0]
-    strength = magnitude / (local + _LOCAL_FLOOR)
-    ux, uy = dx / (magnitude + _EPSILON), dy / (magnitude + _EPSILON)
+def _local_mean(maps: Tensor) -> Tensor:
+    """Mean over 5 x 5 pixels, zeros outside."""
+    for axis in (1, 2):
+        total = maps.clone()
+        for by in range(1, _LOCAL_WINDOW // 2 + 1):
+            _add_shifted(total, maps, axis, by)
+        maps = total
+    return maps.div_(_LOCAL_WINDOW**2)
+
+
+def oriented(maps: Tensor, orientations: int) -> Tensor:
+    """Locally normalised oriented responses ``[maps * orientations, height, width, batch]``."""
+    dx, dy = _difference(maps, 2), _difference(maps, 1)
+    magnitude = (dx * dx).addcmul_(dy, dy).sqrt_()
+    strength = magnitude / _local_mean(magnitude).add_(_LOCAL_FLOOR)
+    magnitude.add_(_EPSILON)
+    dx.div_(magnitude)
+    dy.div_(magnitude)
     half = orientations // 2
-    forward, backward = [], []
+    found = maps.new_empty(len(maps), orientations, *maps.shape[1:])
     for index in range(half):
         angle = math.pi * index / half
-        cosine = math.cos(angle) * ux + math.sin(angle) * uy
+        cosine = (math.cos(angle) * dx).add_(dy, alpha=math.sin(angle))
         square = cosine * cosine
-        both = square * square * square * strength
-        ahead = both * (cosine > 0)
-        forward.append(ahead)
-        backward.append(both - ahead)
-    return torch.stack(forward + backward, 1)
+        both = (square * square).mul_(square).mul_(strength)
+        ahead, behind = found[:, index], found[:, half + index]
+        torch.mul(both, torch.gt(cosine, 0, out=cosine), out=ahead)
+        torch.sub(both, ahead, out=behind)
+    return found.flatten(0, 1)

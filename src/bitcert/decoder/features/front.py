@@ -20,7 +20,8 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from bitcert.decoder.features.edges import windowed
 
 WINDOW, STRIDE = 6, 2
 _ORDER = 4
@@ -58,53 +59,79 @@ def wave_orders(num_channels: int) -> tuple[tuple[int, ...], int]:
     return tuple(down + across for down, across in _frequencies(num_channels)), len(_waves()[1])
 
 
+def _repeated(x: Tensor, axis: int, by: int) -> Tensor:
+    """The border repeated ``by`` times on both ends of an axis."""
+    last = x.shape[axis] - 1
+    return torch.cat([x.narrow(axis, 0, 1)] * by + [x] + [x.narrow(axis, last, 1)] * by, axis)
+
+
 def _local_mean(x: Tensor) -> Tensor:
-    """Mean over about 17 x 17 pixels: a 9 x 9 box twice, the border repeated."""
-    for _ in range(2):
-        padded = functional.pad(x, (_REACH,) * 4, mode="replicate")
-        x = functional.avg_pool2d(functional.avg_pool2d(padded, (2 * _REACH + 1, 1), 1), (1, 2 * _REACH + 1), 1)
+    """Mean over about 17 x 17 pixels: a box of 9 x 9 twice, the border repeated."""
+    size = 2 * _REACH + 1
+    for axis in (1, 2, 1, 2):
+        padded, pixels = _repeated(x, axis, _REACH), x.shape[axis]
+        x = padded.narrow(axis, 0, pixels).clone()
+        for start in range(1, size):
+            x.add_(padded.narrow(axis, start, pixels))
+        x.div_(size)
     return x
 
 
 def opponents(x: Tensor) -> Tensor:
-    """Brightness and the two colour opponents ``[batch, 1 or 3, height, width]`` of preprocessed images."""
-    if x.shape[1] != 3:
-        return x.mean(1, keepdim=True)
-    red, green, blue = x[:, 0], x[:, 1], x[:, 2]
-    return torch.stack([(red + green + blue) / 3, red - blue, green - (red + blue) / 2], 1)
+    """Brightness and the two colour opponents ``[1 or 3, height, width, batch]`` of preprocessed images."""
+    if len(x) != 3:
+        return x.mean(0, keepdim=True)
+    red, green, blue = x
+    return torch.stack([(red + green + blue) / 3, red - blue, green - (red + blue) / 2])
+
+
+def _correlated(image: Tensor, kernels: Tensor) -> Tensor:
+    """Windows of an image ``[1, height, width, batch]``, the border repeated, times ``kernels [n, 6, 6]``."""
+    pad = (WINDOW - STRIDE) // 2
+    windows = _repeated(_repeated(image, 1, pad), 2, pad)[0].unfold(0, WINDOW, STRIDE).unfold(1, WINDOW, STRIDE)
+    rows, columns, batch = windows.shape[:3]
+    stacked = windows.permute(3, 4, 0, 1, 2).reshape(WINDOW**2, -1)
+    return (kernels.flatten(1).to(image) @ stacked).reshape(-1, rows, columns, batch)
+
+
+@functools.cache
+def _averages(size: int) -> Tensor:
+    """Means over 4 places, two apart, of those there are: ``[size / 2, size]``; the first window begins at -1."""
+    starts = 2 * torch.arange((size - 2) // 2 + 1)[:, None] - 1
+    inside = (torch.arange(size) >= starts) & (torch.arange(size) < starts + 4)
+    return inside / inside.sum(1, keepdim=True, dtype=torch.float64)
 
 
 def front(x: Tensor) -> Tensor:
-    """Maps ``[batch, num_maps, height / 4, width / 4]`` of images ``x [batch, channels, height, width]``."""
+    """Maps ``[num_maps, height / 4, width / 4, batch]`` of images ``x [channels, height, width, batch]``."""
     x = opponents(x)
-    brightness = x[:, :1]
+    brightness = x[:1]
     detail = brightness - _local_mean(brightness)
     energy = _local_mean(detail.square())
-    contrast = (energy + 0.5 * energy.mean((2, 3), keepdim=True) + _FLOOR).sqrt()
+    contrast = (energy + 0.5 * energy.mean((1, 2), keepdim=True) + _FLOOR).sqrt()
     detail = _DETAIL_GAIN * detail / contrast
-    waves, frequencies = _waves()
-    kernels = waves[:, None].to(x)
-    pad = ((WINDOW - STRIDE) // 2,) * 4
-
-    def correlate(image: Tensor, kernel: Tensor) -> Tensor:
-        return functional.conv2d(functional.pad(image, pad, mode="replicate"), kernel, stride=STRIDE)
-
-    maps = [correlate(detail, kernels)]
+    kernels, frequencies = _waves()
+    maps = [_correlated(detail, kernels)]
     first = kernels[[frequencies.index(pair) for pair in ((0, 0), (0, 1), (1, 0))]]
     # The means have norm six times their pixels'; half of that keeps all maps of one size.
-    maps.append(correlate((brightness - _MIDDLE) * _COLOUR_GAIN, first[:1]) / 2)
-    for channel in range(1, x.shape[1]):
-        maps.append(correlate(x[:, channel : channel + 1] * _COLOUR_GAIN, first))
-    signed = torch.cat(maps, 1)
-    both = torch.cat([signed.clamp(min=0), (-signed).clamp(min=0)], 1)
-    return functional.avg_pool2d(both, 4, 2, padding=1, count_include_pad=False)
+    maps.append(_correlated((brightness - _MIDDLE) * _COLOUR_GAIN, first[:1]) / 2)
+    for colour in x[1:]:
+        maps.append(_correlated(colour[None] * _COLOUR_GAIN, first))
+    signed = torch.cat(maps)
+    both = torch.cat([signed.clamp(min=0), (-signed).clamp(min=0)])
+    return windowed(both, _averages(both.shape[1]), _averages(both.shape[2]))
 
 
-def flipped(maps: Tensor, num_channels: int) -> Tensor:
-    """Maps ``[batch, num_maps, rows, columns]`` of the images flipped left to right as the decoder takes them.
+def partners(num_channels: int) -> Tensor:
+    """The map that each map becomes in the mirror image as the decoder takes it: there its columns run backwards.
 
     Equal to the maps of the flipped images for sides of 4 n pixels.
     """
     odd = torch.tensor([across % 2 == 1 for _, across in _frequencies(num_channels)])
     order = torch.arange(len(odd)) + odd * len(odd)
-    return maps.flip(3)[:, torch.cat([order, (order + len(odd)) % (2 * len(odd))])]
+    return torch.cat([order, (order + len(odd)) % (2 * len(odd))])
+
+
+def flipped(maps: Tensor, num_channels: int) -> Tensor:
+    """Maps ``[num_maps, rows, columns, batch]`` of the images flipped left to right, see :func:`partners`."""
+    return maps.flip(2)[partners(num_channels)]

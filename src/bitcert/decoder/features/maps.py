@@ -11,9 +11,13 @@ paths, so without a threshold.
 Everything is continuous in the pixels, so rounding that differs between machines changes logits by about as little.
 :func:`mirrored_map` says which map of a kind becomes which when the image is mirrored left to right. Not provided:
 invariance to turned images.
+
+But for :func:`upright`, maps are ``[maps, height, width, batch]`` (see :mod:`bitcert.decoder.features.edges`).
 """
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 from torch import Tensor
@@ -53,25 +57,27 @@ def upright(x: Tensor) -> Tensor:
 
 
 def edges(x: Tensor, smoothed: bool = True) -> Tensor:
-    """Oriented responses ``[batch, 8, height, width]`` of the mean channel."""
-    return oriented((smooth(x) if smoothed else x).mean(1), ORIENTATIONS)
+    """Oriented responses ``[8, height, width, batch]`` to the mean channel of ``[channels, height, width, batch]``."""
+    mean = x.mean(0, keepdim=True)
+    return oriented(smooth(mean) if smoothed else mean, ORIENTATIONS)
 
 
 def crossings(edge_maps: Tensor) -> Tensor:
-    """For each two of the four undirected orientations, ``[batch, 6, height, width]``."""
+    """For each two of the four undirected orientations, ``[6, height, width, batch]``."""
     half = ORIENTATIONS // 2
-    undirected = smooth(smooth(edge_maps[:, :half] + edge_maps[:, half:])).sqrt()
-    pairs = [undirected[:, i] * undirected[:, j] for i in range(half) for j in range(i + 1, half)]
-    return torch.stack(pairs, 1)
+    undirected = smooth(smooth(edge_maps[:half] + edge_maps[half:])).sqrt_()
+    return torch.cat([undirected[i] * undirected[i + 1 :] for i in range(half - 1)])
 
 
 def second_edges(edge_maps: Tensor) -> Tensor:
-    """Oriented responses to each of the four undirected orientations, ``[batch, 32, height // 2, width // 2]``."""
+    """Oriented responses to each of the four undirected orientations, ``[32, height // 2, width // 2, batch]``."""
     half = ORIENTATIONS // 2
     roots = edge_maps.sqrt()
-    undirected = functional.avg_pool2d(smooth(roots[:, :half] + roots[:, half:]), 2)
-    rows, columns = undirected.shape[2:]
-    return oriented(undirected.reshape(-1, rows, columns), ORIENTATIONS).reshape(edge_maps.shape[0], -1, rows, columns)
+    undirected = smooth(roots[:half] + roots[half:])
+    rows, columns = (undirected.shape[axis] // 2 * 2 for axis in (1, 2))
+    pairs = undirected[:, :rows:2] + undirected[:, 1:rows:2]
+    halved = (pairs[:, :, :columns:2] + pairs[:, :, 1:columns:2]).div_(4)
+    return oriented(halved, ORIENTATIONS)
 
 
 def mirrored_map(kind: str, index: int) -> int:
@@ -93,59 +99,60 @@ def mirrored_map(kind: str, index: int) -> int:
 
 
 def ink(x: Tensor) -> Tensor:
-    """How much of a pixel is written on, ``[batch, height, width]`` in 0..1: twice the mean channel, saturated."""
-    return (2 * x.mean(1)).clamp(0, 1)
+    """How much of a pixel of ``x [channels, height, width, batch]`` is written on, ``[height, width, batch]`` in 0..1.
+
+    Twice the mean channel, saturated.
+    """
+    return (2 * x.mean(0)).clamp_(0, 1)
 
 
-def _along(values: Tensor, axis: int, backwards: bool) -> Tensor:
-    """Running maximum along an axis; row by row, because an exported program has no operation for it."""
-    rows = list(values.unbind(axis))
-    order = range(len(rows) - 2, -1, -1) if backwards else range(1, len(rows))
-    for row in order:
-        rows[row] = torch.maximum(rows[row], rows[row + 1] if backwards else rows[row - 1])
-    return torch.stack(rows, axis)
-
-
-def _diagonal(values: Tensor, down: bool, right: bool) -> Tensor:
-    """Running maximum along one diagonal direction."""
-    rows = list(values.unbind(1))
-    order = range(1, len(rows)) if down else range(len(rows) - 2, -1, -1)
-    for row in order:
-        before = rows[row - 1] if down else rows[row + 1]
-        moved = functional.pad(before[:, :-1], (1, 0)) if right else functional.pad(before[:, 1:], (0, 1))
-        rows[row] = torch.maximum(rows[row], moved)
-    return torch.stack(rows, 1)
+def _running(values: Tensor, axis: int, backwards: bool, move: int = 0) -> Tensor:
+    """Running maximum along an axis; ``move`` by so many columns (-1, 0 or 1) at each step."""
+    found = values.clone()
+    lines = found.unbind(axis)
+    for before, here in itertools.pairwise(reversed(lines) if backwards else lines):
+        if move == 1:
+            before, here = before[:-1], here[1:]
+        elif move == -1:
+            before, here = before[1:], here[:-1]
+        torch.maximum(here, before, out=here)
+    return found
 
 
 def _patterns(written: Tensor, met: list[Tensor]) -> Tensor:
-    parts = [1 - written]
+    parts = (1 - written)[None]
     for hit in met:
-        parts = [part * factor for part in parts for factor in (1 - hit, hit)]
-    return torch.stack(parts, 1)
+        # the last direction changes fastest
+        parts = torch.stack([parts * (1 - hit), parts * hit], 1).flatten(0, 1)
+    return parts
 
 
 def rays(written: Tensor, diagonal: bool) -> Tensor:
-    """Share of background that meets ink in exactly these directions, ``[batch, 16, height, width]``.
+    """Share of background that meets ink in exactly these directions, ``[16, height, width, batch]``.
 
-    ``written [batch, height, width]`` in 0..1; the patterns count up, the last direction changing fastest.
+    ``written [height, width, batch]`` in 0..1; the patterns count up, the last direction changing fastest.
     """
     if diagonal:
-        ways = ((True, True), (False, False), (True, False), (False, True))
-        return _patterns(written, [_diagonal(written, down, right) for down, right in ways])
-    ahead = ((1, False), (1, True), (2, False), (2, True))
-    return _patterns(written, [_along(written, axis, backwards) for axis, backwards in ahead])
+        ways = ((False, 1), (True, -1), (False, -1), (True, 1))
+        return _patterns(written, [_running(written, 0, backwards, move) for backwards, move in ways])
+    ahead = ((0, False), (0, True), (1, False), (1, True))
+    return _patterns(written, [_running(written, axis, backwards) for axis, backwards in ahead])
 
 
 def holes(written: Tensor) -> Tensor:
-    """Background no path from the border reaches, ``[batch, 1, height, width]``: background minus its widest path."""
-    free = functional.pad(1 - written, (1, 1, 1, 1), value=1.0)
+    """Background no path from the border reaches, ``[1, height, width, batch]``: background minus its widest path.
+
+    ``written [height, width, batch]`` in 0..1. Sweeps that change nothing any more are left out.
+    """
+    free = functional.pad(1 - written, (0, 0, 1, 1, 1, 1), value=1.0)
     reached = torch.zeros_like(free)
-    reached[:, 0], reached[:, -1], reached[:, :, 0], reached[:, :, -1] = 1, 1, 1, 1
+    reached[0], reached[-1], reached[:, 0], reached[:, -1] = 1, 1, 1, 1
+    lines = [list(zip(free.unbind(axis), reached.unbind(axis), strict=True)) for axis in (0, 1)]
     for _ in range(_HOLE_SWEEPS):
-        for axis in (1, 2):
-            last = free.shape[axis] - 1
-            for places, step in ((range(1, last + 1), -1), (range(last - 1, -1, -1), 1)):
-                for place in places:
-                    here, before = reached.select(axis, place), reached.select(axis, place + step)
-                    here.copy_(torch.maximum(here, torch.minimum(free.select(axis, place), before)))
-    return (free - reached)[:, None, 1:-1, 1:-1].clamp_min(0)
+        before = reached.clone()
+        for along in (lines[0], lines[0][::-1], lines[1], lines[1][::-1]):
+            for (_, last), (open_here, here) in itertools.pairwise(along):
+                torch.maximum(here, torch.minimum(open_here, last), out=here)
+        if torch.equal(before, reached):
+            break
+    return (free - reached)[None, 1:-1, 1:-1].clamp_min_(0)

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from bitcert.decoder.features.front import flipped, front, num_maps, wave_orders
+from bitcert.decoder.features.edges import windowed
+from bitcert.decoder.features.front import front, num_maps, partners, wave_orders
 from bitcert.decoder.transforms.base import Draws
 from bitcert.decoder.transforms.normal import UNIT
 
@@ -40,21 +40,21 @@ _MEAN_GAIN, _COLOUR_WAVE_GAIN = 0.6, 4.0
 
 @functools.cache
 def _gains(num_channels: int) -> Tensor:
-    """One gain for each map, ``[maps, 1, 1]``."""
+    """One gain for each map, ``[maps, 1, 1, 1]``."""
     orders, details = wave_orders(num_channels)
     gains = [_FIRST_GAIN * _GAIN_RATIO**order for order in orders[:details]]
     gains += [_COLOUR_WAVE_GAIN if order else _MEAN_GAIN for order in orders[details:]]
-    return torch.tensor(gains * 2, dtype=torch.float32)[:, None, None]
+    return torch.tensor(gains * 2, dtype=torch.float32)[:, None, None, None]
 
 
 def wave_maps(x: Tensor) -> Tensor:
-    """Maps ``[batch, maps, rows, columns]`` of preprocessed images ``x [batch, channels, height, width]``."""
-    return front(x) * _gains(x.shape[1]).to(x)
+    """Maps ``[maps, rows, columns, batch]`` of preprocessed images ``x [channels, height, width, batch]``."""
+    return front(x) * _gains(len(x)).to(x)
 
 
 @functools.cache
 def mixing(num_channels: int) -> tuple[Tensor, Tensor]:
-    """Weights ``[400, maps, 1, 1]``, four of each row not zero, and biases ``[400]``."""
+    """Weights ``[400, maps]``, four of each row not zero, and biases ``[400]``."""
     maps = num_maps(num_channels)
     draws = Draws(0, f"bank mixtures/{num_channels}")
     order = draws.words("maps", NUM_MIXTURES * maps).reshape(NUM_MIXTURES, maps)
@@ -62,7 +62,7 @@ def mixing(num_channels: int) -> tuple[Tensor, Tensor]:
     numbers = UNIT * draws.normal("weights", NUM_MIXTURES * (_TAPS + 1)).reshape(NUM_MIXTURES, _TAPS + 1)
     weights = np.zeros((NUM_MIXTURES, maps), dtype=np.float32)
     np.put_along_axis(weights, chosen, numbers[:, :_TAPS].astype(np.float32), axis=1)
-    return torch.from_numpy(weights)[:, :, None, None], torch.from_numpy(_BIAS * numbers[:, _TAPS]).float()
+    return torch.from_numpy(weights), torch.from_numpy(_BIAS * numbers[:, _TAPS]).float()
 
 
 def lattice(kind: str, grid: int, input_shape: tuple[int, ...]) -> int:
@@ -78,56 +78,103 @@ def num_rows(kind: str, input_shape: tuple[int, ...]) -> int:
     return {"wave pairs": maps * (maps - 1) // 2, "mixtures": NUM_MIXTURES}.get(kind, maps)
 
 
-def _pairs(maps: Tensor) -> Tensor:
-    roots = maps.clamp_min(0).sqrt().flatten(2)
-    means = roots @ roots.transpose(1, 2) / roots.shape[2]
-    first, second = torch.triu_indices(maps.shape[1], maps.shape[1], 1)
-    return means[:, first, second]
-
-
-def _pooled(kind: str, grid: int, maps: Tensor, num_channels: int) -> Tensor:
-    if kind == "wave peaks":
-        return maps.flatten(2).amax(2)
-    if kind == "wave energy":
-        return maps.square().mean((2, 3)).sqrt()
-    if kind == "wave pairs":
-        return _pairs(maps)
-    if kind == "mixtures":
-        weights, biases = (part.to(maps) for part in mixing(num_channels))
-        maps = functional.relu(functional.conv2d(maps, weights, biases))
-    return functional.adaptive_avg_pool2d(maps, grid).flatten(1)
+def num_features(kind: str, grid: int, num_channels: int) -> int:
+    """Features of a kind before mirroring."""
+    return num_rows(kind, (num_channels,)) * (grid**2 if kind in ("waves", "mixtures") else 1)
 
 
 @functools.cache
-def _partners(num_channels: int) -> NDArray[np.int64]:
-    """The map that each map of an image becomes in its mirror image."""
-    numbers = torch.arange(num_maps(num_channels), dtype=torch.float64)[None, :, None, None]
-    return flipped(numbers, num_channels)[0, :, 0, 0].numpy().astype(np.int64)
+def _pairs(num_channels: int) -> NDArray[np.intp]:
+    """The two maps of each pair, ``[2, pairs]``."""
+    return np.stack(np.triu_indices(num_maps(num_channels), 1))
+
+
+@functools.cache
+def _partners(kind: str, grid: int, num_channels: int) -> NDArray[np.intp]:
+    """The feature of an image that each feature of its mirror image equals (of mixtures: itself, as none does)."""
+    maps = partners(num_channels).numpy()
+    if kind == "mixtures":
+        return np.arange(num_features(kind, grid, num_channels))
+    if kind == "wave pairs":
+        first, second = _pairs(num_channels)
+        number = np.zeros((len(maps), len(maps)), dtype=np.intp)
+        number[first, second] = number[second, first] = np.arange(len(first))
+        return number[maps[first], maps[second]]
+    places = grid if kind == "waves" else 1
+    index = np.arange(len(maps) * places**2).reshape(len(maps), places, places)
+    return index[maps][:, :, ::-1].ravel()
 
 
 @functools.cache
 def kept(kind: str, grid: int, num_channels: int) -> NDArray[np.intp]:
     """Of features that mirroring makes equal, the first: indices into a part's features, ascending."""
-    partners = _partners(num_channels)
-    maps = len(partners)
-    if kind == "mixtures":
-        return np.arange(NUM_MIXTURES * grid**2)
-    if kind == "wave pairs":
-        first, second = np.triu_indices(maps, 1)
-        number = np.zeros((maps, maps), dtype=np.intp)
-        number[first, second] = number[second, first] = np.arange(len(first))
-        partner = number[partners[first], partners[second]]
-    else:
-        places = grid if kind == "waves" else 1
-        index = np.arange(maps * places**2).reshape(maps, places, places)
-        partner = index[partners][:, :, ::-1].ravel()
+    partner = _partners(kind, grid, num_channels)
     return np.flatnonzero(np.arange(len(partner)) <= partner)
 
 
-def wave_features(kind: str, grid: int, maps: Tensor, num_channels: int, mirrored: bool) -> Tensor:
-    """One part of a bank, ``[batch, features]``, from ``wave_maps``."""
-    values = _pooled(kind, grid, maps, num_channels)
-    if not mirrored:
-        return values
-    values = values + _pooled(kind, grid, flipped(maps, num_channels), num_channels)
-    return values[:, torch.from_numpy(kept(kind, grid, num_channels))]
+@functools.cache
+def _means(size: int, grid: int) -> Tensor:
+    """Means over ``grid`` windows that cover all places, neighbours sharing at most one: ``[grid, size]``."""
+    places, windows = torch.arange(size), torch.arange(grid)[:, None]
+    inside = (places >= windows * size // grid) & (places < -(-(windows + 1) * size // grid))
+    return inside / inside.sum(1, keepdim=True, dtype=torch.float64)
+
+
+def _lattice_means(maps: Tensor, grid: int) -> Tensor:
+    """Means on a lattice, ``[maps, grid, grid, batch]``."""
+    return windowed(maps, _means(maps.shape[1], grid), _means(maps.shape[2], grid))
+
+
+def _pair_means(maps: Tensor, wanted: NDArray[np.intp], num_channels: int) -> Tensor:
+    """Of the pairs wanted, ``[wanted, batch]``."""
+    roots = maps.clamp_min(0).sqrt()
+    first, second = _pairs(num_channels)[:, wanted]
+    found = maps.new_empty(len(wanted), maps.shape[3])
+    for each in np.unique(first):
+        rows = np.flatnonzero(first == each)
+        found[rows] = (roots[each] * roots[second[rows]]).mean((1, 2))
+    return found
+
+
+def _mixture_means(maps: Tensor, grid: int, wanted: NDArray[np.intp], num_channels: int, mirrored: bool) -> Tensor:
+    """Of the mixtures wanted, each at its place of the lattice, ``[wanted, batch]``."""
+    numbers, place = np.unique(wanted // grid**2, return_inverse=True)
+    weights, biases = (part[numbers].to(maps) for part in mixing(num_channels))
+    if mirrored:
+        weights = weights[:, torch.argsort(partners(num_channels))]
+    mixed = torch.addmm(biases[:, None], weights, maps.flatten(1)).relu_()
+    means = _lattice_means(mixed.reshape(len(numbers), *maps.shape[1:]), grid)
+    means = means.flip(2) if mirrored else means
+    return means.flatten(0, 2)[place * grid**2 + wanted % grid**2]
+
+
+def _simple(kind: str, grid: int, maps: Tensor) -> Tensor:
+    """Waves, their peaks or their energy, ``[features, batch]``."""
+    if kind == "wave peaks":
+        return maps.amax((1, 2))
+    if kind == "wave energy":
+        return maps.square().mean((1, 2)).sqrt()
+    return _lattice_means(maps, grid).flatten(0, 2)
+
+
+def wave_features(
+    kind: str,
+    grid: int,
+    maps: Tensor,
+    num_channels: int,
+    mirrored: bool,
+    wanted: NDArray[np.intp] | None = None,
+) -> Tensor:
+    """One part of a bank, ``[features, batch]``, from ``wave_maps``; ``wanted`` are the features to compute."""
+    own = kept(kind, grid, num_channels) if mirrored else np.arange(num_features(kind, grid, num_channels))
+    own = own if wanted is None else own[wanted]
+    if kind == "mixtures":
+        values = _mixture_means(maps, grid, own, num_channels, False)
+        return values + _mixture_means(maps, grid, own, num_channels, True) if mirrored else values
+    sources = [own, _partners(kind, grid, num_channels)[own]] if mirrored else [own]
+    if kind == "wave pairs":
+        distinct, place = np.unique(np.concatenate(sources), return_inverse=True)
+        values = _pair_means(maps, distinct, num_channels)[place]
+    else:
+        values = _simple(kind, grid, maps)[np.concatenate(sources)]
+    return values[: len(own)] + values[len(own) :] if mirrored else values

@@ -1,0 +1,128 @@
+"""Shards on a Ray cluster (``pip install bitcert[ray]``): one that is running, or one on this machine.
+
+The task (classifier and examples) is put into the cluster's object store once; each shard is a Ray task, which Ray runs
+again on another worker when its worker or machine dies, and what Ray gives up is computed in this process. Without an
+address Ray is started on the loopback interface, without its dashboard. NOT protected: a Ray cluster runs whatever
+code who can reach its ports sends it, so its ports belong in a private network (docs/scale.md).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Any
+
+from bitcert.errors import BitcertError, InputError
+from bitcert.shards import Executor, Part, Shard, Task, finish_here, one_thread
+
+AUTO = "auto"
+_RETRIES = 3
+_CONNECT_SECONDS = 5.0
+_LOOPBACK = "127.0.0.2"
+"""Ray replaces 127.0.0.1 by an address that other machines reach; this one it leaves alone."""
+
+
+def run_shard(version: str, task: Task[Any], start: int, stop: int) -> Any:
+    """Compute one shard in a worker.
+
+    Raises:
+        InputError: the worker has another version of bitcert, which might count otherwise.
+    """
+    if version != (own := metadata.version("bitcert")):
+        raise InputError(f"bitcert {version} on every worker", f"bitcert {own}", "install the same version everywhere")
+    one_thread()
+    return task(start, stop)
+
+
+class RayCluster(Executor):
+    """A Ray cluster.
+
+    Args:
+        address: ``HOST:PORT`` of a running one, or ``auto``: the one that Ray finds (``RAY_ADDRESS``, or one started
+            on this machine), else one of this machine alone, which ends with the run.
+
+    Raises:
+        InputError: Ray is not installed, or nothing answers at the address.
+    """
+
+    def __init__(self, address: str = AUTO) -> None:
+        try:
+            self._ray: Any = importlib.import_module("ray")
+        except ImportError:
+            raise InputError("Ray for --ray", "none installed", "pip install 'bitcert[ray]'") from None
+        if address != AUTO:
+            _check_reachable(address)
+        self.address = address
+
+    @contextmanager
+    def running(self) -> Iterator[object]:
+        """Connected, and disconnected at the end if it was not before."""
+        ray = self._ray
+        if ray.is_initialized():
+            yield self
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_agent_register_timeout_ms", "100000")  # a busy machine takes longer than Ray waits
+        named: dict[str, Any] = {"address": self.address} if self.address != AUTO else {}
+        alone = {"include_dashboard": False, "_node_ip_address": _LOOPBACK}
+        try:
+            if named or os.environ.get("RAY_ADDRESS") or not _start_alone(ray):
+                ray.init(**named, log_to_driver=False, logging_level="ERROR")
+            else:
+                ray.init(address="local", log_to_driver=False, logging_level="ERROR", **alone)
+        except Exception as error:  # Ray raises bare ones too
+            reason = " ".join(str(error).split())[:200]
+            raise InputError("a Ray cluster", reason, "check --ray, and that both use one version of Ray") from None
+        try:
+            yield self
+        finally:
+            ray.shutdown()
+
+    def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int], None]) -> list[Part]:
+        """As :meth:`bitcert.shards.Executor.map`."""
+        ray = self._ray
+        errors = ray.exceptions
+        found: dict[int, Part] = {}
+        try:
+            remote = ray.remote(run_shard).options(num_cpus=1, max_retries=_RETRIES)
+            held, version = ray.put(task), metadata.version("bitcert")
+            pending = {remote.remote(version, held, *shard): index for index, shard in enumerate(shards)}
+            while pending:
+                ready, _ = ray.wait(list(pending), num_returns=1)
+                for reference in ready:
+                    self._keep(reference, pending.pop(reference), found)
+                    done(len(found))
+        except errors.RaySystemError:
+            pass  # the cluster is gone; what it finished is kept
+        return finish_here(task, shards, found, done)
+
+    def _keep(self, reference: Any, index: int, found: dict[int, Any]) -> None:
+        errors = self._ray.exceptions
+        try:
+            found[index] = self._ray.get(reference)
+        except errors.RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, BitcertError) else error from None
+        except errors.RayError:
+            return  # its worker died again and again: computed here at the end
+
+
+def _start_alone(ray: Any) -> bool:
+    """Whether Ray knows of no cluster of this machine."""
+    return not ray._private.services.find_gcs_addresses()
+
+
+def _check_reachable(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError("HOST:PORT or auto for --ray", repr(address[:100]), "give e.g. 10.0.0.5:6379")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        got = f"{getattr(error, 'strerror', None) or error}"
+        raise InputError(f"a Ray cluster at {address[:100]}", got, "start one there with ray start --head") from None
