@@ -36,6 +36,11 @@ def pooling(size: int, grid: int) -> Tensor:
     return (windows / windows.sum(1, keepdim=True)).float()
 
 
+def exporting() -> bool:
+    """Whether torch is writing down what is computed: for batches of any size and without looking at a value."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+
+
 def batch_last(x: Tensor) -> Tensor:
     """Images ``[batch, channels, height, width]`` as maps ``[channels, height, width, batch]``."""
     return x.permute(1, 2, 3, 0).contiguous()

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bitcert.decoder.features.edges import oriented, smooth
+from bitcert.decoder.features.edges import exporting, oriented, smooth
 
 ORIENTATIONS = 8
 _USUAL_HEIGHT, _USUAL_WIDTH = 0.2, 0.16
@@ -153,6 +153,6 @@ def holes(written: Tensor) -> Tensor:
         for along in (lines[0], lines[0][::-1], lines[1], lines[1][::-1]):
             for (_, last), (open_here, here) in itertools.pairwise(along):
                 torch.maximum(here, torch.minimum(open_here, last), out=here)
-        if torch.equal(before, reached):
+        if not exporting() and torch.equal(before, reached):
             break
     return (free - reached)[None, 1:-1, 1:-1].clamp_min_(0)
