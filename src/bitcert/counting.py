@@ -62,16 +62,20 @@ class DecisionRule:
         batch_size: examples evaluated at a time.
         tolerance: a top-two gap of at most ``tolerance * max |logit|`` is a near-tie.
         rounding: so is one of at most ``rounding`` times the largest difference between the two ways of counting.
+        abstains_within: a surrogate of an original network abstains where its top-two gap is clearly smaller.
     """
 
     batch_size: int = 1000
     tolerance: float = 1e-4
     dtype: str = "float32"
     rounding: float = 16.0
+    abstains_within: float = 0.0
 
     def describe(self, double: bool) -> dict[str, object]:
         """What a certificate says of the rule; ``double`` is whether the second way is float64."""
+        abstains = {"abstains_within": self.abstains_within} if self.abstains_within else {}
         return {
+            **abstains,
             "dtype": self.dtype,
             "batch_size": self.batch_size,
             "tolerance": self.tolerance,
@@ -191,10 +195,22 @@ class TwoWays:
         same = torch.eq(*self.each(lambda logits: logits.argmax(1)))
         return same & self.exceeds(self.gaps, rule, level)
 
+    def answers(self, rule: DecisionRule, level: Level) -> torch.Tensor:
+        """Whether the first place is clear and the gap is clearly not one to abstain at, ``[batch]``."""
+        single, double = (gap - rule.abstains_within for gap in self.gaps)
+        return self.clear(rule, level) & self.exceeds((single, double), rule, level)
+
+    def abstains(self, rule: DecisionRule, level: Level) -> torch.Tensor:
+        """Whether the gap is clearly one to abstain at, ``[batch]``."""
+        single, double = (rule.abstains_within - gap for gap in self.gaps)
+        return self.exceeds((single, double), rule, level)
+
     def count(self, labels: Labels, rule: DecisionRule, level: Level) -> ErrorCount:
-        """Errors and near-ties of the batch."""
+        """Errors and near-ties of the batch; where the rule lets a classifier abstain, abstaining is no error."""
         target = torch.tensor(labels)
         correct = self.exceeds(self.each(lambda logits: lead(logits, target)), rule, level)
+        if rule.abstains_within:
+            correct |= self.abstains(rule, level)
         clear = self.clear(rule, level)
         rounding = ~clear & self.finite & (self.gaps[1] > rule.tolerance * level.tolerances * _size(self.double))
         return ErrorCount(int((~correct).sum()), int((~clear).sum()), len(labels), int(rounding.sum()))
@@ -377,6 +393,8 @@ def count_disagreements(
 ) -> tuple[Disagreement, ...]:
     """Disagreements of two classifiers by both ways of counting, one count for each level.
 
+    Where the rule lets the compressed one abstain, abstaining is a disagreement.
+
     Raises:
         InputError: a classifier does not return one logit per class.
     """
@@ -385,5 +403,5 @@ def count_disagreements(
     for (first, second), _ in one_pass(pair, unlabelled, rule.batch_size, "counting disagreements", progress):
         same = first.double.argmax(1) == second.double.argmax(1)
         for index, level in enumerate(levels):
-            totals[index] += int((~(same & first.clear(rule, level) & second.clear(rule, level))).sum())
+            totals[index] += int((~(same & first.clear(rule, level) & second.answers(rule, level))).sum())
     return tuple(Disagreement(total, len(unlabelled)) for total in totals)

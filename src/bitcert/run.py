@@ -37,7 +37,9 @@ from bitcert.proof import occam_bound
 class Candidate:
     """One message that was tried: selection among them costs nothing, each is a word of one prefix code.
 
-    ``bound`` is the binomial bound at the search's delta; ``seconds`` the time since the run began.
+    ``bound`` is the binomial bound at the search's delta; ``seconds`` the time since the run began. ``abstains`` is the
+    exponent of the threshold that a surrogate abstains at, where one was chosen
+    (:mod:`bitcert.decoder.abstaining`); its bits are counted.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Candidate:
     message_bits: int
     bound: float
     seconds: float
+    abstains: int | None = None
 
     @property
     def rank(self) -> tuple[float, int, int]:
@@ -233,7 +236,7 @@ class Best:
     @property
     def bound(self) -> float:
         """Of the best message; infinite before there is one."""
-        return math.inf if self.best is None else self.best.bound
+        return math.inf if self.best is None else self.rank(self.best.candidates[0])[0]
 
     def out_of_time(self, until: float = 1.0, task: str = "training") -> bool:
         """Whether that fraction of the budget is used; tells the progress."""

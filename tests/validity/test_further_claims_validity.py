@@ -244,3 +244,36 @@ def test_the_better_of_two_losses_with_all_of_delta_is_not_valid():
     shared = [each(lambda e: zero_one_loss_bound(e, SAMPLES, 0, DELTA / 2), counts) for counts in errors]
     assert_valid(int(np.sum(np.min(shared, axis=0) < TRUTH)))
     assert_broken(int(np.sum(np.min(full, axis=0) < TRUTH)))
+
+
+# A surrogate that abstains: silence is disagreement, never an error
+
+
+CELLS = {"answers, wrong": 0.1, "answers, right, they differ": 0.03, "abstains, original wrong": 0.05, "right": 0.82}
+"""The worst case: the original is wrong wherever the surrogate is wrong, differs or abstains."""
+
+
+def abstaining_failures(silence_differs: bool, thresholds: int = 1, bits: int = 0, seed: int = 11) -> int:
+    """Draws in which the bound of the original fails; both counts are of the same cells.
+
+    Args:
+        silence_differs: whether silence on unlabelled examples counts; in the broken twin it does not.
+        thresholds: surrogates of equal truth, of which the one with the fewest errors on the sample is kept.
+        bits: what the choice among them pays.
+    """
+    rng = np.random.default_rng(seed)
+    wrong, differ, silent, _ = CELLS.values()
+    first, second = honest_shares()
+    errors = rng.binomial(SAMPLES, wrong, size=(DRAWS, thresholds)).min(axis=1)
+    # so large an unlabelled sample that only the first summand can fail
+    known = differ + (silent if silence_differs else 0.0)
+    return int(np.sum(each(occam, errors, SAMPLES, bits, first + second) + known < wrong + differ + silent))
+
+
+def test_a_surrogate_may_abstain_if_silence_is_disagreement_and_its_threshold_is_paid_for():
+    failures = abstaining_failures(silence_differs=True)
+    assert_valid(failures)
+    assert failures >= 0.5 * DELTA * DRAWS
+    assert_valid(abstaining_failures(silence_differs=True, thresholds=8, bits=3))
+    assert_broken(abstaining_failures(silence_differs=False))
+    assert_broken(abstaining_failures(silence_differs=True, thresholds=8))
