@@ -13,6 +13,7 @@ import scipy.stats
 
 from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
 from bitcert.proof.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, zero_one_loss_bound
+from bitcert.search.forecast import SPLITS, best_split
 
 DELTA = 0.05
 DRAWS = 4_000
@@ -209,6 +210,28 @@ def test_a_seed_of_the_split_chosen_for_its_number_is_not_valid():
     rest = rng.binomial(SAMPLES // 2, TRUTH, size=(DRAWS, 10))
     assert_valid(int(np.sum(each(occam, rest[:, 0], SAMPLES // 2, 0, DELTA) < TRUTH)))
     assert_broken(int(np.sum(each(occam, rest.min(axis=1), SAMPLES // 2, 0, DELTA) < TRUTH)))
+
+
+def split_failures(chosen: str, seed: int = 12) -> int:
+    """One of five splits of each sample, nested as the program's are; every network is wrong at the same rate.
+
+    ``forecast`` takes the fraction that follows from the size of the sample, ``look`` the one with the best bound.
+    """
+    rng = np.random.default_rng(seed)
+    wrong = rng.random((DRAWS, SAMPLES // 4)) < TRUTH
+    bounds = []
+    for fraction in SPLITS:
+        rest = wrong[:, int(fraction * wrong.shape[1]) :]
+        bounds.append(each(occam, rest.sum(1), rest.shape[1], 0, DELTA))
+    own = SPLITS.index(best_split(wrong.shape[1]))
+    return int(np.sum((bounds[own] if chosen == "forecast" else np.min(bounds, axis=0)) < TRUTH))
+
+
+def test_a_split_by_forecast_is_valid_and_one_chosen_after_a_look_is_not():
+    failures = split_failures("forecast")
+    assert_valid(failures)
+    assert failures >= 0.5 * DELTA * DRAWS
+    assert_broken(split_failures("look"))
 
 
 # Several losses from one delta
