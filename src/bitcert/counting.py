@@ -142,10 +142,22 @@ class TwoWays:
         same = torch.eq(*self.each(lambda logits: logits.argmax(1)))
         return same & self.exceeds(self.gaps, rule, level)
 
+    def answers(self, rule: DecisionRule, level: Level) -> torch.Tensor:
+        """Whether the first place is clear and the gap is clearly not one to abstain at, ``[batch]``."""
+        single, double = (gap - rule.abstains_within for gap in self.gaps)
+        return self.clear(rule, level) & self.exceeds((single, double), rule, level)
+
+    def abstains(self, rule: DecisionRule, level: Level) -> torch.Tensor:
+        """Whether the gap is clearly one to abstain at, ``[batch]``."""
+        single, double = (rule.abstains_within - gap for gap in self.gaps)
+        return self.exceeds((single, double), rule, level)
+
     def count(self, labels: Labels, rule: DecisionRule, level: Level) -> ErrorCount:
-        """Errors and near-ties of the batch."""
+        """Errors and near-ties of the batch; where the rule lets a classifier abstain, abstaining is no error."""
         target = torch.tensor(labels)
         correct = self.exceeds(self.each(lambda logits: lead(logits, target)), rule, level)
+        if rule.abstains_within:
+            correct |= self.abstains(rule, level)
         clear = self.clear(rule, level)
         rounding = ~clear & self.finite & (self.gaps[1] > rule.tolerance * level.tolerances * _size(self.double))
         return ErrorCount(int((~correct).sum()), int((~clear).sum()), len(labels), int(rounding.sum()))
@@ -343,6 +355,8 @@ def count_disagreements(
 ) -> tuple[Disagreement, ...]:
     """Disagreements of two classifiers by both ways of counting, one count for each level.
 
+    Where the rule lets the compressed one abstain, abstaining is a disagreement.
+
     Raises:
         InputError: a classifier does not return one logit per class.
     """
@@ -353,7 +367,7 @@ def count_disagreements(
         for (first, second), _ in one_pass(pair, unlabelled, rule.batch_size, within=(start, stop)):
             same = first.double.argmax(1) == second.double.argmax(1)
             for place, level in enumerate(levels):
-                totals[place] += int((~(same & first.clear(rule, level) & second.clear(rule, level))).sum())
+                totals[place] += int((~(same & first.clear(rule, level) & second.answers(rule, level))).sum())
         return totals
 
     parts = in_shards(count, len(unlabelled), rule.batch_size, "counting disagreements", progress)

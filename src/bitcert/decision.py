@@ -17,16 +17,20 @@ class DecisionRule:
         batch_size: examples evaluated at a time.
         tolerance: a top-two gap of at most ``tolerance * max |logit|`` is a near-tie.
         rounding: so is one of at most ``rounding`` times the largest difference between the two ways of counting.
+        abstains_within: a surrogate of an original network abstains where its top-two gap is clearly smaller.
     """
 
     batch_size: int = 1000
     tolerance: float = 1e-4
     dtype: str = "float32"
     rounding: float = 16.0
+    abstains_within: float = 0.0
 
     def describe(self, double: bool) -> dict[str, object]:
         """What a certificate says of the rule; ``double`` is whether the second way is float64."""
+        abstains = {"abstains_within": self.abstains_within} if self.abstains_within else {}
         return {
+            **abstains,
             "dtype": self.dtype,
             "batch_size": self.batch_size,
             "tolerance": self.tolerance,

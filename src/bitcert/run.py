@@ -39,6 +39,8 @@ class Candidate:
 
     ``bound`` is the binomial bound at the search's delta; ``seconds`` the time since the run began. Where ``estimated``
     the errors are those on a part of the sample, scaled up, or a disagreement was predicted: a certificate counts.
+    ``abstains`` is the exponent of the threshold that a surrogate abstains at, where one was chosen
+    (:mod:`bitcert.decoder.abstaining`); its bits are counted.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Candidate:
     bound: float
     seconds: float
     estimated: bool = False
+    abstains: int | None = None
 
     @property
     def rank(self) -> tuple[float, int, int]:
@@ -235,7 +238,7 @@ class Best:
     @property
     def bound(self) -> float:
         """Of the best message; infinite before there is one."""
-        return math.inf if self.best is None else self.best.bound
+        return math.inf if self.best is None else self.rank(self.best.candidates[0])[0]
 
     def out_of_time(self, until: float = 1.0, task: str = "training") -> bool:
         """Whether that fraction of the budget is used; tells the progress."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -51,6 +51,7 @@ class Head:
     choice: int | None
     weights: NDArray[np.int64]
     ledger: list[tuple[str, int]]
+    threshold: int | None = None
 
 
 # Integers
@@ -274,7 +275,7 @@ def groups(choice: int | None, problem: Problem) -> list[int]:
 
 
 def decode(message: bytes, problem: Problem) -> Head:
-    """Decode a message of family 2.
+    """Decode a message of family 2, or one of family 6 around it.
 
     Raises:
         InvalidMessage: saying what is wrong with it.
@@ -282,6 +283,11 @@ def decode(message: bytes, problem: Problem) -> Head:
     bits, places = Bits(message), [("header", 0)]
     require(bits.gamma() == 1, "another format")
     family = bits.gamma()
+    if family == 6:
+        exponent, inner = bits.binary(10) - 240, decode(message[2:], problem)
+        require(exponent <= 240, "a threshold out of range")
+        require(inner.threshold is None, "a threshold within a threshold")
+        return replace(inner, ledger=[("abstention", 16), *inner.ledger], threshold=exponent)
     require(family == 2, "a family that this decoder does not know")
     if problem.classes_inferred:
         places.append(("number of classes", bits.place))

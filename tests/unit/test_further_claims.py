@@ -32,6 +32,7 @@ from bitcert.certificates.certification import Declaration, certify_counting, de
 from bitcert.certificates.original import Original, pair_hash
 from bitcert.codecs.tuned import compress_values
 from bitcert.data import PriorSplit
+from bitcert.decoder import abstaining
 from bitcert.decoder import head as bank_head
 from bitcert.decoder.commitment import Commitment
 from bitcert.decoder.description import SplitClaim, helper_ledger
@@ -254,6 +255,39 @@ def test_the_original_gets_both_bounds(compressed, whole, original, network, wri
     )
 
 
+def test_a_surrogate_that_abstains_is_certified_and_its_threshold_cannot_be_forged(
+    compressed, whole, original, write, forge, tmp_path
+):
+    message = abstaining.write(compressed.message, 0)
+    silent = Compressed(message, decode_message(message, compressed.helper).ledger, compressed.helper)
+    plain, certificate = (certify(each, whole, original=original) for each in (compressed, silent))
+    assert certificate.errors < plain.errors
+    assert certificate.original["disagreements"] > plain.original["disagreements"]
+    assert certificate.decision_rule["abstains_within"] == 1.0
+    assert certificate.message_bits == plain.message_bits + abstaining.PREFIX_BITS
+    path = write(certificate, message)
+    assert verify(path, whole, original=original).status is Status.VALID
+    for change in (
+        lambda content: content["decision_rule"].update(abstains_within=2.0),
+        lambda content: content["decision_rule"].pop("abstains_within"),
+    ):
+        text = path.read_text()
+        forge(path, change)
+        assert verify(path, whole, original=original).reason.startswith("decision rule")
+        path.write_text(text)
+    (tmp_path / "message.bin").write_bytes(abstaining.write(compressed.message, 4))
+    assert verify(path, whole, original=original).status is Status.INVALID
+
+
+def test_a_certificate_of_the_compressed_network_lets_nothing_abstain(compressed, whole, write):
+    message = abstaining.write(compressed.message, 0)
+    silent = Compressed(message, decode_message(message, compressed.helper).ledger, compressed.helper)
+    plain, certificate = certify(compressed, whole), certify(silent, whole)
+    assert certificate.errors == plain.errors
+    assert certificate.decision_rule == plain.decision_rule
+    assert verify(write(certificate, message), whole).status is Status.VALID
+
+
 def test_without_the_original_the_rest_is_checked_and_the_reader_told_what_to_pass(compressed, whole, original, write):
     path = write(certify(compressed, whole, original=original))
     outcome = verify(path, whole)
@@ -344,15 +378,15 @@ def test_every_line_in_words(everything, whole, original, write):
         ("helper's description", f"{sizes[0]} bits in {sizes[1]} sections"),
         ("commitment", f"{own[:16]}… is that of a declaration which has this helper in it"),
         ("conditions", "7 are stated, as they are for such a certificate"),
+        ("message file", f"SHA-256 {message[:16]}… claimed, {message[:16]}… found"),
+        ("message bits", f"{made.message_bits} claimed, {made.message_bits} counted"),
+        ("sections", f"3 sections sum to {made.message_bits} bits"),
+        ("description", "integer head on 2 of 2 inputs: 3 non-zero weights"),
         (
             "decision rule",
             "right in float32 and in float64, batches of 1000 and of half; gaps within 0.0001, or within 16 times the "
             "difference of both, count as errors",
         ),
-        ("message file", f"SHA-256 {message[:16]}… claimed, {message[:16]}… found"),
-        ("message bits", f"{made.message_bits} claimed, {made.message_bits} counted"),
-        ("sections", f"3 sections sum to {made.message_bits} bits"),
-        ("description", "integer head on 2 of 2 inputs: 3 non-zero weights"),
         ("errors", "37 claimed, between 37 and 37 counted"),
         ("near-ties", "0 claimed, between 0 and 0 counted"),
         ("rounding", "0 near-ties claimed to be none in float64, 0 here"),

@@ -141,6 +141,34 @@ def test_a_prior_network_is_frozen_when_a_certificate_rests_on_it(sample, tmp_pa
     assert helpers == [first.certificate.helper["weights"]] * 2, "no further training, whatever is claimed"
 
 
+def test_the_helper_network_learns_nothing_from_the_original(sample, network):
+    """The original has seen the rest of the sample: whatever it answers, the network of the prior part is the same."""
+    split, unlabelled = PriorSplit.of(sample, 0.5, 0), half_planes(80, 3, Role.UNLABELLED)
+    other = replace(network, parameters={name: -value for name, value in network.parameters.items()})
+    values = []
+    for original in (network, other):
+        request = CertifyRequest(sample, original, unlabelled=unlabelled, prior_fraction=0.5)
+        values.append(train_helper(split, request, Run(budget_seconds=SECONDS / 10)).parameters)
+    assert values[0].keys() == values[1].keys()
+    assert all(torch.equal(values[0][name], values[1][name]) for name in values[0])
+
+
+@pytest.mark.parametrize("tick", [0.003, 0.03])
+def test_a_process_ten_times_slower_keeps_its_budget_and_what_is_sure(network, ticking, tick):
+    """Every look at the clock takes a tick, so the budget is a number of looks; a slow process has a tenth of them.
+
+    Each of the contenders, of which there are eleven, makes a few looks whatever its share is.
+    """
+    small, budget, least_looks = half_planes(400, 5), 1.0, 100
+    ticking(tick)
+    alone = certify_best(CertifyRequest(small), Run(budget_seconds=budget / 10)).certificate
+    ticking(tick)
+    run = Run(budget_seconds=budget)
+    _, compressed = find_message(CertifyRequest(small, network), run)
+    assert run.seconds <= 1.15 * budget + least_looks * tick
+    assert min(each.bound for each in (compressed, *compressed.others)) <= alone.bound
+
+
 def test_a_stopped_search_is_certified(sample):
     run = Run(budget_seconds=1e6)
     boards = []

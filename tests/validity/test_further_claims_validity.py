@@ -13,6 +13,7 @@ import scipy.stats
 
 from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
 from bitcert.proof.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, zero_one_loss_bound
+from bitcert.search.forecast import SPLITS, best_split
 
 DELTA = 0.05
 DRAWS = 4_000
@@ -211,6 +212,28 @@ def test_a_seed_of_the_split_chosen_for_its_number_is_not_valid():
     assert_broken(int(np.sum(each(occam, rest.min(axis=1), SAMPLES // 2, 0, DELTA) < TRUTH)))
 
 
+def split_failures(chosen: str, seed: int = 12) -> int:
+    """One of five splits of each sample, nested as the program's are; every network is wrong at the same rate.
+
+    ``forecast`` takes the fraction that follows from the size of the sample, ``look`` the one with the best bound.
+    """
+    rng = np.random.default_rng(seed)
+    wrong = rng.random((DRAWS, SAMPLES // 4)) < TRUTH
+    bounds = []
+    for fraction in SPLITS:
+        rest = wrong[:, int(fraction * wrong.shape[1]) :]
+        bounds.append(each(occam, rest.sum(1), rest.shape[1], 0, DELTA))
+    own = SPLITS.index(best_split(wrong.shape[1]))
+    return int(np.sum((bounds[own] if chosen == "forecast" else np.min(bounds, axis=0)) < TRUTH))
+
+
+def test_a_split_by_forecast_is_valid_and_one_chosen_after_a_look_is_not():
+    failures = split_failures("forecast")
+    assert_valid(failures)
+    assert failures >= 0.5 * DELTA * DRAWS
+    assert_broken(split_failures("look"))
+
+
 # Several losses from one delta
 
 
@@ -244,3 +267,36 @@ def test_the_better_of_two_losses_with_all_of_delta_is_not_valid():
     shared = [each(lambda e: zero_one_loss_bound(e, SAMPLES, 0, DELTA / 2), counts) for counts in errors]
     assert_valid(int(np.sum(np.min(shared, axis=0) < TRUTH)))
     assert_broken(int(np.sum(np.min(full, axis=0) < TRUTH)))
+
+
+# A surrogate that abstains: silence is disagreement, never an error
+
+
+CELLS = {"answers, wrong": 0.1, "answers, right, they differ": 0.03, "abstains, original wrong": 0.05, "right": 0.82}
+"""The worst case: the original is wrong wherever the surrogate is wrong, differs or abstains."""
+
+
+def abstaining_failures(silence_differs: bool, thresholds: int = 1, bits: int = 0, seed: int = 11) -> int:
+    """Draws in which the bound of the original fails; both counts are of the same cells.
+
+    Args:
+        silence_differs: whether silence on unlabelled examples counts; in the broken twin it does not.
+        thresholds: surrogates of equal truth, of which the one with the fewest errors on the sample is kept.
+        bits: what the choice among them pays.
+    """
+    rng = np.random.default_rng(seed)
+    wrong, differ, silent, _ = CELLS.values()
+    first, second = honest_shares()
+    errors = rng.binomial(SAMPLES, wrong, size=(DRAWS, thresholds)).min(axis=1)
+    # so large an unlabelled sample that only the first summand can fail
+    known = differ + (silent if silence_differs else 0.0)
+    return int(np.sum(each(occam, errors, SAMPLES, bits, first + second) + known < wrong + differ + silent))
+
+
+def test_a_surrogate_may_abstain_if_silence_is_disagreement_and_its_threshold_is_paid_for():
+    failures = abstaining_failures(silence_differs=True)
+    assert_valid(failures)
+    assert failures >= 0.5 * DELTA * DRAWS
+    assert_valid(abstaining_failures(silence_differs=True, thresholds=8, bits=3))
+    assert_broken(abstaining_failures(silence_differs=False))
+    assert_broken(abstaining_failures(silence_differs=True, thresholds=8))

@@ -189,8 +189,9 @@ class _Claim:
 
     @property
     def rule(self) -> DecisionRule:
-        """How it is counted."""
-        return DecisionRule(self.compressed.helper.batch_size)
+        """How it is counted; only as a surrogate may the classifier abstain."""
+        abstains = 0.0 if self.original is None else self.decoded.abstains_within
+        return DecisionRule(self.compressed.helper.batch_size, abstains_within=abstains)
 
     @property
     def message_bits(self) -> int:
@@ -254,7 +255,7 @@ class _Claim:
 
     def _held_out(self, classifier: Classifier, sample: Sample) -> dict[str, object]:
         """What holding these labels out would have said: the exact binomial limit without any message."""
-        count = count_errors(classifier, sample, self.rule)
+        count = count_errors(classifier, sample, replace(self.rule, abstains_within=0.0))
         bound = holdout_bound(count.errors, count.samples, self.delta)
         return {"samples": count.samples, "errors": count.errors, "bound": bound}
 

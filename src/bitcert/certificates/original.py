@@ -12,6 +12,11 @@ count as disagreements although they are errors already: they are rare, and so t
 tolerance, which is what lets another machine check it. Other losses are NOT carried over: two networks with the same
 first place may differ in all else.
 
+A surrogate may abstain where its two largest logits are close (:mod:`bitcert.decoder.abstaining`). It then counts as
+disagreeing and not as wrong. An example where they do not disagree is still one that g answers, so the inequality
+holds as it stands. Where g is wrong more often than not this is cheaper: such an example would mostly be counted
+twice, once as an error of g and once, because f is right there, as a disagreement.
+
 The unlabelled examples must be drawn independently of f, of g and of everything g was made from. What is seen of that
 is refused: an example of them that is also in the training sample, in the prior part or among held-out ones, number by
 number. NOT seen are changed copies, and whether f was trained on them or g chosen by them.

@@ -189,9 +189,9 @@ def _check_holdout(certificate: Certificate, check: Checker) -> None:
     check.line("hold-out line", same, "agrees with its own counts (comparison only; its data were not read)")
 
 
-def check_rule(certificate: Certificate, helper: Helper, check: Checker) -> DecisionRule:
-    """The rule that errors are counted by, which is the program's for this helper."""
-    ours = DecisionRule(helper.batch_size)
+def check_rule(certificate: Certificate, helper: Helper, check: Checker, abstains_within: float = 0.0) -> DecisionRule:
+    """The rule that errors are counted by, which is the program's for this helper and, of a surrogate, this message."""
+    ours = DecisionRule(helper.batch_size, abstains_within=abstains_within)
     claimed = certificate.decision_rule
     # only code outside the program may be without a second way in float64
     allowed = (True, False) if isinstance(helper.predictor, OpaqueModel) else (True,)
@@ -200,6 +200,7 @@ def check_rule(certificate: Certificate, helper: Helper, check: Checker) -> Deci
         f"right in {ours.dtype} and in {claimed.get('second_dtype')}, batches of {ours.batch_size} and of half; gaps "
         f"within {ours.tolerance:g}, or within {ours.rounding:g} times the difference of both, count as errors"
     )
+    detail += f"; it abstains at gaps below {abstains_within:g}" if abstains_within else ""
     check.line("decision rule", same, detail)
     return ours
 

@@ -302,8 +302,9 @@ def _verify(path: Path, given: Given, check: Checker) -> Certificate:
     statements.check_commitment(certificate, given.commitment, check)
     statements.check_conditions(certificate, helper, check)
     given.limit.admit(helper.predictor, _num_runs(certificate, len(counted)))
-    rule = statements.check_rule(certificate, helper, check)
     decoded = reading.decode(certificate, message, helper, check)
+    abstains_within = 0.0 if certificate.original is None else decoded.abstains_within
+    rule = statements.check_rule(certificate, helper, check, abstains_within)
     losses, left_open = load_losses(certificate, sample.num_classes, given.losses)
     try:
         levels = given.counts.losses if given.counts is not None else ()
@@ -315,7 +316,7 @@ def _verify(path: Path, given: Given, check: Checker) -> Certificate:
         raise CannotCheckError(f"the network's own code: {error}") from None
     _check_counts(certificate, levels[0].errors, levels[-1].errors, check)
     check_losses(certificate, losses, (levels[0], levels[-1]), check)
-    check_rest(certificate, helper, counted, rule, check)
+    check_rest(certificate, helper, counted, replace(rule, abstains_within=0.0), check)
     for name in loss_names(certificate):
         if is_users(name) and name not in left_open:
             check.trust(f"loss {name}, code", "the code that was run here; the certificate names it only")

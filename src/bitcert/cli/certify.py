@@ -16,7 +16,7 @@ from bitcert.certificates.certification import REPORT_FILE
 from bitcert.certificates.looks import LookBook
 from bitcert.certificates.verification import Status, Verification, verify
 from bitcert.certificates.workload import WorkLimit, counting_operations
-from bitcert.cli.certify_options import CertifyOptions
+from bitcert.cli.certify_options import AUTO_SPLIT, CertifyOptions
 from bitcert.cli.common import (
     LoadedNetwork,
     Results,
@@ -155,7 +155,7 @@ def _load(options: CertifyOptions, progress: Progress) -> _Loaded:
         preprocessing,
         helper_network=public,
         unlabelled=unlabelled,
-        prior_fraction=options.prior_split,
+        prior_fraction=options.split_fraction(sample),
         prior_seed=options.prior_seed or 0,
         prior_model=prior,
         losses=options.losses,
@@ -234,6 +234,9 @@ def _print_notes(options: CertifyOptions, loaded: _Loaded) -> None:
     seen, sample = loaded.request.network, loaded.request.sample
     memory = None if isinstance(seen, OpaqueModel) else plan_memory_bytes(sample, seen)
     size = "" if memory is None else f", about {memory / 2**20:,.0f} MiB beside the program"
+    if options.prior_split == AUTO_SPLIT:
+        fraction = loaded.request.prior_fraction
+        note(f"Note: --prior-split auto is {fraction:g} for {len(sample):,} examples.")
     kind = "search" if options.searches else "training"
     note(f"Plan: {len(sample):,} samples, at most {options.seconds(sample):g} s of {kind}{size}.")
     if isinstance(seen, Network):

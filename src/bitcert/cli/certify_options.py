@@ -18,8 +18,21 @@ from bitcert.proof.budget import check_delta
 from bitcert.search import Effort
 from bitcert.search.contenders import Option as Choice
 from bitcert.search.contenders import usual_family
+from bitcert.search.forecast import best_split
 
 DEFAULT_BUDGET = {"head": 240.0, "table": 60.0, "network": 600.0}
+
+
+AUTO_SPLIT = -1.0
+"""Stands for ``--prior-split auto`` until the number of examples is known."""
+
+
+def parse_split(text: str) -> float:
+    """The fraction of ``--prior-split``, or :data:`AUTO_SPLIT`."""
+    try:
+        return AUTO_SPLIT if text == "auto" else float(text)
+    except ValueError:
+        raise ValueError(f"expected a fraction such as 0.5, or auto, got {text[:50]!r}") from None
 
 
 class Family(StrEnum):
@@ -47,7 +60,12 @@ class CertifyOptions(RunOptions):
         Option(help="Unlabelled data (test part of a name, or a path): certify the original network itself."),
     ] = None
     prior_split: Annotated[
-        float | None, Option(help="Fraction of the data that trains a helper network; the rest is counted.")
+        float | None,
+        Option(
+            help="Fraction of the data that trains a helper network, or auto; the rest is counted.",
+            metavar="FRACTION",
+            parser=parse_split,
+        ),
     ] = None
     prior_seed: Annotated[int | None, Option(help="Seed of --prior-split, chosen beforehand; default 0.")] = None
     loss: Annotated[
@@ -96,6 +114,10 @@ class CertifyOptions(RunOptions):
         if self.searches:
             return (self.effort or Effort.quick).seconds
         return DEFAULT_BUDGET["table" if self.trained_family(sample) in ("tree", "table") else "head"]
+
+    def split_fraction(self, sample: Sample) -> float | None:
+        """Of the prior part; with ``auto`` it follows from the number of examples."""
+        return best_split(len(sample), self.delta) if self.prior_split == AUTO_SPLIT else self.prior_split
 
     @property
     def option_folders(self) -> dict[str, Path]:
@@ -182,8 +204,9 @@ class CertifyOptions(RunOptions):
         one_helper = "leave out one: a message has one helper network"
         given = "leave one out: codecs compress a network that is given"
         weights, trains = self.weights is not None, self.trains_prior_model
+        wrong = split != AUTO_SPLIT and not 0 < split < 1
         return [
-            (not 0 < split < 1, "a --prior-split strictly between 0 and 1", f"{split:g}", "give e.g. 0.5"),
+            (wrong, "a --prior-split strictly between 0 and 1", f"{split:g}", "give e.g. 0.5, or auto"),
             (self.helper is not None, "--helper or --prior-split", "both", one_helper),
             (trains and weights, "no --weights with --prior-split", "some", only),
             (trains and not no_codec, "no --codec with --prior-split", f"--codec {self.codec}", given),

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from bitcert.coding import Ledger, MessageReader
 from bitcert.counting import Classifier
+from bitcert.decoder import abstaining, network_head, trees
 from bitcert.decoder import head as bank_head
 from bitcert.decoder import network as quantised
-from bitcert.decoder import network_head, trees
 from bitcert.decoder import tensors as composed
 from bitcert.decoder.helper import Helper
 from bitcert.errors import DecodeError
@@ -30,11 +30,16 @@ FAMILIES: dict[int, Reader] = {
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """A decoded message: the classifier it is, its bits by section, and what it is in words."""
+    """A decoded message: the classifier it is, its bits by section, and what it is in words.
+
+    As a surrogate of an original network it abstains where its two largest logits differ by less than
+    ``abstains_within``.
+    """
 
     classifier: Classifier
     ledger: Ledger
     description: str
+    abstains_within: float = 0.0
 
 
 def decode_message(message: bytes, helper: Helper) -> Decoded:
@@ -44,6 +49,16 @@ def decode_message(message: bytes, helper: Helper) -> Decoded:
         DecodeError: when these bytes are not a message this program writes for this helper.
     """
     reader = MessageReader(message)
+    if reader.family != abstaining.FAMILY:
+        return _decode(reader, helper)
+    threshold, inner = abstaining.read(message)
+    decoded = _decode(MessageReader(inner), helper)
+    words = f"{decoded.description}; as a surrogate it abstains where its two largest logits are within {threshold:g}"
+    sections = (("abstention", abstaining.PREFIX_BITS), *decoded.ledger.sections)
+    return Decoded(decoded.classifier, Ledger(sections), words, threshold)
+
+
+def _decode(reader: MessageReader, helper: Helper) -> Decoded:
     read = FAMILIES.get(reader.family)
     if read is None:
         known = ", ".join(map(str, FAMILIES))

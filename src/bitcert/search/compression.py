@@ -227,8 +227,9 @@ def find_message(
         logits = network_logits(request.classifier(), sample)
         delta = delta_plan(request.delta, request.loss_names, 1)[1].amount
         original, targets = OriginalNetwork(logits, len(request.unlabelled), delta), soft_labels(logits, sample)
-    tried = contenders(searched(request, sample, public), targets)
-    return split, search(tried, sample, Judge(sample, run.delta, original), run, watch=watch, before=before)
+    judge = Judge(sample, run.delta, original)
+    tried = contenders(searched(request, sample, public), targets, None if original is None else judge)
+    return split, search(tried, sample, judge, run, watch=watch, before=before)
 
 
 def searched(request: CertifyRequest, sample: Sample, public: Network | None) -> CertifyRequest:

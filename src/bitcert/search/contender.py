@@ -21,7 +21,7 @@ from typing import Protocol
 from bitcert.codecs.best import without_unused_weights
 from bitcert.coding import MessageReader
 from bitcert.data import Sample
-from bitcert.decoder import Helper, decode_message
+from bitcert.decoder import Helper, abstaining, decode_message
 from bitcert.errors import BitcertError, DecodeError, InputError
 from bitcert.run import Candidate, Compressed, Run, message_tensor
 
@@ -198,8 +198,11 @@ class Standing:
         assert verdict is not None
         ledger = decode_message(self.message, contender.helper).ledger
         judged = replace(verdict, name=contender.name, seconds=self.seconds)
-        found = Compressed(self.message, ledger, contender.helper, (judged,), contender.option)
-        return without_unused_weights(found)
+        found = without_unused_weights(Compressed(self.message, ledger, contender.helper, (judged,), contender.option))
+        if verdict.abstains is None:
+            return found
+        message = abstaining.write(self.message, verdict.abstains)
+        return replace(found, message=message, ledger=decode_message(message, found.helper).ledger)
 
     def row(self) -> Row:
         """For a table: the best message, that of the attempt that is running included."""

@@ -44,6 +44,7 @@ from bitcert.search.contender import Contender
 from bitcert.search.difference import compress_difference
 from bitcert.search.head import compress_head
 from bitcert.search.head_forms import compress_network_head
+from bitcert.search.judging import Judge
 from bitcert.search.request import CertifyRequest
 from bitcert.search.strengths import compress_per_layer
 from bitcert.search.trees import compress_trees
@@ -67,12 +68,15 @@ EXAMPLES_A_DIMENSION = 30
 """Of a random subspace for a whole network: about three bits a dimension, a tenth of a bit for each example."""
 
 
-def contenders(given: CertifyRequest, targets: Targets | None = None) -> tuple[Contender, ...]:
+def contenders(
+    given: CertifyRequest, targets: Targets | None = None, judge: Judge | None = None
+) -> tuple[Contender, ...]:
     """All that can be tried, the most promising first.
 
     Args:
         given: the request; its helper network is the one trained on a declared prior part, and its sample the rest.
         targets: soft answers ``[m, classes]`` of the original network that is to be certified, if any.
+        judge: of its surrogates.
     """
     found: list[Contender] = []
     if given.codecs:
@@ -81,7 +85,7 @@ def contenders(given: CertifyRequest, targets: Targets | None = None) -> tuple[C
         found += _on_helper_network(given, given.helper_network, targets)
     # a data-free message can hardly rival a helper network, but may try
     weight = 1.0 if given.helper_network is None else 0.2
-    found += [replace(contender, weight=weight * contender.weight) for contender in _built_in(given, targets)]
+    found += [replace(contender, weight=weight * contender.weight) for contender in _built_in(given, targets, judge)]
     if given.network is not None:
         found += _of_network(given)
     if given.network is None or targets is not None or given.helper_network is not None:
@@ -103,9 +107,9 @@ def usual_family(input_shape: tuple[int, ...]) -> str:
     return "head" if is_image(input_shape) else "table"
 
 
-def _built_in(given: CertifyRequest, targets: Targets | None) -> list[Contender]:
+def _built_in(given: CertifyRequest, targets: Targets | None, judge: Judge | None) -> list[Contender]:
     """The families that are part of the program: those wanted, else the usual ones for such data."""
-    head, helper, option = partial(compress_head, targets=targets), given.problem, Option.BUILT_IN
+    head, helper, option = partial(compress_head, targets=targets, judge=judge), given.problem, Option.BUILT_IN
     found = (
         Contender("decision tree", decision_tree.FAMILY, compress_trees, helper, True, 3.0, option=option),
         Contender("bank head", bank_head.FAMILY, head, helper, False, 3.0, option=option),

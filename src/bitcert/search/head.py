@@ -29,13 +29,15 @@ from bitcert.decoder.features.banks import BANKS, Bank, available_banks, bank_gr
 from bitcert.decoder.head import BankHead
 from bitcert.errors import InputError
 from bitcert.random import stream
-from bitcert.run import Best, Compressed, Run
+from bitcert.run import Compressed, Run
 from bitcert.search.head_features import CACHE_BYTES, GROWN_ON, alike_banks, feature_examples
 from bitcert.search.head_moves import delete_rows, descend, descend_pairs, insert_rows, kick, replace_rows
 from bitcert.search.head_objective import BankObjective
 from bitcert.search.head_start import CROSS_ENTROPY, GROWTH, SHORT_GROWTH, begin_convex, convex_operations, grow
-from bitcert.search.judging import errors_per_bit, estimated_errors
+from bitcert.search.judged import JudgedBest
+from bitcert.search.judging import Judge, estimated_errors
 
+Targets = NDArray[np.float32]
 _SCREENED, _WELL_SCREENED = 3_000, 8_000
 SMALL_SAMPLE = 6_000
 """So few examples make every bit dear, and a try cheap: more banks, starts and prices are tried."""
@@ -72,7 +74,7 @@ class Head:
     scale: float = _START_SCALE
 
 
-class BankSearch(Best):
+class BankSearch(JudgedBest):
     """One run over banks and prices.
 
     Args:
@@ -80,14 +82,17 @@ class BankSearch(Best):
         helper: of the same problem.
         run: seed, budget, progress and checkpoint.
         targets: soft labels ``[m, classes]``, or ``None`` for the labels.
+        judge: of a surrogate of an original network, whose disagreements count too; ``None`` for the errors alone.
 
     Attributes:
         head: the best one.
         unit: price of a bit on the 0/1 error, by the best one's certificate.
     """
 
-    def __init__(self, sample: Sample, helper: Helper, run: Run, targets: NDArray[np.float32] | None) -> None:
-        super().__init__(sample, helper, run)
+    def __init__(
+        self, sample: Sample, helper: Helper, run: Run, targets: Targets | None, judge: Judge | None = None
+    ) -> None:
+        super().__init__(sample, helper, run, judge)
         self.targets = targets
         self.head: Head | None = None
         self.unit = _FIRST_UNIT
@@ -178,16 +183,18 @@ class BankSearch(Best):
 
     def book(self, name: str, bank: Bank | None, objective: BankObjective) -> float:
         """Judge the head as a message, keep it if it is the best; its bound."""
-        errors = estimated_errors(objective.logits_t().T, objective.examples.labels, len(self.sample))
+        logits, labels = objective.logits_t().T, objective.examples.labels
+        errors = estimated_errors(logits, labels, len(self.sample))
         message = self.write(bank, objective.weights)
         part = len(objective.examples.labels) < len(self.sample)
-        candidate = self.consider(f"{self.label(bank)}, {name}", errors, *message, part)
+        worth = self.worth(logits, labels, objective.examples.targets_t, 8 * len(message[0]))
+        candidate = self.consider(f"{self.label(bank)}, {name}", errors, *message, part, worth)
         if self.is_best(candidate):
             self.head = Head(bank, objective.weights.copy(), objective.scale)
-            self.unit = errors_per_bit(errors / len(self.sample), candidate.bound)
+            self.unit = self.price(candidate)
             self.found = self.run.seconds
             self.save()
-        return candidate.bound
+        return self.rank(candidate)[0]
 
     def book_majority(self) -> None:
         """The most frequent class for everything: a message from the first moment on, without any feature."""
@@ -196,8 +203,8 @@ class BankSearch(Best):
         weights = np.zeros((self.width(bank), self.helper.num_classes), dtype=np.int64)
         weights[-1, counts.argmax()] = 1
         errors, (message, ledger) = len(self.sample) - int(counts.max()), bank_head.write(bank, weights, self.helper)
-        candidate = self.run.consider("majority class", errors, len(self.sample), 8 * len(message))
-        self.offer(candidate, message, ledger)
+        worth = None if self.judge is None else self.judge.worth(errors, 8 * len(message), errors)
+        JudgedBest.consider(self, "majority class", errors, message, ledger, worth=worth)
         self.head = Head(bank, weights)
         self.save()
 
@@ -218,7 +225,7 @@ class BankSearch(Best):
             self.best = None
             return False
         self.head = Head(decoded.classifier.bank, decoded.classifier.weights, float(values["scale"]))
-        self.unit = errors_per_bit(self.best.candidates[0].errors / len(self.sample), self.bound)
+        self.unit = self.price(self.best.candidates[0])
         self.started = self.found = self.run.seconds
         return True
 
@@ -366,7 +373,7 @@ class BankSearch(Best):
 
 
 def compress_head(
-    sample: Sample, helper: Helper, run: Run, *, targets: NDArray[np.float32] | None = None
+    sample: Sample, helper: Helper, run: Run, *, targets: Targets | None = None, judge: Judge | None = None
 ) -> Compressed:
     """Train an integer head that selects from a bank of helper features, for the best certificate of ``sample``.
 
@@ -376,18 +383,19 @@ def compress_head(
         run: seed, budget, progress and checkpoint.
         targets: ``[m, classes]`` probabilities to learn from at first, e.g. those of a network this head stands for;
             they are not coded and the errors counted are always those on the sample's labels.
+        judge: of a head that stands for an original network: the best head is the one that is worth most to it.
 
     Raises:
         InputError: when the problem has too many inputs and classes for a built-in head.
     """
-    widest = max(len(bank_groups(bank, helper.input_shape)) for bank in available_banks(helper.input_shape))
-    weights = widest * helper.num_classes
+    shape = helper.input_shape
+    weights = helper.num_classes * max(len(bank_groups(bank, shape)) for bank in available_banks(shape))
     if weights > bank_head.MAX_WEIGHTS:
         do = "give a network of your own to certify"
         raise InputError(f"at most {bank_head.MAX_WEIGHTS} weights in a built-in head", str(weights), do)
     if targets is not None and targets.shape != (len(sample), helper.num_classes):
         expected = f"targets of shape {[len(sample), helper.num_classes]}"
         raise InputError(expected, f"shape {list(targets.shape)}", "give one row of probabilities for each example")
-    search = BankSearch(sample, helper, run, targets)
+    search = BankSearch(sample, helper, run, targets, judge)
     search.search()
     return search.result()

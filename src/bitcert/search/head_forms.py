@@ -162,8 +162,17 @@ class _RowDescent(BankSearch):
         del bank
         return write(self.helper, replace(self.code, weights=weights))
 
-    def consider(self, name: str, errors: int, message: bytes, ledger: Ledger, estimated: bool = False) -> Candidate:
+    def consider(
+        self,
+        name: str,
+        errors: int,
+        message: bytes,
+        ledger: Ledger,
+        estimated: bool = False,
+        worth: Candidate | None = None,
+    ) -> Candidate:
         """Book a message with the owner."""
+        del worth
         candidate = self.owner.consider(name, errors, message, ledger, estimated)
         self.offer(candidate, message, ledger)
         return candidate

@@ -5,6 +5,9 @@ it is that plus ``p_bar(a, n, delta_2)`` with a *predicted* number ``a`` of disa
 examples: ``n`` times the rate on the training sample, rounded up. The unlabelled sample itself is never seen here: only
 its size is known, so that it stays independent of the message chosen. The prediction is optimistic where f is more
 certain of its training examples than of new ones; only the search depends on it, the certificate counts.
+
+A surrogate of f may abstain where its two largest logits are close (:mod:`bitcert.decoder.abstaining`): that counts as
+a disagreement and not as an error. The judge chooses the threshold that makes the sum of both bounds smallest.
 """
 
 from __future__ import annotations
@@ -17,16 +20,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bitcert.coding.steps import nearest_exponent, step_size
 from bitcert.counting import Classifier, DecisionRule, Progress, check_logits, count_batch
 from bitcert.data import Role, Sample
-from bitcert.decoder import decode_message
+from bitcert.decoder import abstaining, decode_message
 from bitcert.errors import InputError
 from bitcert.proof import disagreement_bound, occam_bound
 from bitcert.run import Candidate, Compressed
 
+Classes = NDArray[np.int64]
 BATCH_SIZE = 500
 TEMPERATURE, NETWORK_WEIGHT = 2.0, 0.7
 """Of soft labels: above 1 a temperature softens; the weight is that of the network's answers, the rest the label's."""
+
+
+ABSTENTIONS = (1 / 512, 1 / 256, 1 / 128, *(k / 64 for k in range(1, 64)))
+"""Fractions of the training sample that a surrogate may abstain on: a threshold near each is tried."""
 
 
 def errors_per_bit(error_rate: float, bound: float) -> float:
@@ -147,8 +156,50 @@ class Judge:
         rule, labels = DecisionRule(compressed.helper.batch_size), self.sample.labels
         logits = torch.from_numpy(network_logits(classifier, self.sample, rule.batch_size, progress))
         first = clear_first(check_logits(logits, labels, self.sample), rule)
-        apart = None if self.original is None else int(np.count_nonzero((first < 0) | (first != self._reference)))
-        return self.worth(int(np.count_nonzero(first != labels)), bits, apart)
+        if self.original is None:
+            return self.worth(int(np.count_nonzero(first != labels)), bits)
+        return self.surrogate(logits, labels, self._reference, bits)
+
+    def surrogate(self, logits: torch.Tensor, labels: Classes, answers: Classes, bits: int) -> Candidate:
+        """What a surrogate is worth that abstains where it pays.
+
+        Args:
+            logits: ``[m, classes]`` of the training sample, or of a part of it.
+            labels: ``[m]`` of the same examples.
+            answers: ``[m]`` of the original network, -1 for near-ties.
+            bits: of the message without a threshold.
+        """
+        first = clear_first(logits, DecisionRule())
+        wrong, apart = first != labels, (first < 0) | (first != answers)
+        top = logits.double().topk(2, dim=1).values
+        gaps = (top[:, 0] - top[:, 1]).numpy()
+        quantiles = np.quantile(gaps[np.isfinite(gaps)], ABSTENTIONS) if np.isfinite(gaps).any() else np.zeros(0)
+        scale = len(self.sample) / len(labels)
+
+        def counted(*flags: NDArray[np.bool_]) -> list[int]:
+            return [round(scale * np.count_nonzero(each)) for each in flags]
+
+        errors, differ = counted(wrong, apart)
+        found = [self.worth(errors, bits, differ)]
+        for exponent in sorted({nearest_exponent(float(gap)) for gap in quantiles if gap > 0}):
+            silent = gaps < step_size(exponent)
+            errors, differ = counted(wrong & ~silent, apart | silent)
+            worth = self.worth(errors, bits + abstaining.PREFIX_BITS, differ)
+            found.append(replace(worth, abstains=exponent))
+        return min(found, key=lambda candidate: candidate.rank)
+
+    def price(self, worth: Candidate) -> float:
+        """How many errors one bit of a surrogate is worth, over ``ln 2``.
+
+        Of ``p + d``, where ``p`` is the bound of ``q`` errors at ``kl(q, p) = bits ln2 / m`` and ``d`` the rate of
+        disagreements, an error less saves 1 in ``m d``, and where it was an answer also ``dp/dq``.
+        """
+        size = len(self.sample)
+        q = min(max(worth.errors / size, 1e-6), 0.9)
+        p = min(max(occam_bound(worth.errors, size, worth.message_bits, self.delta).binomial, q * 1.01), 0.99)
+        slope = (p - q) / (p * (1 - p))
+        answered = min(1.0, q / max(worth.bound - p, 1e-9))
+        return 1 / slope / (1 + answered * math.log(p * (1 - q) / (q * (1 - p))) / slope)
 
     def worth(self, errors: int, bits: int, disagreements: int | None = None) -> Candidate:
         """What these counts on the training sample say."""

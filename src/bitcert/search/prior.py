@@ -3,8 +3,10 @@
 docs/theory.md section 2, data-dependent helper: the sample is split before anything is trained, the helper may depend
 on the prior part in any way, and errors are counted on the rest only. This module is never given the rest. Training:
 SGD with Nesterov momentum, a one-cycle learning rate over the time budget (Smith & Topin 2018), weight decay,
-augmentation, averaging of the weights (Polyak & Juditsky 1992). Running statistics of batch norms come from the prior
-part alone.
+augmentation in which a colour image is mirrored in every other epoch (Jordan 2024, arXiv:2404.00498), averaging of the
+weights (Polyak & Juditsky 1992). Where the processor multiplies matrices of bfloat16, images are trained in that
+format; the weights stay float32, and what is certified is computed in float32 and float64 as ever. Running statistics
+of batch norms come from the prior part alone.
 
 A network that was trained on all of the training set has seen the rest. So of a given network only the architecture is
 used: every parameter starts from fresh values (:mod:`bitcert.search.prior_network`). Not promised: that the network
@@ -104,10 +106,13 @@ class _Trainer:
         groups = [{"params": weights, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
         self.optimiser = torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum, nesterov=True)
         self.average = detached(module.state_dict())
+        self.mirrored = torch.from_numpy(stream(run.seed, "prior/mirrored").random(len(prior)) < 0.5)
         self.num_steps = 0
         self._order: tuple[int, NDArray[np.int64]] | None = None
         self.saved_at = run.seconds
+        self.bfloat16 = False
         self.format = self._fastest_format(network.architecture)
+        self.bfloat16 = self._trains_in_bfloat16()
         module.to(memory_format=self.format)
 
     def _fastest_format(self, architecture: Architecture) -> torch.memory_format:
@@ -118,15 +123,28 @@ class _Trainer:
         x, y = self.batch()
         if x.dim() != 4 or breaks_channels_last(architecture):
             return torch.contiguous_format
-        trial = copy.deepcopy(self.module).train().to(memory_format=torch.channels_last)
+        return torch.channels_last if self._survives(x, y, torch.channels_last) else torch.contiguous_format
+
+    def _trains_in_bfloat16(self) -> bool:
+        """Whether the processor is made for it, and the module can be trained so: for images only."""
+        x, y = self.batch()
+        if x.dim() != 4 or not multiplies_bfloat16():
+            return False
+        with torch.autocast("cpu", torch.bfloat16):
+            return self._survives(x, y, self.format)
+
+    def _survives(self, x: Tensor, y: Tensor, memory_format: torch.memory_format) -> bool:
+        """Whether a copy of the module can be trained on a batch."""
+        trial = copy.deepcopy(self.module).train().to(memory_format=memory_format)
         try:
             with torch.random.fork_rng(devices=[]):
-                torch.autograd.backward(F.cross_entropy(trial(x.contiguous(memory_format=torch.channels_last)), y))
-        except Exception as error:  # the user's own module may raise anything; contiguous, it may not
+                loss = F.cross_entropy(trial(x.contiguous(memory_format=memory_format)).float(), y)
+                torch.autograd.backward(loss)
+        except Exception as error:  # the user's own module may raise anything; in another format it may not
             if is_out_of_memory(error):
                 raise
-            return torch.contiguous_format
-        return torch.channels_last
+            return False
+        return bool(torch.isfinite(loss))
 
     def done(self) -> float:
         """Fraction of the schedule that is over; with ``max_steps`` the clock can only end it."""
@@ -142,7 +160,8 @@ class _Trainer:
             self._order = epoch, stream(self.run.seed, f"prior/order/{epoch}").permutation(len(self.prior))
         chosen = self._order[1][position * size : (position + 1) * size]
         x = self.helper.preprocessing(self.prior.inputs[chosen])
-        x = augment(x, torch_stream(self.run.seed, f"prior/augment/{self.num_steps}"))
+        mirrored = self.mirrored[torch.from_numpy(chosen)] ^ bool(epoch % 2)
+        x = augment(x, torch_stream(self.run.seed, f"prior/augment/{self.num_steps}"), mirrored)
         return x, torch.tensor(self.prior.labels[chosen])
 
     def step(self, t: float) -> None:
@@ -153,7 +172,9 @@ class _Trainer:
         x = x.contiguous(memory_format=self.format) if x.dim() == 4 else x
         self.optimiser.zero_grad()
         with users_network("be trained on the prior part", len(x)):
-            loss = F.cross_entropy(self.module(x), y, label_smoothing=self.recipe.smoothing)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+                logits = self.module(x)
+            loss = F.cross_entropy(logits.float(), y, label_smoothing=self.recipe.smoothing)
             torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.module.parameters(), 2.0)
         self.optimiser.step()
@@ -200,6 +221,12 @@ class _Trainer:
         for k, parameter in enumerate(self.module.parameters()):
             if f"momentum/{k}" in tensors:
                 self.optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum/{k}"]
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has a unit for products of bfloat16; without one they are slower than float32."""
+    known = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(supported is not None and supported() for supported in known)
 
 
 def breaks_channels_last(architecture: Architecture) -> bool:

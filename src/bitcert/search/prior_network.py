@@ -139,15 +139,20 @@ def initial_values(network: Network, seed: int) -> dict[str, Tensor]:
     return values
 
 
-def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+def augment(x: Tensor, generator: torch.Generator, flipped: Tensor) -> Tensor:
     """A batch of images ``[batch, channels, height, width]`` changed at random; other inputs stay as they are.
 
     Grey images are shifted, turned, sheared, scaled and bent a little, colour images flipped, shifted and partly
     covered.
+
+    Args:
+        x: the batch.
+        generator: of the changes.
+        flipped: ``[batch]`` bool, which images are mirrored if they are of colour.
     """
     if x.dim() != 4 or min(x.shape[2:]) < 4:
         return x
-    return _bend(x, generator) if x.shape[1] == 1 else _flip_and_crop(x, generator)
+    return _bend(x, generator) if x.shape[1] == 1 else _flip_and_crop(x, generator, flipped)
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -168,11 +173,11 @@ def _bend(x: Tensor, generator: torch.Generator) -> Tensor:
     return F.grid_sample(x, grid + waves.permute(0, 2, 3, 1), align_corners=False)
 
 
-def _flip_and_crop(x: Tensor, generator: torch.Generator) -> Tensor:
+def _flip_and_crop(x: Tensor, generator: torch.Generator, flips: Tensor) -> Tensor:
     count, _, height, width = x.shape
     reach = max(1, min(height, width) // 8)
     padded = F.pad(x, (reach,) * 4, mode="reflect")
-    flipped = torch.where(torch.rand(count, generator=generator)[:, None, None, None] < 0.5, padded.flip(3), padded)
+    flipped = torch.where(flips[:, None, None, None], padded.flip(3), padded)
     top, left = torch.randint(0, 2 * reach + 1, (2, count), generator=generator)
     rows, columns = top[:, None] + torch.arange(height), left[:, None] + torch.arange(width)
     which = torch.arange(count)[:, None, None]

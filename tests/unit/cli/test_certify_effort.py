@@ -90,6 +90,12 @@ def test_a_prior_part_trains_the_helper(bitcert, network):
     assert bitcert("verify", "out/certificate.json", "--data", "toy.npz").code == 0
 
 
+def test_the_split_by_forecast_is_said_and_verified_like_any_other(bitcert, network):
+    content, outcome = certify(bitcert, "nets:mlp", "--prior-split", "auto")
+    assert content["prior"]["fraction"] == 0.5
+    assert "--prior-split auto is 0.5 for 400 examples" in outcome.err
+
+
 def test_public_weights_need_no_codec(bitcert, network):
     content, _ = certify(bitcert, "nets:mlp", "--helper", "weights.safetensors")
     assert content["message_bits"] == 8, "the helper network as it is"
@@ -134,6 +140,7 @@ def test_random_labels_are_said_to_be_vacuous_or_no_better_than_guessing(bitcert
         (("a:b", "--prior-split", "0.5", "--codec", "svd"), "no --codec with --prior-split"),
         (("--helper", "w.safetensors"), "a model for --helper, or a .pt2 file"),
         (("--prior-split", "1.5"), "strictly between 0 and 1"),
+        (("--prior-split", "half"), "a fraction such as 0.5, or auto, got 'half'"),
         (("--loss", "top-99"), "fewer places than classes"),
         (("--loss", "hinge"), "hinge"),
         (("--effort", "enormous"), "enormous"),

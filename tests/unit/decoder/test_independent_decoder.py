@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitcert.decoder import Helper, decode_message
+from bitcert.decoder import Helper, abstaining, decode_message
 from bitcert.errors import DecodeError
 from tests.reference.format_decoder import InvalidMessage, Problem, decode
 
@@ -72,3 +72,16 @@ def test_both_decoders_refuse_the_same(name: str) -> None:
                 decode(bytes(changed), problem)
         else:
             np.testing.assert_array_equal(decode(bytes(changed), problem).weights, ours)
+
+
+@pytest.mark.parametrize("exponent", [-240, 0, 13, 240])
+def test_surrogates_that_abstain_are_read_alike(exponent: int) -> None:
+    for message, problem in MESSAGES.values():
+        wrapped = abstaining.write(message, exponent)
+        theirs, ours = decode(wrapped, problem), decode_message(wrapped, helper_of(problem))
+        assert theirs.threshold == exponent
+        assert tuple(theirs.ledger) == ours.ledger.sections
+        assert ours.abstains_within == pytest.approx(2 ** (exponent / 4), rel=1e-15)
+    for twice in (abstaining.write(wrapped, 1), wrapped[:2]):
+        with pytest.raises(InvalidMessage):
+            decode(twice, problem)

@@ -10,7 +10,7 @@ import pytest
 from bitcert.errors import InputError
 from bitcert.proof import binomial_tail_inverse, holdout_bound, occam_bound
 from bitcert.search.contenders import Option
-from bitcert.search.forecast import Facts, forecasts
+from bitcert.search.forecast import SPLITS, Facts, best_split, forecasts
 
 SMALL = Facts(samples=60_000, num_classes=10, weights=6_000, error_rate=0.01, seconds_of_a_count=15.0)
 
@@ -67,3 +67,12 @@ def test_a_tiny_sample_has_a_plan_too(samples: int) -> None:
 def test_a_delta_out_of_range_is_refused() -> None:
     with pytest.raises(InputError, match="delta"):
         replace(SMALL, delta=1.0)
+
+
+def test_a_split_by_forecast_leaves_enough_to_count_on_and_gives_the_prior_part_more_of_a_larger_sample() -> None:
+    sizes = [4, 100, 3_000, 10**5, 10**7]
+    found = [best_split(size) for size in sizes]
+    assert found == sorted(found)
+    assert set(found) <= set(SPLITS)
+    assert found[0] == 0.5 < found[-1]
+    assert best_split(10**5) == best_split(10**5, 0.05)

@@ -9,7 +9,7 @@ import torch
 from bitcert.data import Role, Sample
 from bitcert.errors import InputError
 from bitcert.search import judging
-from bitcert.search.judging import network_logits, soft_labels
+from bitcert.search.judging import Judge, OriginalNetwork, network_logits, soft_labels
 
 X = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
 SAMPLE = Sample(X, np.arange(30) % 3, 3, Role.TRAIN, "toy")
@@ -46,3 +46,30 @@ def test_logits_of_another_width_are_refused() -> None:
 def test_unlabelled_and_held_out_examples_may_not_be_looked_at(role: Role) -> None:
     with pytest.raises(InputError, match="may be looked at"):
         network_logits(original, SAMPLE.with_role(role))
+
+
+def surrogate_judge(accurate: float) -> tuple[Judge, torch.Tensor, np.ndarray, np.ndarray]:
+    """A judge, logits of a surrogate that is sure where it is right, where it is wrong, and where the two differ."""
+    rng = np.random.default_rng(1)
+    labels, count = rng.integers(0, 4, 2_000), 2_000
+    sample = Sample(rng.normal(size=(count, 1)).astype(np.float32), labels, 4, Role.TRAIN, "toy")
+    right = rng.random(count) < accurate
+    logits = rng.random((count, 4))
+    logits[np.arange(count), np.where(right, labels, (labels + 1) % 4)] += np.where(right, 8.0, 1.0)
+    judge = Judge(sample, 0.01, OriginalNetwork(10 * np.eye(4, dtype=np.float32)[labels], 1_000, 0.032))
+    return judge, torch.from_numpy(logits), labels, ~right
+
+
+def test_a_surrogate_abstains_where_it_is_mostly_wrong() -> None:
+    judge, logits, labels, wrong = surrogate_judge(0.6)
+    plain = judge.worth(int(wrong.sum()), 800, int(wrong.sum()))
+    best = judge.surrogate(logits, labels, labels, 800)
+    assert best.message_bits == 816
+    assert best.abstains is not None
+    assert best.bound < plain.bound - 0.3
+    assert best.errors < 20
+
+
+def test_logits_that_are_no_numbers_have_no_threshold() -> None:
+    judge, logits, labels, _ = surrogate_judge(0.6)
+    assert judge.surrogate(torch.full_like(logits, torch.nan), labels, labels, 800).abstains is None

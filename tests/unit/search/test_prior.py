@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unittest.mock
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from bitcert.decoder.network_head import Form, NetworkHeadCode, write
 from bitcert.errors import CaptureError, InputError, ModelError
 from bitcert.network import capture
 from bitcert.run import Checkpoint, Compressed, Run
-from bitcert.search.prior import PriorRecipe, _Trainer, breaks_channels_last, train_prior
+from bitcert.search.prior import PriorRecipe, _Trainer, breaks_channels_last, multiplies_bfloat16, train_prior
 from bitcert.search.prior_network import augment, built_in_network, initial_values, initialise_module
 from bitcert.search.request import CertifyRequest
 
@@ -256,9 +257,67 @@ def test_the_built_in_network_fits_every_shape(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("shape", [(4, 1, 28, 28), (4, 3, 32, 32), (4, 7)])
 def test_augmentation_keeps_shapes_and_ranges_and_follows_its_generator(shape: tuple[int, ...]) -> None:
     x = torch.rand(shape)
-    one, two, other = (augment(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    still = torch.zeros(4, dtype=torch.bool)
+    one, two, other = (augment(x, torch.Generator().manual_seed(seed), still) for seed in (1, 1, 2))
     assert one.shape == x.shape
     assert torch.equal(one, two)
     assert float(one.min()) >= -1e-6
     assert float(one.max()) <= 1 + 1e-6
     assert torch.equal(one, other) == (len(shape) == 2)
+
+
+def test_colour_images_are_mirrored_where_they_shall_be_and_in_every_other_epoch() -> None:
+    x = torch.rand(4, 3, 32, 32)
+    mirrored = torch.tensor([True, False, True, False])
+    changed, same = (augment(x, torch.Generator().manual_seed(1), each) for each in (mirrored, ~mirrored & False))
+    mirrored_first = augment(x.flip(3), torch.Generator().manual_seed(1), mirrored & False)
+    assert torch.equal(changed[~mirrored], same[~mirrored])
+    assert torch.equal(changed[mirrored], mirrored_first[mirrored])
+    colours = Sample(np.zeros((20, 3, 8, 8), np.uint8), np.arange(20) % 2, 2, Role.PRIOR, "colours")
+    module = built_in_network((3, 8, 8), 2)
+    network = capture(module.eval(), torch.zeros(2, 3, 8, 8))
+    trainer = _Trainer(module, network, Helper.for_sample(colours), colours, Run(budget_seconds=FOREVER), FEW)
+    seen = {}
+    for epoch in (0, 1):
+        trainer.num_steps = epoch * (20 // min(FEW.batch_size, 20))
+        with unittest.mock.patch("bitcert.search.prior.augment", lambda x, generator, flips: flips.float()):
+            order = trainer.batch()[0]
+            seen[epoch] = {int(k): bool(flag) for k, flag in zip(trainer._order[1], order, strict=False)}
+    both = seen[0].keys() & seen[1].keys()
+    assert both
+    assert all(seen[0][k] != seen[1][k] for k in both)
+
+
+class Refusing(Flattening):
+    """A user's own code that a format other than float32 breaks."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.convolution(x)
+        if y.dtype is not torch.float32:
+            raise TypeError("float32 only")
+        return self.head(torch.relu(y).flatten(1))
+
+
+def test_bfloat16_is_used_where_the_processor_and_the_module_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    part, _ = split_prior(digits(), 0.5, 0)
+    single = train_prior(part, Run(budget_seconds=FOREVER), Flattening(), recipe=FEW)
+    refusing = train_prior(part, Run(budget_seconds=FOREVER), Refusing(), recipe=FEW)
+    monkeypatch.setattr("bitcert.search.prior.multiplies_bfloat16", lambda: True)
+    half = train_prior(part, Run(budget_seconds=FOREVER), Flattening(), recipe=FEW)
+    assert {value.dtype for value in half.parameters.values()} == {torch.float32}
+    assert hash_of(half) != hash_of(single)
+    for name, value in half.parameters.items():
+        assert torch.allclose(value, single.parameters[name], atol=0.05), "no more than rounding"
+    fallen_back = train_prior(part, Run(budget_seconds=FOREVER), Refusing(), recipe=FEW)
+    assert hash_of(fallen_back) == hash_of(refusing)
+
+
+def test_a_processor_without_a_unit_is_not_asked_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    assert not multiplies_bfloat16()
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert multiplies_bfloat16()
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, name)
+    assert not multiplies_bfloat16(), "a version of torch that does not say"
