@@ -136,7 +136,10 @@ def _stand_in(certificate: Certificate, given: SchemaSource) -> Sample:
     if not sizes or math.prod(sizes) > MAX_INPUT_SIZE or type(classes) is not int or not 2 <= classes <= MAX_CLASSES:
         raise InvalidError("data description: no shape and number of classes of a problem")
     schema = reading.table_schema(certificate, given, None)
-    table = None if schema is None else Table(schema, (schema.label or "",))
+    table = None
+    if schema is not None:
+        order = reading.stated_order(certificate, schema)
+        table = Table(schema, (schema.label or "", *order), order)
     inputs = np.broadcast_to(np.float32(0), (2, *sizes))
     name = str(certificate.data.get("name"))
     return Sample(inputs, np.arange(2), classes, Role.TRAIN, name, table=table)

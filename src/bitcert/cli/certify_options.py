@@ -26,6 +26,7 @@ class Family(StrEnum):
 
     head = "head"
     tree = "tree"
+    votes = "votes"
     table = "table"
 
 
@@ -94,7 +95,7 @@ class CertifyOptions(RunOptions):
             return DEFAULT_BUDGET["network"]
         if self.searches:
             return (self.effort or Effort.quick).seconds
-        return DEFAULT_BUDGET["table" if self.trained_family(sample) in ("tree", "table") else "head"]
+        return DEFAULT_BUDGET["table" if self.trained_family(sample) in ("tree", "votes", "table") else "head"]
 
     @property
     def option_folders(self) -> dict[str, Path]:

@@ -29,6 +29,8 @@ CHUNK_BYTES = 1 << 24
 MAX_CLASSES = 1 << 20
 """More are taken for labels that are not class numbers (a file of identifiers, a hostile file)."""
 
+_HASHED_ROWS = 1 << 10
+
 Array = NDArray[np.generic]
 
 
@@ -177,10 +179,14 @@ class Sample:
         floats = rows.dtype.kind == "f"
         prefix = f"{rows.dtype.name} {self.input_shape}\n".encode()
         start, digests = hashlib.blake2b(prefix, digest_size=16), bytearray()
-        for row in rows:
-            digest = start.copy()
-            digest.update((row + row.dtype.type(0)).data if floats else row.data)  # -0 and 0 are one number
-            digests += digest.digest()
+        for first in range(0, len(rows), _HASHED_ROWS):
+            part = rows[first : first + _HASHED_ROWS]
+            values = (part + part.dtype.type(0) if floats else part).tobytes()  # -0 and 0 are one number
+            size = len(values) // len(part)
+            for place in range(0, len(values), size):
+                digest = start.copy()
+                digest.update(values[place : place + size])
+                digests += digest.digest()
         return np.frombuffer(bytes(digests), dtype="V16")
 
     def batches(self, batch_size: int) -> Iterator[tuple[Array, NDArray[np.int64]]]:

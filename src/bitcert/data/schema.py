@@ -32,6 +32,9 @@ MAX_TEXT = 1_000
 MAX_CLASS_BYTES = 1 << 16
 """All class names together, which a certificate repeats."""
 
+MAX_NAMED_BYTES = 1 << 16
+"""All names of columns together that a certificate repeats."""
+
 INDICATOR = "{} is missing"
 """Name of the second input of a column that is declared to have missing cells."""
 
@@ -166,12 +169,18 @@ class Table:
         return replace(self.schema, columns=(*self.schema.columns, *map(Column, self.order)))
 
     def describe(self) -> dict[str, object]:
-        """What a certificate says of it: label, names of the classes, and hash of a schema that lists columns."""
+        """What a certificate says of it: label, names of the classes, and hash of a schema that lists columns.
+
+        It also names, if they are not too many, the columns that the schema does not list, so that new files may have
+        them in any order.
+        """
         schema = self.schema
+        known = self.order and sum(len(name.encode()) for name in self.order) <= MAX_NAMED_BYTES
         return {
             "label": schema.label,
             "classes": list(schema.classes) if schema.classes else None,
             "schema": schema.hash if schema.columns else None,
+            **({"columns": list(self.order)} if known else {}),
         }
 
 
