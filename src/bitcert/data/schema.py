@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 from bitcert.canonical import encode_text
@@ -117,6 +118,14 @@ class Schema:
             if self.label in names:
                 got = f"the label {shown(self.label)} among the columns"
                 raise InputError("a schema whose columns are inputs", got, "leave it out of columns")
+
+    @property
+    def categories(self) -> dict[int, tuple[str, ...]]:
+        """The texts of the inputs whose categories are declared."""
+        places = accumulate((len(column.inputs) for column in self.columns), initial=0)
+        return {
+            place: column.categories for place, column in zip(places, self.columns, strict=False) if column.categories
+        }
 
     @property
     def text(self) -> str:

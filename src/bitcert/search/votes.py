@@ -30,7 +30,7 @@ from bitcert.search.head import BankSearch, Head
 from bitcert.search.head_objective import BankObjective, Examples
 from bitcert.search.tree_growth import grow, prune
 from bitcert.search.tree_table import LEAST_BINS, MOST_COUNTS
-from bitcert.search.trees import TreeSearch
+from bitcert.search.trees import TreeSearch, tree_memory_bytes
 from bitcert.search.vote_terms import Conditions, TermModel, near, paths_of, ramps, thresholds
 
 MOST_ENTRIES = 1 << 26
@@ -227,6 +227,11 @@ class VoteSearch(BankSearch):
         self.rounds = 2
         self.started = self.found = self.run.seconds
         return True
+
+
+def vote_memory_bytes(num_samples: int, num_columns: int) -> int:
+    """Peak memory of a search beside the program and the data: trees, values of terms, and some of them again."""
+    return tree_memory_bytes(num_samples, num_columns) + 6 * min(MOST_ENTRIES, _MOST_TERMS * num_samples)
 
 
 def compress_votes(
