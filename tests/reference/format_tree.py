@@ -130,7 +130,11 @@ class TreeSection:
         return -value if negative else value
 
     def first_exponent(self) -> int:
-        return -126 + self.uniform(254) if self.among([63, 1]) else -32 + self.uniform(64)
+        if not self.among([63, 1]):
+            return -32 + self.uniform(64)
+        found = -126 + self.uniform(254)
+        require(not -32 <= found < 32, "a long code of an exponent that has a short one")
+        return found
 
     def exponent(self, subject: tuple[object, ...]) -> int:
         if subject not in self.last:

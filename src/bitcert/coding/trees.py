@@ -237,7 +237,10 @@ class TreeCode:
         if not self.coder.choice(_ESCAPE, int(value not in _CHEAP)):
             return _CHEAP[self.coder.uniform(len(_CHEAP), value - _CHEAP[0] if value in _CHEAP else 0)]
         size = LARGEST_EXPONENT - LEAST_EXPONENT + 1
-        return self.coder.uniform(size, value - LEAST_EXPONENT) + LEAST_EXPONENT
+        found = self.coder.uniform(size, value - LEAST_EXPONENT) + LEAST_EXPONENT
+        if found in _CHEAP:
+            raise _not_canonical("a long code of an exponent that has a short one")
+        return found
 
 
 def _not_canonical(got: str) -> DecodeError:

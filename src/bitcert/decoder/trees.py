@@ -138,8 +138,12 @@ def read(reader: MessageReader, helper: Helper) -> tuple[TreeClassifier, str]:
     """Decode a tree.
 
     Raises:
-        DecodeError: for one larger than any that is written, and for more columns or classes.
+        DecodeError: for one larger than any that is written, for more columns or classes, and for one of declared
+            categories without their schema.
     """
+    if reader.family == DECLARED_FAMILY and not alphabets(helper):
+        expected = "a tree for columns of any numbers"
+        raise DecodeError(expected, "one for those of a schema that declares categories", "pass the schema")
     read_classes(reader, helper)
     with reader.section("tree") as bits:
         coder = Reader(bits)
