@@ -14,9 +14,11 @@ from bitcert.coding import ArithmeticEncoder, MessageWriter
 from bitcert.coding.rows import RowCounts
 from bitcert.coding.tensors import UNARY_MAGNITUDES
 from bitcert.coding.trees import Comparison, Leaf, Split, Subject
+from bitcert.coding.votes import Ramp, Side, Term, Votes
 from bitcert.decoder import Helper, decode_message
 from bitcert.decoder import head as bank_head
 from bitcert.decoder import trees as decision_tree
+from bitcert.decoder import votes as sum_of_votes
 from bitcert.decoder.features.banks import BANKS
 from bitcert.errors import DecodeError
 from tests.tools.counted import at_most
@@ -40,6 +42,8 @@ def contents(message: bytes) -> tuple[object, bytes]:
     classifier = decode_message(message, IMAGES).classifier
     if isinstance(classifier, decision_tree.TreeClassifier):
         return classifier.tree, decision_tree.write(classifier.tree, IMAGES)[0]
+    if isinstance(classifier, sum_of_votes.VotesClassifier):
+        return classifier.votes, sum_of_votes.write(classifier.votes, IMAGES)[0]
     assert isinstance(classifier, bank_head.BankHead)
     again, _ = bank_head.write(classifier.bank, classifier.weights, IMAGES)
     return (classifier.bank, classifier.weights.tobytes()), again
@@ -50,8 +54,16 @@ def tree_message() -> bytes:
     return decision_tree.write(Split(Comparison(Subject(20), 3.0), tree, Leaf(1)), IMAGES)[0]
 
 
+def votes_message() -> bytes:
+    sides = Side(Comparison(Subject(20), 8.0), False), Side(Comparison(Subject(3, 7, -2.0), 1.5))
+    none = (0,) * (IMAGES.num_classes - 2)
+    terms = Term((Ramp(Subject(5), 0.5, -3),), (1, -2, *none)), Term(sides, (0, 3, *none))
+    return sum_of_votes.write(Votes((2, 0, *none), terms), IMAGES)[0]
+
+
 MESSAGES: dict[str, Callable[[], bytes]] = {
     "tree": tree_message,
+    "votes": votes_message,
     "dense": lambda: head_message(6, 17),
     "sparse": lambda: head_message(0, 29),
 }

@@ -275,7 +275,7 @@ def groups(choice: int | None, problem: Problem) -> list[int]:
 
 
 def decode(message: bytes, problem: Problem) -> Head:
-    """Decode a message of family 2, or one of family 6 around it.
+    """Decode a message of family 2, or one of family 7 around it.
 
     Raises:
         InvalidMessage: saying what is wrong with it.
@@ -283,7 +283,7 @@ def decode(message: bytes, problem: Problem) -> Head:
     bits, places = Bits(message), [("header", 0)]
     require(bits.gamma() == 1, "another format")
     family = bits.gamma()
-    if family == 6:
+    if family == 7:
         exponent, inner = bits.binary(10) - 240, decode(message[2:], problem)
         require(exponent <= 240, "a threshold out of range")
         require(inner.threshold is None, "a threshold within a threshold")

@@ -1,13 +1,15 @@
-"""A decoder of family 1, written from docs/format.md alone: one flag after another.
+"""A decoder of families 1, 6 and 7, written from docs/format.md alone: one flag after another.
 
 A tree is a class, or ``(test, passed, failed)``; a test is ``(subject, value, equal)`` and a subject ``(j, k, c)``,
-with ``k`` None for a single column.
+with ``k`` None for a single column. Votes are ``(always, terms)``, a term ``(conditions, votes)``; a condition is
+``(test, passed)``, or ``(subject, value, exponent)`` for a ramp.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from itertools import pairwise
+from math import comb
 
 from tests.reference.format_decoder import Bits, Problem, Section, require
 
@@ -18,8 +20,8 @@ FIRST = {"root": (1, 7), "passed": (2, 1), "failed": (2, 1), "equal": (6, 2), "z
 class TreeSection:
     """The section ``tree``."""
 
-    def __init__(self, section: Section, columns: int, classes: int) -> None:
-        self.section, self.columns, self.classes = section, columns, classes
+    def __init__(self, section: Section, columns: int, classes: int, declared: dict[int, range] | None = None) -> None:
+        self.section, self.columns, self.classes, self.declared = section, columns, classes, declared or {}
         self.weights: dict[Hashable, list[int]] = {}
         self.seen: dict[Hashable, list[int]] = {}
         self.uses: dict[tuple[object, ...], int] = {}
@@ -77,13 +79,24 @@ class TreeSection:
         else:
             subject = self.new_subject()
             require(subject not in self.uses, "a new subject that is not new")
+        used_before = self.use(subject)
+        return self.rest(subject, used_before)
+
+    def use(self, subject: tuple[object, ...]) -> bool:
         used_before = subject in self.uses
         self.uses[subject] = self.uses.get(subject, 0) + 1
+        return used_before
+
+    def rest(self, subject: tuple[object, ...], used_before: bool) -> tuple[object, ...]:
         known = self.known.setdefault(subject, [])
         if known and self.asks("again"):
             return known[self.uniform(len(known))]
         equal = subject[1] is None and self.asks("equal")
-        test = (subject, self.threshold(subject, used_before), equal)
+        if subject[1] is None and subject[0] in self.declared:
+            numbers = self.declared[subject[0]]
+            test = (subject, float(numbers[self.uniform(len(numbers))]), equal)
+        else:
+            test = (subject, self.threshold(subject, used_before), equal)
         require(test not in known, "a test that was there before")
         known.append(test)
         return test
@@ -91,7 +104,9 @@ class TreeSection:
     def new_subject(self) -> tuple[object, ...]:
         if self.columns == 1 or not self.asks("pair"):
             return self.uniform(self.columns), None, 0.0
-        number = self.uniform(self.columns * (self.columns - 1) // 2)
+        return self.pair(self.uniform(self.columns * (self.columns - 1) // 2))
+
+    def pair(self, number: int) -> tuple[object, ...]:
         second = 1
         while second * (second + 1) // 2 <= number:
             second += 1
@@ -115,27 +130,34 @@ class TreeSection:
         return -value if negative else value
 
     def first_exponent(self) -> int:
-        return -126 + self.uniform(254) if self.among([63, 1]) else -32 + self.uniform(64)
+        if not self.among([63, 1]):
+            return -32 + self.uniform(64)
+        found = -126 + self.uniform(254)
+        require(not -32 <= found < 32, "a long code of an exponent that has a short one")
+        return found
 
     def exponent(self, subject: tuple[object, ...]) -> int:
         if subject not in self.last:
             exponent = self.first_exponent()
         else:
-            rank = self.adaptive_integer()
-            exponent = self.last[subject] + ((rank + 1) // 2 if rank % 2 else -(rank // 2))
+            exponent = self.last[subject] + self.signed("exponent")
         require(-126 <= exponent <= 127, "an exponent of no float32")
         self.last[subject] = exponent
         return exponent
 
-    def adaptive_integer(self) -> int:
+    def adaptive_integer(self, *name: Hashable) -> int:
         digits = 1
-        while self.adaptive("more", digits):
+        while self.adaptive("more", *name, digits):
             digits += 1
             require(digits < 62, "too long an integer")
         number = 1
         for _ in range(digits - 1):
-            number = 2 * number + (self.adaptive(digits, number) if digits <= 4 else self.section.flag(0.5))
+            number = 2 * number + (self.adaptive(*name, digits, number) if digits <= 4 else self.section.flag(0.5))
         return number - 1
+
+    def signed(self, *name: Hashable) -> int:
+        rank = self.adaptive_integer(*name)
+        return (rank + 1) // 2 if rank % 2 else -(rank // 2)
 
     def adaptive(self, *context: Hashable) -> bool:
         counts = self.seen.setdefault(context, [0, 0])
@@ -144,25 +166,107 @@ class TreeSection:
         return flag
 
 
-def decode_tree(message: bytes, problem: Problem) -> tuple[Tree, list[tuple[str, int]]]:
-    """The tree and the ledger of a message of family 1.
+class VotesSection(TreeSection):
+    """The section ``votes``."""
+
+    def whole(self) -> tuple[object, ...]:
+        always = [0] if self.classes == 2 else []
+        always += [self.signed("always") for _ in range(self.classes - len(always))]
+        require(max(map(abs, always)) <= 127, "too large a vote")
+        terms: list[tuple[object, ...]] = []
+        for pairs, size in ((0, self.columns), (1, self.columns * (self.columns - 1) // 2)):
+            for number in self.subset(pairs, size):
+                while True:
+                    subject = self.pair(number) if pairs else (number, None, 0.0)
+                    while True:
+                        require(len(terms) < 4096, "too many terms")
+                        terms.append(self.term(subject))
+                        if not self.asks("more terms"):
+                            break
+                    if not (pairs and self.asks("more factors")):
+                        break
+        return tuple(always), tuple(terms)
+
+    def subset(self, pairs: int, size: int) -> list[int]:
+        if size == 0:
+            return []
+        count = self.adaptive_integer("subjects", pairs)
+        require(count <= min(size, 128), "too many subjects")
+        found, start = [], 0
+        for left in range(count, 0, -1):
+            width = size - start
+            number = self.choice(width, lambda a, b: comb(width - a, left) - comb(width - b, left))  # noqa: B023
+            found.append(start + number)
+            start += number + 1
+        return found
+
+    def term(self, subject: tuple[object, ...]) -> tuple[object, ...]:
+        used_before = self.use(subject)
+        ramp = self.asks("ramp")
+        first = self.ramp(subject, used_before) if ramp else self.rest(subject, used_before)
+        others = []
+        while len(others) < 3 and self.asks("and", len(others) + 1):
+            test = self.test()
+            others.append((test, self.asks("side")))
+        if not ramp:
+            first = first, self.asks("side") if others else True
+        return (first, *others), self.vote()
+
+    def ramp(self, subject: tuple[object, ...], used_before: bool) -> tuple[object, ...]:
+        value = self.threshold(subject, used_before)
+        exponent = self.first_exponent() if value == 0 else self.last[subject] + self.signed("rise")
+        require(-126 <= exponent <= 127, "an exponent of no float32")
+        return subject, value, exponent
+
+    def vote(self) -> tuple[int, ...]:
+        votes = [0] * self.classes
+        for label in range(self.classes == 2, self.classes):
+            if not (label == self.classes - 1 and not any(votes)) and not self.asks("vote"):
+                continue
+            against = self.asks("against")
+            size = 1 + self.adaptive_integer("size")
+            require(size <= 127, "too large a vote")
+            votes[label] = -size if against else size
+        return tuple(votes)
+
+
+def decode_tree(
+    message: bytes, problem: Problem, declared: dict[int, range] | None = None
+) -> tuple[Tree, list[tuple[str, int]]]:
+    """The tree and the ledger of a message of family 1, or of family 8 where numbers of columns are declared.
 
     Raises:
         InvalidMessage: saying what is wrong with it.
     """
+    family = 8 if declared else 1
+    return _decode(message, problem, family, "tree", lambda *rest: TreeSection(*rest, declared).node("root", None, 0))
+
+
+def decode_votes(
+    message: bytes, problem: Problem, declared: dict[int, range] | None = None
+) -> tuple[tuple[object, ...], list[tuple[str, int]]]:
+    """The votes and the ledger of a message of family 6.
+
+    Raises:
+        InvalidMessage: saying what is wrong with it.
+    """
+    return _decode(message, problem, 6, "votes", lambda *rest: VotesSection(*rest, declared).whole())
+
+
+def _decode(message, problem, family, name, read):
     bits, places = Bits(message), [("header", 0)]
     require(bits.gamma() == 1, "another format")
-    require(bits.gamma() == 1, "another family")
+    require(bits.gamma() == family, "another family")
     if problem.classes_inferred:
         places.append(("number of classes", bits.place))
         require(bits.gamma() + 1 == problem.num_classes, "another number of classes")
-    places.append(("tree", bits.place))
+    places.append((name, bits.place))
     columns = 1
     for side in problem.input_shape:
         columns *= side
     section = Section(bits)
-    tree = TreeSection(section, columns, problem.num_classes).node("root", None, 0)
+    found = read(section, columns, problem.num_classes)
     section.end()
     places += [("padding", bits.place), ("", bits.place + bits.left)]
     require(bits.left < 8 and bits.binary(bits.left) == 0, "something after the end")
-    return tree, [(name, after - place) for (name, place), (_, after) in pairwise(places)]
+    return found, [(name, after - place) for (name, place), (_, after) in pairwise(places)]

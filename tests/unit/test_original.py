@@ -18,6 +18,7 @@ from bitcert.certificates.original import (
     check_unlabelled,
     helper_network,
     identity_hash,
+    trials_of,
     unlabelled_sample,
 )
 from bitcert.counting import DecisionRule, count_batch, count_disagreements
@@ -91,10 +92,25 @@ def test_every_other_use_is_looked_at(role):
         check_unlabelled(plain(range(20)), plain(range(100, 140), Role.TRAIN), plain(range(19, 60), role))
 
 
-def test_repeats_within_a_sample_excuse_no_shared_example():
+def test_what_a_table_repeats_by_chance_is_counted_and_not_refused():
+    """20 of 1,000 rows occur twice, so about 19 of 951 new ones are in it too."""
     train = plain([*range(990), *range(10)], Role.TRAIN)
-    with pytest.raises(SampleReuseError, match="1 of the 951"):
-        check_unlabelled(plain([*range(5000, 5950), 3]), train)
+    assert check_unlabelled(plain([*range(5000, 5950), 3]), train) == 1
+    assert check_unlabelled(plain([*range(5000, 5931), *range(20)]), train) == 20
+    with pytest.raises(SampleReuseError, match=r"at most about 19 examples.* got 60 of the 951"):
+        check_unlabelled(plain([*range(5000, 5891), *range(60)]), train)
+
+
+@pytest.mark.parametrize(("stated", "trials"), [({}, 900), ({"shared": 40}, 860), ({"shared": 880}, 30)])
+def test_shared_examples_are_no_trials_but_may_disagree(stated, trials):
+    facts = {"disagreements": 30, "unlabelled": {"samples": 900, **stated}}
+    assert trials_of(facts) == trials
+
+
+@pytest.mark.parametrize("shared", [-1, 0, 901, 900, 1.0, True, None, "3"])
+def test_no_other_number_of_shared_examples_is_taken(shared):
+    with pytest.raises(InputError, match=r"shared|not in the training data"):
+        trials_of({"disagreements": 30, "unlabelled": {"samples": 900, "shared": shared}})
 
 
 def test_another_shape_is_refused():

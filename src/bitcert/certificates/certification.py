@@ -19,7 +19,7 @@ from typing import Any
 from bitcert.certificates.certificate import MESSAGE_FILE, VERSIONED, Certificate
 from bitcert.certificates.conditions import conditions
 from bitcert.certificates.looks import LookBook
-from bitcert.certificates.original import Counts, Original, check_unlabelled, helper_network, pair_hash
+from bitcert.certificates.original import Counts, Original, check_unlabelled, helper_network, pair_hash, trials_of
 from bitcert.counting import (
     Classifier,
     DecisionRule,
@@ -242,16 +242,16 @@ class _Claim:
         original = self.original
         if original is None:
             return None
-        counted = counts.disagreements[CERTIFIED]
-        bound = holdout_bound(counted.disagreements, counted.samples, self.parts[1])
-        found = {"disagreements": counted.disagreements, "disagreement_bound": bound, "look": self.look}
-        return {**original.describe(), **found}
+        shared = check_unlabelled(original.unlabelled, self.sample if self.prior is None else self.prior.full)
+        disagreements = counts.disagreements[CERTIFIED].disagreements
+        found = {**original.describe(shared), "disagreements": disagreements, "look": self.look}
+        return {**found, "disagreement_bound": holdout_bound(disagreements, trials_of(found), self.parts[1])}
 
     def transferred(self, bound: float, facts: Mapping[str, Any] | None) -> float:
         """The bound of what is certified from that of the compressed network."""
         if facts is None:
             return bound
-        return disagreement_bound(bound, facts["disagreements"], facts["unlabelled"]["samples"], self.parts[1])
+        return disagreement_bound(bound, facts["disagreements"], trials_of(facts), self.parts[1])
 
     def _held_out(self, classifier: Classifier, sample: Sample) -> dict[str, object]:
         """What holding these labels out would have said: the exact binomial limit without any message."""

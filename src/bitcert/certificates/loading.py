@@ -219,7 +219,10 @@ def _stand_in(certificate: Certificate, given: SchemaSource) -> Sample:
     if not sizes or math.prod(sizes) > MAX_INPUT_SIZE or type(classes) is not int or not 2 <= classes <= MAX_CLASSES:
         raise InvalidError("data description: no shape and number of classes of a problem")
     schema = reading.table_schema(certificate, given, None)
-    table = None if schema is None else Table(schema, (schema.label or "",))
+    table = None
+    if schema is not None:
+        order = reading.stated_order(certificate, schema)
+        table = Table(schema, (schema.label or "", *order), order)
     return empty_sample(tuple(sizes), classes, str(certificate.data.get("name")), table)
 
 

@@ -18,8 +18,10 @@ holds as it stands. Where g is wrong more often than not this is cheaper: such a
 twice, once as an error of g and once, because f is right there, as a disagreement.
 
 The unlabelled examples must be drawn independently of f, of g and of everything g was made from. What is seen of that
-is refused: an example of them that is also in the training sample, in the prior part or among held-out ones, number by
-number. NOT seen are changed copies, and whether f was trained on them or g chosen by them.
+is refused: examples of them that are also in the training sample, in the prior part or among held-out ones, number by
+number, if they are more than the repetitions of a table make likely. Those that are not refused are no trials
+(:func:`bitcert.proof.trials_apart`), so that copies among them do no harm. NOT seen are changed copies, and whether f
+was trained on them or g chosen by them.
 """
 
 from __future__ import annotations
@@ -38,17 +40,21 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bitcert.counting import Classifier, Disagreement, FloatClassifier, LossCount, Progress
-from bitcert.data import Role, Sample, check_apart, load_sample, schema_like, shaped_like
+from bitcert.data import Role, Sample, check_apart, count_shared_examples, load_sample, schema_like, shaped_like
+from bitcert.data.apart import of_one_type
 from bitcert.decoder import Helper, HelperWeights, Preprocessing, as_network
 from bitcert.decoder.helper import examples_at_a_time
 from bitcert.decoder.network import run_network
 from bitcert.errors import InputError
 from bitcert.network import Network, OpaqueModel
 from bitcert.network.architecture import Architecture
+from bitcert.proof import trials_apart
 
 _IDENTITY = ("architecture", "weights", "factory", "scale", "mean", "std")
 ORIGINAL_KEYS = frozenset({"name", "hash", *_IDENTITY, "unlabelled", "disagreements", "disagreement_bound", "look"})
 UNLABELLED_KEYS = frozenset({"name", "hash", "samples"})
+SHARED = "shared"
+"""Key of the number of unlabelled examples that are also in the training data, if there are any."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,10 +129,15 @@ class Original:
         """SHA-256 (hex) of architecture, weights and preprocessing."""
         return identity_hash(self._identity)
 
-    def describe(self) -> dict[str, object]:
-        """What a certificate says of the original network and of the unlabelled sample, as JSON values."""
+    def describe(self, shared: int = 0) -> dict[str, object]:
+        """What a certificate says of the original network and of the unlabelled sample, as JSON values.
+
+        Args:
+            shared: how many unlabelled examples are also in the training data.
+        """
         sample = self.unlabelled
         data = {"name": sample.name, "hash": sample.content_hash, "samples": len(sample)}
+        data |= {SHARED: shared} if shared else {}
         return {"name": self.name[:200], "hash": self.content_hash, **self._identity, "unlabelled": data}
 
 
@@ -176,19 +187,36 @@ def load_test_part(
     return unlabelled_sample(found) if role is Role.UNLABELLED else found
 
 
-def check_unlabelled(unlabelled: Sample, *used: Sample) -> None:
-    """Refuse unlabelled examples of another problem, or that are also in a sample used for anything else.
+def trials_of(facts: Mapping[str, Any]) -> int:
+    """On how many examples the disagreements are counted, from what a certificate says of the original network.
+
+    Raises:
+        InputError: it says nothing sensible.
+    """
+    data = facts["unlabelled"]
+    shared = data.get(SHARED, 0)
+    if type(shared) is not int or not 0 <= shared <= data["samples"] or (SHARED in data and not shared):
+        raise InputError("a number of shared examples", str(shared)[:100], "ask for the file again")
+    return trials_apart(facts["disagreements"], data["samples"], shared)
+
+
+def check_unlabelled(unlabelled: Sample, *used: Sample) -> int:
+    """Refuse unlabelled examples of another problem, or too many that are also in a sample used for anything else.
+
+    Returns:
+        How many are also in the first of those samples, by chance or not.
 
     Raises:
         InputError: another shape.
-        SampleReuseError: a shared example, with the number of them.
+        SampleReuseError: more shared examples than are likely, with the number of them.
     """
     for sample in used:
         if unlabelled.input_shape != sample.input_shape:
             got = f"{unlabelled.name} of shape {list(unlabelled.input_shape)}"
             expected = f"unlabelled examples of shape {list(sample.input_shape)}"
             raise InputError(expected, got, "pass examples of the same problem")
-        check_apart(unlabelled, sample)
+        check_apart(unlabelled, sample, repeats=True)
+    return count_shared_examples(*of_one_type(unlabelled, used[0]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from bitcert.data import (
     Role,
     Sample,
     Schema,
+    Table,
     benchmark_name,
     count_shared_examples,
     load_sample,
@@ -177,6 +178,8 @@ def check_sample(certificate: Certificate, sample: Sample, check: Checker) -> Sa
         raise CannotCheckError(f"the data of the certificate are {stated}; pass its file with --data")
     known = set(certificate.data) == keys and isinstance(certificate.data["name"], str)
     table = None if sample.table is None else sample.table.describe()
+    if table is not None and isinstance(described[-1], Mapping) and "columns" not in described[-1]:
+        table.pop("columns", None)  # certificates of earlier versions do not name them
     same = described == [sample.num_classes, list(sample.input_shape), benchmark_name(sample), table]
     check.line("data description", known and same, f"{sample.num_classes} classes, shape {list(sample.input_shape)}")
     repeated = repeated_fraction(sample)
@@ -220,8 +223,27 @@ def table_schema(certificate: Certificate, given: SchemaSource, label: str | Non
     return found
 
 
+def stated_order(certificate: Certificate, schema: Schema) -> tuple[str, ...]:
+    """The columns beside those of the schema that a certificate names, in their order.
+
+    Raises:
+        InvalidError: they are no columns of a table.
+    """
+    names = certificate.data["table"].get("columns", [])
+    try:
+        if not all(isinstance(name, str) for name in names):
+            raise InputError("names of columns", "other values", "")
+        order: tuple[str, ...] = tuple(names)
+        _ = Table(schema, (), order).completed
+        return order
+    except InputError as error:
+        raise InvalidError(f"data description: {error}") from None
+
+
 def _stated_schema(claimed: Any) -> Schema:
-    usable = has_form(claimed, TABLE_KEYS, label=str) and isinstance(claimed["schema"], str | None)
+    named = {"columns": list} if isinstance(claimed, Mapping) and "columns" in claimed else {}
+    usable = has_form(claimed, TABLE_KEYS | set(named), label=str, **named)
+    usable = usable and isinstance(claimed["schema"], str | None)
     classes = claimed["classes"] if usable else None
     if not usable or not (classes is None or (isinstance(classes, list) and all(isinstance(c, str) for c in classes))):
         raise InvalidError(f"data description: {', '.join(sorted(TABLE_KEYS))} of its table were expected")

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from bitcert.certificates.certificate import HOLDOUT_KEYS, MESSAGE_FILE, MESSAGE_KEYS, VERSIONED, Certificate
 from bitcert.certificates.conditions import conditions
-from bitcert.certificates.original import ORIGINAL_KEYS, UNLABELLED_KEYS, identity_hash
+from bitcert.certificates.original import ORIGINAL_KEYS, SHARED, UNLABELLED_KEYS, identity_hash, trials_of
 from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, has_form
 from bitcert.counting import DecisionRule
 from bitcert.decoder import Helper
@@ -163,13 +164,15 @@ def _check_transfer(
     claimed = certificate.original
     assert claimed is not None
     usable = has_form(claimed, ORIGINAL_KEYS, name=str) and identity_hash(claimed) == claimed["hash"]
-    usable = usable and has_form(claimed["unlabelled"], UNLABELLED_KEYS, name=str, hash=str)
-    check.line("original network's description", usable, "form and hash")
     data = claimed["unlabelled"]
+    keys = UNLABELLED_KEYS | ({SHARED} if isinstance(data, Mapping) and SHARED in data else set())
+    usable = usable and has_form(data, keys, name=str, hash=str)
+    check.line("original network's description", usable, "form and hash")
     try:
-        apart = holdout_bound(claimed["disagreements"], data["samples"], delta)
-        bounds = [disagreement_bound(each, claimed["disagreements"], data["samples"], delta) for each in compressed]
-    except (InputError, KeyError) as error:
+        trials = trials_of(claimed)
+        apart = holdout_bound(claimed["disagreements"], trials, delta)
+        bounds = [disagreement_bound(each, claimed["disagreements"], trials, delta) for each in compressed]
+    except (InputError, KeyError, TypeError) as error:
         raise InvalidError(f"disagreement: {error}") from None
     check.line("disagreement", close(claimed["disagreement_bound"], apart), f"{apart:.6f} recomputed at {delta:g}")
     return bounds

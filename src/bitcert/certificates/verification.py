@@ -24,6 +24,7 @@ from torch import Tensor
 from bitcert.certificates import reading, statements
 from bitcert.certificates.certificate import REST_KEYS, Certificate
 from bitcert.certificates.original import (
+    SHARED,
     Counts,
     MakeOriginal,
     Original,
@@ -253,10 +254,12 @@ def _check_unlabelled_data(
     same = claimed["samples"] == len(unlabelled)
     check.line("unlabelled data", same, f"{claimed['samples']} claimed, {len(unlabelled)} found, hash matches")
     try:
-        check_unlabelled(unlabelled, sample)
+        shared = check_unlabelled(unlabelled, sample)
     except (SampleReuseError, InputError) as error:
         raise InvalidError(f"unlabelled data: {error}") from None
-    check.line("unlabelled data apart", True, "none of them is in the training data, byte by byte")
+    found = f"{shared:,} of them are in the training data too, as by chance, and are no trials"
+    found = found if shared else "none of them is in the training data, byte by byte"
+    check.line("unlabelled data apart", shared == claimed.get(SHARED, 0), found)
     detail = "assumed independent of the training of both networks, not checked; held-out data were not read"
     check.trust("unlabelled data's origin", detail)
     detail = f"certificate number {look} on these examples, as stated by its maker; earlier ones are assumed counted"

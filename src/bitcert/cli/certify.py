@@ -40,11 +40,12 @@ from bitcert.codecs.best import encode_best
 from bitcert.counting import Progress
 from bitcert.decoder import Helper, decode_message
 from bitcert.decoder.trees import TreeClassifier
+from bitcert.decoder.votes import VotesClassifier
 from bitcert.errors import InputError
 from bitcert.folder import OUTPUT_FILES, check_output_folder, remove_output, write_output
 from bitcert.losses import is_users, parse_losses
 from bitcert.network import Network, OpaqueModel, operations_in_words
-from bitcert.report import render_report, terminal_summary, tree_lines
+from bitcert.report import render_report, terminal_summary, tree_lines, vote_lines
 from bitcert.report.text import beside_guessing, estimated, percent_up
 from bitcert.search import Checkpoint, Compressed, Run
 from bitcert.search.compression import (
@@ -117,12 +118,16 @@ def _write(found: BestCertificate, loaded: _Loaded, folders: Sequence[Path]) -> 
 
 
 def _rules(found: BestCertificate) -> list[str]:
-    """What the certified classifier does, if it is a decision tree."""
+    """What the certified classifier does, if it is a decision tree or a sum of votes."""
     classifier = decode_message(found.compressed.message, found.compressed.helper).classifier
-    if not isinstance(classifier, TreeClassifier):
-        return []
-    table = found.sample.table
-    return tree_lines(classifier.tree, found.sample.columns, () if table is None else table.schema.classes)
+    table, columns = found.sample.table, found.sample.columns
+    classes = () if table is None else table.schema.classes
+    categories = {} if table is None else table.schema.categories
+    if isinstance(classifier, TreeClassifier):
+        return tree_lines(classifier.tree, columns, classes, categories)
+    if isinstance(classifier, VotesClassifier):
+        return vote_lines(classifier.votes, columns, classes, categories)
+    return []
 
 
 def _load(options: CertifyOptions, progress: Progress) -> _Loaded:

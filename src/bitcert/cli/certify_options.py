@@ -40,6 +40,7 @@ class Family(StrEnum):
 
     head = "head"
     tree = "tree"
+    votes = "votes"
     table = "table"
 
 
@@ -113,7 +114,7 @@ class CertifyOptions(RunOptions):
             return DEFAULT_BUDGET["network"]
         if self.searches:
             return (self.effort or Effort.quick).seconds
-        return DEFAULT_BUDGET["table" if self.trained_family(sample) in ("tree", "table") else "head"]
+        return DEFAULT_BUDGET["table" if self.trained_family(sample) in ("tree", "votes", "table") else "head"]
 
     def split_fraction(self, sample: Sample) -> float | None:
         """Of the prior part; with ``auto`` it follows from the number of examples."""

@@ -91,13 +91,14 @@ class Coder(ABC):
         By halves, each with a quotient of two whole numbers: the length is ``log2(sum / weight)`` bits, wherever in the
         list the value stands.
         """
-        return self._halve(list(accumulate(weights, initial=0)), value)
+        return self.sums(list(accumulate(weights, initial=0)), value)
 
     def uniform(self, size: int, value: int = 0) -> int:
         """One of ``size`` numbers from 0, all of the same chance: ``log2(size)`` bits."""
-        return self._halve(range(size + 1), value)
+        return self.sums(range(size + 1), value)
 
-    def _halve(self, sums: Sequence[int], value: int) -> int:
+    def sums(self, sums: Sequence[int], value: int = 0) -> int:
+        """:meth:`choice`, given the sums of the weights before each number and of all."""
         low, high = 0, len(sums) - 1
         while high - low > 1:
             middle = (low + high) // 2

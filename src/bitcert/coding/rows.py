@@ -49,6 +49,14 @@ class RowModel:
         """Indices of the rows that are always there."""
         return np.flatnonzero(self.groups < 0)
 
+    def prices(self, matrix: Integers) -> RowPrices:
+        """What changes of ``matrix [rows, columns]`` cost now."""
+        return row_prices(matrix, self)
+
+    def code_bits(self, matrix: Integers) -> float:
+        """Ideal length of ``matrix [rows, columns]``."""
+        return row_code_bits(matrix, self)
+
 
 class RowCounts(Counts):
     """Rows seen so far in each group, unused (zeros) and used (ones)."""
@@ -120,7 +128,11 @@ def row_prices(matrix: Integers, model: RowModel) -> RowPrices:
     chance = ((ones + _PSEUDO_ROWS * overall) / (seen + _PSEUDO_ROWS))[groups]
     on, off = np.zeros(len(matrix)), np.zeros(len(matrix))
     on[optional], off[optional] = -np.log2(chance), -np.log2(1 - chance)
-    inside = matrix[optional][used[optional]]
+    return RowPrices(on, off, entry_prices(matrix, matrix[optional][used[optional]]))
+
+
+def entry_prices(matrix: Integers, inside: Integers) -> NDArray[np.float64]:
+    """Cost ``[2 * limit + 1]`` of an entry ``-limit .. limit`` of a row in use; ``inside`` are such rows."""
     nonzero = int((inside != 0).sum())
     # Half a row of the usual density is assumed, so that the first row has a fair price.
     dense = (nonzero + 2.0) / (inside.size + 5.0)
@@ -128,7 +140,7 @@ def row_prices(matrix: Integers, model: RowModel) -> RowPrices:
     limit = len(values) // 2
     entries = values - np.log2(dense)
     entries[limit] = -np.log2(1 - dense)
-    return RowPrices(on, off, entries)
+    return np.asarray(entries, dtype=np.float64)
 
 
 def row_code_bits(matrix: Integers, model: RowModel) -> float:

@@ -11,7 +11,7 @@ cost the same, so the unit of a column is free within them. Nothing here looks a
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from bitcert.coding.adaptive import Coder
@@ -76,6 +76,9 @@ class Split:
 
 Tree = Leaf | Split
 
+Alphabets = Mapping[int, range]
+"""Columns of which it was declared beforehand which whole numbers they hold."""
+
 
 def num_splits(tree: Tree) -> int:
     """Tests in a tree.
@@ -105,10 +108,12 @@ class TreeCode:
         coder: a writer or a reader.
         num_columns: entries of an example.
         num_classes: number of classes.
+        alphabets: the whole numbers that a column was declared to hold, for those of which that was declared; tests
+            compare it with one of these, all of which cost the same.
     """
 
-    def __init__(self, coder: Coder, num_columns: int, num_classes: int) -> None:
-        self.coder, self.num_columns = coder, num_columns
+    def __init__(self, coder: Coder, num_columns: int, num_classes: int, alphabets: Alphabets | None = None) -> None:
+        self.coder, self.num_columns, self.alphabets = coder, num_columns, alphabets or {}
         self.used: dict[Subject, int] = {}
         self.tests: dict[Subject, list[Comparison]] = {}
         self.labels = [1] * num_classes
@@ -150,12 +155,15 @@ class TreeCode:
     def test(self, given: Comparison | None) -> Comparison:
         """A test."""
         given = given or Comparison(Subject(0), 0.0)
-        subject = self.subject(given.subject)
+        return self.test_of(self.subject(given.subject), given)
+
+    def test_of(self, subject: Subject, given: Comparison) -> Comparison:
+        """A test of a subject that is known."""
         known = self.tests.setdefault(subject, [])
         if known and self.yes("again", given in known):
             return known[self.coder.uniform(len(known), known.index(given) if given in known else 0)]
         equal = subject.other is None and self.yes("equal", given.equal)
-        test = Comparison(subject, self.threshold(subject, given.value), equal)
+        test = Comparison(subject, self.value(subject, given.value), equal)
         if test in known:
             raise _not_canonical("a new test that was there before")
         known.append(test)
@@ -181,10 +189,22 @@ class TreeCode:
         """Two columns and the power of two that the second is multiplied by."""
         size, other = self.num_columns, value.other or 1
         rank = self.coder.uniform(size * (size - 1) // 2, other * (other - 1) // 2 + min(value.column, other - 1))
+        return self.pair_of(rank, value.factor)
+
+    def pair_of(self, rank: int, factor: float) -> Subject:
+        """A pair of two columns that are known."""
         other = (1 + math.isqrt(1 + 8 * rank)) // 2
-        negative = self.yes("minus", value.factor < 0)
-        factor = math.ldexp(1.0, self.first_exponent(short_form(abs(value.factor) or 1.0)[0]))
-        return Subject(rank - other * (other - 1) // 2, other, -factor if negative else factor)
+        negative = self.yes("minus", factor < 0)
+        size = math.ldexp(1.0, self.first_exponent(short_form(abs(factor) or 1.0)[0]))
+        return Subject(rank - other * (other - 1) // 2, other, -size if negative else size)
+
+    def value(self, subject: Subject, value: float) -> float:
+        """What a subject is compared with: a declared number of its column, or any threshold."""
+        declared = self.alphabets.get(subject.column) if subject.other is None else None
+        if declared is None:
+            return self.threshold(subject, value)
+        place = int(value) - declared[0]
+        return float(declared[self.coder.uniform(len(declared), place if 0 <= place < len(declared) else 0)])
 
     def threshold(self, subject: Subject, value: float) -> float:
         """A threshold: 0, or sign, exponent and digits."""
@@ -217,7 +237,10 @@ class TreeCode:
         if not self.coder.choice(_ESCAPE, int(value not in _CHEAP)):
             return _CHEAP[self.coder.uniform(len(_CHEAP), value - _CHEAP[0] if value in _CHEAP else 0)]
         size = LARGEST_EXPONENT - LEAST_EXPONENT + 1
-        return self.coder.uniform(size, value - LEAST_EXPONENT) + LEAST_EXPONENT
+        found = self.coder.uniform(size, value - LEAST_EXPONENT) + LEAST_EXPONENT
+        if found in _CHEAP:
+            raise _not_canonical("a long code of an exponent that has a short one")
+        return found
 
 
 def _not_canonical(got: str) -> DecodeError:

@@ -36,20 +36,16 @@ class _Lines:
         self._file, self._path, self._taken = file, path, 0
         self.row = 0
 
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = self._file.readline(MAX_ROW + 1)
-        if not line:
-            raise StopIteration
-        self._taken += len(line)
-        if self._taken > MAX_ROW:
-            got = f"more in {_place(self.row)}"
-            raise refused(self._path, f"rows of at most {MAX_ROW:,} characters", got, _DO)
-        if "\0" in line:
-            raise refused(self._path, "a text", f"a NUL character in {_place(self.row)}", _DO)
-        return line
+    def __iter__(self) -> Iterator[str]:
+        read = self._file.readline
+        while line := read(MAX_ROW + 1):
+            self._taken += len(line)
+            if self._taken > MAX_ROW:
+                got = f"more in {_place(self.row)}"
+                raise refused(self._path, f"rows of at most {MAX_ROW:,} characters", got, _DO)
+            if "\0" in line:
+                raise refused(self._path, "a text", f"a NUL character in {_place(self.row)}", _DO)
+            yield line
 
     def next_row(self) -> None:
         """A row has ended."""

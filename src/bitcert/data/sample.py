@@ -32,7 +32,6 @@ MAX_CLASSES = 1 << 20
 
 MAX_TOKEN = 1 << 24
 """Largest size of an integer input: float32 holds every integer up to it."""
-
 Array = NDArray[np.generic]
 
 
@@ -187,9 +186,11 @@ class Sample:
         digests = bytearray()
         for chunk in _chunks(self.inputs):
             rows = _little_endian(chunk.astype(dtype, copy=False)).reshape(len(chunk), -1)
-            for row in rows:
+            values = (rows + dtype.type(0) if dtype.kind == "f" else rows).tobytes()  # -0 and 0 are one
+            size = len(values) // len(rows)
+            for place in range(0, len(values), size):
                 digest = start.copy()
-                digest.update((row + row.dtype.type(0)).data if dtype.kind == "f" else row.data)  # -0 and 0 are one
+                digest.update(values[place : place + size])
                 digests += digest.digest()
         return np.frombuffer(bytes(digests), dtype="V16")
 

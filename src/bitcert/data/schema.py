@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 from bitcert.canonical import encode_text
@@ -31,6 +32,9 @@ MAX_TEXT = 1_000
 
 MAX_CLASS_BYTES = 1 << 16
 """All class names together, which a certificate repeats."""
+
+MAX_NAMED_BYTES = 1 << 16
+"""All names of columns together that a certificate repeats."""
 
 INDICATOR = "{} is missing"
 """Name of the second input of a column that is declared to have missing cells."""
@@ -116,6 +120,14 @@ class Schema:
                 raise InputError("a schema whose columns are inputs", got, "leave it out of columns")
 
     @property
+    def categories(self) -> dict[int, tuple[str, ...]]:
+        """The texts of the inputs whose categories are declared."""
+        places = accumulate((len(column.inputs) for column in self.columns), initial=0)
+        return {
+            place: column.categories for place, column in zip(places, self.columns, strict=False) if column.categories
+        }
+
+    @property
     def text(self) -> str:
         """The canonical text: one line of ASCII without spaces, what is usual left out."""
         content: dict[str, Any] = {}
@@ -166,12 +178,18 @@ class Table:
         return replace(self.schema, columns=(*self.schema.columns, *map(Column, self.order)))
 
     def describe(self) -> dict[str, object]:
-        """What a certificate says of it: label, names of the classes, and hash of a schema that lists columns."""
+        """What a certificate says of it: label, names of the classes, and hash of a schema that lists columns.
+
+        It also names, if they are not too many, the columns that the schema does not list, so that new files may have
+        them in any order.
+        """
         schema = self.schema
+        known = self.order and sum(len(name.encode()) for name in self.order) <= MAX_NAMED_BYTES
         return {
             "label": schema.label,
             "classes": list(schema.classes) if schema.classes else None,
             "schema": schema.hash if schema.columns else None,
+            **({"columns": list(self.order)} if known else {}),
         }
 
 

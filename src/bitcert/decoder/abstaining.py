@@ -1,4 +1,4 @@
-"""Family 6: a message of another family, and how close its two largest logits may be for it to abstain.
+"""Family 7: a message of another family, and how close its two largest logits may be for it to abstain.
 
 A surrogate of an original network need not answer everywhere. It abstains where the gap between its two largest logits
 is clearly below a threshold ``2^(e/4)``; the exponent ``e`` is chosen on the training sample and is in the message.
@@ -16,7 +16,7 @@ from bitcert.coding.message import FORMAT_VERSION
 from bitcert.coding.steps import MAX_EXPONENT, step_size
 from bitcert.errors import malformed
 
-FAMILY = 6
+FAMILY = 7
 PREFIX_BITS = 16
 _WIDTH = 10
 

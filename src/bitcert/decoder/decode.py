@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bitcert.coding import Ledger, MessageReader
 from bitcert.counting import Classifier
-from bitcert.decoder import abstaining, network_head, trees
+from bitcert.decoder import abstaining, network_head, trees, votes
 from bitcert.decoder import head as bank_head
 from bitcert.decoder import network as quantised
 from bitcert.decoder import tensors as composed
@@ -25,6 +25,8 @@ FAMILIES: dict[int, Reader] = {
     bank_head.FAMILY: bank_head.read,
     network_head.FAMILY: network_head.read,
     trees.FAMILY: trees.read,
+    trees.DECLARED_FAMILY: trees.read,
+    votes.FAMILY: votes.read,
 }
 
 

@@ -1,8 +1,9 @@
-"""Codec family 1: a decision tree on the columns of a table, exact on every machine.
+"""Codec families 1 and 8: a decision tree on the columns of a table, exact on every machine.
 
 Tests compare the numbers of an example as they are in the data, before any preprocessing, in float64, and the logits
 are 0 and 1: no rounding, no near-ties. Message: the number of classes if it was inferred, then one section with the
-tree (:mod:`bitcert.coding.trees`).
+tree (:mod:`bitcert.coding.trees`). In family 8, which is written where a schema declares categories, a test of such a
+column names one of them.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 
 from bitcert.coding import Ledger, MessageReader, MessageWriter
 from bitcert.coding.adaptive import Coder, Reader, Writer
-from bitcert.coding.trees import Comparison, Leaf, Subject, Tree, TreeCode, num_splits
+from bitcert.coding.trees import Alphabets, Comparison, Leaf, Subject, Tree, TreeCode, num_splits
 from bitcert.counting import TensorClassifier, Values
 from bitcert.data.sample import MAX_CLASSES
 from bitcert.decoder.helper import Helper, as_floats, read_classes, write_classes
 from bitcert.errors import DecodeError
 
-FAMILY = 1
+FAMILY, DECLARED_FAMILY = 1, 8
 
 MAX_COLUMNS = 1 << 24
 
@@ -122,12 +123,43 @@ class TreeClassifier(TensorClassifier):
         return (at["label"][node][:, None] == classes).to(dtype)
 
 
-def _code(coder: Coder, helper: Helper) -> TreeCode:
+def check_size(helper: Helper) -> int:
+    """The number of columns.
+
+    Raises:
+        DecodeError: for more columns or classes than a family of tables can have.
+    """
     columns = math.prod(helper.input_shape)
     if columns > MAX_COLUMNS or helper.num_classes > MAX_CLASSES:
         expected = f"at most {MAX_COLUMNS:,} columns and {MAX_CLASSES:,} classes of a tree"
         raise DecodeError(expected, f"{columns:,} and {helper.num_classes:,}", "give a network of your own to certify")
-    return TreeCode(coder, columns, helper.num_classes)
+    return columns
+
+
+def alphabets(helper: Helper) -> Alphabets:
+    """The numbers that a schema declares: of columns with categories, and of inputs that say what is missing.
+
+    Of ``k`` categories a cell is ``0 .. k``, -1 if it is missing and nothing of that was declared.
+    """
+    found: dict[int, range] = {}
+    place = 0
+    for column in () if helper.table is None else helper.table.schema.columns:
+        if column.categories:
+            found[place] = range(0 if column.missing else -1, len(column.categories) + 1)
+        if column.missing:
+            found[place + 1] = range(2)
+        place += len(column.inputs)
+    return found
+
+
+def family_of(helper: Helper) -> int:
+    """Which family trees are written in."""
+    return DECLARED_FAMILY if alphabets(helper) else FAMILY
+
+
+def _code(coder: Coder, helper: Helper, family: int) -> TreeCode:
+    declared = alphabets(helper) if family == DECLARED_FAMILY else {}
+    return TreeCode(coder, check_size(helper), helper.num_classes, declared)
 
 
 def write(tree: Tree, helper: Helper) -> tuple[bytes, Ledger]:
@@ -136,9 +168,10 @@ def write(tree: Tree, helper: Helper) -> tuple[bytes, Ledger]:
     Raises:
         ValueError: for a tree that this code has no word for, such as one with two sibling leaves of one class.
     """
-    writer, coder = MessageWriter(FAMILY), Writer()
+    family = family_of(helper)
+    writer, coder = MessageWriter(family), Writer()
     write_classes(writer, helper)
-    if _code(coder, helper).tree(tree) != tree:
+    if _code(coder, helper, family).tree(tree) != tree:
         raise ValueError("the tree code has no word for this tree")
     with writer.section("tree") as bits:
         bits.extend(coder.bits())
@@ -149,12 +182,16 @@ def read(reader: MessageReader, helper: Helper) -> tuple[TreeClassifier, str]:
     """Decode a tree.
 
     Raises:
-        DecodeError: for one larger than any that is written, and for more columns or classes.
+        DecodeError: for one larger than any that is written, for more columns or classes, and for one of declared
+            categories without their schema.
     """
+    if reader.family == DECLARED_FAMILY and not alphabets(helper):
+        expected = "a tree for columns of any numbers"
+        raise DecodeError(expected, "one for those of a schema that declares categories", "pass the schema")
     read_classes(reader, helper)
     with reader.section("tree") as bits:
         coder = Reader(bits)
-        tree = _code(coder, helper).tree()
+        tree = _code(coder, helper, reader.family).tree()
         coder.finish()
     tests = num_splits(tree)
     described = f"a decision tree of {tests} test{'' if tests == 1 else 's'} and {tests + 1} answers"

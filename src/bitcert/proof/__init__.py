@@ -17,6 +17,7 @@ from bitcert.proof.holdout import (
     holdout_bound,
     occam_bound,
     self_contained_bound,
+    trials_apart,
 )
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "occam_bound",
     "pac_bayes_kl",
     "self_contained_bound",
+    "trials_apart",
 ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bitcert.errors import InputError
 from bitcert.proof.binomial import binomial_tail_inverse
 from bitcert.proof.budget import check_count, check_delta, check_number, complexity_nats
 from bitcert.proof.chernoff import kl_chernoff
@@ -28,6 +29,7 @@ __all__ = [
     "holdout_bound",
     "occam_bound",
     "self_contained_bound",
+    "trials_apart",
 ]
 
 CITATION_OCCAM = (
@@ -146,6 +148,30 @@ def holdout_bound(num_errors: int, num_samples: int, delta: float) -> float:
     0.0118
     """
     return binomial_tail_inverse(num_errors, num_samples, -complexity_nats(0, delta))
+
+
+def trials_apart(num_disagreements: int, num_unlabelled: int, num_shared: int) -> int:
+    """Unlabelled samples to count, where some have the same input as a training example.
+
+    In a table such repetitions may be chance, and then the samples are independent draws and all count; or they may be
+    copies of training examples among ``n_0`` independent draws. Which of both cannot be seen. Leaving the shared ones
+    out of the trials, but not out of the disagreements, is right in either case:
+    ``p_bar(a, n - s) >= p_bar(a_0, n_0)``, because the ``a_0 <= a`` disagreements of the independent draws are counted,
+    no more than ``n_0 >= n - s`` trials are, and the limit rises with disagreements and falls with trials.
+
+    Returns:
+        ``n - s``, or the number of disagreements if that is larger: the limit is then 1.
+
+    Raises:
+        InputError: no sample is left.
+
+    >>> trials_apart(3, 1000, 40), trials_apart(30, 100, 80)
+    (960, 30)
+    """
+    if num_shared >= num_unlabelled:
+        expected = "unlabelled examples that are not in the training data"
+        raise InputError(expected, f"all {num_unlabelled:,} in it", "draw others")
+    return max(num_disagreements, num_unlabelled - num_shared)
 
 
 def disagreement_bound(occam: float, num_disagreements: int, num_unlabelled: int, delta2: float) -> float:

@@ -9,7 +9,7 @@ from bitcert.report.bounds.figures import plot_effective_parameters as plot_boun
 from bitcert.report.bounds.series import plot_series
 from bitcert.report.certificate.display import render_report, terminal_summary
 from bitcert.report.certificate.figures import plot_bound_surface, plot_history, plot_sections
-from bitcert.report.certificate.rules import tree_lines
+from bitcert.report.certificate.rules import tree_lines, vote_lines
 from bitcert.report.comparison.display import (
     comparison_files,
     comparison_summary,
@@ -64,4 +64,5 @@ __all__ = [
     "survey_summary",
     "terminal_summary",
     "tree_lines",
+    "vote_lines",
 ]

@@ -46,6 +46,7 @@ from bitcert.search.judging import Judge, OriginalNetwork, network_logits, soft_
 from bitcert.search.prior import train_prior
 from bitcert.search.request import CertifyRequest, declared_helpers, untrained
 from bitcert.search.trees import tree_memory_bytes
+from bitcert.search.votes import vote_memory_bytes
 
 PRIOR_FILE = "prior-network.safetensors"
 """Beside the search's state: the network of a declared prior part, once it is trained."""
@@ -85,9 +86,9 @@ def compress(
         sample: the training sample; the certificate will be about it.
         network: a captured network, or a module, which is captured with the first examples; ``None`` to train a
             built-in family.
-        family: ``"head"`` (helper features and an integer head that selects from them), ``"tree"`` (a decision tree)
-            or ``"table"`` (the best of what reads tables). By default a head for images and ``"table"`` for
-            everything else.
+        family: ``"head"`` (helper features and an integer head that selects from them), ``"tree"`` (a decision tree),
+            ``"votes"`` (a sum of votes on tests) or ``"table"`` (the best of what reads tables). By default a head for
+            images and ``"table"`` for everything else.
         preprocessing: fixed before the data were seen; the usual one of the sample if ``None``.
         fine_tune: whether a given network may be fine-tuned while it is quantised.
         run: seed, time budget, device, progress and checkpoint.
@@ -115,7 +116,8 @@ def plan_memory_bytes(sample: Sample, network: Network | None = None) -> int | N
         helper = Helper.for_sample(sample)
         needed = head_memory_bytes(helper, len(sample))
         if usual_family(sample.input_shape) != "head":
-            needed = max(needed, tree_memory_bytes(len(sample), math.prod(sample.input_shape)))
+            shape = len(sample), math.prod(sample.input_shape)
+            needed = max(needed, tree_memory_bytes(*shape), vote_memory_bytes(*shape))
         return sample.inputs.nbytes + needed
     batch_size = examples_at_a_time(network.architecture, sample.input_shape, sample.num_classes)
     plan = estimate_plan(network, len(sample), batch_size)

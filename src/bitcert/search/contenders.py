@@ -34,6 +34,7 @@ from bitcert.decoder import head as bank_head
 from bitcert.decoder import network as quantised
 from bitcert.decoder import tensors as composed
 from bitcert.decoder import trees as decision_tree
+from bitcert.decoder import votes as sum_of_votes
 from bitcert.decoder.features.edges import is_image
 from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
@@ -48,6 +49,7 @@ from bitcert.search.judging import Judge
 from bitcert.search.request import CertifyRequest
 from bitcert.search.strengths import compress_per_layer
 from bitcert.search.trees import compress_trees
+from bitcert.search.votes import compress_votes
 
 Targets = NDArray[np.float32]
 
@@ -97,7 +99,8 @@ def contenders(
 FAMILIES = {
     "head": ("bank head",),
     "tree": ("decision tree",),
-    "table": ("decision tree", "bank head"),
+    "votes": ("sum of votes",),
+    "table": ("decision tree", "sum of votes", "bank head"),
 }
 """The built-in families as users name them, and their contenders."""
 
@@ -110,8 +113,10 @@ def usual_family(input_shape: tuple[int, ...]) -> str:
 def _built_in(given: CertifyRequest, targets: Targets | None, judge: Judge | None) -> list[Contender]:
     """The families that are part of the program: those wanted, else the usual ones for such data."""
     head, helper, option = partial(compress_head, targets=targets, judge=judge), given.problem, Option.BUILT_IN
+    votes = partial(compress_votes, targets=targets)
     found = (
-        Contender("decision tree", decision_tree.FAMILY, compress_trees, helper, True, 3.0, option=option),
+        Contender("decision tree", decision_tree.family_of(helper), compress_trees, helper, True, 3.0, option=option),
+        Contender("sum of votes", sum_of_votes.FAMILY, votes, helper, True, 3.0, option=option),
         Contender("bank head", bank_head.FAMILY, head, helper, False, 3.0, option=option),
     )
     families = given.families or (usual_family(given.sample.input_shape),)

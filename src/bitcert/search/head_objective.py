@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitcert.coding import UNARY_MAGNITUDES, RowModel, RowPrices, row_code_bits, row_prices
+from bitcert.coding import UNARY_MAGNITUDES, RowModel, RowPrices
 
 LIMIT = UNARY_MAGNITUDES
 """Largest magnitude the descent uses."""
@@ -160,7 +160,7 @@ class BankObjective:
         self._probabilities = self._log.exp()
         self._own = self._own_of(self._log)
         self.loss = self._loss_of(self._own)
-        self.prices = row_prices(self.weights, self.model)
+        self.prices = self.model.prices(self.weights)
 
     def fit_scale(self) -> None:
         """Move the temperature to a local minimum of the loss on a 5 % grid; it costs no bits."""
@@ -177,7 +177,7 @@ class BankObjective:
 
     def code_bits(self) -> float:
         """Ideal code length of the weights."""
-        return row_code_bits(self.weights, self.model)
+        return self.model.code_bits(self.weights)
 
     def value(self) -> float:
         """``J``."""

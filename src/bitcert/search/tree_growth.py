@@ -18,10 +18,10 @@ _MAX_DEPTH = 40
 _LEAVES = 2.5
 
 
-def tree_bits(tree: Tree, num_columns: int, num_classes: int) -> float:
+def tree_bits(tree: Tree, table: Binned) -> float:
     """Length of a tree in bits, up to the end of its section."""
     meter = Meter()
-    TreeCode(meter, num_columns, num_classes).tree(tree)
+    TreeCode(meter, table.num_columns, table.num_classes, table.alphabets).tree(tree)
     return meter.length
 
 
@@ -36,7 +36,8 @@ def prices_beside(beside: Counter[Comparison], table: Binned) -> Floats:
         uses[table.number(test)] += count
     for number, count in uses.items():
         # of a subject that was used, exponent and first digits are mostly known
-        subject[number] = math.log2((4 + tests) / count) - 3.0
+        saved = 0.0 if number in table.alphabets else 3.0
+        subject[number] = math.log2((4 + tests) / count) - saved
     prices = table.threshold_bits + subject[table.subject]
     for test in beside:
         number = table.number(test)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.coding.trees import LARGEST_EXPONENT, LEAST_EXPONENT, MAX_DIGITS, Comparison, Subject
+from bitcert.coding.trees import LARGEST_EXPONENT, LEAST_EXPONENT, MAX_DIGITS, Alphabets, Comparison, Subject
 from bitcert.decoder.trees import numbers
 
 MOST_BINS = 255
@@ -105,6 +105,7 @@ class Binned:
         threshold: ``[bins]`` examples in this bin of the subject and those before pass; NaN for the last.
         value: ``[bins]`` the one value in the bin, or NaN.
         digits: ``[2, bins]`` binary digits of both.
+        alphabets: what a schema declares of columns.
     """
 
     bins: NDArray[np.int32]
@@ -117,9 +118,17 @@ class Binned:
     threshold: Floats
     value: Floats
     digits: NDArray[np.intp]
+    alphabets: Alphabets = field(default_factory=dict)
 
     @classmethod
-    def of(cls, columns: Columns, labels: NDArray[np.int64], num_classes: int, pairs: Sequence[Subject] = ()) -> Binned:
+    def of(
+        cls,
+        columns: Columns,
+        labels: NDArray[np.int64],
+        num_classes: int,
+        pairs: Sequence[Subject] = (),
+        alphabets: Alphabets | None = None,
+    ) -> Binned:
         """Bins of ``columns [n, d]``, and of some pairs."""
         num_columns = columns.shape[1]
         subjects = (*map(Subject, range(num_columns)), *pairs)
@@ -141,7 +150,13 @@ class Binned:
             done += len(cuts) + 1
         of_bins = np.repeat(np.arange(len(first)), [len(cuts) for cuts in thresholds])
         parts = np.concatenate(thresholds), np.concatenate(values), np.concatenate(digits, 1)
-        return cls(bins, labels, num_classes, subjects, num_columns, of_bins, np.array(first), *parts)
+        return cls(bins, labels, num_classes, subjects, num_columns, of_bins, np.array(first), *parts, alphabets or {})
+
+    def beside(self, columns: Columns, pairs: Sequence[Subject], part: Rows | None = None) -> Binned:
+        """The table with these pairs, of some of the examples."""
+        if part is None:
+            return Binned.of(columns, self.labels, self.num_classes, pairs, self.alphabets)
+        return Binned.of(columns[part], self.labels[part], self.num_classes, pairs, self.alphabets)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -190,12 +205,13 @@ class Binned:
         return Comparison(self.subjects[self.subject[number]], float(value), kind == 1)
 
     @cached_property
-    def _numbers(self) -> dict[Subject, int]:
+    def numbers(self) -> dict[Subject, int]:
+        """The index of each subject."""
         return {subject: number for number, subject in enumerate(self.subjects)}
 
     def number(self, test: Comparison) -> int:
         """The index of a test's subject."""
-        return self._numbers[test.subject]
+        return self.numbers[test.subject]
 
     @cached_property
     def threshold_bits(self) -> Floats:
@@ -203,6 +219,8 @@ class Binned:
         values = np.stack([self.threshold, self.value])
         digits = np.where(self.digits > 0, 2 * self.digits, 1)
         size = np.where(values == 0, 1.0, 7.0 + np.where(values < 0, 2.0, 0.0) + digits)
+        for column, declared in self.alphabets.items():
+            size[:, self.subject == column] = math.log2(len(declared))
         return np.where(self.tests, size + np.array([[0.4], [2.0]]), np.inf)
 
     def bin_of(self, test: Comparison) -> tuple[int, int]:

@@ -121,7 +121,7 @@ class TreeSearch(Best):
             part = np.sort(stream(run.seed, "training subset").permutation(len(sample))[:most])
             columns, labels = columns[part], labels[part]
         self.columns = columns.astype(np.float32)
-        self.table = Binned.of(self.columns, labels, helper.num_classes)
+        self.table = Binned.of(self.columns, labels, helper.num_classes, (), family.alphabets(helper))
         self.share = len(labels) / len(sample)
         self.rows = np.arange(len(self.table))
         self.sitting = 0
@@ -141,7 +141,7 @@ class TreeSearch(Best):
     def bits(self, tree: Tree) -> float:
         """Length of a tree's message: half the bits, half the bytes that hold them, so that fewer bits always count."""
         if tree not in self.known_bits:
-            bits = self.header_bits + tree_bits(tree, self.table.num_columns, self.table.num_classes)
+            bits = self.header_bits + tree_bits(tree, self.table)
             self.known_bits[tree] = (bits + 8 * math.ceil((bits + 1) / 8)) / 2
         return self.known_bits[tree]
 
@@ -301,7 +301,7 @@ class TreeSearch(Best):
         found = [test.subject for known in (self.top.tree, tree) for test in comparisons(known)]
         used = tuple(dict.fromkeys(subject for subject in found if subject.other is not None))
         if used != self.table.subjects[self.table.num_columns :]:
-            self.table = Binned.of(self.columns, self.table.labels, self.table.num_classes, used)
+            self.table = self.table.beside(self.columns, used)
 
     @cached_property
     def paired(self) -> Binned | None:
@@ -311,7 +311,7 @@ class TreeSearch(Best):
             return None
         size = len(self.columns)
         part = np.sort(self.order.permutation(size)[: min(size, PAIR_ENTRIES // len(pairs))])
-        return Binned.of(self.columns[part], self.table.labels[part], self.table.num_classes, pairs)
+        return self.table.beside(self.columns, pairs, part)
 
     def telling(self, most: int) -> list[int]:
         """The columns whose best test says most of the class by itself, in their order."""

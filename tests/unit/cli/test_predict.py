@@ -44,6 +44,7 @@ def test_a_table_is_answered_in_the_names_of_its_classes(bitcert, table):
     assert set(found) == {"no", "yes"}
     assert np.mean([a != b for a, b in zip(found, truth, strict=True)]) < load(table / "out").certificate.bound
     assert bitcert("predict", "out/certificate.json", "--data", "truth.csv").out == outcome.out
+    assert bitcert("predict", "out", "--data", "turned.csv").out == outcome.out, "columns in another order"
 
 
 def test_a_schema_finds_the_columns_in_any_order(bitcert, table, refused):

@@ -55,7 +55,11 @@ def made(bitcert, here, *arguments):
 
 def test_label_and_classes_are_stated_and_need_not_be_said_again(bitcert, files):
     found = made(bitcert, files, *READ, "--holdout", "held.csv")
-    assert found["data"]["table"] == {"label": "late", "classes": ["no", "yes"], "schema": None}
+    table = found["data"]["table"]
+    assert table.pop("columns") == [
+        name for name in (files / "t.csv").read_text().splitlines()[0].split(",") if name != "late"
+    ]
+    assert table == {"label": "late", "classes": ["no", "yes"], "schema": None}
     assert found["data"]["name"] == "t.csv"
     assert found["holdout"]["samples"] == 100
     assert dict(found["helper_sections"])["schema"] > 0

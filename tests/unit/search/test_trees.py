@@ -195,5 +195,5 @@ def test_too_many_columns_and_classes_are_refused_in_one_sentence() -> None:
 def test_bits_of_a_tree_are_those_of_its_message() -> None:
     tree = Split(passed=Leaf(0), failed=Leaf(2), test=Binned.of(*table_of(), 3).test(0, 3))
     search = TreeSearch(sample_of(*table_of()), Helper((5,), 3), Run())
-    assert search.bits(tree) == pytest.approx(search.header_bits + tree_bits(tree, 5, 3), abs=8)
+    assert search.bits(tree) == pytest.approx(search.header_bits + tree_bits(tree, search.table), abs=8)
     assert predictions(search.table, tree, search.rows).tolist() == answers(tree, table_of()[0]).tolist()
