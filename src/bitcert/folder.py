@@ -41,7 +41,15 @@ BOUNDS_FILES = frozenset({"bounds.json", "report.html", "bounds.svg", "effective
 SERIES_FILES = frozenset({"series.json", "series.svg", "report.html"})
 """What ``bitcert bounds --series`` writes."""
 
-_ALL_FILES = OUTPUT_FILES | MEASURE_FILES | COMPRESS_FILES | COMPARE_FILES | BOUNDS_FILES | SERIES_FILES
+STUDY_FILES = frozenset(
+    {
+        *("result.json", "table.md", "table.csv", "report.html", "figure.svg"),
+        *(f"figure-{number}.svg" for number in range(2, 10)),
+    }
+)
+"""What ``bitcert study`` writes of one study."""
+
+_ALL_FILES = OUTPUT_FILES | MEASURE_FILES | COMPRESS_FILES | COMPARE_FILES | BOUNDS_FILES | SERIES_FILES | STUDY_FILES
 _ADVICE = "choose another --out"
 _THIS_FOLDER, _EXCHANGE = -100, 2
 """AT_FDCWD, and RENAME_EXCHANGE of Linux, which is RENAME_SWAP of macOS."""

@@ -46,6 +46,10 @@ VERBS = {
         "compute_bounds",
         "Every bound of the papers on one network, side by side: what is proved, what is only measured.",
     ),
+    "study": (
+        "run_studies",
+        "Every table and figure of the papers, the paper's number beside ours; without a name, a list of them.",
+    ),
 }
 """Of each verb its function in the module of its name, and the first line of that function's docstring."""
 
