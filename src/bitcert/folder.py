@@ -49,7 +49,13 @@ STUDY_FILES = frozenset(
 )
 """What ``bitcert study`` writes of one study."""
 
-_ALL_FILES = OUTPUT_FILES | MEASURE_FILES | COMPRESS_FILES | COMPARE_FILES | BOUNDS_FILES | SERIES_FILES | STUDY_FILES
+RANDOMISE_FILES = frozenset({"randomised.json"})
+"""What ``bitcert randomise`` writes."""
+
+_ALL_FILES = frozenset().union(
+    *(OUTPUT_FILES, MEASURE_FILES, COMPRESS_FILES, COMPARE_FILES, BOUNDS_FILES, SERIES_FILES, STUDY_FILES),
+    RANDOMISE_FILES,
+)
 _ADVICE = "choose another --out"
 _THIS_FOLDER, _EXCHANGE = -100, 2
 """AT_FDCWD, and RENAME_EXCHANGE of Linux, which is RENAME_SWAP of macOS."""

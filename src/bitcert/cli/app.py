@@ -42,6 +42,10 @@ VERBS = {
         "compare_codecs",
         "Compare all codecs on a network: bits, errors, deviations, bounds, theory beside practice.",
     ),
+    "randomise": (
+        "randomise_network",
+        "Certify a classifier that draws its weights anew for every answer (PAC-Bayes); not the network itself.",
+    ),
     "bounds": (
         "compute_bounds",
         "Every bound of the papers on one network, side by side: what is proved, what is only measured.",
