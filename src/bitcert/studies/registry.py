@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from bitcert.errors import unknown_name
-from bitcert.studies import arora2018, guha2023, notes2019, shin2021, zhang2020
+from bitcert.studies import arora2018, guha2023, guha_routes, notes2019, shin2021, zhang2020
 from bitcert.studies.study import Study
 
 STUDIES: dict[str, Study] = {
-    study.name: study for paper in (arora2018, notes2019, zhang2020, guha2023, shin2021) for study in paper.STUDIES
+    study.name: study
+    for paper in (arora2018, notes2019, zhang2020, guha2023, guha_routes, shin2021)
+    for study in paper.STUDIES
 }
 """By name, in the order of the papers."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,18 +12,14 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from bitcert.codecs.base import Rest, Selection
-from bitcert.codecs.heavy_tail import Compare, HeavyTail, Variance
-from bitcert.codecs.quantiser import FINE
-from bitcert.counting import count_errors
-from bitcert.data import Role, Sample, to_sample
-from bitcert.decoder import Helper, Preprocessing
+from bitcert.data import Role
+from bitcert.decoder import Preprocessing
 from bitcert.linear import choose_mixture, frobenius_norm, reshaped_spectral_norm, weight_tail
-from bitcert.network import Network, capture
 from bitcert.stability import MeasureSettings, measure
 from bitcert.studies.context import Context
 from bitcert.studies.networks import dense
 from bitcert.studies.published import PUBLISHED, load_published
+from bitcert.studies.replacement import DRAWS, RULES, Replacement, head_of, replaced
 from bitcert.studies.result import Curve, Field, Figure, Outcome, Panel, Row, Trained
 from bitcert.studies.study import Cost, Study
 from bitcert.studies.training import Recipe, TrainedNetwork
@@ -40,82 +36,9 @@ from bitcert.theory.formulas.stable_laws import (
 PAPER = "Shin 2021"
 TABLE = {"ResNet-20": (93.90, 89.19, 3.03, 3.22), "ResNet-56": (95.32, 94.74, 0.30, 3.02)}
 """Table 1 where a network here has the same name: accuracy before, mean and deviation after (%), fitted exponent."""
-DRAWS = 10
 C, M, N = 1.3, 5, 64
 """Scale, largest power and entries of a row in Figure 2."""
 ALPHAS = (0.5, 1.0, 1.5, 2.0)
-_RULES = {
-    "w, as App. E prints": HeavyTail(compare=Compare.W),
-    "|w - mean|": HeavyTail(),
-    "|w - mean|, noise of the replaced entries": HeavyTail(variance=Variance.REPLACED),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Head:
-    """The last dense layer as a network of its own, on the features that enter it.
-
-    Attributes:
-        network: one dense layer.
-        sample: features ``[n, width]`` and labels.
-        helper: what a decoder knows: the shape of the layer.
-    """
-
-    network: Network
-    sample: Sample
-    helper: Helper
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """``[classes, width]``."""
-        return self.network.parameters[self.network.weight_layers[-1].weight]
-
-
-def head_of(module: nn.Module, preprocessing: Preprocessing, sample: Sample) -> Head:
-    """Compute the features of a network's last layer once."""
-    network = capture(module, preprocessing(sample.inputs[:2]))
-    last, parts = network.weight_layers[-1], []
-    with torch.no_grad():
-        for inputs, _ in sample.batches(250):
-            parts.append(network.architecture.activations(preprocessing(inputs), network.parameters)[last.source])
-    features = torch.cat(parts)
-    layer = nn.Linear(features.shape[1], sample.num_classes, bias=last.bias is not None)
-    with torch.no_grad():
-        layer.weight.copy_(network.parameters[last.weight])
-        if last.bias is not None:
-            layer.bias.copy_(network.parameters[last.bias])
-    own = to_sample(
-        (features.numpy(), sample.labels), Role.TRAIN, num_classes=sample.num_classes, name=f"features of {sample.name}"
-    )
-    alone = capture(layer.eval(), features[:2])
-    return Head(alone, own, Helper.for_sample(own, alone.architecture, Preprocessing()))
-
-
-@dataclass(frozen=True)
-class Replacement:
-    """Accuracies in percent before, and after each draw by rule; what the codec's theory fits."""
-
-    before: float
-    after: Mapping[str, tuple[float, ...]]
-    kept: Mapping[str, int]
-    exponent: float | None
-
-
-def replaced(head: Head, draws: int) -> Replacement:
-    """Appendix E: the layer's small entries become noise; every draw is a message that is decoded and counted."""
-    codec = HeavyTail(selection=Selection(rest=Rest.EXACT), quantiser=FINE)
-    exact = count_errors(lambda x: head.network(torch.tensor(x)), head.sample)
-    after, kept, exponent = {}, {}, None
-    for words, rule in _RULES.items():
-        own = replace(codec, compare=rule.compare, variance=rule.variance)
-        rates = []
-        for draw in range(draws):
-            message = replace(own, draw=draw).encode(head.network, helper=head.helper).message
-            rates.append(100 * (1 - count_errors(own.decode(message, head.helper).classifier, head.sample).rate))
-        after[words] = tuple(rates)
-        (theory,) = own.theory(head.network).layers
-        kept[words], exponent = int(theory.parameters), theory.details.get("density exponent")
-    return Replacement(100 * (1 - exact.rate), after, kept, exponent)
 
 
 def table1(context: Context) -> Outcome:
@@ -172,7 +95,7 @@ def _replacement_rows(title: str, found: Replacement, rows: list[Row]) -> dict[s
 
 def _replacement_findings(drops: Mapping[str, float]) -> tuple[str, ...]:
     found = []
-    for words in _RULES:
+    for words in RULES:
         own = [drop for name, drop in drops.items() if name.endswith(f", {words}")]
         found.append(
             f"Comparing {words}: accuracy drops by {min(own):.2f} to {max(own):.2f} points, "
@@ -322,7 +245,7 @@ def _small_recipes(context: Context, few: bool = False) -> Iterator[tuple[Recipe
     """Recipes and data sets of the networks that are trained here."""
     sets = {"digits": 8, "mnist": 28, "fashion-mnist": 28}
     data = context.choose(("digits",), tuple(sets), tuple(sets))
-    seeds, epochs = context.choose((1, 2, 4), (2, 6, 30), (2, 6, 30))[:2]
+    seeds, epochs = context.choose((1, 2), (2, 5), (2, 30))
     for name in data if not few else context.choose(("mnist",), *2 * (("mnist", "fashion-mnist"),)):
         side = sets[name]
         builds = {
@@ -340,7 +263,7 @@ def _small_recipes(context: Context, few: bool = False) -> Iterator[tuple[Recipe
 
 
 def _trained(context: Context, recipe: Recipe, data: str) -> TrainedNetwork:
-    count = context.choose(1_000, 5_000, None)
+    count = context.choose(1_000, 3_000, None)
     return context.train(recipe, context.sample(data, count))
 
 
