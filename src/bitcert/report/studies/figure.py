@@ -78,8 +78,11 @@ def _draw_panel(axes: Axes, panel: data.Panel) -> None:
         if wide:
             log_axis(axis, said, 8)
             axis.set_minor_formatter(NullFormatter())
+    if panel.names:
+        names = [label_text(name, 24) for name in panel.names]
+        axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8, parse_math=False)
     if seen:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=min(2, len(seen)))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.6 if panel.names else -0.2), ncols=min(2, len(seen)))
 
 
 def _known(values: data.Numbers, logarithmic: bool) -> list[float]:
