@@ -132,7 +132,7 @@ def fig1(context: Context) -> Outcome:
         rows.append(Row(f"noise at the input of layer {layer}", None, 100 * (curve.mean[-1] or 0.0), comment, "%"))
     damped = [sum(_damped(curve) for curve in curves) for curves in (trained, twin)]
     told = "injections felt less at the last layer than at the layer they enter"
-    rows.append(Row(f"{told}, trained", len(trained), damped[0], f"of {len(trained)}; the paper's curves all fall"))
+    rows.append(Row(f"{told}, trained", None, damped[0], f"of {len(trained)}; in the paper every curve falls"))
     rows.append(Row(f"{told}, random", None, damped[1], f"of {len(twin)}"))
     panels = tuple(
         Panel(title, "layer", "relative error (%)", tuple(map(_curve, curves)), log_y=True)
