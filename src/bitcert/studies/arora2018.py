@@ -234,7 +234,7 @@ def table1(context: Context) -> Outcome:
         rows += [
             Row(f"layer {index}: effective parameters", effective, own.worst, "worst over the examples" + same),
             Row(f"layer {index}: weights", float(weights), float(_weights(layer.shape)), "without biases"),
-            Row(f"layer {index}: compression", percent, layer.compression_percent.worst, same[2:], "%"),
+            Row(f"layer {index}: compression", percent, layer.compression_percent.worst, same[2:], "% of weights"),
         ]
         if (layer.compression_percent.worst or 101.0) < 100:
             shrunk.append(str(index))
@@ -248,8 +248,8 @@ def table1(context: Context) -> Outcome:
     said = f"fewer than its weights in layers {', '.join(shrunk)}" if shrunk else "more than its weights in every layer"
     smallest = min(TABLE1, key=lambda index: layers[index].compression_percent.worst or float("inf"))
     findings = (
-        f"Of the seven printed layers, the bound charges {said}; the paper finds it so in 5 of 7, from layer 9 on and "
-        "barely in layer 1.",
+        f"Of the seven printed layers, the bound charges {said}; in the paper it charges fewer in 5 of the 7, from "
+        "layer 9 on and, barely, in layer 1.",
         f"It charges least, relative to the weights, in layer {smallest}; in the paper that is layer 12.",
     )
     return _outcome(context, vgg, rows, (Figure("Compression of each layer", caption, (panel,)),), findings)
