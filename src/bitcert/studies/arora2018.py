@@ -243,7 +243,7 @@ def table1(context: Context) -> Outcome:
         Curve.of("ours", layers, [layer.compression_percent.worst for layer in layers.values()], look="both"),
         Curve.of("as many as there are weights", (1, len(layers)), (100.0, 100.0), look="dashed"),
     )
-    panel = Panel("", "layer", "effective parameters (% of weights)", curves, log_y=True)
+    panel = Panel("", "layer", "% of the layer's weights", curves, log_y=True)
     caption = "Effective parameters that the noise-stability bound charges a layer for, over its weights."
     said = f"fewer than its weights in layers {', '.join(shrunk)}" if shrunk else "more than its weights in every layer"
     smallest = min(TABLE1, key=lambda index: layers[index].compression_percent.worst or float("inf"))
