@@ -60,7 +60,9 @@ class Context:
         whole = load_sample(name, role, split=split)
         return whole if count is None else drawn(whole, count, self.seed, f"study/{split}").with_role(role)
 
-    def piece(self, name: str, kind: type[Value], make: Callable[[], Value], *parts: object) -> Value:
+    def piece(
+        self, name: str, kind: type[Value], make: Callable[[], Value], *parts: object, shared: bool = False
+    ) -> Value:
         """``make()``, or what it returned before the process was killed.
 
         The value passes through JSON either way, so that an interrupted study returns what an uninterrupted one does.
@@ -70,16 +72,18 @@ class Context:
             kind: a dataclass (or tuple, mapping, number) that :mod:`bitcert.canonical` can store.
             make: makes the value.
             parts: what it depends on besides study, size, seed and versions; JSON values.
+            shared: whether other studies use it too; it is then kept beside the networks, and stays there.
 
         Raises:
             OSError: when the disk is full or fails; earlier pieces are then still there.
         """
-        identity = _hashed([self.study, self.size.value, self.seed, versions(), name, *parts])
-        path = self.pieces / f"{identity[:24]}.json"
+        whose, folder = ("", self.networks) if shared else (self.study, self.pieces)
+        identity = _hashed([whose, self.size.value, self.seed, versions(), name, *parts])
+        path = folder / f"{identity[:24]}.json"
         text = _read(path)
         if text is None:
             text = json.dumps(encode(make()), sort_keys=True, allow_nan=False)
-            self.pieces.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()

@@ -5,7 +5,6 @@ Values are drawn from torch's global stream, which :func:`bitcert.studies.traini
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 from torch import nn
@@ -65,12 +64,12 @@ def _classifier(inputs: int, hidden: int, num_classes: int, dropout: float) -> l
     layers: list[nn.Module] = []
     for before in (inputs, hidden):
         layers += [nn.Dropout(dropout)] if dropout else []
-        layers += [nn.Linear(before, hidden), nn.ReLU()]
-    return [*layers, nn.Linear(hidden, num_classes)]
+        layers += [_he(nn.Linear(before, hidden)), nn.ReLU()]
+    return [*layers, _he(nn.Linear(hidden, num_classes))]
 
 
-def _he(layer: nn.Conv2d) -> nn.Conv2d:
-    """Normal values of variance 2 / (outgoing weights), and no bias at first, as the published CIFAR-10 VGG has it."""
-    nn.init.normal_(layer.weight, std=math.sqrt(2 / (layer.kernel_size[0] ** 2 * layer.out_channels)))
+def _he(layer: nn.Conv2d | nn.Linear) -> nn.Module:
+    """Normal weights of variance 2 / fan-in and no bias at first (He et al. 2015); the papers do not state theirs."""
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer

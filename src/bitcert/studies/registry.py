@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from bitcert.errors import unknown_name
-from bitcert.studies import arora2018, guha2023, guha_routes, notes2019, shin2021, zhang2020
+from bitcert.studies import arora2018, arora2018_bounds, guha2023, guha_routes, notes2019, shin2021, zhang2020
 from bitcert.studies.study import Study
 
-STUDIES: dict[str, Study] = {
-    study.name: study
-    for paper in (arora2018, notes2019, zhang2020, guha2023, guha_routes, shin2021)
-    for study in paper.STUDIES
-}
+MODULES = (arora2018, arora2018_bounds, notes2019, zhang2020, guha2023, guha_routes, shin2021)
+STUDIES: dict[str, Study] = {study.name: study for module in MODULES for study in module.STUDIES}
 """By name, in the order of the papers."""
 
 
@@ -20,8 +17,8 @@ def find_studies(name: str | None = None) -> tuple[Study, ...]:
     Raises:
         InputError: there is none; the nearest name is told.
 
-    >>> [study.name for study in find_studies("arora2018.fig1")]
-    ['arora2018.fig1']
+    >>> [study.name for study in find_studies("arora2018.table1")]
+    ['arora2018.table1']
     """
     found = tuple(study for study in STUDIES.values() if name in (None, study.name, study.paper))
     if not found:

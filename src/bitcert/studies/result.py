@@ -5,7 +5,6 @@ The JSON form is canonical, and a file is read by the types of the fields. Readi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -90,7 +89,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: their names, and what is drawn in them."""
+    """One pair of axes: their names, what is drawn in them, and ``names`` said at 0, 1, 2, ... of the first axis."""
 
     title: str
     x: str
@@ -99,6 +98,7 @@ class Panel:
     log_x: bool = False
     log_y: bool = False
     field: Field | None = None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,8 +194,3 @@ class StudyResult:
             return decode(cls, content)
         except FormatProblem as problem:
             raise DecodeError(_EXPECTED, str(problem), "choose another --out") from None
-
-
-def counted(part: float | None, whole: float | None) -> float | None:
-    """``part / whole`` in percent, where both are known."""
-    return None if part is None or not whole or not math.isfinite(part / whole) else 100 * part / whole

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from bitcert.report.drawing import (
     INK,
@@ -18,7 +18,6 @@ from bitcert.report.drawing import (
     label_text,
     log_axis,
     new_figure,
-    plain,
     ramp,
     style,
 )
@@ -52,12 +51,11 @@ def _named(panel: data.Panel) -> list[str]:
 
 
 def _draw_panel(axes: Axes, panel: data.Panel) -> None:
-    labels = list(dict.fromkeys(curve.label for curve in panel.curves[:MOST_CURVES]))
+    curves = panel.curves[:MOST_CURVES]
     seen: set[str] = set()
-    for curve in panel.curves[:MOST_CURVES]:
+    for place, curve in enumerate(curves):
         look = dict(_LOOKS[curve.look])
-        place = labels.index(curve.label)
-        look["color"] = SECOND if curve.paper else ramp(place, max(len(labels), 2))
+        look["color"] = SECOND if curve.paper else ramp(place, max(len(curves), 2))
         if curve.look in ("points", "both"):
             look |= {"marker": MARKS[place % len(MARKS)], "markersize": 5.5}
         if curve.look == "dashed" and not curve.paper:
@@ -70,16 +68,19 @@ def _draw_panel(axes: Axes, panel: data.Panel) -> None:
         _draw_field(axes, panel.field)
     if panel.title:
         axes.set_title(label_text(panel.title, _TITLE), loc="left", parse_math=False)
-    for axis, name, wide, said in (
-        (axes.xaxis, panel.x, panel.log_x, compact),
-        (axes.yaxis, panel.y, panel.log_y, plain),
-    ):
+    for axis, name, wide in ((axes.xaxis, panel.x, panel.log_x), (axes.yaxis, panel.y, panel.log_y)):
         axis.set_label_text(label_text(name, 48), parse_math=False)
         if wide:
-            log_axis(axis, said, 8)
+            log_axis(axis, compact, 8)
             axis.set_minor_formatter(NullFormatter())
+    numbers = [value for curve in curves for value in curve.x if value is not None]
+    if not panel.log_x and all(value == round(value) for value in numbers):
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    if panel.names:
+        names = [label_text(name, 24) for name in panel.names]
+        axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8, parse_math=False)
     if seen:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=min(2, len(seen)))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.6 if panel.names else -0.2), ncols=min(2, len(seen)))
 
 
 def _known(values: data.Numbers, logarithmic: bool) -> list[float]:
