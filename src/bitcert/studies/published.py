@@ -58,7 +58,8 @@ class ResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))
         for stage in self.stages:
             x = getattr(self, stage)(x)
-        return self.linear(F.avg_pool2d(x, x.shape[3]).flatten(1))
+        logits: Tensor = self.linear(F.avg_pool2d(x, x.shape[3]).flatten(1))
+        return logits
 
 
 def lenet300() -> nn.Module:

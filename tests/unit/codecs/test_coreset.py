@@ -18,11 +18,11 @@ def weights():
 def test_every_unit_is_unbiased_with_the_variance_of_a_multinomial():
     values, draws = weights(), 5
     rng = stream(1, "test coreset draws")
-    found = np.stack([sample_units(values, 0.5, rng) for _ in range(20_000)])
+    found = np.stack([sample_units(values, 0.5, rng) for _ in range(3_000)])
     totals = np.abs(values).sum((1, 2), keepdims=True)
     share = np.abs(values) / totals
     assert found.mean(0) == pytest.approx(values, abs=0.05 * float(totals.max()))
-    assert found.std(0) == pytest.approx(totals * np.sqrt(share * (1 - share) / draws), rel=0.05)
+    assert found.std(0) == pytest.approx(totals * np.sqrt(share * (1 - share) / draws), rel=0.1)
 
 
 def test_a_unit_keeps_its_sum_and_at_most_its_draws():

@@ -1,4 +1,4 @@
-"""Parts of the studies of Zhang 2020, Guha 2023 and Shin 2021 that take no time; the studies themselves run as commands."""
+"""Parts of the studies of Zhang 2020, Guha 2023 and Shin 2021 that take no time; whole studies run as commands."""
 
 from __future__ import annotations
 
