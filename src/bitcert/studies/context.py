@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,19 +81,16 @@ class Context:
         whose, folder = ("", self.networks) if shared else (self.study, self.pieces)
         identity = _hashed([whose, self.size.value, self.seed, versions(), name, *parts])
         path = folder / f"{identity[:24]}.json"
-        text = _read(path)
-        if text is None:
-            text = json.dumps(encode(make()), sort_keys=True, allow_nan=False)
-            folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        try:
-            return decode(kind, parse(text, f"a piece of {self.study}"))
-        except FormatProblem as problem:
-            do = "delete it, and run the study again"
-            raise DecodeError(f"a piece of {self.study} at {path}", str(problem), do) from None
+        with suppress(OSError, UnicodeDecodeError, DecodeError, FormatProblem):
+            # What cannot be read is as if it were not there.
+            return decode(kind, parse(path.read_text(encoding="utf-8"), "a piece"))
+        text = json.dumps(encode(make()), sort_keys=True, allow_nan=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        return decode(kind, parse(text, "a piece"))
 
     def train(self, recipe: Recipe, sample: Sample, test: Sample | None = None) -> TrainedNetwork:
         """The network of this recipe, trained now or before; an interrupted training goes on after its last epoch."""
@@ -101,10 +99,3 @@ class Context:
 
 def _hashed(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None

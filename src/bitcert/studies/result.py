@@ -14,6 +14,7 @@ from bitcert.canonical import FormatProblem, decode, encode_text, finite, parse
 from bitcert.errors import DecodeError
 
 FORMAT = "bitcert-study-1"
+LOGARITHMS = ("ln", "log10")
 _EXPECTED = "a result.json written by bitcert study"
 Numbers = tuple[float | None, ...]
 
@@ -34,7 +35,7 @@ class Row:
         quantity: what it is.
         paper, ours: the two numbers, in ``unit``.
         comment: what the reader has to know to compare them.
-        unit: ``"%"`` (compared by their difference) or anything else (compared by their ratio).
+        unit: ``"%"``, ``"ln"`` and ``"log10"`` are compared by their difference, anything else by its ratio.
     """
 
     quantity: str
@@ -58,6 +59,8 @@ class Row:
             return ""
         if self.unit == "%":
             return f"{self.ours - self.paper:+.3g} points"
+        if self.unit in LOGARITHMS:
+            return f"{self.ours - self.paper:+.3g}"
         return f"× {self.ours / self.paper:.3g}" if self.paper else ""
 
 

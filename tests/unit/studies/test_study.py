@@ -71,6 +71,15 @@ def test_pieces_of_another_size_or_seed_are_not_taken(tmp_path):
     assert len(toy.CALLS) == 3
 
 
+def test_a_piece_that_cannot_be_read_is_made_again(tmp_path):
+    toy.CALLS.clear()
+    first = run_one(toy.TOY, Size.QUICK, tmp_path, Run())
+    for piece in (tmp_path / ".toy.table1.pieces").iterdir():
+        piece.write_text("[1,")
+    assert found_of(run_one(toy.TOY, Size.QUICK, tmp_path, Run())) == found_of(first)
+    assert len(toy.CALLS) == 2
+
+
 def test_a_result_comes_back_from_its_text(tmp_path):
     result = run_one(toy.TOY, Size.QUICK, tmp_path, Run())
     assert StudyResult.from_json(result.to_json()) == result
@@ -90,6 +99,7 @@ def test_a_result_that_this_program_did_not_write_is_refused(tmp_path, change):
 def test_rows_are_compared_by_ratio_or_by_points():
     assert Row("a", 4.0, 1.0).compared == "× 0.25"
     assert Row("a", 4.0, 5.5, unit="%").compared == "+1.5 points"
+    assert Row("a", 18.0, 9.5, unit="log10").compared == "-8.5"
     assert [Row("a", paper, ours).compared for paper, ours in ((None, 1.0), (1.0, None), (0.0, 1.0))] == ["", "", ""]
     assert Row("a", float("nan"), np.float32(2)).ours == 2.0
     assert Curve.of("c", [1, 2], [float("inf"), 3]).y == (None, 3.0)
