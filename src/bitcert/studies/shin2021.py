@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from bitcert.data import Role
 from bitcert.decoder import Preprocessing
-from bitcert.linear import choose_mixture, frobenius_norm, reshaped_spectral_norm, weight_tail
+from bitcert.linear import Mixture, choose_mixture, frobenius_norm, reshaped_spectral_norm, weight_tail
 from bitcert.stability import MeasureSettings, measure
 from bitcert.studies.context import Context
 from bitcert.studies.networks import dense
@@ -295,58 +295,52 @@ def fig3(context: Context) -> Outcome:
     fitted = [point for point in points if point.exponent is not None]
     x = np.array([point.exponent for point in fitted], dtype=np.float64)
     y = np.array([point.stable_rank for point in fitted])
-    best, *others = choose_mixture(x, y, seed=context.seed)
+    mixtures = choose_mixture(x, y, seed=context.seed)
     correlation = float(spearmanr(x, y).statistic)
+    without = len(points) - len(fitted)
     rows = [
-        Row(
-            "networks",
-            43.0,
-            float(len(fitted)),
-            f"{len(points) - len(fitted)} more without a fit" if len(points) > len(fitted) else "",
-        ),
-        Row(
-            "lines by BIC",
-            None,
-            float(len(best.slopes)),
-            "; ".join(f"{len(o.slopes)}: BIC {o.bic:.1f}" for o in (best, *others)),
-        ),
+        Row("networks", 43.0, float(len(fitted)), f"{without} more without a fit" if without else ""),
         Row("rank correlation of exponent and stable rank", None, correlation, "the paper: smaller with smaller"),
+        *_line_rows(mixtures),
     ]
-    for k in range(len(best.slopes)):
-        share = f"{100 * best.weights[k]:.0f} % of the networks"
-        rows.append(Row(f"slope of line {k + 1}", None, float(best.slopes[k]), share))
-    ends = np.array([x.min(), x.max()])
-    curves = [Curve.of("networks", x, y, look="points")]
-    curves += [
-        Curve.of(f"line {k + 1}", ends, best.intercepts[k] + best.slopes[k] * ends) for k in range(len(best.slopes))
-    ]
-    panel = Panel("", "exponent alpha of the density", "stable rank", tuple(curves))
-    rising = sum(slope > 0 for slope in best.slopes)
-    seen = "seen" if correlation > 0.2 else "not seen"
-    findings = (
-        f"Smaller exponents with smaller stable ranks is {seen} here: rank correlation {correlation:+.2f} over "
-        f"{len(fitted)} networks.",
-        f"BIC chooses {len(best.slopes)} line{'s' if len(best.slopes) > 1 else ''}, {rising} of them rising.",
-    )
-    size = (
-        "8 recipes on digits, one epoch"
-        if not context.choose(False, True, True)
-        else "8 recipes, 3 data sets, 2 copies"
-    )
+    size = context.choose("8 recipes on digits", *2 * ("8 recipes, 3 data sets, 2 copies of each",))
     return Outcome(
         tuple(rows),
-        (
-            Figure(
-                "Stable rank against exponent",
-                "Last dense layers; lines by EM. The paper's points bear no numbers.",
-                (panel,),
-            ),
-        ),
-        findings=findings,
+        (_scatter(x, y, mixtures[0]),),
+        findings=_tail_findings(correlation, mixtures[0], len(fitted)),
         scaled=f"The paper's 43 networks are large public ones; here {len(PUBLISHED)} public ones and {len(trained)} "
         f"small ones trained for it ({size}).",
         trained=tuple(trained),
         settings={"networks": [point.name for point in fitted]},
+    )
+
+
+def _line_rows(mixtures: Sequence[Mixture]) -> list[Row]:
+    best = mixtures[0]
+    tried = "; ".join(f"{len(each.slopes)}: BIC {each.bic:.1f}" for each in mixtures)
+    rows = [Row("lines by BIC", None, float(len(best.slopes)), tried)]
+    for k, slope in enumerate(best.slopes):
+        rows.append(Row(f"slope of line {k + 1}", None, float(slope), f"{100 * best.weights[k]:.0f} % of the networks"))
+    return rows
+
+
+def _scatter(x: np.ndarray, y: np.ndarray, best: Mixture) -> Figure:
+    ends = np.array([x.min(), x.max()])
+    lines = [Curve.of(f"line {k + 1}", ends, best.intercepts[k] + slope * ends) for k, slope in enumerate(best.slopes)]
+    curves = (Curve.of("networks", x, y, look="points"), *lines)
+    caption = "Last dense layers; lines by EM. The paper's points bear no numbers."
+    panel = Panel("", "exponent alpha of the density", "stable rank", curves)
+    return Figure("Stable rank against exponent", caption, (panel,))
+
+
+def _tail_findings(correlation: float, best: Mixture, count: int) -> tuple[str, ...]:
+    seen = "seen" if correlation > 0.2 else "not seen"
+    rising = sum(slope > 0 for slope in best.slopes)
+    lines = f"{len(best.slopes)} line{'s' if len(best.slopes) > 1 else ''}"
+    return (
+        f"Smaller exponents with smaller stable ranks is {seen} here: rank correlation {correlation:+.2f} over {count} "
+        "networks.",
+        f"BIC chooses {lines}, {rising} of them rising.",
     )
 
 
