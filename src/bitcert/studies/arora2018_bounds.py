@@ -128,8 +128,8 @@ def _compared(known: dict[str, float], lowest: str | None, stable: float | None)
     count = "below" if stable < known["parameters"] else "above"
     return (
         f"The noise-stability bound (Table 1 summed) is 10^{stable:.1f}: {than} the closest product of norms "
-        f"({FIG3_LEFT[lowest]}, 10^{known[lowest]:.1f}) and {count} naive counting (10^{known['parameters']:.1f}). In the paper it is below "
-        "both."
+        f"({FIG3_LEFT[lowest]}, 10^{known[lowest]:.1f}) and {count} naive counting "
+        f"(10^{known['parameters']:.1f}). In the paper it is below both."
     )
 
 
