@@ -42,8 +42,8 @@ SCALED = {
     "paper trains the full width on 50,000 images for about 300 epochs.",
     "default": "VGG-19 at a quarter of its width, 10 epochs of SGD at rate 0.01 without dropout; the paper trains the "
     "full width for about 300 epochs.",
-    "full": "the paper states neither the first weights nor momentum and augmentation; ours are He-normal weights, 0.9, and "
-    "images that are flipped, shifted and partly covered.",
+    "full": "the paper states neither the first weights nor momentum and augmentation; ours are He-normal weights, "
+    "0.9, and images that are flipped, shifted and partly covered.",
 }
 
 

@@ -25,7 +25,7 @@ from bitcert.studies import result as data
 
 MARKS = ("o", "s", "D", "^", "v", "P", "X")
 MOST_CURVES = 40
-_PANEL, _LEGEND_LINE, _TITLE = 2.7, 0.2, 60
+_PANEL, _LEGEND_LINE, _NAMES, _TITLE = 2.7, 0.2, 0.9, 60
 _LOOKS: dict[str, dict[str, Any]] = {
     "line": {"linestyle": "-"},
     "both": {"linestyle": "-", "linewidth": 1.2},
@@ -39,6 +39,7 @@ def plot_study(figure: data.Figure) -> tuple[Figure, list[Axes]]:
     """The panels of a figure, each with its own legend below it."""
     named = [len(_named(panel)) for panel in figure.panels]
     height = sum(_PANEL + _LEGEND_LINE * math.ceil(count / 2) for count in named)
+    height += _NAMES * sum(bool(panel.names) for panel in figure.panels)
     with style():
         drawn, axes = new_figure(height=height, rows=len(figure.panels), sharex=False)
         for panel, own in zip(figure.panels, axes, strict=True):
@@ -80,7 +81,8 @@ def _draw_panel(axes: Axes, panel: data.Panel) -> None:
         names = [label_text(name, 24) for name in panel.names]
         axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8, parse_math=False)
     if seen:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.6 if panel.names else -0.2), ncols=min(2, len(seen)))
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": min(2, len(seen))}
+        axes.legend(**({"loc": "best"} if panel.names else below))
 
 
 def _known(values: data.Numbers, logarithmic: bool) -> list[float]:
