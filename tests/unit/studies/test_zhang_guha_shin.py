@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from bitcert import Preprocessing, Role, Run, to_sample
 from bitcert.errors import InputError
 from bitcert.random import stream
-from bitcert.studies import STUDIES, Size
+from bitcert.studies import STUDIES, Size, StudyResult
 from bitcert.studies.context import Context
 from bitcert.studies.guha2023 import DEPTH, mlp
 from bitcert.studies.guha_readings import COLUMNS, PAPER, readings
@@ -23,6 +24,19 @@ from bitcert.studies.zhang2020 import InvertedBlock
 from tests.unit.theory import hand
 
 OURS = [name for name in STUDIES if name.split(".")[0] in ("zhang2020", "guha2023", "shin2021")]
+
+
+STORED = sorted((Path(__file__).parents[3] / "docs" / "results-studies").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_a_stored_result_is_of_its_study_and_stated_size(path):
+    result = StudyResult.from_json(path.read_text())
+    assert result.study == path.stem
+    assert result.study in STUDIES
+    assert result.outcome.rows
+    if result.size == "quick" and result.study in OURS:
+        assert result.outcome.scaled
 
 
 def context(tmp_path, size=Size.QUICK):
