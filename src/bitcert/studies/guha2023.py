@@ -144,14 +144,13 @@ def _orders(paper: float | None, ours: float | None) -> str:
 
 
 def _bars(title: str, found: Column, paper: tuple[float | None, ...]) -> Panel:
-    places = range(1, len(COLUMNS) + 1)
+    places = range(len(COLUMNS))
     curves = (
         Curve.of("the paper prints", places, paper, look="points", paper=True),
         Curve.of("ours, gaps as the theorems have them", places, map(found.theorem, range(5)), look="both"),
         Curve.of("ours in the form that fits", places, (found.fitting(k).log for k in range(5)), look="both"),
     )
-    axis = ", ".join(f"{k} {name}" for k, name in enumerate(COLUMNS, 1))
-    return Panel(title, axis, "natural logarithm", curves)
+    return Panel(title, "", "natural logarithm", curves, names=COLUMNS)
 
 
 def _compared(found: Column, paper: tuple[float | None, ...]) -> str:

@@ -101,11 +101,10 @@ def resnet(context: Context) -> Outcome:
     trained = tuple(_trained_blocks(context, gated, sample, test, rows, columns) for gated in (True, False))
     titles = list(columns)
     curves = [
-        Curve.of(THEOREMS[name], range(1, len(titles) + 1), [columns[title][k] for title in titles], look="both")
+        Curve.of(THEOREMS[name], range(len(titles)), [columns[title][k] for title in titles], look="both")
         for k, name in enumerate(THEOREMS)
     ]
-    axis = ", ".join(f"{k} {title}" for k, title in enumerate(titles, 1))
-    panel = Panel("capacity by three theorems", axis, "log10 of the capacity", tuple(curves))
+    panel = Panel("capacity by four theorems", "", "log10 of the capacity", tuple(curves), names=tuple(titles))
     caption = "Capacities with constants and logarithms dropped; what a theorem says nothing of has no point."
     return Outcome(
         tuple(rows),
