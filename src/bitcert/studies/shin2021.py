@@ -348,7 +348,7 @@ STUDIES = (
     Study(
         "shin2021.table1",
         "accuracy before and after small weights of the last layer become noise, 10 draws",
-        f"{PAPER}, Table 1: 14 networks; ResNet-20 93.90 -> 89.19 +- 3.03 %, ResNet-56 95.32 -> 94.74 +- 0.30 %.",
+        f"{PAPER}, Table 1: 12 networks; ResNet-20 93.90 -> 89.19 +- 3.03 %, ResNet-56 95.32 -> 94.74 +- 0.30 %.",
         (Cost(30), Cost(400, 2_000), Cost(1_500, 2_000)),
         table1,
         ("mnist", "fashion-mnist", "cifar10", "pretrained"),
