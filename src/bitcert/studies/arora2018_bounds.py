@@ -259,7 +259,7 @@ def shuffled(sample: Sample, seed: int) -> Sample:
 
 def corrupted(context: Context) -> Outcome:
     """AlexNet on true and on shuffled labels."""
-    count, tested = context.choose((500, 1_000), (5_000, None), (None, None))
+    count, tested = context.choose((300, 1_000), (5_000, None), (None, None))
     true = context.sample("cifar10", count)
     test = context.sample("cifar10", tested, role=Role.HOLDOUT, split="test")
     both = {words: _labelled(context, sample, test) for words, sample in _kinds(true, context.seed)}
@@ -277,7 +277,7 @@ def corrupted(context: Context) -> Outcome:
     caption = "Medians over the training images, by layer, of the AlexNets trained on true and on shuffled labels."
     findings = _corrupted_findings(both)
     scaled = context.choose(
-        "AlexNet at an eighth of its width on 500 images, without weight decay, dropout and augmentation.",
+        "AlexNet at an eighth of its width on 300 images, without weight decay, dropout and augmentation.",
         "AlexNet at half its width on 5,000 images, without weight decay, dropout and augmentation.",
         "AlexNet for 32 x 32 images; the paper does not state its own.",
     )
@@ -294,7 +294,7 @@ def _kinds(sample: Sample, seed: int) -> tuple[tuple[str, Sample], ...]:
 
 
 def _labelled(context: Context, sample: Sample, test: Sample) -> Labelled:
-    width, epochs = context.choose((1 / 8, 150), (1 / 2, 60), (1.0, 200))
+    width, epochs = context.choose((1 / 8, 100), (1 / 2, 60), (1.0, 200))
     trained = context.train(
         Recipe(
             f"AlexNet of {width:g} width",

@@ -140,7 +140,8 @@ def fig4(context: Context) -> Outcome:
     vgg = arora2018.vgg_of(context)
     profile = arora2018.profile_of(context, vgg, ("spectra",))
     assert profile.twin is not None
-    rows, curves, ranks = [], [], {}
+    rows, curves = [], []
+    ranks: dict[str, float | None] = {}
     for words, each in (("trained", profile), ("random", profile.twin)):
         spectrum, layer = _of_layer(each)
         top = spectrum.singular_values[0]
@@ -153,11 +154,13 @@ def fig4(context: Context) -> Outcome:
         curves.append(Curve.of(words, range(1, len(shares) + 1), shares))
     panel = Panel("", "rank", "singular value over the largest", tuple(curves))
     caption = "Of the kernel of layer 10 as a matrix of one row a filter; the notes show a histogram of one filter."
-    lower = (ranks["trained"] or 0.0) < (ranks["random"] or 0.0)
-    findings = (
-        f"The stable rank of layer {FIG4_LAYER} is {ranks['trained']:.3g} trained and {ranks['random']:.3g} with "
-        f"random weights: training {'concentrates' if lower else 'does not concentrate'} the singular values.",
-    )
+    one, other = ranks["trained"], ranks["random"]
+    findings: tuple[str, ...] = ()
+    if one is not None and other:
+        findings = (
+            f"The stable rank of layer {FIG4_LAYER} is {one:.3g} trained and {other:.3g} with random weights, "
+            f"{100 * (one / other - 1):+.0f} %. The notes show singular values that are mostly close to zero.",
+        )
     figure = Figure("Singular values of layer 10", caption, (panel,))
     scaled = arora2018.SCALED[context.size.value]
     return Outcome(tuple(rows), (figure,), findings, scaled, (vgg.facts,))
