@@ -19,7 +19,8 @@ The verbs, in the order of the work::
 Samples come from ``load_sample`` or ``to_sample``. Verbs are functions; the subpackages hold the parts, in the order of
 reading: ``data``, ``coding`` (integers and bits), ``proof`` (counts -> bounds), ``network`` (capture), ``linear``
 (norms, spectra), ``decoder`` (bytes -> classifier), ``certificates``, ``stability`` (noise stability), ``theory`` (the
-papers' bounds), ``codecs`` (the papers' compressions), ``search``, ``comparison``, ``report``, ``exports``, ``cli``.
+papers' bounds), ``codecs`` (the papers' compressions), ``search``, ``comparison``, ``studies`` (the papers' tables),
+``report``, ``exports``, ``cli``.
 """
 
 import importlib

@@ -50,13 +50,27 @@ SERIES_FILES = frozenset({"series.json", "series.svg", "report.html"})
 
 HUB_FILES = OUTPUT_FILES - {"report.html"} | {"README.md", "model.safetensors"}
 """What ``bitcert export --to hub`` writes: a folder that a model hub takes."""
+
 SURVEY_FILES = frozenset(
     {"survey.json", "survey.csv", "correlations.csv", "report.html", "scatter.svg", "correlations.svg"}
 )
 """What ``bitcert survey`` writes."""
 
-_MEASURED_FILES = MEASURE_FILES | COMPARE_FILES | BOUNDS_FILES | SERIES_FILES | SURVEY_FILES
-_ALL_FILES = OUTPUT_FILES | COMPRESS_FILES | HUB_FILES | _MEASURED_FILES
+STUDY_FILES = frozenset(
+    {
+        *("result.json", "table.md", "table.csv", "report.html", "figure.svg"),
+        *(f"figure-{number}.svg" for number in range(2, 10)),
+    }
+)
+"""What ``bitcert study`` writes of one study."""
+
+RANDOMISE_FILES = frozenset({"randomised.json"})
+"""What ``bitcert randomise`` writes."""
+
+_ALL_FILES = frozenset().union(
+    *(OUTPUT_FILES, MEASURE_FILES, COMPRESS_FILES, COMPARE_FILES, BOUNDS_FILES, SERIES_FILES, STUDY_FILES),
+    *(RANDOMISE_FILES, HUB_FILES, SURVEY_FILES),
+)
 ROWS_FILE = "rows.jsonl"
 _ADVICE = "choose another --out"
 _THIS_FOLDER, _EXCHANGE = -100, 2

@@ -55,6 +55,10 @@ VERBS = {
         "compare_codecs",
         "Compare all codecs on a network: bits, errors, deviations, bounds, theory beside practice.",
     ),
+    "randomise": (
+        "randomise_network",
+        "Certify a classifier that draws its weights anew for every answer (PAC-Bayes); not the network itself.",
+    ),
     "bounds": (
         "compute_bounds",
         "Every bound of the papers on one network, side by side: what is proved, what is only measured.",
@@ -62,6 +66,10 @@ VERBS = {
     "survey": (
         "survey_networks",
         "Measure all networks of a folder, and say which measure orders them by their generalization gap.",
+    ),
+    "study": (
+        "run_studies",
+        "Every table and figure of the papers, the paper's number beside ours; without a name, a list of them.",
     ),
 }
 """Of each verb its function in the module of its name, and the first line of that function's docstring."""

@@ -33,6 +33,9 @@ class MeasureOptions(RunOptions):
     tolerance: Annotated[float | None, Option(help=f"Relative error of estimates; default {TOLERANCE}.")] = None
     zeta: Annotated[float, Option(help="Fraction of examples that may be left out as outliers.")] = 0.0
     noise: Annotated[str, Option(help="Relative norms of injected noise, e.g. 0.1,0.2.")] = "0.1"
+    noise_at_inputs: Annotated[
+        bool, Option("--noise-at-inputs", help="Inject it at each layer's input, as Arora 2018, not at its value.")
+    ] = False
     draws: Annotated[int, Option(help="Noise draws of the interlayer smoothness.")] = 3
     projections: Annotated[int | None, Option(help="Numbers kept of each projected layer.")] = None
     quantities: Annotated[str, Option(help="Only these, e.g. margin,layer_cushion.")] = ""

@@ -17,6 +17,7 @@ from typing import Any
 
 from bitcert.codecs.base import Codec, LayerCodec, Selection
 from bitcert.codecs.convolution_project import ConvolutionProject
+from bitcert.codecs.coreset import Coreset
 from bitcert.codecs.heavy_tail import HeavyTail
 from bitcert.codecs.lottery import LotteryTicket
 from bitcert.codecs.magnitude_pruning import MagnitudePruning, RandomPruning
@@ -40,6 +41,7 @@ CODECS: dict[str, type[Codec]] = {
     VectorProject.name: VectorProject,
     MagnitudePruning.name: MagnitudePruning,
     RandomPruning.name: RandomPruning,
+    Coreset.name: Coreset,
     SparseSketch.name: SparseSketch,
     LotteryTicket.name: LotteryTicket,
     RandomNetworkMask.name: RandomNetworkMask,

@@ -1,6 +1,6 @@
 """COMPARISON: every codec at several strengths on one network, theory beside practice; numbers, then words."""
 
-from bitcert.comparison.conclusions import conclude
+from bitcert.comparison.conclusions import beaten, conclude, shortest_faithful
 from bitcert.comparison.counting import OutputDeviation, output_deviation
 from bitcert.comparison.plan import CompareSettings, ComparisonPlan, plan_comparison
 from bitcert.comparison.records import Comparison, ComparisonRow, Original
@@ -13,8 +13,10 @@ __all__ = [
     "ComparisonRow",
     "Original",
     "OutputDeviation",
+    "beaten",
     "compare",
     "conclude",
     "output_deviation",
     "plan_comparison",
+    "shortest_faithful",
 ]

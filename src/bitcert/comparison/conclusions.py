@@ -84,8 +84,7 @@ def _projection(comparison: Comparison) -> list[str]:
     projected = [pair for pair in comparison.messages if pair[0].codec == PROJECTION]
     if not dropped or not projected:
         return []
-    wins = _dominated(dropped, _of_use(projected, comparison))
-    losses = _dominated(projected, _of_use(dropped, comparison))
+    wins, losses = beaten(comparison, SVD, PROJECTION), beaten(comparison, PROJECTION, SVD)
     names = ("random projection", "dropping singular values")
     if not wins and not losses:
         verdict = "neither is better: no message of use is both shorter and more exact than one of the other kind"
@@ -106,6 +105,22 @@ def _projection(comparison: Comparison) -> list[str]:
         f"{own.message_bits:,} bits and {_percent(own.rate)} training errors, {other_row.label} with "
         f"{other.message_bits:,} bits and {_percent(other.rate)}.{only}"
     ]
+
+
+def beaten(comparison: Comparison, codec: str, by: str) -> int:
+    """How many messages of ``codec`` are beaten by one of ``by`` that errs less than half as often as guessing.
+
+    One message beats another that is no shorter and no more exact, unless they are equal in both.
+    """
+    own, others = ([pair for pair in comparison.messages if pair[0].codec == name] for name in (codec, by))
+    return _dominated(own, _of_use(others, comparison))
+
+
+def shortest_faithful(comparison: Comparison, codec: str) -> int | None:
+    """Bits of the codec's shortest message within 1 point of the original's training error; ``None`` for none."""
+    allowed = comparison.original.rate + FAITHFUL
+    bits = [own.message_bits for row, own in comparison.messages if row.codec == codec and own.rate <= allowed]
+    return min(bits, default=None)
 
 
 def _of_use(pairs: list[Pair], comparison: Comparison) -> list[Pair]:

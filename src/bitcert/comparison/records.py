@@ -273,6 +273,7 @@ def describe_compression(
             "sections": [[name, bits] for name, bits in compressed.ledger.sections],
         },
         "training": {"errors": measured.errors, "near_ties": measured.near_ties, "samples": measured.samples},
+        "tried": [[tried.name, tried.errors] for tried in compressed.candidates],
         "deviation": encode(measured.deviation),
         "theory": plain(theory.describe()),
         "versions": versions(),

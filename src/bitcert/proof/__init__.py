@@ -6,7 +6,7 @@ It does NOT look at networks or data: counting errors and bits honestly is the b
 
 from bitcert.proof.binomial import binomial_tail_inverse, log_binomial_cdf
 from bitcert.proof.budget import ConfidenceBudget, Withdrawal, complexity_nats
-from bitcert.proof.chernoff import binary_kl, kl_chernoff, pac_bayes_kl
+from bitcert.proof.chernoff import binary_kl, kl_chernoff, pac_bayes_kl, pac_bayes_sampled
 from bitcert.proof.hoeffding_bound import hoeffding
 from bitcert.proof.holdout import (
     CITATION_BINOMIAL_TAIL,
@@ -37,6 +37,7 @@ __all__ = [
     "log_binomial_cdf",
     "occam_bound",
     "pac_bayes_kl",
+    "pac_bayes_sampled",
     "self_contained_bound",
     "trials_apart",
 ]

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 
+from bitcert.errors import InputError
 from bitcert.proof.budget import check_count, check_delta, check_number
 
-__all__ = ["binary_kl", "kl_chernoff", "pac_bayes_kl"]
+__all__ = ["binary_kl", "kl_chernoff", "pac_bayes_kl", "pac_bayes_sampled"]
 
 _EPS = 2.0**-52
 _MAX_STEPS = 200
@@ -152,3 +153,42 @@ def pac_bayes_kl(empirical_loss: float, num_samples: int, kl_nats: float, delta:
     divergence = check_number("kl_nats", kl_nats, 0.0, math.inf)
     price = math.log(2.0 * math.sqrt(samples)) - math.log(check_delta(delta))
     return kl_chernoff(empirical_loss, samples, (divergence + price) * (1.0 + 2.0**-50) + _EPS)
+
+
+def pac_bayes_sampled(
+    mean_loss: float, num_draws: int, num_samples: int, kl_nats: float, delta: float, draws_delta: float
+) -> tuple[float, float]:
+    """PAC-Bayes-kl where the training loss of the randomised classifier is only known from draws of its weights.
+
+    Two events of probability ``draws_delta`` and ``delta - draws_delta``: (1) ``kl(mean || L_hat(Q)) <=
+    ln(1/draws_delta) / T`` over ``T`` independent draws gives an upper limit on ``L_hat(Q)``; (2) :func:`pac_bayes_kl`
+    with that limit. A draw is of the weights from Q together with a part of the sample of a fixed size, chosen
+    uniformly, so that the loss of a draw has the mean ``L_hat(Q)``.
+
+    Args:
+        mean_loss: mean over the draws of a loss in [0, 1].
+        num_draws: ``T``, fixed before the first draw, at least 1.
+        num_samples: size of the whole sample, at least 1.
+        kl_nats: ``KL(Q||P)`` in nats, at least 0.
+        delta: failure probability of both steps together, in (0, 1).
+        draws_delta: share of it for the draws, above 0 and below ``delta``.
+
+    Returns:
+        The limit on the training loss ``L_hat(Q)``, and the bound on ``L(Q)``; 1.0 is vacuous.
+
+    Raises:
+        InputError: an argument is outside its range or not a number.
+
+    Source: Langford & Caruana 2001, "(Not) bounding the true error", section 4; here one-sided, which saves ``ln 2``.
+
+    >>> limit, bound = pac_bayes_sampled(0.03, 5000, 60000, 1000.0, 0.05, 0.01)
+    >>> round(limit, 4), round(bound, 4)
+    (0.0377, 0.0813)
+    """
+    draws = check_count("num_draws", num_draws, 1)
+    whole = check_delta(delta)
+    own = check_number("draws_delta", draws_delta, 0.0, whole)
+    if not 0.0 < own < whole:
+        raise InputError(f"draws_delta above 0 and below delta = {whole:g}", f"{own:g}", "give e.g. a fifth of delta")
+    limit = kl_chernoff(mean_loss, draws, -math.log(own) * (1.0 + 2.0**-50))
+    return limit, pac_bayes_kl(limit, num_samples, kl_nats, math.nextafter(whole - own, 0.0))

@@ -17,6 +17,7 @@ from bitcert.report.comparison.display import (
     render_comparison,
 )
 from bitcert.report.comparison.figure import plot_comparison
+from bitcert.report.model import rows_grid
 from bitcert.report.stability.display import render_stability, stability_files, stability_summary
 from bitcert.report.stability.distributions import plot_cushions, plot_distribution, plot_four_distributions
 from bitcert.report.stability.figures import (
@@ -26,6 +27,8 @@ from bitcert.report.stability.figures import (
     plot_singular_values,
     plot_track,
 )
+from bitcert.report.studies.display import render_studies, study_files, study_summary
+from bitcert.report.studies.figure import plot_study
 from bitcert.report.survey.display import render_survey, survey_files, survey_summary
 from bitcert.report.survey.figures import plot_correlations, plot_scatter
 
@@ -51,15 +54,20 @@ __all__ = [
     "plot_sections",
     "plot_series",
     "plot_singular_values",
+    "plot_study",
     "plot_track",
     "render_bounds",
     "render_comparison",
     "render_report",
     "render_stability",
+    "render_studies",
     "render_survey",
+    "rows_grid",
     "series_files",
     "stability_files",
     "stability_summary",
+    "study_files",
+    "study_summary",
     "survey_files",
     "survey_summary",
     "terminal_summary",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.network.nodes import INPUT
+from bitcert.stability.attenuation import injections
 from bitcert.stability.layers import Structure
 from bitcert.stability.producers import SamplePass
 from bitcert.stability.reduction import (
@@ -126,16 +126,19 @@ def attenuation_curves(run: SamplePass, store: ShardStore) -> tuple[AttenuationC
     columns = store.columns("attenuation")
     curves = []
     for level in run.settings.noise_levels:
-        for injection, source in enumerate((INPUT, *structure.nodes)):
+        sources = injections(structure, run.settings)
+        for injection, source in enumerate(sources):
             row = [next(columns) for _ in range(depth)]
             targets = [
                 layer.index
                 for layer in structure.layers
-                if layer.index == injection or layer.node in structure.reaches[source]
+                if layer.node == source or layer.node in structure.reaches[source]
             ]
             points = [attenuation_point(row[j - 1]) for j in targets]
             mean, lower, median, upper, skipped = zip(*points, strict=True) if points else ((),) * 5
             curves.append(AttenuationCurve(level, injection, tuple(targets), mean, lower, median, upper, skipped))
+        for _ in range(depth * (depth + 1 - len(sources))):
+            next(columns)
     return tuple(curves)
 
 

@@ -124,7 +124,8 @@ class AttenuationCurve:
 
     Attributes:
         level: norm of the noise relative to the value it was added to.
-        injection: 0 for the network's input, else the layer ``i`` whose ``x^i`` got the noise.
+        injection: 0 for the network's input, else the layer ``i`` whose ``x^i`` got the noise (with noise at inputs:
+            the layer before the one whose input got it).
         targets: layers ``j`` downstream of the injection (from ``i`` itself), the x-axis of the curve.
         mean, lower, median, upper: over the sample, one for each target; lower and upper are 10 and 90 % quantiles.
         skipped: dead examples (``x^j = 0``) at each target.

@@ -41,6 +41,9 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 REDUCTION_ONLY = frozenset({"zeta", "keep", "memory_bytes"})
 """Settings that change no stored number: finished shards of a run that differs only in them are used again."""
 
+LATER = frozenset({"noise_at_inputs"})
+"""Settings that profiles of earlier versions do not have; off by default."""
+
 _MAX_LEVELS = 64
 
 _COUNTS = {
@@ -69,6 +72,7 @@ class MeasureSettings:
             0), in (0, 1); what was reached, also over the estimated pairs alone, stands in the profile's notes.
         zeta: fraction of the sample that may be dropped as outliers, in [0, 1); 0 drops nothing.
         noise_levels: norms of the injected noise relative to the value it is added to (attenuation).
+        noise_at_inputs: whether that noise is added to each layer's input, as Arora 2018 does it, instead of its value.
         draws: noise draws of the interlayer smoothness.
         projections: numbers kept of each layer by Matrix-Project, or ``None`` for as many as are affordable.
         delta: the smoothness is its ``1 - delta`` quantile over the noise, in (0, 1).
@@ -108,6 +112,7 @@ class MeasureSettings:
     keep: bool = False
     quantities: tuple[str, ...] | None = None
     memory_bytes: int = 1 << 28
+    noise_at_inputs: bool = False
 
     def __post_init__(self) -> None:
         optional = {f.name for f in fields(self) if f.default is None}
@@ -116,7 +121,7 @@ class MeasureSettings:
             fits = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
             if not fits and not (value is None and name in optional):
                 self._refuse(name, f"as a whole number from {least} to {most}")
-        for name in ("exact", "keep"):
+        for name in ("exact", "keep", "noise_at_inputs"):
             if not isinstance(getattr(self, name), bool):
                 self._refuse(name, "as True or False", "pass one of the two")
         for name, allowed in _FRACTIONS.items():
@@ -164,8 +169,9 @@ class MeasureSettings:
         return QUANTITIES if self.quantities is None else self.quantities
 
     def describe(self) -> dict[str, Any]:
-        """The settings as JSON values."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        """The settings as JSON values; those of :data:`LATER` only where they are not the default."""
+        every = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        return {key: v for key, v in every.items() if v or key not in LATER}
 
     def identity(self) -> str:
         """Canonical text of everything that determines the stored numbers."""
@@ -180,8 +186,9 @@ class MeasureSettings:
             InputError: for a missing or unknown name or a value that cannot be used.
         """
         names = set(cls.__dataclass_fields__)
-        if set(content) != names:
-            wrong = sorted(names.symmetric_difference(content))[0]
+        wrongs = sorted(names.symmetric_difference(content) - (LATER - set(content)))
+        if wrongs:
+            wrong = wrongs[0]
             raise InputError("settings with every name once", f"{wrong[:60]!r} missing or unknown", "correct them")
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
         return cls(**values)

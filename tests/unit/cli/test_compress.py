@@ -82,6 +82,15 @@ def test_a_compression_writes_message_and_description(bitcert, network):
     assert "no --weights given" in outcome.err
 
 
+def test_ten_draws_of_the_noise_are_told_with_their_spread(bitcert, network):
+    run = bitcert("compress", "nets:mlp", *DATA, "--codec", "heavy-tail", "--option", "draws=10")
+    found = json.loads((network / "compressed" / "compression.json").read_text())
+    rates = [100 * errors / found["training"]["samples"] for _, errors in found["tried"]]
+    assert len(rates) == 10
+    assert f"over the 10 messages tried: {np.mean(rates):.2f} ± {np.std(rates, ddof=1):.2f} %" in run.out
+    assert min(rates) == pytest.approx(100 * found["training"]["errors"] / found["training"]["samples"])
+
+
 def test_json_and_nothing_else(bitcert, network):
     outcome = bitcert("compress", "nets:mlp", *DATA, "--codec", "exact", "--json", "--out", "other", "--scale", "4")
     assert json.loads(outcome.out)["helper"]["scale"] == 4.0

@@ -15,10 +15,13 @@ from tests.unit.stability import nets
 SETTINGS = MeasureSettings(noise_levels=(0.1, 0.5))
 
 
-def expected(net, context, b, levels, injection, target):
+def expected(net, context, b, levels, injection, target, at_inputs=False):
     """One example, one injection, one target: the noise is drawn again for this example alone."""
     sources = ["input", *context.structure.nodes]
     low, high = sources[injection], sources[target]
+    if at_inputs:
+        consumer = next(node for node in net.architecture.nodes if node.name == sources[injection + 1])
+        low = consumer.inputs[0]
     if low != high and not naive.depends(net.architecture, low, high):
         return [float("nan")] * len(levels)
     one = (net.architecture, net.parameters, net.x[b : b + 1])
@@ -42,6 +45,22 @@ def test_equal_to_one_run_per_example_and_injection(name):
                 wanted = torch.tensor(wanted, dtype=found.dtype)
                 got = found[b, :, injection, target - 1]
                 torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-12, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["mlp", "residual", "concat"])
+def test_noise_at_inputs_is_added_to_what_a_layer_is_fed(name):
+    net, settings = nets.build(name), MeasureSettings(noise_levels=(0.1,), noise_at_inputs=True)
+    context = net.context()
+    found = attenuation(context, settings)["attenuation"]
+    depth = len(context.structure.layers)
+    assert found[:, :, depth].isnan().all()
+    for injection in range(depth):
+        for target in range(1, depth + 1):
+            wanted = expected(net, context, 1, (0.1,), injection, target, at_inputs=True)
+            got = found[1, :, injection, target - 1]
+            torch.testing.assert_close(
+                got, torch.tensor(wanted, dtype=found.dtype), rtol=1e-6, atol=1e-12, equal_nan=True
+            )
 
 
 @pytest.mark.parametrize("name", ["mlp", "residual"])

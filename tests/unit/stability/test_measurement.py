@@ -12,7 +12,16 @@ from torch import nn
 
 from bitcert import Preprocessing, Role, Sample, capture
 from bitcert.errors import InputError
-from bitcert.stability import MeasureSettings, Reduced, measure, measurement, plan_measure, planning, producers
+from bitcert.stability import (
+    MeasureSettings,
+    Reduced,
+    StabilityProfile,
+    measure,
+    measurement,
+    plan_measure,
+    planning,
+    producers,
+)
 from bitcert.stability.producers import PRODUCERS
 
 RNG = np.random.default_rng(0)
@@ -336,6 +345,15 @@ def test_layers_that_are_not_connected_are_named():
     assert "pairs of layers that are not connected are left out: 1→2" in profile.notes
     assert profile.network["chain"] is False
     assert [curve.targets for curve in profile.attenuation] == [(1, 2, 3), (1, 3), (2, 3), (3,)]
+
+
+def test_noise_at_inputs_begins_at_the_layer_that_is_fed(network):
+    settings = MeasureSettings(quantities=("attenuation",), noise_levels=(0.1, 0.2), noise_at_inputs=True)
+    profile = measure(network, toy(), settings)
+    assert [curve.targets for curve in profile.attenuation] == [(1, 2, 3), (2, 3), (3,)] * 2
+    assert [curve.level for curve in profile.attenuation] == [0.1] * 3 + [0.2] * 3
+    assert StabilityProfile.from_json(profile.to_json()) == profile
+    assert "noise_at_inputs" not in measure(network, toy(), MeasureSettings(quantities=("margin",))).settings
 
 
 def test_a_sample_without_labels_has_no_margins(network):

@@ -1,0 +1,275 @@
+"""Certify a randomised classifier by PAC-Bayes: it draws its weights anew from a Gaussian posterior for every answer.
+
+Prior ``P = N(w_0, (lambda_k s_l)^2)`` on every trained number: ``w_0`` the helper's random network (or public weights),
+``s_l = 1 / sqrt(fan-in)`` of the tensor, ``lambda_k = 2^(-k/2)`` one of ``GRID`` scales; choosing among them costs ``ln
+GRID`` nats. Posterior ``Q = N(w, sigma^2)``, one mean and deviation a number, trained on ``cross-entropy + KL(Q||P) /
+m``:
+
+    KL(Q||P) = sum_i ln(lambda_i / sigma_i) + (sigma_i^2 + (w_i - w_0i)^2) / (2 lambda_i^2) - 1/2
+
+The training loss of the randomised classifier is estimated by draws of weights and of a part of the sample, which has
+its own share of delta (:func:`bitcert.proof.pac_bayes_sampled`).
+
+It is NOT a certificate of the network with the mean weights, nor of one draw, and there is no message: a reviewer who
+wants to check it must draw again. Where a deterministic classifier is deployed use ``certify``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from bitcert.certificates.certification import versions
+from bitcert.codecs.best import Search
+from bitcert.codecs.training import Schedule, Tensors, Trainer
+from bitcert.counting import DecisionRule, count_batch
+from bitcert.data import Sample
+from bitcert.decoder import Helper
+from bitcert.decoder.network import network_inputs
+from bitcert.decoder.tensors import Base, base_values, targets
+from bitcert.errors import InputError
+from bitcert.network import Network
+from bitcert.proof import pac_bayes_sampled
+from bitcert.random import stream, torch_stream
+from bitcert.run import Run
+
+GRID = 16
+"""Scales of the prior; 2^0 to 2^-7.5."""
+START = 0.05
+"""Deviation of the posterior before training, relative to the prior's widest."""
+LABEL = "randomised classifier (PAC-Bayes): weights drawn anew for every answer; not the network itself"
+
+
+@dataclass(frozen=True)
+class RandomisedSettings:
+    """How it is trained and certified.
+
+    Args:
+        delta: failure probability, in (0, 1).
+        draws_delta: its share for the draws, below ``delta``.
+        draws: of weights and a part of the sample, fixed beforehand.
+        part: examples of a draw.
+        rate, batch_size: of the training.
+        num_steps: of the training; ``None`` follows the run's budget.
+        base: where the prior is centred: ``Base.RANDOM`` or ``Base.FILE`` (weights in the helper).
+    """
+
+    delta: float = 0.05
+    draws_delta: float = 0.01
+    draws: int = 2000
+    part: int = 100
+    rate: float = 1e-3
+    batch_size: int = 128
+    num_steps: int | None = None
+    base: Base = Base.RANDOM
+
+    def __post_init__(self) -> None:
+        if self.draws < 1 or self.part < 1:
+            raise InputError("at least 1 draw of at least 1 example", f"{self.draws} of {self.part}", "use e.g. 2000")
+        if not 0 < self.draws_delta < self.delta < 1:
+            got = f"delta {self.delta:g}, share of the draws {self.draws_delta:g}"
+            raise InputError("0 < share of the draws < delta < 1", got, "give e.g. 0.05 and 0.01")
+
+
+@dataclass(frozen=True)
+class RandomisedCertificate:
+    """What is certified, of what, and what it rests on.
+
+    Attributes:
+        label: that this is about a randomised classifier.
+        bound: on its error on new data, with probability ``1 - delta``.
+        loss_limit: upper limit on its training error, from the draws.
+        mean_loss: share of errors over all draws.
+        kl_nats: ``KL(Q||P)`` with the price of the scale.
+        prior_scale: ``lambda_k``.
+        draws, part, delta, draws_delta, num_samples: of the statement.
+        data_hash, helper_hash: of the sample, and of what was fixed before it.
+        steps: of the training.
+        settings, versions: of the run.
+    """
+
+    label: str
+    bound: float
+    loss_limit: float
+    mean_loss: float
+    kl_nats: float
+    prior_scale: float
+    draws: int
+    part: int
+    delta: float
+    draws_delta: float
+    num_samples: int
+    data_hash: str
+    helper_hash: str
+    steps: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Posterior:
+    """Means and deviations of every trained number, as a model of :class:`~bitcert.codecs.training.Trainer`.
+
+    Args:
+        network: whose weights the means start from.
+        helper: holds the architecture and the weights of a prior with ``Base.FILE``.
+        num_samples: ``m``.
+        seed: of the prior's random network and of the draws.
+        base: of the prior.
+    """
+
+    def __init__(self, network: Network, helper: Helper, num_samples: int, seed: int, base: Base) -> None:
+        self.num_samples = num_samples
+        self.center, self.unit, self.mean, self.log_std = Tensors(), Tensors(), Tensors(), Tensors()
+        for target in targets(network.architecture):
+            if target.kind == "buffer":
+                got = f"the statistics {target.name}"
+                raise InputError("a network whose numbers are all weights", got, "fold or leave out batch norm")
+            name, fan_in = target.name, max(1, math.prod(target.shape[1:])) if len(target.shape) > 1 else 100
+            center = torch.from_numpy(base_values(base, target, target.draws(seed), helper)).float()
+            self.center[name] = center
+            self.unit[name] = torch.full(target.shape, 1 / math.sqrt(fan_in))
+            self.mean[name] = network.parameters[name].detach().clone().float().requires_grad_()
+            self.log_std[name] = torch.log(START * self.unit[name]).requires_grad_()
+        self.generator = torch_stream(seed, "randomised/training")
+
+    def weights(self) -> Tensors:
+        """A draw, differentiable in means and deviations."""
+        return {
+            name: mean + self.log_std[name].exp() * torch.randn(mean.shape, generator=self.generator)
+            for name, mean in self.mean.items()
+        }
+
+    def draw(self, generator: torch.Generator) -> Tensors:
+        """A draw of another stream."""
+        with torch.no_grad():
+            return {
+                name: mean + self.log_std[name].exp() * torch.randn(mean.shape, generator=generator)
+                for name, mean in self.mean.items()
+            }
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The deviations move ten times as fast: they are logarithms."""
+        return [{"params": [*self.mean.values()]}, {"params": [*self.log_std.values()], "factor": 10.0}]
+
+    @torch.no_grad()
+    def kl_nats(self) -> tuple[float, int]:
+        """``KL(Q||P)`` with the price of the scale, and the scale of the grid where it is smallest; float64."""
+        count, squares, logs = 0, 0.0, 0.0
+        for name, mean in self.mean.items():
+            std, unit = self.log_std[name].double().exp(), self.unit[name].double()
+            away = mean.double() - self.center[name].double()
+            squares += float(((std.square() + away.square()) / unit.square()).sum())
+            logs += float((unit / std).log().sum())
+            count += mean.numel()
+        totals = [
+            logs + count * (math.log(scale(k)) - 0.5) + squares / (2 * scale(k) ** 2) + math.log(GRID)
+            for k in range(GRID)
+        ]
+        best = int(np.argmin(totals))
+        return max(0.0, totals[best]), best
+
+    def before_step(self, fraction: float) -> None:
+        """Add the gradient of ``KL(Q||P) / m`` at the best scale."""
+        del fraction
+        _, k = self.kl_nats()
+        with torch.no_grad():
+            for name, mean in self.mean.items():
+                prior = (scale(k) * self.unit[name]).square()
+                if mean.grad is not None:
+                    mean.grad += (mean - self.center[name]) / prior / self.num_samples
+                gradient = self.log_std[name].grad
+                if gradient is not None:
+                    gradient += ((2 * self.log_std[name]).exp() / prior - 1) / self.num_samples
+
+    def after_step(self, fraction: float) -> None:
+        """Nothing to project."""
+
+    def state(self) -> Tensors:
+        """Means and logarithms of the deviations."""
+        return {f"{kind}/{name}": value for kind in ("mean", "log_std") for name, value in getattr(self, kind).items()}
+
+
+def scale(k: int) -> float:
+    """``lambda_k = 2^(-k/2)``."""
+    return float(2.0 ** (-k / 2))
+
+
+def certify_randomised(
+    network: Network,
+    sample: Sample,
+    settings: RandomisedSettings | None = None,
+    *,
+    helper: Helper | None = None,
+    run: Run | None = None,
+) -> RandomisedCertificate:
+    """Train a Gaussian posterior over the weights of a network, and bound the error of the classifier that draws them.
+
+    Args:
+        network: captured; its weights are where the means start.
+        sample: the training sample, on which everything is counted.
+        settings: see :class:`RandomisedSettings`.
+        helper: fixed before the data; the usual one of the sample by default.
+        run: seed, time budget, device, progress, checkpoint.
+
+    Raises:
+        InputError: batch-norm statistics among the numbers of the network, a training that diverges, or as
+            ``settings``.
+    """
+    settings, run = settings or RandomisedSettings(), run or Run()
+    helper = helper or Helper.for_sample(sample, network.architecture)
+    search = Search(sample, helper, run)
+    posterior = Posterior(network, helper, len(sample), run.seed, settings.base)
+    schedule = Schedule(settings.batch_size, settings.rate, num_steps=settings.num_steps)
+    trainer = Trainer(search, posterior, schedule, "randomised", "training the posterior")
+    state = search.resume()
+    if state is not None:
+        trainer.restore(state)
+    trainer.train(0.8 * run.budget_seconds if settings.num_steps is None else math.inf)
+    if not trainer.is_finite():
+        raise InputError("a training that converges", "numbers that are not finite", "lower the learning rate")
+    nats, k = posterior.kl_nats()
+    mean_loss = _sampled_loss(search, posterior, settings)
+    limit, bound = pac_bayes_sampled(mean_loss, settings.draws, len(sample), nats, settings.delta, settings.draws_delta)
+    return RandomisedCertificate(
+        label=LABEL,
+        bound=bound,
+        loss_limit=limit,
+        mean_loss=mean_loss,
+        kl_nats=nats,
+        prior_scale=scale(k),
+        draws=settings.draws,
+        part=min(settings.part, len(sample)),
+        delta=settings.delta,
+        draws_delta=settings.draws_delta,
+        num_samples=len(sample),
+        data_hash=sample.content_hash,
+        helper_hash=helper.content_hash,
+        steps=trainer.num_steps,
+        settings={
+            "seed": run.seed,
+            "rate": settings.rate,
+            "batch_size": settings.batch_size,
+            "base": settings.base.name,
+        },
+        versions=versions(),
+    )
+
+
+def _sampled_loss(search: Search, posterior: Posterior, settings: RandomisedSettings) -> float:
+    """Mean share of errors over the draws; a near-tie is an error. Streams of its own: no draw was trained on."""
+    sample, seed, rule = search.sample, search.run.seed, DecisionRule()
+    generator, parts = torch_stream(seed, "randomised/draws"), stream(seed, "randomised/parts")
+    size, wrong = min(settings.part, len(sample)), 0
+    with torch.no_grad():
+        for k in range(settings.draws):
+            chosen = np.sort(parts.choice(len(sample), size=size, replace=False))
+            x = network_inputs(search.predictor, search.helper.preprocessing, sample.inputs[chosen])
+            logits = search.predictor.forward(x, posterior.draw(generator))
+            wrong += count_batch(logits, sample.labels[chosen], rule.tolerance).errors
+            search.run.progress("drawing weights", (k + 1) / settings.draws)
+    return wrong / (settings.draws * size)

@@ -1,0 +1,101 @@
+"""What a study is run with: size, seed, data, progress, and a place where finished pieces survive a killed process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bitcert.canonical import FormatProblem, decode, encode, parse
+from bitcert.certificates.certification import versions
+from bitcert.data import Role, Sample, load_sample
+from bitcert.errors import DecodeError
+from bitcert.locking import replacing
+from bitcert.run import Run
+from bitcert.stability.planning import drawn
+from bitcert.studies.result import Size
+from bitcert.studies.training import Recipe, TrainedNetwork, train
+
+Value = TypeVar("Value")
+Choice = TypeVar("Choice")
+
+
+@dataclass(eq=False)
+class Context:
+    """What a study is run with.
+
+    Args:
+        study: its name.
+        size: how much is carried out.
+        pieces: folder of finished pieces; the caller deletes it once the result is written.
+        networks: folder of trained networks, which all studies share.
+        run: seed, device and progress.
+    """
+
+    study: str
+    size: Size
+    pieces: Path
+    networks: Path
+    run: Run
+
+    @property
+    def seed(self) -> int:
+        """Of every named stream."""
+        return self.run.seed
+
+    def choose(self, quick: Choice, default: Choice, full: Choice) -> Choice:
+        """The one for this size."""
+        return {Size.QUICK: quick, Size.DEFAULT: default, Size.FULL: full}[self.size]
+
+    def sample(self, name: str, count: int | None = None, *, role: Role = Role.TRAIN, split: str = "train") -> Sample:
+        """A built-in data set, or ``count`` of its examples drawn with the seed.
+
+        Raises:
+            InputError: it is not on this machine.
+        """
+        whole = load_sample(name, role, split=split)
+        return whole if count is None else drawn(whole, count, self.seed, f"study/{split}").with_role(role)
+
+    def piece(
+        self, name: str, kind: type[Value], make: Callable[[], Value], *parts: object, shared: bool = False
+    ) -> Value:
+        """``make()``, or what it returned before the process was killed.
+
+        The value passes through JSON either way, so that an interrupted study returns what an uninterrupted one does.
+
+        Args:
+            name: of the piece within its study.
+            kind: a dataclass (or tuple, mapping, number) that :mod:`bitcert.canonical` can store.
+            make: makes the value.
+            parts: what it depends on besides study, size, seed and versions; JSON values.
+            shared: whether other studies use it too; it is then kept beside the networks, and stays there.
+
+        Raises:
+            OSError: when the disk is full or fails; earlier pieces are then still there.
+        """
+        whose, folder = ("", self.networks) if shared else (self.study, self.pieces)
+        identity = _hashed([whose, self.size.value, self.seed, versions(), name, *parts])
+        path = folder / f"{identity[:24]}.json"
+        with suppress(OSError, UnicodeDecodeError, DecodeError, FormatProblem):
+            # What cannot be read is as if it were not there.
+            return decode(kind, parse(path.read_text(encoding="utf-8"), "a piece"))
+        text = json.dumps(encode(make()), sort_keys=True, allow_nan=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        return decode(kind, parse(text, "a piece"))
+
+    def train(self, recipe: Recipe, sample: Sample, test: Sample | None = None) -> TrainedNetwork:
+        """The network of this recipe, trained now or before; an interrupted training goes on after its last epoch."""
+        return train(recipe, sample, test, self.networks, self.run)
+
+
+def _hashed(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

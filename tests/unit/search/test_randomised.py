@@ -1,0 +1,125 @@
+"""A Gaussian posterior over the weights: its divergence, what the bound is made of, and what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import brentq
+from torch import nn
+from torch.distributions import Normal, kl_divergence
+
+from bitcert import Helper, Role, Run, capture, to_sample
+from bitcert.decoder.tensors import Base
+from bitcert.errors import InputError
+from bitcert.proof import binary_kl, pac_bayes_sampled
+from bitcert.random import stream
+from bitcert.search.randomised import GRID, LABEL, Posterior, RandomisedSettings, certify_randomised, scale
+
+
+@pytest.fixture(scope="module")
+def sample():
+    rng = stream(0, "test randomised")
+    labels = rng.integers(0, 2, 400)
+    inputs = rng.normal(size=(400, 6)) + 1.5 * (2 * labels[:, None] - 1)
+    return to_sample((inputs.astype(np.float32), labels), Role.TRAIN)
+
+
+@pytest.fixture(scope="module")
+def net(sample):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+    return capture(model.eval(), torch.from_numpy(sample.inputs[:2].copy()))
+
+
+def posterior(net, sample):
+    made = Posterior(net, Helper.for_sample(sample, net.architecture), len(sample), 0, Base.RANDOM)
+    with torch.no_grad():
+        for k, log_std in enumerate(made.log_std.values()):
+            log_std += 0.3 * k
+    return made
+
+
+def twin(made, k):
+    """Tensor by tensor with torch's own distributions, and the price of the scale."""
+    total = math.log(GRID)
+    for name, mean in made.mean.items():
+        own = Normal(mean.detach().double(), made.log_std[name].detach().double().exp())
+        prior = Normal(made.center[name].double(), scale(k) * made.unit[name].double())
+        total += float(kl_divergence(own, prior).sum())
+    return total
+
+
+def test_the_divergence_is_that_of_torch_at_the_best_scale(net, sample):
+    made = posterior(net, sample)
+    nats, best = made.kl_nats()
+    every = [twin(made, k) for k in range(GRID)]
+    assert nats == pytest.approx(min(every), rel=1e-6)
+    assert best == int(np.argmin(every))
+
+
+def test_the_gradient_is_that_of_the_divergence(net, sample):
+    made = posterior(net, sample)
+    _, k = made.kl_nats()
+    total = sum(
+        kl_divergence(Normal(mean, made.log_std[n].exp()), Normal(made.center[n], scale(k) * made.unit[n])).sum()
+        for n, mean in made.mean.items()
+    )
+    expected = torch.autograd.grad(total, [*made.mean.values(), *made.log_std.values()])
+    for value in (*made.mean.values(), *made.log_std.values()):
+        value.grad = torch.zeros_like(value)
+    made.before_step(0.0)
+    for value, gradient in zip((*made.mean.values(), *made.log_std.values()), expected, strict=True):
+        assert torch.allclose(value.grad * len(sample), gradient, rtol=1e-3, atol=1e-4)
+
+
+def test_a_certificate_says_what_it_is_and_follows_from_its_parts(net, sample):
+    settings = RandomisedSettings(num_steps=100, draws=200, part=50, rate=0.01)
+    found = certify_randomised(net, sample, settings, run=Run(seed=0))
+    assert found.label == LABEL
+    assert "not the network itself" in found.label
+    parts = (found.mean_loss, found.draws, found.num_samples, found.kl_nats, found.delta, found.draws_delta)
+    assert (found.loss_limit, found.bound) == pac_bayes_sampled(*parts)
+    assert found.mean_loss < 0.1
+    assert found.mean_loss < found.loss_limit < found.bound < 0.5  # not vacuous
+    assert found.steps == 100
+    again = certify_randomised(net, sample, settings, run=Run(seed=0))
+    assert again == found
+
+
+def test_the_bound_by_two_inversions_of_scipy():
+    mean, draws, samples, nats, delta, share = 0.04, 700, 5_000, 90.0, 0.05, 0.01
+
+    def inverse(q, budget):
+        return brentq(lambda p: binary_kl(q, p) - budget, q, 1 - 1e-12, xtol=1e-14)
+
+    limit = inverse(mean, math.log(1 / share) / draws)
+    bound = inverse(limit, (nats + math.log(2 * math.sqrt(samples) / (delta - share))) / samples)
+    assert pac_bayes_sampled(mean, draws, samples, nats, delta, share) == pytest.approx((limit, bound), rel=1e-9)
+    # without errors in closed form
+    assert pac_bayes_sampled(0.0, draws, samples, nats, delta, share)[0] == pytest.approx(1 - share ** (1 / draws))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.06, float("nan")])
+def test_a_share_outside_delta_is_refused(share):
+    with pytest.raises(InputError):
+        pac_bayes_sampled(0.1, 100, 1_000, 1.0, 0.05, share)
+    with pytest.raises(InputError):
+        RandomisedSettings(draws_delta=share)
+
+
+class Shifted(nn.Linear):
+    def __init__(self):
+        super().__init__(6, 2)
+        self.register_buffer("shift", torch.ones(6))
+
+    def forward(self, x):
+        return super().forward(x + self.shift)
+
+
+def test_numbers_that_are_no_weights_are_refused(sample):
+    network = capture(Shifted().eval(), torch.from_numpy(sample.inputs[:2].copy()))
+    with pytest.raises(InputError, match="whose numbers are all weights"):
+        certify_randomised(network, sample, RandomisedSettings(num_steps=1))
