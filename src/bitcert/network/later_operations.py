@@ -135,5 +135,14 @@ _MAPS: dict[str, Operation] = {
     "pad_replicate": _bordered("replicate"),
 }
 
+STEPS = frozenset(
+    (
+        *(f"{name}{kind}" for name in _COMPARISONS for kind in ("", "_scalar")),
+        *("logical_and", "logical_or", "logical_xor", "logical_not", "argmax", "full"),
+        *("trunc", "floor", "ceil", "round", "sign"),
+    )
+)
+"""Operations whose result is constant but for jumps."""
+
 LATER_OPERATIONS: Mapping[str, Operation] = {**_LOGIC, **_FUNCTIONS, **_MAPS}
 """By name, in the order of their numbers."""
