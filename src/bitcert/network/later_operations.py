@@ -46,7 +46,7 @@ def _transposed(function: Callable[..., Tensor], dims: int) -> Operation:
 
 def _resized(function: Callable[[Tensor, Any], Tensor], **extra: Any) -> Operation:
     kinds = {"output_size": integers(None, 1), **extra}
-    return unary(function, layouts.leading(), costs.first_copied, **kinds)
+    return unary(function, layouts.leading(), costs.both_copied, **kinds)
 
 
 def _interpolated(mode: str) -> Callable[[Tensor, Any], Tensor]:
@@ -63,7 +63,10 @@ def _cubic(x: Tensor, a: Any) -> Tensor:
 
 def _bordered(mode: str) -> Operation:
     return unary(
-        lambda x, a: F.pad(x, a["padding"], mode=mode), layouts.keep(layouts.mixes_padded), padding=integers(None, 0)
+        lambda x, a: F.pad(x, a["padding"], mode=mode),
+        layouts.keep(layouts.mixes_padded),
+        costs.first_copied,
+        padding=integers(None, 0),
     )
 
 
