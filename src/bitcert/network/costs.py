@@ -24,6 +24,8 @@ PRODUCTS = frozenset({"linear", "conv1d", "conv2d", "conv3d", "local_conv2d", "m
 _CHANNEL_BLOCK = 16
 """Channels are padded to a multiple of this where a kernel lays a map out in blocks."""
 _SOFTMAX_FLOPS = 5
+_TRANSPOSED_WORKSPACE = 1 << 14
+"""Entries that the kernels of transposed convolutions take whatever the sizes."""
 
 
 # Floating-point operations
@@ -87,6 +89,11 @@ def result_twice(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -
     return math.prod(out)
 
 
+def both_copied(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
+    """Operand and result in the layout of the kernel."""
+    return math.prod(shapes[0]) + math.prod(out)
+
+
 def maxima(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
     """A contiguous copy of the operand, and where each maximum was found, in integers of eight bytes."""
     return math.prod(shapes[0]) + 2 * math.prod(out)
@@ -115,7 +122,7 @@ def folded(shapes: Shapes, out: tuple[int, ...], attributes: Attributes) -> int:
     """Every window of a transposed convolution written out before they are added up, or maps laid out in blocks."""
     x, weight = shapes[0], shapes[1]
     columns = math.prod(x[:1] + x[2:]) * out[1] * math.prod(weight[2:])
-    return max(columns, _blocked(x)) + _blocked(out)
+    return max(columns, _blocked(x)) + _blocked(out) + _TRANSPOSED_WORKSPACE
 
 
 def _blocked(shape: tuple[int, ...]) -> int:

@@ -46,7 +46,7 @@ def _transposed(function: Callable[..., Tensor], dims: int) -> Operation:
 
 def _resized(function: Callable[[Tensor, Any], Tensor], **extra: Any) -> Operation:
     kinds = {"output_size": integers(None, 1), **extra}
-    return unary(function, layouts.leading(), costs.first_copied, **kinds)
+    return unary(function, layouts.leading(), costs.both_copied, **kinds)
 
 
 def _interpolated(mode: str) -> Callable[[Tensor, Any], Tensor]:
@@ -63,7 +63,10 @@ def _cubic(x: Tensor, a: Any) -> Tensor:
 
 def _bordered(mode: str) -> Operation:
     return unary(
-        lambda x, a: F.pad(x, a["padding"], mode=mode), layouts.keep(layouts.mixes_padded), padding=integers(None, 0)
+        lambda x, a: F.pad(x, a["padding"], mode=mode),
+        layouts.keep(layouts.mixes_padded),
+        costs.first_copied,
+        padding=integers(None, 0),
     )
 
 
@@ -134,6 +137,15 @@ _MAPS: dict[str, Operation] = {
     "pad_reflect": _bordered("reflect"),
     "pad_replicate": _bordered("replicate"),
 }
+
+STEPS = frozenset(
+    (
+        *(f"{name}{kind}" for name in _COMPARISONS for kind in ("", "_scalar")),
+        *("logical_and", "logical_or", "logical_xor", "logical_not", "argmax", "full"),
+        *("trunc", "floor", "ceil", "round", "sign"),
+    )
+)
+"""Operations whose result is constant but for jumps."""
 
 LATER_OPERATIONS: Mapping[str, Operation] = {**_LOGIC, **_FUNCTIONS, **_MAPS}
 """By name, in the order of their numbers."""

@@ -53,12 +53,12 @@ def plain_module(model: nn.Module) -> nn.Module:
     """
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return plain_module(model.module)
-    inner = model.__dict__.get("_modules", {}).get("_orig_mod")
-    if isinstance(inner, nn.Module):  # of torch.compile
-        return plain_module(inner)
     if isinstance(model, torch.jit.ScriptModule):
         got = "a scripted or traced one (TorchScript)"
         raise CaptureError("a module with Python code", got, "pass the module it was made from, or torch.export it")
+    inner = getattr(model, "_orig_mod", None)
+    if isinstance(inner, nn.Module):  # of torch.compile
+        return plain_module(inner)
     is_hugging_face = any(f"{each.__module__}.".startswith("transformers.") for each in type(model).__mro__)
     if is_hugging_face and hasattr(model, "config"):
         return LogitsOf(model)

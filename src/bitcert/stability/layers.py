@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from bitcert.network import Architecture, Node, WeightLayer
+from bitcert.network.later_operations import STEPS
 from bitcert.network.layouts import Layout
 from bitcert.network.nodes import INPUT
 
@@ -24,7 +25,7 @@ ACTIVATIONS = frozenset(
 )
 """Elementwise nonlinear operations; everything else between weight layers belongs to ``M^{i,j}`` without a name."""
 
-WITHOUT_DERIVATIVE = frozenset({"to_index", "arange", "embedding"})
+WITHOUT_DERIVATIVE = STEPS | {"to_index", "arange", "embedding"}
 """Operations whose result does not vary smoothly with their first input."""
 
 

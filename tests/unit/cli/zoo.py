@@ -192,7 +192,7 @@ class Attention(nn.Module):
         return self.head(x.mean(dim=1))
 
 
-@animal("sequence", "opaque")
+@animal("sequence")
 class Recurrent(nn.Module):
     def __init__(self, cell=nn.RNN):
         super().__init__()
@@ -203,7 +203,7 @@ class Recurrent(nn.Module):
         return self.head(out[:, -1, :])
 
 
-@animal("sequence", "opaque")
+@animal("sequence")
 class Lstm(Recurrent):
     """With a first state that is made for the batch."""
 
@@ -216,13 +216,13 @@ class Lstm(Recurrent):
         return self.head(out[:, -1, :])
 
 
-@animal("sequence", "opaque")
+@animal("sequence")
 class Gru(Recurrent):
     def __init__(self):
         super().__init__(nn.GRU)
 
 
-@animal("tokens", "opaque")
+@animal("tokens")
 class TextClassifier(nn.Module):
     """Tokens come as numbers and are turned into indices."""
 
@@ -286,7 +286,7 @@ class MadeInForward(nn.Module):
         return self.head(torch.eye(5)[0] @ x)
 
 
-@animal("vector", "opaque")
+@animal("vector")
 class WeightNormed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -297,7 +297,7 @@ class WeightNormed(nn.Module):
         return self.fc2(F.leaky_relu(self.fc1(x), 0.1))
 
 
-@animal("vector", "opaque")
+@animal("vector")
 class SpectralNormed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -324,7 +324,7 @@ class Mixer(nn.Module):
         return self.head(x.mean(1))
 
 
-@animal("sequence", "opaque")
+@animal("sequence")
 class Einsum(nn.Module):
     def __init__(self):
         super().__init__()

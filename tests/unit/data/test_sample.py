@@ -69,9 +69,10 @@ def test_role_is_a_string_and_unknown_roles_suggest():
         ("finite.*nan in example 1", np.array([[0, 1], [np.nan, 1], [0, 0]], np.float32), Y),
         ("finite.*-inf in example 2", np.array([[0, 1], [0, 1], [0, -np.inf]], np.float32), Y),
         ("finite.*inf in example 0", np.array([[1e300, 1], [0, 1], [0, 0]]), Y),
-        ("uint8 or float32.*int64", np.zeros((3, 2), np.int64), Y),
-        ("uint8 or float32.*float16", np.zeros((3, 2), np.float16), Y),
-        ("uint8 or float32.*bool", np.zeros((3, 2), bool), Y),
+        ("integers or float32.*bool", np.zeros((3, 2), bool), Y),
+        ("integers or float32.*complex", np.zeros((3, 2), np.complex64), Y),
+        ("at most 16,777,216.*16,777,217", np.full((3, 2), 2**24 + 1), Y),
+        ("at most 16,777,216.*9,223,372", np.full((3, 2), np.iinfo(np.int64).min), Y),
         ("one array", [[1, 2], [3]], Y),
     ],
 )
@@ -311,3 +312,19 @@ def test_equal_numbers_of_another_type_are_equal_examples():
     with pytest.raises(SampleReuseError, match="2 of the 2"):
         check_apart(train, held)
     check_apart(train, Sample(np.zeros((2, 5), np.float32), np.arange(2), 2, Role.HOLDOUT, "another shape"))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.uint16, np.int32, np.int64, np.uint64])
+def test_integers_are_tokens_whatever_their_type(kind):
+    tokens = np.array([[0, 100], [3, 9], [120, 1]])
+    sample = Sample(tokens.astype(kind), Y, 2, Role.TRAIN, "tokens")
+    assert sample.inputs.dtype == np.int32
+    assert np.array_equal(sample.inputs, tokens)
+    assert sample.content_hash == Sample(tokens, Y, 2, Role.TRAIN, "tokens").content_hash
+    assert sample.content_hash != Sample(tokens.astype(np.float32), Y, 2, Role.TRAIN, "numbers").content_hash
+    assert sample.examples_hash == sample.as_floats().examples_hash
+
+
+def test_halves_become_floats():
+    halves = np.array([[0.5, 1.0], [2.0, 3.0], [0.1, 9.0]], np.float16)
+    assert np.array_equal(Sample(halves, Y, 2, Role.TRAIN, "halves").inputs, halves.astype(np.float32))

@@ -74,8 +74,40 @@ CASES = {
     "range": ("arange", [], {"start": 0, "end": 2000, "step": 1}),
     "addition with spreading": ("add", [(ROWS, 50, 1), (1, 40)], {}),
 }
+CUBE = {"stride": (1, 1, 1), "padding": (1, 1, 1), "dilation": (1, 1, 1), "groups": 1}
+POOL_3D = {"kernel_size": (2, 2, 2), "stride": (2, 2, 2), "padding": (0, 0, 0), "ceil_mode": False}
+CASES |= {
+    "running sum": ("cumsum", [(ROWS, 50, 40)], {"dim": 1}),
+    "place of the largest": ("argmax", [(ROWS, 50, 40)], {"dim": 2}),
+    "smallest": ("amin", [(ROWS, 50, 40)], {"dim": (2,), "keepdim": False}),
+    "product of entries": ("prod", [(ROWS, 50, 40)], {"dim": 1}),
+    "constant": ("full", [], {"shape": (1, 500), "value": 1.5}),
+    "conv3d": ("conv3d", [(ROWS, 3, 8, 8, 8), (4, 3, 3, 3, 3), (4,)], CUBE),
+    "max pool 3d": ("max_pool3d", [(ROWS, 4, 8, 8, 8)], {**POOL_3D, "dilation": (1, 1, 1)}),
+    "average pool 3d": ("avg_pool3d", [(ROWS, 4, 8, 8, 8)], {**POOL_3D, "count_include_pad": True}),
+    "adaptive 3d": ("adaptive_avg_pool3d", [(ROWS, 4, 8, 8, 8)], {"output_size": (3, 3, 3)}),
+    "nearest": ("upsample_nearest", [(ROWS, 3, 9, 9)], {"output_size": (18, 18)}),
+    "nearest, exact": ("upsample_nearest_exact", [(ROWS, 3, 9, 9)], {"output_size": (18, 18)}),
+    "linear between": ("upsample_linear", [(ROWS, 3, 9, 9)], {"output_size": (20, 13), "align_corners": False}),
+    "cubic between": ("upsample_cubic", [(ROWS, 3, 9, 9)], {"output_size": (20, 13), "align_corners": True}),
+    "reflected": ("pad_reflect", [(ROWS, 3, 9, 9)], {"padding": (2, 2, 2, 2)}),
+    "replicated": ("pad_replicate", [(ROWS, 3, 9, 9)], {"padding": (2, 2, 2, 2)}),
+    **{
+        f"transposed {dims}d": (
+            f"conv_transpose{dims}d",
+            [(ROWS, 4, *(7,) * dims), (4, 3, *(3,) * dims), (3,)],
+            {
+                **dict.fromkeys(("padding", "dilation"), (1,) * dims),
+                **{"stride": (2,) * dims, "output_padding": (0,) * dims, "groups": 1},
+            },
+        )
+        for dims in (1, 2, 3)
+    },
+}
+PICKING = {"embedding", "gather", "take", "where"}
+"""Operations that take indices or conditions."""
 for name in OPERATIONS:
-    if name not in {op for op, _, _ in CASES.values()} and name != "embedding":
+    if name not in {op for op, _, _ in CASES.values()} and name not in PICKING:
         kinds = OPERATIONS[name].attributes
         CASES[name] = (name, [(ROWS, 50, 40)] * OPERATIONS[name].arity[0], {"value": 1.5} if kinds else {})
 SMALL = 4096
@@ -109,6 +141,17 @@ def test_no_operation_takes_more_than_the_table_says(name, turned):
         most = allocated(lambda: operation.run(tensors, attributes, ROWS))
     scratch = operation.scratch(shapes, tuple(result.shape), attributes)
     assert most <= result.numel() * result.element_size() + 4 * scratch + SMALL
+
+
+def test_picking_takes_no_more_than_its_result():
+    x, index = torch.rand(ROWS, 30, 8), torch.arange(ROWS * 20 * 8).reshape(ROWS, 20, 8) % 30
+    calls = {
+        "gather": lambda: OPERATIONS["gather"].run([x, index], {"dim": 1}, ROWS),
+        "take": lambda: OPERATIONS["take"].run([x, index[0, :, 0]], {"dim": 1}, ROWS),
+        "where": lambda: OPERATIONS["where"].run([x > 0.5, x, x], {}, ROWS),
+    }
+    for name, call in calls.items():
+        assert allocated(call) <= 4 * x.numel() + x.numel() + SMALL, name
 
 
 def test_looking_up_takes_no_more_than_its_result():
