@@ -192,11 +192,11 @@ def bank_features(bank: Bank | None, x: Tensor) -> Tensor:
         return torch.cat([x.flatten(1), constant], 1)
     x = upright(x) if bank.upright else x
     maps, turned = _Maps(x), _Maps(x.flip(3))
-    shape, columns = tuple(x.shape[1:]), []
+    shape, columns = tuple(map(int, x.shape[1:])), []  # integers also while the program is traced
     for part in bank.parts:
         grid = lattice(part, shape)
         if part.kind in bank_waves.KINDS:
-            values = bank_waves.wave_features(part.kind, grid, maps("wave maps"), x.shape[1], bank.mirrored)
+            values = bank_waves.wave_features(part.kind, grid, maps("wave maps"), shape[0], bank.mirrored)
         else:
             values = _pooled(part, grid, maps)
             if bank.mirrored:

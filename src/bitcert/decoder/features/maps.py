@@ -139,13 +139,13 @@ def rays(written: Tensor, diagonal: bool) -> Tensor:
 def holes(written: Tensor) -> Tensor:
     """Background no path from the border reaches, ``[batch, 1, height, width]``: background minus its widest path."""
     free = functional.pad(1 - written, (1, 1, 1, 1), value=1.0)
-    reached = torch.zeros_like(free)
-    reached[:, 0], reached[:, -1], reached[:, :, 0], reached[:, :, -1] = 1, 1, 1, 1
+    reached = functional.pad(torch.zeros_like(written), (1, 1, 1, 1), value=1.0)
     for _ in range(_HOLE_SWEEPS):
         for axis in (1, 2):
-            last = free.shape[axis] - 1
+            passable, rows = free.unbind(axis), list(reached.unbind(axis))
+            last = len(rows) - 1
             for places, step in ((range(1, last + 1), -1), (range(last - 1, -1, -1), 1)):
                 for place in places:
-                    here, before = reached.select(axis, place), reached.select(axis, place + step)
-                    here.copy_(torch.maximum(here, torch.minimum(free.select(axis, place), before)))
+                    rows[place] = torch.maximum(rows[place], torch.minimum(passable[place], rows[place + step]))
+            reached = torch.stack(rows, axis)
     return (free - reached)[:, None, 1:-1, 1:-1].clamp_min(0)

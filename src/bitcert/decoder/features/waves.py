@@ -49,7 +49,7 @@ def _gains(num_channels: int) -> Tensor:
 
 def wave_maps(x: Tensor) -> Tensor:
     """Maps ``[batch, maps, rows, columns]`` of preprocessed images ``x [batch, channels, height, width]``."""
-    return front(x) * _gains(x.shape[1]).to(x)
+    return front(x) * _gains(int(x.shape[1])).to(x)
 
 
 @functools.cache
@@ -81,7 +81,8 @@ def num_rows(kind: str, input_shape: tuple[int, ...]) -> int:
 def _pairs(maps: Tensor) -> Tensor:
     roots = maps.clamp_min(0).sqrt().flatten(2)
     means = roots @ roots.transpose(1, 2) / roots.shape[2]
-    first, second = torch.triu_indices(maps.shape[1], maps.shape[1], 1)
+    count = int(maps.shape[1])  # an integer also while the program is traced
+    first, second = torch.triu_indices(count, count, 1)
     return means[:, first, second]
 
 
