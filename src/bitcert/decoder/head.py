@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bitcert.coding import Ledger, MessageReader, MessageWriter, RowModel
 from bitcert.counting import TensorClassifier, Values
 from bitcert.decoder.features.banks import BANKS, Bank, available_banks, bank_features, bank_groups
-from bitcert.decoder.features.edges import is_image
+from bitcert.decoder.features.edges import exporting, is_image
 from bitcert.decoder.helper import Helper, read_classes, write_classes
 from bitcert.errors import DecodeError
 
@@ -49,8 +49,7 @@ class BankHead(TensorClassifier):
         used, weights = tensors["features"], tensors["weights"].to(dtype)
         x = self.helper.preprocessing(inputs, dtype)
         # an exported program takes batches of any size, so it cannot split them
-        exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        parts = [x] if exporting else torch.split(x, _IMAGES_AT_A_TIME)
+        parts = [x] if exporting() else torch.split(x, _IMAGES_AT_A_TIME)
         return torch.cat([bank_features(self.bank, part)[:, used] @ weights for part in parts])
 
 

@@ -23,6 +23,23 @@ def is_image(input_shape: tuple[int, ...]) -> bool:
     return len(input_shape) == 3 and min(input_shape[1:]) >= 4
 
 
+def exporting() -> bool:
+    """Whether a program for batches of any size is being made of these functions, which has fewer operations."""
+    return bool(torch.compiler.is_exporting() or torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
+def mean_cells(maps: Tensor, grid: int) -> Tensor:
+    """Means ``[batch, maps, grid, grid]`` over the cells of a lattice, as ``adaptive_avg_pool2d`` divides a map."""
+    if not exporting():
+        return torch.nn.functional.adaptive_avg_pool2d(maps, grid)
+    cells = [
+        [(number * int(size) // grid, -(-(number + 1) * int(size) // grid)) for number in range(grid)]
+        for size in maps.shape[2:]
+    ]
+    rows = [torch.stack([maps[:, :, a:b, c:d].mean((2, 3)) for c, d in cells[1]], 2) for a, b in cells[0]]
+    return torch.stack(rows, 2)
+
+
 def pooling(size: int, grid: int) -> Tensor:
     """Triangular windows ``[grid, size]`` whose rows sum to 1."""
     spacing = size / grid

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from bitcert.decoder.features.edges import mean_cells
 from bitcert.decoder.features.front import flipped, front, num_maps, wave_orders
 from bitcert.decoder.transforms.base import Draws
 from bitcert.decoder.transforms.normal import UNIT
@@ -96,7 +97,7 @@ def _pooled(kind: str, grid: int, maps: Tensor, num_channels: int) -> Tensor:
     if kind == "mixtures":
         weights, biases = (part.to(maps) for part in mixing(num_channels))
         maps = functional.relu(functional.conv2d(maps, weights, biases))
-    return functional.adaptive_avg_pool2d(maps, grid).flatten(1)
+    return mean_cells(maps, grid).flatten(1)
 
 
 @functools.cache
