@@ -1,4 +1,4 @@
-"""The README as the page of the package: its links to files become links to the repository that pyproject.toml names."""
+"""The README as the page of the package: links to files become links to the repository that pyproject.toml names."""
 
 import re
 from pathlib import Path
