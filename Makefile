@@ -4,11 +4,11 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 SEEDS ?= 1 2 3 4 5
-PAGES = networks tables search original certificates records stability codecs bounds studies models
+PAGES = networks tables search original certificates records stability codecs bounds studies models using
 
 FAST = $(addprefix tests/unit/,coding proof data test_certification.py test_conditions.py test_evaluate.py test_losses.py)
 
-.PHONY: certify test test-fast test-random mutation lint types contracts docs site bench check constraints clean
+.PHONY: certify test test-fast test-random mutation lint types contracts docs site wheel bench check constraints clean
 
 certify: $(STAMP)  ## train, compress, certify and verify on the embedded digits; results in out/
 	$(BIN)/bitcert certify --budget 60 --out out
@@ -45,6 +45,9 @@ docs: $(STAMP)  ## run every command that the README and these pages print
 site: $(VENV)/.documented  ## the pages and an API reference as a web site in site/; a dead link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+wheel: $(STAMP)  ## build wheel and sdist into dist/, install the wheel in a fresh environment, use it elsewhere
+	$(BIN)/python docs/run_wheel.py dist
+
 bench: $(STAMP)
 	$(BIN)/python benchmarks/certificates.py --quick
 
@@ -63,4 +66,4 @@ constraints: $(VENV)/.documented  ## write the versions now installed
 	$(BIN)/python -m pip freeze --exclude-editable --exclude bitcert | sed 's/+cpu//' > constraints.txt
 
 clean:
-	rm -rf $(VENV) out site
+	rm -rf $(VENV) out site dist

@@ -90,7 +90,7 @@ def _files(certified: Certified) -> dict[str, bytes]:
 def _plain(text: object) -> str:
     """Text of a certificate, which may come from anyone, as Markdown that shows it and does nothing else."""
     safe = html.escape(clean(text), quote=False)
-    return "".join(f"\\{character}" if character in "\\`*_[]|#!" else character for character in safe)
+    return "".join(f"\\{character}" if character in "\\`*_[]()|#!:" else character for character in safe)
 
 
 def model_card(certificate: Certificate) -> str:

@@ -37,7 +37,7 @@ from bitcert.decoder import trees as decision_tree
 from bitcert.decoder import votes as sum_of_votes
 from bitcert.decoder.features.edges import is_image
 from bitcert.decoder.tensors import Base
-from bitcert.errors import InputError
+from bitcert.errors import InputError, unknown_name
 from bitcert.network import Network, estimate_plan
 from bitcert.network.architecture import Architecture
 from bitcert.run import Compressed, Run
@@ -120,6 +120,8 @@ def _built_in(given: CertifyRequest, targets: Targets | None, judge: Judge | Non
         Contender("bank head", bank_head.FAMILY, head, helper, False, 3.0, option=option),
     )
     families = given.families or (usual_family(given.sample.input_shape),)
+    if unknown := [family for family in families if family not in FAMILIES]:
+        raise unknown_name("family", unknown[0], FAMILIES)
     wanted = {name for family in families for name in FAMILIES[family]}
     return [contender for contender in found if contender.name in wanted]
 

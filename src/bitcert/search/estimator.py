@@ -90,13 +90,13 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: what scikit-learn refuses, and labels of one class.
             InputError: an unknown family or a network that cannot be used.
         """
-        X, y = validate_data(self, X, y, dtype=np.float32)
-        check_classification_targets(y)
-        self.classes_ = np.unique(y)
+        rows, labels = validate_data(self, X, y, dtype=np.float32)
+        check_classification_targets(labels)
+        self.classes_ = np.unique(labels)
         if len(self.classes_) < 2:
             raise ValueError("expected labels of at least two classes, got one class; give rows of another one too")
-        sample = self._sample(X, y)
-        network = None if self.network is None else capture(self.network.eval(), torch.from_numpy(X[:2].copy()))
+        sample = self._sample(rows, labels)
+        network = None if self.network is None else capture(self.network.eval(), torch.from_numpy(rows[:2].copy()))
         request = CertifyRequest(sample, network, delta=self.delta, families=tuple(self.families))
         found = certify_best(request, Run(self._seed(), self.budget_seconds))
         compressed = found.compressed
@@ -121,7 +121,7 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         found = self._logits(X).argmax(1)
         return np.asarray(self.classes_[found])
 
-    @available_if(_is_network)
+    @available_if(_is_network)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Softmax of a network's logits, ``[n, classes]``. Nothing is certified of it but the largest one's class."""
         return torch.from_numpy(self._logits(X)).softmax(1).numpy()
@@ -137,9 +137,9 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _logits(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float32, reset=False)
+        rows: NDArray[np.float32] = validate_data(self, X, dtype=np.float32, reset=False)
         classifier, size = self.certified_.decoded.classifier, self.certified_.helper.batch_size
         assert isinstance(classifier, TensorClassifier)
         with torch.no_grad():
-            parts = [classifier.logits(X[at : at + size], torch.float64) for at in range(0, len(X), size)]
+            parts = [classifier.logits(rows[at : at + size], torch.float64) for at in range(0, len(rows), size)]
         return torch.cat(parts).numpy()
