@@ -27,7 +27,7 @@ def test_sentence_first_then_the_table(make_certificate):
     assert row(lines, "head ")[:2] == ["2,903", "bits"]
     for label in ("exact binomial tail", "KL–Chernoff", "Hoeffding"):
         assert row(lines, f"bound, {label}")[1] == "%"
-    assert not any("holding out" in line for line in lines)
+    assert not any("holding out would have said" in line for line in lines)
 
 
 def test_holdout_line(make_certificate, holdout):
@@ -38,7 +38,7 @@ def test_holdout_line(make_certificate, holdout):
 
 def test_many_sections_collapse(make_certificate):
     lines = lines_of(make_certificate(sections=tuple((f"layer{i}", 10 + i) for i in range(200))))
-    assert len(lines) < 20
+    assert len(lines) < 30
     assert row(lines, "195 smaller sections")[0] == f"{sum(10 + i for i in range(195)):,}"
 
 
