@@ -68,16 +68,18 @@ class RayCluster(Executor):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_agent_register_timeout_ms", "100000")  # a busy machine takes longer than Ray waits
-        named: dict[str, Any] = {"address": self.address} if self.address != AUTO else {}
-        alone = {"include_dashboard": False, "_node_ip_address": _LOOPBACK}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
-            if named or os.environ.get("RAY_ADDRESS") or not _start_alone(ray):
-                ray.init(**named, log_to_driver=False, logging_level="ERROR")
-            else:
-                ray.init(address="local", log_to_driver=False, logging_level="ERROR", **alone)
+            try:
+                ray.init(address=self.address, **quiet)
+            except ConnectionError:
+                if self.address != AUTO:
+                    raise
+                ray.init(address="local", include_dashboard=False, _node_ip_address=_LOOPBACK, **quiet)
         except Exception as error:  # Ray raises bare ones too
             reason = " ".join(str(error).split())[:200]
-            raise InputError("a Ray cluster", reason, "check --ray, and that both use one version of Ray") from None
+            do = "check --ray, and that this machine and the cluster have the same version of Ray"
+            raise InputError("a Ray cluster", reason, do) from None
         try:
             yield self
         finally:
@@ -110,11 +112,6 @@ class RayCluster(Executor):
             raise cause if isinstance(cause, BitcertError) else error from None
         except errors.RayError:
             return  # its worker died again and again: computed here at the end
-
-
-def _start_alone(ray: Any) -> bool:
-    """Whether Ray knows of no cluster of this machine."""
-    return not ray._private.services.find_gcs_addresses()
 
 
 def _check_reachable(address: str) -> None:
