@@ -97,13 +97,15 @@ class RayCluster(Executor):
             while pending:
                 ready, _ = ray.wait(list(pending), num_returns=1)
                 for reference in ready:
-                    self._keep(reference, pending.pop(reference), found)
-                    done(len(found))
+                    index = pending.pop(reference)
+                    if self._keep(reference, index, found):
+                        done(index)
         except errors.RaySystemError:
             pass  # the cluster is gone; what it finished is kept
         return finish_here(task, shards, found, done)
 
-    def _keep(self, reference: Any, index: int, found: dict[int, Any]) -> None:
+    def _keep(self, reference: Any, index: int, found: dict[int, Any]) -> bool:
+        """Whether there was a result to keep."""
         errors = self._ray.exceptions
         try:
             found[index] = self._ray.get(reference)
@@ -111,7 +113,8 @@ class RayCluster(Executor):
             cause = error.cause
             raise cause if isinstance(cause, BitcertError) else error from None
         except errors.RayError:
-            return  # its worker died again and again: computed here at the end
+            return False  # its worker died again and again: computed here at the end
+        return True
 
 
 def _check_reachable(address: str) -> None:
