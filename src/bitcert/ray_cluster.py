@@ -1,9 +1,9 @@
-"""Shards on a Ray cluster (``pip install bitcert[ray]``): one that is running, or one on this machine.
+"""Shards on a Ray cluster (``pip install bitcert[ray]``) that is running.
 
-The task (classifier and examples) is put into the cluster's object store once; each shard is a Ray task, which Ray runs
-again on another worker when its worker or machine dies, and what Ray gives up is computed in this process. Without an
-address Ray is started on the loopback interface, without its dashboard. NOT protected: a Ray cluster runs whatever
-code who can reach its ports sends it, so its ports belong in a private network (docs/scale.md).
+The task (classifier and examples) is put into the cluster's object store once. Each shard is a Ray task, which Ray
+runs again on another worker when its worker or machine dies; what Ray gives up is computed in this process. No cluster
+is started here: Ray's servers listen on every interface and run whatever code is sent to their ports (docs/scale.md),
+so starting one is the user's decision.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from bitcert.shards import Executor, Part, Shard, Task, finish_here, one_thread
 AUTO = "auto"
 _RETRIES = 3
 _CONNECT_SECONDS = 5.0
-_LOOPBACK = "127.0.0.2"
-"""Ray replaces 127.0.0.1 by an address that other machines reach; this one it leaves alone."""
 
 
 def run_shard(version: str, task: Task[Any], start: int, stop: int) -> Any:
@@ -42,8 +40,7 @@ class RayCluster(Executor):
     """A Ray cluster.
 
     Args:
-        address: ``HOST:PORT`` of a running one, or ``auto``: the one that Ray finds (``RAY_ADDRESS``, or one started
-            on this machine), else one of this machine alone, which ends with the run.
+        address: ``HOST:PORT``, or ``auto``: the one that Ray finds (``RAY_ADDRESS``, or one started on this machine).
 
     Raises:
         InputError: Ray is not installed, or nothing answers at the address.
@@ -66,20 +63,12 @@ class RayCluster(Executor):
             yield self
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        os.environ.setdefault("RAY_agent_register_timeout_ms", "100000")  # a busy machine takes longer than Ray waits
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
-            try:
-                ray.init(address=self.address, **quiet)
-            except ConnectionError:
-                if self.address != AUTO:
-                    raise
-                ray.init(address="local", include_dashboard=False, _node_ip_address=_LOOPBACK, **quiet)
+            ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # Ray raises bare ones too
             reason = " ".join(str(error).split())[:200]
-            do = "check --ray, and that this machine and the cluster have the same version of Ray"
-            raise InputError("a Ray cluster", reason, do) from None
+            do = "start one with ray start --head and the version of Ray that is installed here, or use --workers"
+            raise InputError("a running Ray cluster for --ray", reason, do) from None
         try:
             yield self
         finally:
@@ -111,6 +100,9 @@ class RayCluster(Executor):
             found[index] = self._ray.get(reference)
         except errors.RayTaskError as error:
             cause = error.cause
+            if isinstance(cause, ImportError):
+                got, do = " ".join(str(cause).split())[:200], "install the same version everywhere"
+                raise InputError("bitcert on every worker", got, do) from None
             raise cause if isinstance(cause, BitcertError) else error from None
         except errors.RayError:
             return False  # its worker died again and again: computed here at the end
