@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 SEEDS ?= 1 2 3 4 5
-PAGES = networks tables search original certificates records stability codecs bounds studies models using survey
+PAGES = networks tables search original certificates records stability codecs bounds studies models using survey scale
 
 FAST = $(addprefix tests/unit/,coding proof data test_certification.py test_conditions.py test_evaluate.py test_losses.py)
 

@@ -1,9 +1,9 @@
-"""Shards on a Ray cluster (``pip install bitcert[ray]``): one that is running, or one on this machine.
+"""Shards on a Ray cluster (``pip install bitcert[ray]``) that is running.
 
-The task (classifier and examples) is put into the cluster's object store once; each shard is a Ray task, which Ray runs
-again on another worker when its worker or machine dies, and what Ray gives up is computed in this process. Without an
-address Ray is started on the loopback interface, without its dashboard. NOT protected: a Ray cluster runs whatever
-code who can reach its ports sends it, so its ports belong in a private network (docs/scale.md).
+The task (classifier and examples) is put into the cluster's object store once. Each shard is a Ray task, which Ray
+runs again on another worker when its worker or machine dies; what Ray gives up is computed in this process. No cluster
+is started here: Ray's servers listen on every interface and run whatever code is sent to their ports (docs/scale.md),
+so starting one is the user's decision.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from bitcert.shards import Executor, Part, Shard, Task, finish_here, one_thread
 AUTO = "auto"
 _RETRIES = 3
 _CONNECT_SECONDS = 5.0
-_LOOPBACK = "127.0.0.2"
-"""Ray replaces 127.0.0.1 by an address that other machines reach; this one it leaves alone."""
 
 
 def run_shard(version: str, task: Task[Any], start: int, stop: int) -> Any:
@@ -42,8 +40,7 @@ class RayCluster(Executor):
     """A Ray cluster.
 
     Args:
-        address: ``HOST:PORT`` of a running one, or ``auto``: the one that Ray finds (``RAY_ADDRESS``, or one started
-            on this machine), else one of this machine alone, which ends with the run.
+        address: ``HOST:PORT``, or ``auto``: the one that Ray finds (``RAY_ADDRESS``, or one started on this machine).
 
     Raises:
         InputError: Ray is not installed, or nothing answers at the address.
@@ -66,18 +63,12 @@ class RayCluster(Executor):
             yield self
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        os.environ.setdefault("RAY_agent_register_timeout_ms", "100000")  # a busy machine takes longer than Ray waits
-        named: dict[str, Any] = {"address": self.address} if self.address != AUTO else {}
-        alone = {"include_dashboard": False, "_node_ip_address": _LOOPBACK}
         try:
-            if named or os.environ.get("RAY_ADDRESS") or not _start_alone(ray):
-                ray.init(**named, log_to_driver=False, logging_level="ERROR")
-            else:
-                ray.init(address="local", log_to_driver=False, logging_level="ERROR", **alone)
+            ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # Ray raises bare ones too
             reason = " ".join(str(error).split())[:200]
-            raise InputError("a Ray cluster", reason, "check --ray, and that both use one version of Ray") from None
+            do = "start one with ray start --head and the version of Ray that is installed here, or use --workers"
+            raise InputError("a running Ray cluster for --ray", reason, do) from None
         try:
             yield self
         finally:
@@ -95,26 +86,27 @@ class RayCluster(Executor):
             while pending:
                 ready, _ = ray.wait(list(pending), num_returns=1)
                 for reference in ready:
-                    self._keep(reference, pending.pop(reference), found)
-                    done(len(found))
+                    index = pending.pop(reference)
+                    if self._keep(reference, index, found):
+                        done(index)
         except errors.RaySystemError:
             pass  # the cluster is gone; what it finished is kept
         return finish_here(task, shards, found, done)
 
-    def _keep(self, reference: Any, index: int, found: dict[int, Any]) -> None:
+    def _keep(self, reference: Any, index: int, found: dict[int, Any]) -> bool:
+        """Whether there was a result to keep."""
         errors = self._ray.exceptions
         try:
             found[index] = self._ray.get(reference)
         except errors.RayTaskError as error:
             cause = error.cause
+            if isinstance(cause, ImportError):
+                got, do = " ".join(str(cause).split())[:200], "install the same version everywhere"
+                raise InputError("bitcert on every worker", got, do) from None
             raise cause if isinstance(cause, BitcertError) else error from None
         except errors.RayError:
-            return  # its worker died again and again: computed here at the end
-
-
-def _start_alone(ray: Any) -> bool:
-    """Whether Ray knows of no cluster of this machine."""
-    return not ray._private.services.find_gcs_addresses()
+            return False  # its worker died again and again: computed here at the end
+        return True
 
 
 def _check_reachable(address: str) -> None:

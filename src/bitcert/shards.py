@@ -52,7 +52,7 @@ class Executor(ABC):
 
     @abstractmethod
     def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int], None]) -> list[Part]:
-        """The results in the order of the shards; ``done`` is called with how many are finished.
+        """The results in the order of the shards; ``done`` is called with the number of each that is finished.
 
         Raises:
             BitcertError: whatever the task raises, as in this process.
@@ -68,11 +68,7 @@ class Here(Executor):
 
     def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int], None]) -> list[Part]:
         """As :meth:`Executor.map`."""
-        found = []
-        for shard in shards:
-            found.append(task(*shard))
-            done(len(found))
-        return found
+        return finish_here(task, shards, {}, done)
 
 
 _TASKS: dict[int, tuple[Task[Any], Sequence[Shard]]] = {}
@@ -136,7 +132,7 @@ class LocalWorkers(Executor):
                     found[futures[future]] = future.result()
                 except BrokenProcessPool:
                     continue
-                done(len(found))
+                done(futures[future])
         except BrokenProcessPool:
             pass
         finally:
@@ -150,7 +146,7 @@ def finish_here(
     for index, shard in enumerate(shards):
         if index not in found:
             found[index] = task(*shard)
-            done(len(found))
+            done(index)
     return [found[index] for index in range(len(shards))]
 
 
@@ -188,7 +184,7 @@ def in_shards(
         num_examples: 0 has no shards.
         batch_size: shards begin at its multiples.
         name: what is being done.
-        progress: called with it and the fraction of the shards done, wherever they run.
+        progress: called with it and the fraction of the examples done, wherever they are.
         executor: by default that of :func:`executing_on`, else this process.
     """
     shards = plan_shards(num_examples, batch_size)
@@ -196,8 +192,13 @@ def in_shards(
     if len(shards) < 2:
         executor = Here()
 
-    def done(finished: int) -> None:
+    finished = 0
+
+    def done(index: int) -> None:
+        nonlocal finished
+        start, stop = shards[index]
+        finished += stop - start
         if progress is not None:
-            progress(name, finished / len(shards))
+            progress(name, finished / num_examples)
 
     return executor.map(task, shards, done)

@@ -25,8 +25,8 @@ from bitcert.errors import DecodeError
 
 FAMILY = 2
 MAX_WEIGHTS = 1 << 22
-_IMAGES_AT_A_TIME = 96
-"""Maps of so many images stay in the cache."""
+_IMAGES_AT_A_TIME = 100
+"""Maps of so many images stay in the cache; a divisor of 1000, so that whole batches are divided as their parts are."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,10 +99,10 @@ def _partners(kind: str, grid: int, num_channels: int) -> NDArray[np.intp]:
         first, second = _pairs(num_channels)
         number = np.zeros((len(maps), len(maps)), dtype=np.intp)
         number[first, second] = number[second, first] = np.arange(len(first))
-        return number[maps[first], maps[second]]
+        return np.asarray(number[maps[first], maps[second]])
     places = grid if kind == "waves" else 1
     index = np.arange(len(maps) * places**2).reshape(len(maps), places, places)
-    return index[maps][:, :, ::-1].ravel()
+    return np.asarray(index[maps][:, :, ::-1]).ravel()
 
 
 @functools.cache
