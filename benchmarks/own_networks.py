@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import subprocess
@@ -212,17 +213,22 @@ def certificates(folder: Path, data: list[str], options: list[str]) -> Iterator[
             continue
         made = json.loads(file.read_text())
         if not option:
-            yield "value", round(100 * made["bound"] + 5e-4, 3)
-            yield "self_contained", round(100 * made["self_contained"] + 5e-4, 3)
+            yield "value", percent(made["bound"])
+            yield "self_contained", percent(made["self_contained"])
             yield from ((key, made[key]) for key in ("errors", "samples", "message_bits", "description"))
             if made["original"] is not None:
                 yield "disagreements", made["original"]["disagreements"]
                 yield "abstains_within", made["decision_rule"].get("abstains_within", 0.0)
         else:
-            yield option.removeprefix("-"), round(100 * made["bound"] + 5e-4, 3)
+            yield option.removeprefix("-"), percent(made["bound"])
         checked, _ = bitcert(["verify", str(file), *(data[:2] if data[1].endswith(".npz") else []), *options])
         verified = verified and checked.returncode == 0
     yield "verified", verified
+
+
+def percent(bound: float) -> float:
+    """A bound in %, rounded up."""
+    return math.ceil(1e5 * bound) / 1e3
 
 
 def main() -> int:

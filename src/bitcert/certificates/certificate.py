@@ -49,7 +49,7 @@ class Certificate:
             was fixed before the data were seen.
         self_contained: the same limit without that assumption: the helper's description is charged like the message.
         delta: probability, over the draw of the sample, that the bound fails.
-        errors: errors on the training sample, near-ties included.
+        errors: errors on the training sample, near-ties included; of a surrogate that abstains, where it answers.
         near_ties: examples whose two largest logits are closer than the decision rule's tolerance.
         rounding: near-ties that are none in float64: float32 might decide them otherwise on another machine.
         samples: size m of the training sample, with a prior split of the rest only.

@@ -1,5 +1,6 @@
 """Splits, losses and the original network on the terminal and on the page."""
 
+import dataclasses
 import re
 
 import pytest
@@ -65,6 +66,18 @@ def test_every_claim_is_on_the_terminal(full):
         f"holding out the rest would have said {rest_facts(full)['bound']}",
     ):
         assert part in text, part
+
+
+def test_of_a_surrogate_that_abstains_the_errors_are_those_of_its_answers(full):
+    silent = dataclasses.replace(full, decision_rule={**full.decision_rule, "abstains_within": 2.0})
+    text, page = told(silent), text_of(render_report(silent))
+    assert "13.20 % 7,920 of 60,000, where the surrogate answers" in text
+    assert "differs or abstains 0.70 %" in text
+    assert "wrong answers of the compressed one" in text
+    assert f"11.00 % on {REST};" in text, "other losses are of all examples"
+    assert "the compressed network answers and is wrong on at most" in page
+    assert "or the compressed one abstains" in page
+    assert "abstain" not in told(full) + text_of(render_report(full))
 
 
 def test_every_claim_is_on_the_page(full):

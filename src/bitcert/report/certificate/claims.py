@@ -31,6 +31,17 @@ def counted_on(certificate: Certificate) -> str:
     return "the training set" if certificate.prior is None else "the rest of the training set"
 
 
+def errors_on(certificate: Certificate) -> str:
+    """The same for the errors: where a surrogate abstains, it makes none."""
+    answers = ", where the surrogate answers" if abstains(certificate) else ""
+    return f"{counted_on(certificate)}{answers}"
+
+
+def abstains(certificate: Certificate) -> bool:
+    """Whether it is about an original network whose surrogate may abstain: its errors are those of its answers."""
+    return certificate.original is not None and bool(certificate.decision_rule.get("abstains_within"))
+
+
 def split_facts(certificate: Certificate) -> dict[str, str] | None:
     """The declared split in words; ``None`` without one."""
     if certificate.prior is None:
@@ -88,6 +99,8 @@ def original_facts(certificate: Certificate) -> dict[str, str] | None:
         "rate": share(certificate.original.get("disagreements"), data.get("samples")),
         "disagreement": percent_up(certificate.original.get("disagreement_bound")),
         "disagreement_delta": _paid(certificate, 1),
+        "silence": " or abstains" if abstains(certificate) else "",
+        "answer": "answers and is wrong" if abstains(certificate) else "is wrong",
         "look": number(certificate.original.get("look")),
     }
 

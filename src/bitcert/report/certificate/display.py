@@ -18,7 +18,9 @@ from bitcert.certificates.certificate import Certificate
 from bitcert.report import text as words
 from bitcert.report.bounds.display import bounds_section
 from bitcert.report.certificate.claims import (
+    abstains,
     counted_on,
+    errors_on,
     holdout_facts,
     loss_rows,
     original_facts,
@@ -89,6 +91,7 @@ def render_report(
         rest=rest_facts(certificate),
         losses=loss_rows(certificate),
         counted_on=counted_on(certificate),
+        errors_on=errors_on(certificate),
         conditions=words.condition_rows(certificate),
         beside_guessing=words.beside_guessing(certificate),
         foundation=words.foundation(certificate),
@@ -190,7 +193,9 @@ def _condition(kind: str, text: str) -> Padding:
 
 def _facts(certificate: Certificate) -> Iterator[Fact]:
     counts = f"{number(certificate.errors)} of {number(certificate.samples)}"
-    if certificate.near_ties:
+    if abstains(certificate):
+        counts += ", where the surrogate answers"
+    elif certificate.near_ties:
         counts += f", {number(certificate.near_ties)} near-ties included"
     yield Fact(f"errors on {counted_on(certificate)}", share(certificate.errors, certificate.samples), counts)
     split = split_facts(certificate)
@@ -221,16 +226,19 @@ def _original(certificate: Certificate) -> Iterator[Fact]:
     note = (
         f"{facts['disagreements']} of {facts['samples']} unlabelled examples of {facts['data']}, look {facts['look']}"
     )
-    yield Fact("  differs from the compressed one", facts["rate"], note)
+    silent = abstains(certificate)
+    differs = "  differs or abstains" if silent else "  differs from the compressed one"
+    yield Fact(differs, facts["rate"], note)
     yield Fact("  on new data at most", facts["disagreement"], f"delta = {facts['disagreement_delta']}")
     note = f"the compressed network's own bound, delta = {facts['compressed_delta']}"
-    yield Fact("  errors of the compressed one", facts["compressed"], note)
+    yield Fact(f"  {'wrong answers' if silent else 'errors'} of the compressed one", facts["compressed"], note)
 
 
 def _bounds(certificate: Certificate) -> Iterator[Fact]:
     transferred = certificate.original is not None
     paid = certificate.delta_ledger[0][1] if certificate.delta_ledger else certificate.delta
-    counts = f"{'of the compressed network' if transferred else 'the form that counts'}, delta = {delta_text(paid)}"
+    whose = "of the compressed network's answers" if abstains(certificate) else "of the compressed network"
+    counts = f"{whose if transferred else 'the form that counts'}, delta = {delta_text(paid)}"
     for index, (label, value) in enumerate(bound_rows(certificate.bounds)):
         bound, _, word = value.partition(" (")
         note = word.rstrip(")") or ("" if index else counts)
