@@ -26,7 +26,7 @@ from bitcert.certificates.certificate import CERTIFICATE_FILE, Certificate
 from bitcert.certificates.original import load_test_part
 from bitcert.certificates.reading import CannotCheckError, Checker, InvalidError, MakeModel
 from bitcert.counting import TensorClassifier, Values, one_pass
-from bitcert.data import Role, Sample, Table, shaped_like, to_sample
+from bitcert.data import Role, Sample, Schema, Table, shaped_like, to_sample
 from bitcert.data.sample import MAX_CLASSES
 from bitcert.data.schema_file import SchemaSource
 from bitcert.decoder import Decoded, Helper
@@ -221,7 +221,7 @@ def _stand_in(certificate: Certificate, given: SchemaSource) -> Sample:
     schema = reading.table_schema(certificate, given, None)
     table = None
     if schema is not None:
-        order = reading.stated_order(certificate, schema)
+        order = _stated_order(certificate, schema)
         table = Table(schema, (schema.label or "", *order), order)
     return empty_sample(tuple(sizes), classes, str(certificate.data.get("name")), table)
 
@@ -230,3 +230,20 @@ def empty_sample(shape: tuple[int, ...], num_classes: int, name: str, table: Tab
     """Two examples of zeros that stand for data of this shape, number of classes and table."""
     inputs = np.broadcast_to(np.float32(0), (2, *shape))
     return Sample(inputs, np.arange(2), num_classes, Role.TRAIN, name, table=table)
+
+
+def _stated_order(certificate: Certificate, schema: Schema) -> tuple[str, ...]:
+    """The columns beside those of the schema that a certificate names, in their order.
+
+    Raises:
+        InvalidError: they are no columns of a table.
+    """
+    names = certificate.data["table"].get("columns", [])
+    try:
+        if not all(isinstance(name, str) for name in names):
+            raise InputError("names of columns", "other values", "")
+        order: tuple[str, ...] = tuple(names)
+        _ = Table(schema, (), order).completed
+        return order
+    except InputError as error:
+        raise InvalidError(f"data description: {error}") from None

@@ -23,7 +23,6 @@ from bitcert.data import (
     Role,
     Sample,
     Schema,
-    Table,
     benchmark_name,
     count_shared_examples,
     load_sample,
@@ -221,23 +220,6 @@ def table_schema(certificate: Certificate, given: SchemaSource, label: str | Non
             "with --schema"
         )
     return found
-
-
-def stated_order(certificate: Certificate, schema: Schema) -> tuple[str, ...]:
-    """The columns beside those of the schema that a certificate names, in their order.
-
-    Raises:
-        InvalidError: they are no columns of a table.
-    """
-    names = certificate.data["table"].get("columns", [])
-    try:
-        if not all(isinstance(name, str) for name in names):
-            raise InputError("names of columns", "other values", "")
-        order: tuple[str, ...] = tuple(names)
-        _ = Table(schema, (), order).completed
-        return order
-    except InputError as error:
-        raise InvalidError(f"data description: {error}") from None
 
 
 def _stated_schema(claimed: Any) -> Schema:
