@@ -65,7 +65,7 @@ def test_a_verb_may_stand_behind_dashes(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--", "check", "--help"])
     assert not stop.value.code
-    assert "FILE.pt2 or package.module:factory" in capsys.readouterr().out
+    assert "FILE.onnx" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", VERBS)

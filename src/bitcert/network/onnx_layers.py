@@ -149,7 +149,7 @@ def _local_response(call: Call) -> Tensor:
 @reads("LpNormalization")
 def _unit(call: Call) -> Tensor:
     x, axis = call.tensor(0), call.attribute("axis", -1)
-    return x / torch.linalg.vector_norm(x, call.attribute("p", 2), axis, keepdim=True)
+    return torch.div(x, torch.linalg.vector_norm(x, call.attribute("p", 2), axis, keepdim=True))
 
 
 @reads("Gemm")
@@ -259,4 +259,6 @@ def _linear_classifier(call: Call, x: Tensor, coefficients: Tensor, intercepts: 
     if scores.shape[1] == 1 and classes == 2:
         scores = torch.cat([-scores, scores], 1)
     # in the same order as the probabilities are, which is all that a class depends on
-    return {"NONE": lambda s: s, "LOGISTIC": torch.sigmoid, "SOFTMAX": lambda s: torch.softmax(s, 1)}[kind](scores)
+    if kind == "LOGISTIC":
+        return torch.sigmoid(scores)
+    return scores if kind == "NONE" else torch.softmax(scores, 1)

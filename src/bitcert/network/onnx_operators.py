@@ -213,9 +213,10 @@ def _activation(call: Call) -> Tensor:
             return F.celu(x, 1.0 if alpha is None else alpha)
         case "Selu":
             gamma, a = call.attribute("gamma", 1.0507009873554805), 1.6732632423543772 if alpha is None else alpha
-            return gamma * F.elu(x, a)
+            return torch.mul(F.elu(x, a), gamma)
         case "HardSigmoid":
-            return ((0.2 if alpha is None else alpha) * x + call.attribute("beta", 0.5)).clamp(0.0, 1.0)
+            scaled = torch.mul(x, 0.2 if alpha is None else alpha)
+            return torch.clamp(scaled + call.attribute("beta", 0.5), 0.0, 1.0)
         case "ThresholdedRelu":
             return torch.where(x > (1.0 if alpha is None else alpha), x, torch.zeros_like(x))
         case "Swish":
