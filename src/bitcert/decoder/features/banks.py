@@ -198,7 +198,7 @@ def bank_features(bank: Bank | None, x: Tensor, wanted: NDArray[np.intp] | None 
     if bank is None:
         whole = torch.cat([x.flatten(1), constant.T], 1)
         return whole if wanted is None else whole[:, torch.from_numpy(wanted)]
-    groups = bank_groups(bank, tuple(x.shape[1:]))
+    groups = bank_groups(bank, tuple(map(int, x.shape[1:])))  # integers also while a program is traced
     wanted = np.arange(len(groups)) if wanted is None else wanted
     views = _Views(batch_last(upright(x) if bank.upright else x), bank.mirrored)
     rows = []
@@ -213,7 +213,7 @@ class _Views:
     """A batch of images ``[channels, height, width, batch]``, and their mirror images where a bank takes both."""
 
     def __init__(self, x: Tensor, mirrored: bool) -> None:
-        self._shape, self._mirrored = tuple(x.shape[:3]), mirrored
+        self._shape, self._mirrored = tuple(map(int, x.shape[:3])), mirrored
         self._maps = _Maps(x)
         self._turned = _Maps(x.flip(2)) if mirrored else None
 
@@ -236,7 +236,7 @@ class _Views:
 def _pooled(kind: str, grid: int, maps: _Maps) -> Tensor:
     """All features of one kind for one view, ``[features, batch]``."""
     found = maps(kind)
-    windows = windowed(found, pooling(found.shape[1], grid), pooling(found.shape[2], grid))
+    windows = windowed(found, pooling(int(found.shape[1]), grid), pooling(int(found.shape[2]), grid))
     return _scaled(kind, windows.flatten(0, 2))
 
 

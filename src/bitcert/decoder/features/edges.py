@@ -61,18 +61,25 @@ def windowed(maps: Tensor, down: Tensor, across: Tensor) -> Tensor:
     return torch.bmm(across.expand(len(rows), -1, -1), rows).reshape(count, len(down), len(across), batch)
 
 
-def _add_shifted(total: Tensor, x: Tensor, axis: int, by: int) -> None:
-    """Add to each place of ``total`` what is ``by`` places before and after it in ``x``, zeros outside."""
-    left = x.shape[axis] - by
+def _moved(x: Tensor, axis: int, by: int) -> Tensor:
+    """``x`` moved by some places along an axis, zeros where nothing came."""
+    left, lost = int(x.shape[axis]) - abs(by), 0 * x.narrow(axis, 0, abs(by))
+    return torch.cat([lost, x.narrow(axis, 0, left)] if by > 0 else [x.narrow(axis, -by, left), lost], axis)
+
+
+def _add_shifted(total: Tensor, x: Tensor, axis: int, by: int) -> Tensor:
+    """Each place of ``total`` plus what is ``by`` places before and after it in ``x``, zeros outside, in its memory."""
+    left = int(x.shape[axis]) - by
+    if left > 0 and exporting():
+        return total + _moved(x, axis, by) + _moved(x, axis, -by)
     if left > 0:
         total.narrow(axis, by, left).add_(x.narrow(axis, 0, left))
         total.narrow(axis, 0, left).add_(x.narrow(axis, by, left))
+    return total
 
 
 def _smooth_along(x: Tensor, axis: int) -> Tensor:
-    total = 2 * x
-    _add_shifted(total, x, axis, 1)
-    return total.div_(4)
+    return _add_shifted(2 * x, x, axis, 1).div_(4)
 
 
 def smooth(maps: Tensor) -> Tensor:
@@ -82,11 +89,7 @@ def smooth(maps: Tensor) -> Tensor:
 
 def _difference(maps: Tensor, axis: int) -> Tensor:
     """Central difference along ``axis``, binomially smoothed along the other image axis, zeros outside."""
-    left = maps.shape[axis] - 1
-    found = torch.zeros_like(maps)
-    found.narrow(axis, 0, left).add_(maps.narrow(axis, 1, left))
-    found.narrow(axis, 1, left).sub_(maps.narrow(axis, 0, left))
-    return _smooth_along(found.div_(2), 3 - axis)
+    return _smooth_along(_moved(maps, axis, -1).sub_(_moved(maps, axis, 1)).div_(2), 3 - axis)
 
 
 def _local_mean(maps: Tensor) -> Tensor:
@@ -94,7 +97,7 @@ def _local_mean(maps: Tensor) -> Tensor:
     for axis in (1, 2):
         total = maps.clone()
         for by in range(1, _LOCAL_WINDOW // 2 + 1):
-            _add_shifted(total, maps, axis, by)
+            total = _add_shifted(total, maps, axis, by)
         maps = total
     return maps.div_(_LOCAL_WINDOW**2)
 
@@ -102,19 +105,17 @@ def _local_mean(maps: Tensor) -> Tensor:
 def oriented(maps: Tensor, orientations: int) -> Tensor:
     """Locally normalised oriented responses ``[maps * orientations, height, width, batch]``."""
     dx, dy = _difference(maps, 2), _difference(maps, 1)
-    magnitude = (dx * dx).addcmul_(dy, dy).sqrt_()
+    magnitude = (dx * dx).add_(dy * dy).sqrt_()
     strength = magnitude / _local_mean(magnitude).add_(_LOCAL_FLOOR)
-    magnitude.add_(_EPSILON)
-    dx.div_(magnitude)
-    dy.div_(magnitude)
+    magnitude = magnitude + _EPSILON
+    dx, dy = dx.div_(magnitude), dy.div_(magnitude)
     half = orientations // 2
-    found = maps.new_empty(len(maps), orientations, *maps.shape[1:])
+    ahead, behind = list[Tensor](), list[Tensor]()
     for index in range(half):
         angle = math.pi * index / half
         cosine = (math.cos(angle) * dx).add_(dy, alpha=math.sin(angle))
         square = cosine * cosine
         both = (square * square).mul_(square).mul_(strength)
-        ahead, behind = found[:, index], found[:, half + index]
-        torch.mul(both, torch.gt(cosine, 0, out=cosine), out=ahead)
-        torch.sub(both, ahead, out=behind)
-    return found.flatten(0, 1)
+        ahead.append(both * (cosine > 0))
+        behind.append(both.sub_(ahead[-1]))
+    return torch.stack([*ahead, *behind], 1).flatten(0, 1)

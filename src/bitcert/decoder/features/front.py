@@ -16,6 +16,7 @@ Not promised: invariance to anything else. Sides from 8 pixels.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import torch
@@ -88,10 +89,11 @@ def opponents(x: Tensor) -> Tensor:
 def _correlated(image: Tensor, kernels: Tensor) -> Tensor:
     """Windows of an image ``[1, height, width, batch]``, the border repeated, times ``kernels [n, 6, 6]``."""
     pad = (WINDOW - STRIDE) // 2
-    windows = _repeated(_repeated(image, 1, pad), 2, pad)[0].unfold(0, WINDOW, STRIDE).unfold(1, WINDOW, STRIDE)
-    rows, columns, batch = windows.shape[:3]
-    stacked = windows.permute(3, 4, 0, 1, 2).reshape(WINDOW**2, -1)
-    return (kernels.flatten(1).to(image) @ stacked).reshape(-1, rows, columns, batch)
+    padded = _repeated(_repeated(image, 1, pad), 2, pad)[0]
+    rows, columns = ((int(side) - WINDOW) // STRIDE + 1 for side in padded.shape[:2])
+    starts = itertools.product(range(WINDOW), range(WINDOW))
+    stacked = torch.stack([padded[i:, j:][: STRIDE * rows : STRIDE, : STRIDE * columns : STRIDE] for i, j in starts])
+    return (kernels.flatten(1).to(image) @ stacked.flatten(1)).reshape(-1, rows, columns, image.shape[3])
 
 
 @functools.cache
@@ -119,7 +121,7 @@ def front(x: Tensor) -> Tensor:
         maps.append(_correlated(colour[None] * _COLOUR_GAIN, first))
     signed = torch.cat(maps)
     both = torch.cat([signed.clamp(min=0), (-signed).clamp(min=0)])
-    return windowed(both, _averages(both.shape[1]), _averages(both.shape[2]))
+    return windowed(both, _averages(int(both.shape[1])), _averages(int(both.shape[2])))
 
 
 def partners(num_channels: int) -> Tensor:

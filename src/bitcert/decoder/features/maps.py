@@ -108,15 +108,17 @@ def ink(x: Tensor) -> Tensor:
 
 def _running(values: Tensor, axis: int, backwards: bool, move: int = 0) -> Tensor:
     """Running maximum along an axis; ``move`` by so many columns (-1, 0 or 1) at each step."""
-    found = values.clone()
-    lines = found.unbind(axis)
-    for before, here in itertools.pairwise(reversed(lines) if backwards else lines):
+    lines = list(values.unbind(axis))
+    order = range(len(lines) - 1, -1, -1) if backwards else range(len(lines))
+    for last, place in itertools.pairwise(order):
+        before, here = lines[last], lines[place]
         if move == 1:
-            before, here = before[:-1], here[1:]
+            lines[place] = torch.cat([here[:1], torch.maximum(here[1:], before[:-1])])
         elif move == -1:
-            before, here = before[1:], here[:-1]
-        torch.maximum(here, before, out=here)
-    return found
+            lines[place] = torch.cat([torch.maximum(here[:-1], before[1:]), here[-1:]])
+        else:
+            lines[place] = torch.maximum(here, before)
+    return torch.stack(lines, axis)
 
 
 def _patterns(written: Tensor, met: list[Tensor]) -> Tensor:
@@ -145,14 +147,16 @@ def holes(written: Tensor) -> Tensor:
     ``written [height, width, batch]`` in 0..1. Sweeps that change nothing any more are left out.
     """
     free = functional.pad(1 - written, (0, 0, 1, 1, 1, 1), value=1.0)
-    reached = torch.zeros_like(free)
-    reached[0], reached[-1], reached[:, 0], reached[:, -1] = 1, 1, 1, 1
-    lines = [list(zip(free.unbind(axis), reached.unbind(axis), strict=True)) for axis in (0, 1)]
+    reached = functional.pad(torch.zeros_like(written), (0, 0, 1, 1, 1, 1), value=1.0)
     for _ in range(_HOLE_SWEEPS):
-        before = reached.clone()
-        for along in (lines[0], lines[0][::-1], lines[1], lines[1][::-1]):
-            for (_, last), (open_here, here) in itertools.pairwise(along):
-                torch.maximum(here, torch.minimum(open_here, last), out=here)
+        before = reached
+        for axis in (0, 1):
+            open_lines, lines = free.unbind(axis), list(reached.unbind(axis))
+            there = range(len(lines))
+            for order in (there, reversed(there)):
+                for last, place in itertools.pairwise(order):
+                    lines[place] = torch.maximum(lines[place], torch.minimum(open_lines[place], lines[last]))
+            reached = torch.stack(lines, axis)
         if not exporting() and torch.equal(before, reached):
             break
     return (free - reached)[None, 1:-1, 1:-1].clamp_min_(0)

@@ -49,7 +49,7 @@ def _gains(num_channels: int) -> Tensor:
 
 def wave_maps(x: Tensor) -> Tensor:
     """Maps ``[maps, rows, columns, batch]`` of preprocessed images ``x [channels, height, width, batch]``."""
-    return front(x) * _gains(len(x)).to(x)
+    return front(x) * _gains(int(x.shape[0])).to(x)
 
 
 @functools.cache
@@ -122,18 +122,16 @@ def _means(size: int, grid: int) -> Tensor:
 
 def _lattice_means(maps: Tensor, grid: int) -> Tensor:
     """Means on a lattice, ``[maps, grid, grid, batch]``."""
-    return windowed(maps, _means(maps.shape[1], grid), _means(maps.shape[2], grid))
+    return windowed(maps, _means(int(maps.shape[1]), grid), _means(int(maps.shape[2]), grid))
 
 
 def _pair_means(maps: Tensor, wanted: NDArray[np.intp], num_channels: int) -> Tensor:
     """Of the pairs wanted, ``[wanted, batch]``."""
     roots = maps.clamp_min(0).sqrt()
     first, second = _pairs(num_channels)[:, wanted]
-    found = maps.new_empty(len(wanted), maps.shape[3])
-    for each in np.unique(first):
-        rows = np.flatnonzero(first == each)
-        found[rows] = (roots[each] * roots[second[rows]]).mean((1, 2))
-    return found
+    places = [np.flatnonzero(first == each) for each in np.unique(first)]
+    found = [(roots[first[rows[0]]] * roots[second[rows]]).mean((1, 2)) for rows in places]
+    return torch.cat(found)[np.argsort(np.concatenate(places))]
 
 
 def _mixture_means(maps: Tensor, grid: int, wanted: NDArray[np.intp], num_channels: int, mirrored: bool) -> Tensor:
@@ -142,7 +140,7 @@ def _mixture_means(maps: Tensor, grid: int, wanted: NDArray[np.intp], num_channe
     weights, biases = (part[numbers].to(maps) for part in mixing(num_channels))
     if mirrored:
         weights = weights[:, torch.argsort(partners(num_channels))]
-    mixed = torch.addmm(biases[:, None], weights, maps.flatten(1)).relu_()
+    mixed = torch.addmm(biases[:, None], weights, maps.flatten(1)).relu()
     means = _lattice_means(mixed.reshape(len(numbers), *maps.shape[1:]), grid)
     means = means.flip(2) if mirrored else means
     return means.flatten(0, 2)[place * grid**2 + wanted % grid**2]
