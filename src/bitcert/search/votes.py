@@ -92,7 +92,8 @@ class VoteSearch(BankSearch):
     def find_trees(self) -> None:
         """Which pairs of columns say something, and what a bit is worth."""
         self.trees.start()
-        self.trees.look_for_pairs()
+        if not self.out_of_time():
+            self.trees.look_for_pairs()
 
     def first_terms(self) -> Iterator[Conditions]:
         """Paths of trees, ramps and thresholds of all subjects, the most promising first."""

@@ -57,7 +57,7 @@ def certify(bitcert, *arguments):
 
 def test_an_effort_searches_and_can_be_prolonged(bitcert, here, toy_data):
     first, outcome = certify(bitcert, "--effort", "quick")
-    assert "Trying: decision tree, bank head" in outcome.err
+    assert "Trying: decision tree, sum of votes, bank head" in outcome.err
     assert "best so far" in outcome.err
     assert (here / ".out.search").is_dir()
     again, _ = certify(bitcert, "--effort", "thorough")
