@@ -105,7 +105,8 @@ def model_card(certificate: Certificate) -> str:
         (f"bound, self-contained (helper of {helper_size(certificate)} charged too)", self_contained(certificate)),
     ]
     table = "\n".join(f"| {_plain(label)} | {_plain(value)} |" for label, value in rows)
-    conditions = "\n".join(f"- {_plain(text)}" for _, text in condition_rows(certificate))
+    only = {"helper": "unless self-contained: "}
+    conditions = "\n".join(f"- {only.get(kind, '')}{_plain(text)}" for kind, text in condition_rows(certificate))
     shape = "x".join(map(str, data["input_shape"]))
     return f"""---
 library_name: bitcert
