@@ -10,6 +10,7 @@ from bitcert.folder import SURVEY_FILES
 from bitcert.theory.survey_table import Survey
 
 MODULE = """
+import torch
 from torch import nn
 
 def mlp(width=4):
