@@ -1,4 +1,4 @@
-"""Train a grid of small networks on digits: `python survey_grid.py FOLDER` writes weights, train.npz, test.npz."""
+"""Train a grid of small networks on 600 digits: `python survey_grid.py FOLDER` writes weights, train.npz, test.npz."""
 
 import itertools
 import sys

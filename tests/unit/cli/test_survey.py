@@ -4,7 +4,6 @@ import csv
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import save_file
 
 from bitcert.folder import SURVEY_FILES
@@ -61,16 +60,6 @@ def test_a_grid_file_names_the_hyperparameters_and_without_labels_there_is_no_ga
     found = Survey.from_json(told.out)
     assert [row.hyperparameters for row in found.rows] == [{"decay": 0.4}]
     assert found.holdout is None
-
-
-def test_pt2_files_need_no_factory(checkpoints, bitcert):
-    net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)).eval()
-    (checkpoints / "exported").mkdir()
-    rows = torch.export.Dim("rows", min=1)
-    program = torch.export.export(net, (torch.zeros(2, 2),), dynamic_shapes=({0: rows},))
-    torch.export.save(program, checkpoints / "exported" / "a.pt2")
-    told = bitcert("survey", "exported", "--data", "toy.npz", "--measures", "jiang2020-l2", "--json")
-    assert Survey.from_json(told.out).rows[0].name == "a"
 
 
 @pytest.mark.parametrize(
