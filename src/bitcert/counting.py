@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from typing import ClassVar, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -45,13 +45,7 @@ Classifier = Callable[[Values], torch.Tensor]
 
 
 class FloatClassifier(ABC):
-    """A classifier that computes in float32 when it is called, and in float64 on request; what decoders return.
-
-    Attributes:
-        conditioned: whether its float32 logits are known to be close to the float64 ones, by construction.
-    """
-
-    conditioned: ClassVar[bool] = False
+    """A classifier that computes in float32 when it is called, and in float64 on request; what decoders return."""
 
     @abstractmethod
     def logits(self, inputs: Values, dtype: torch.dtype) -> torch.Tensor:
@@ -60,6 +54,17 @@ class FloatClassifier(ABC):
     def __call__(self, inputs: Values) -> torch.Tensor:
         """Logits ``[batch, classes]`` of raw inputs ``[batch, ...]``, float32."""
         return self.logits(inputs, torch.float32)
+
+
+class SummingClassifier(FloatClassifier):
+    """A classifier whose logits are sums of terms that lose almost nothing to rounding."""
+
+    @abstractmethod
+    def with_terms(self, inputs: Values) -> tuple[torch.Tensor, torch.Tensor]:
+        """Float32 logits ``[batch, classes]``, and the largest sum of their terms' absolute values ``[batch]``.
+
+        The rounding error of a logit is a small multiple of float32's precision times that sum, however much cancels.
+        """
 
 
 class TensorClassifier(FloatClassifier):

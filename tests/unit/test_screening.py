@@ -7,19 +7,17 @@ import torch
 from bitcert import DecisionRule, Role, Sample
 from bitcert.certificates import screening
 from bitcert.certificates.screening import DOUBT, EVERY, count_again, screened_ways
-from bitcert.counting import FloatClassifier, Level, both_ways, count_losses
+from bitcert.counting import FloatClassifier, Level, SummingClassifier, both_ways, count_losses
 from bitcert.losses import parse_loss
 
 RULE, SIZE = DecisionRule(100), 800
 
 
-class Conditioned(FloatClassifier):
+class Plain(FloatClassifier):
     """Logits as given, in float64 with a difference added; notes how many were computed in float64."""
 
-    conditioned = True
-
-    def __init__(self, difference: torch.Tensor | float = 0.0) -> None:
-        self.difference, self.doubled = difference, 0
+    def __init__(self, difference: torch.Tensor | float = 0.0, terms: float = 1.0) -> None:
+        self.difference, self.terms, self.doubled = difference, terms, 0
 
     def logits(self, inputs, dtype):
         logits = torch.from_numpy(np.array(inputs)).to(dtype)
@@ -27,6 +25,14 @@ class Conditioned(FloatClassifier):
             self.doubled += len(inputs)
             logits = logits + self.difference
         return logits
+
+
+class Conditioned(Plain, SummingClassifier):
+    """Which says how large the terms are that its logits sum."""
+
+    def with_terms(self, inputs):
+        logits = self.logits(inputs, torch.float32)
+        return logits, self.terms * logits.abs().amax(1)
 
 
 @pytest.fixture(scope="module")
@@ -84,5 +90,25 @@ def test_only_a_claim_that_is_confirmed_needs_no_full_count(sample, monkeypatch)
     monkeypatch.setattr(screening, "screened_ways", None)
     losses = (parse_loss("brier", 4),)
     assert count_again(claim, Conditioned(), sample, RULE, losses, None)[1] is False
-    monkeypatch.setattr(Conditioned, "conditioned", False)
-    assert count_again(claim, Conditioned(), sample, RULE, (), None)[1] is False
+    assert count_again(claim, Plain(), sample, RULE, (), None)[1] is False
+
+
+def test_logits_whose_terms_cancel_are_counted_in_full(sample):
+    """One clear example, which is not looked at twice, is decided otherwise in float64."""
+    gaps = np.sort(sample.inputs, 1)[:, -1] - np.sort(sample.inputs, 1)[:, -2]
+    clear = np.flatnonzero(gaps > 0.5)
+    place = next(row for row in clear if row % 100 % EVERY)
+    difference = torch.zeros(SIZE, 4, dtype=torch.float64)
+    difference[place] = torch.from_numpy(-2.0 * sample.inputs[place])
+
+    class Hostile(Conditioned):
+        def logits(self, inputs, dtype):
+            logits = torch.from_numpy(np.array(inputs)).to(dtype)
+            if dtype == torch.float64:
+                rows = [int(np.flatnonzero((sample.inputs == row).all(1))[0]) for row in inputs]
+                logits = logits + difference[rows]
+            return logits
+
+    full = counts(Hostile(), sample, both_ways)
+    assert counts(Hostile(terms=1e5), sample, screened_ways) == full
+    assert counts(Hostile(terms=1.0), sample, screened_ways) != full  # what a twin without the terms says

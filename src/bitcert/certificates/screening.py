@@ -1,12 +1,12 @@
 """Check counts again with float64 only where float32 leaves a doubt: less than half the time of both ways.
 
 The features of a built-in head are shallow and continuous, so its float32 and float64 logits differ by about ``1e-6``
-of the largest. An example whose two largest float32 logits are further apart than :data:`DOUBT` of the largest
-would be decided otherwise at the strictest level (:class:`bitcert.counting.Level`) only if the difference were beyond
-``DOUBT / 256``. All other examples get both ways, and so does one in :data:`EVERY` of the clear ones: if a single one
-of these contradicts, its whole batch is computed in both ways. NOT guaranteed is the other clear examples' difference;
-so a claim that this count contradicts is counted again in full before it is refused, and makers of certificates always
-count in full.
+of the sum of their terms' absolute values, which is computed, too (large terms may cancel). An example whose two
+largest float32 logits are further apart than :data:`DOUBT` of the largest, and than ``1 / 256`` of that sum, would be
+decided otherwise at the strictest level (:class:`bitcert.counting.Level`) only if the difference were beyond a 256th of
+the gap. All other examples get both ways, and so does one in :data:`EVERY` of the clear ones: if a single one of these
+contradicts, its whole batch is computed in both ways. A claim that this count contradicts is counted again in full
+before it is refused, and makers of certificates always count in full.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from bitcert.certificates.certificate import Certificate
 from bitcert.counting import (
     Classifier,
     DecisionRule,
-    FloatClassifier,
     Level,
     LossCount,
     Progress,
+    SummingClassifier,
     TwoWays,
     Values,
     Ways,
     both_ways,
+    check_logits,
     count_losses,
-    one_way,
 )
 from bitcert.data import Sample
 from bitcert.losses import Loss
@@ -35,22 +35,27 @@ LEVELS = (Level.LENIENT, Level.STRICT)
 """Between the counts at these a claimed count must lie."""
 
 DOUBT = 0.05
+CANCELLED = 1 / 256
 EVERY = 16
 SCREENING = (
-    f"float64 for every example whose two largest float32 logits are within {DOUBT:g} of the largest, and for one in "
-    f"{EVERY} of the others; a batch in which one of these was not clear was counted in full"
+    f"float64 for every example whose two largest float32 logits are within {DOUBT:g} of the largest, or within "
+    f"1/256 of the terms that they sum, and for one in {EVERY} of the others; a batch in which one of these was not "
+    "clear was counted in full"
 )
 """What a reviewer is told of it."""
 
 
 def screened_ways(classifier: Classifier, sample: Sample, double: bool) -> Ways:
     """Raw inputs of ``sample`` -> logits in two ways; of clear examples the second repeats the first."""
-    first, both = one_way(classifier, sample), both_ways(classifier, sample, double)
+    assert isinstance(classifier, SummingClassifier)
+    both = both_ways(classifier, sample, double)
     rule = DecisionRule()
 
     def evaluate(inputs: Values) -> TwoWays:
-        single = first(inputs)
-        clear = single.finite & (single.gaps[0] > DOUBT * single.size)
+        logits, terms = classifier.with_terms(inputs)
+        single = TwoWays.once(check_logits(logits, inputs, sample))
+        gap = single.gaps[0]
+        clear = single.finite & (gap > DOUBT * single.size) & (gap > CANCELLED * terms)
         chosen = ~clear
         chosen[::EVERY] = True
         rows = chosen.nonzero().flatten()
@@ -77,7 +82,7 @@ def count_again(
     Raises:
         InputError: as :func:`bitcert.counting.count_losses`.
     """
-    if isinstance(classifier, FloatClassifier) and classifier.conditioned and not losses:
+    if isinstance(classifier, SummingClassifier) and not losses:
         found = count_losses(classifier, sample, rule, (), LEVELS, progress, screened_ways)
         low, high = (each.errors for each in found)
         errors = low.errors <= certificate.errors <= high.errors

@@ -7,17 +7,16 @@ as one section of the row code (:mod:`bitcert.coding.rows`) with the bank's part
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from bitcert.coding import Ledger, MessageReader, MessageWriter, RowModel
-from bitcert.counting import TensorClassifier, Values
+from bitcert.counting import SummingClassifier, TensorClassifier, Values
 from bitcert.decoder.features.banks import BANKS, Bank, available_banks, bank_features, bank_groups
 from bitcert.decoder.features.edges import exporting, is_image
 from bitcert.decoder.helper import Helper, read_classes, write_classes
@@ -30,13 +29,12 @@ _IMAGES_AT_A_TIME = 100
 
 
 @dataclass(frozen=True, eq=False)
-class BankHead(TensorClassifier):
+class BankHead(TensorClassifier, SummingClassifier):
     """The classifier: raw inputs ``[batch, ...]`` -> logits ``[batch, classes]``."""
 
     bank: Bank | None
     weights: NDArray[np.int64]
     helper: Helper
-    conditioned: ClassVar[bool] = True
 
     @cached_property
     def tensors(self) -> Mapping[str, torch.Tensor]:
@@ -52,9 +50,19 @@ class BankHead(TensorClassifier):
     ) -> torch.Tensor:
         """Logits of one batch, computed in ``dtype``."""
         weights = tensors["weights"].to(dtype)
+        return torch.cat([features @ weights for features in self._features(inputs, dtype)])
+
+    def with_terms(self, inputs: Values) -> tuple[torch.Tensor, torch.Tensor]:
+        """Float32 logits, and the largest sum of ``|weight * feature|`` of an example, ``[batch]``."""
+        weights = self.tensors["weights"].float()
+        parts = [(f @ weights, (f.abs() @ weights.abs()).amax(1)) for f in self._features(inputs, torch.float32)]
+        logits, terms = zip(*parts, strict=True)
+        return torch.cat(logits), torch.cat(terms)
+
+    def _features(self, inputs: Values | torch.Tensor, dtype: torch.dtype) -> Iterator[torch.Tensor]:
         x = self.helper.preprocessing(inputs, dtype)
-        parts = [x] if exporting() else torch.split(x, _IMAGES_AT_A_TIME)
-        return torch.cat([bank_features(self.bank, part, self._used) @ weights for part in parts])
+        for part in [x] if exporting() else torch.split(x, _IMAGES_AT_A_TIME):
+            yield bank_features(self.bank, part, self._used)
 
 
 def row_model(bank: Bank | None, helper: Helper) -> RowModel:
