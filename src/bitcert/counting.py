@@ -149,21 +149,18 @@ class TwoWays:
 
     def answers(self, rule: DecisionRule, level: Level) -> torch.Tensor:
         """Whether the first place is clear and the gap is clearly not one to abstain at, ``[batch]``."""
-        single, double = (gap - rule.abstains_within for gap in self.gaps)
-        return self.clear(rule, level) & self.exceeds((single, double), rule, level)
+        gaps = self.gaps[0] - rule.abstains_within, self.gaps[1] - rule.abstains_within
+        return self.clear(rule, level) & self.exceeds(gaps, rule, level)
 
     def abstains(self, rule: DecisionRule, level: Level) -> torch.Tensor:
         """Whether the gap is clearly one to abstain at, ``[batch]``."""
-        single, double = (rule.abstains_within - gap for gap in self.gaps)
-        return self.exceeds((single, double), rule, level)
+        return self.exceeds((rule.abstains_within - self.gaps[0], rule.abstains_within - self.gaps[1]), rule, level)
 
     def count(self, labels: Labels, rule: DecisionRule, level: Level) -> ErrorCount:
-        """Errors and near-ties of the batch; where the rule lets a classifier abstain, abstaining is no error."""
+        """Errors and near-ties of the batch; abstaining is no error."""
         target = torch.tensor(labels)
         correct = self.exceeds(self.each(lambda logits: lead(logits, target)), rule, level)
-        if rule.abstains_within:
-            correct |= self.abstains(rule, level)
-        clear = self.clear(rule, level)
+        correct, clear = correct | self.abstains(rule, level), self.clear(rule, level)
         rounding = ~clear & self.finite & (self.gaps[1] > rule.tolerance * level.tolerances * _size(self.double))
         return ErrorCount(int((~correct).sum()), int((~clear).sum()), len(labels), int(rounding.sum()))
 
@@ -358,9 +355,7 @@ def count_disagreements(
     levels: Sequence[Level] = (Level.CERTIFIED,),
     progress: Progress | None = None,
 ) -> tuple[Disagreement, ...]:
-    """Disagreements of two classifiers by both ways of counting, one count for each level.
-
-    Where the rule lets the compressed one abstain, abstaining is a disagreement.
+    """Disagreements of two classifiers by both ways of counting, one count for each level; abstaining is one.
 
     Raises:
         InputError: a classifier does not return one logit per class.

@@ -164,7 +164,7 @@ class Certified(nn.Module):
 
     def _logits(self, sample: Sample, within: tuple[int, int] | None = None) -> Iterator[Tensor]:
         def run(batch: Values) -> Tensor:
-            return self(torch.from_numpy(np.array(batch)).to(self.device))
+            return self.forward(torch.from_numpy(np.array(batch)).to(self.device))
 
         return (logits for (logits,), _ in one_pass((run,), sample, self.helper.batch_size, within=within))
 

@@ -91,7 +91,7 @@ class OnnxModule(nn.Module):
         return logits.flatten(1) if logits.dim() > 2 and logits.shape[2:].numel() == 1 else logits
 
     def _results(self, node: OnnxNode, values: dict[str, Any], x: Tensor) -> list[Any]:
-        inputs = [values[name] if name else None for name in node.inputs]
+        inputs: list[Any] = [values[name] if name else None for name in node.inputs]
         if node.op == "MatMul" and node.inputs[1] in self._linear:
             return [F.linear(inputs[0], inputs[1])]
         if node.op == "Gemm" and node.inputs[1] in self._linear:

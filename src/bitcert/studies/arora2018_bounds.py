@@ -6,7 +6,7 @@ Figure 3, left and right, and section 6.2. A certificate proves; everything else
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -229,7 +229,7 @@ def _outcome(
     rows: Sequence[Row],
     figure: Figure,
     findings: Sequence[str],
-    settings: dict[str, object],
+    settings: Mapping[str, object],
 ) -> Outcome:
     known = {"stability measured on": f"{len(vgg.measured):,} training images", **settings}
     return Outcome(tuple(rows), (figure,), tuple(findings), SCALED[context.size.value], (vgg.facts,), known)

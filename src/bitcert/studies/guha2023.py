@@ -117,7 +117,7 @@ def _column(
     norms = [layer.norms for layer in inputs.layers]
     return Column(
         readings=readings(inputs, errors, paper),
-        gamma=inputs.gamma,
+        gamma=inputs.margin,
         quantile=quantile,
         gamma_means=inputs.gamma_rule,
         frobenius=tuple(n.frobenius for n in norms),

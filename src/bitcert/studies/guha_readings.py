@@ -75,7 +75,7 @@ def _capacities(inputs: BoundInputs) -> Iterator[tuple[int, str, float]]:
     yield 1, "the same without max||x||^2", spectral - 2 * math.log(inputs.sample.largest_input)
     yield 2, "(1/gamma^2) Prod ||A||_2^2 (Sum (||A||_2,1/||A||_2)^(2/3))^3", _value(inputs, "bartlett2017-spec-l12")
     norms = [layer.norms for layer in inputs.layers]
-    product = 2 * math.fsum(math.log(n.spectral) for n in norms) - 2 * math.log(inputs.gamma)
+    product = 2 * math.fsum(math.log(n.spectral) for n in norms) - 2 * math.log(inputs.margin)
     ratios = 3 * math.log(math.fsum((n.frobenius / n.spectral) ** (2 / 3) for n in norms))
     yield 2, "the same with ||A||_F for ||A||_2,1 (the public code)", product + ratios
     for name in ("guha2023-thm5.2", "guha2023-thm5.2-at-gamma"):

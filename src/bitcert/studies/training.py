@@ -257,7 +257,9 @@ class _Training:
             for start in range(0, len(order), recipe.batch_size):
                 chosen = np.sort(order[start : start + recipe.batch_size])
                 x = inputs(self.sample.inputs[chosen])
-                loss, errors = self._step(augment(x, changes) if recipe.augmented else x, labels[chosen])
+                if recipe.augmented:
+                    x = augment(x, changes, torch.rand(len(x), generator=changes) < 0.5)
+                loss, errors = self._step(x, labels[chosen])
                 total, wrong = total + loss * len(chosen), wrong + errors
                 self.run.progress(
                     f"training {recipe.name}", (len(self.log) + start / len(order)) / max(recipe.epochs, 1)
