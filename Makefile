@@ -4,14 +4,16 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 SEEDS ?= 1 2 3 4 5
-PAGES = networks tables search original certificates records stability codecs bounds studies models using survey scale
+BUDGET ?= 60
+PAGES_1 = docs/networks.md docs/models.md docs/tables.md docs/search.md docs/original.md
+PAGES_2 = $(patsubst %,docs/%.md,certificates records stability codecs bounds using survey scale studies)
 
 FAST = $(addprefix tests/unit/,coding proof data test_certification.py test_conditions.py test_evaluate.py test_losses.py)
 
-.PHONY: certify test test-fast test-random mutation lint types contracts docs site wheel bench check constraints clean
+.PHONY: certify test test-fast test-random mutation lint types contracts docs docs-1 docs-2 site wheel bench check constraints clean
 
 certify: $(STAMP)  ## train, compress, certify and verify on the embedded digits; results in out/
-	$(BIN)/bitcert certify --budget 60 --out out
+	$(BIN)/bitcert certify --budget $(BUDGET) --out out
 	$(BIN)/bitcert verify out/certificate.json
 
 test: $(STAMP)  ## unit tests, laws, attacks, simulated validity, docstring examples
@@ -39,8 +41,11 @@ types: $(STAMP)
 contracts: $(STAMP)
 	$(BIN)/lint-imports
 
-docs: $(STAMP)  ## run every command that the README and these pages print
-	$(BIN)/python docs/run_readme.py README.md $(PAGES:%=docs/%.md)
+docs: $(STAMP)  ## run every command that the README and these pages print, in two halves at a time
+	$(MAKE) --jobs=2 --output-sync=line docs-1 docs-2
+
+docs-1 docs-2: docs-%: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python docs/run_readme.py $(if $(filter 1,$*),README.md) $(PAGES_$*)
 
 site: $(VENV)/.documented  ## the pages and an API reference as a web site in site/; a dead link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
