@@ -31,9 +31,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bitcert.canonical import finite, plain
-from bitcert.coding import MessageReader
 from bitcert.comparison.plan import MOST_LOGITS
-from bitcert.comparison.records import DeviationRow, HoldoutCount, Measured, Spread
+from bitcert.comparison.records import DeviationRow, HoldoutCount, Measured, Spread, numbers_in
 from bitcert.counting import (
     Classifier,
     DecisionRule,
@@ -46,8 +45,7 @@ from bitcert.counting import (
 )
 from bitcert.data import Sample
 from bitcert.decoder import Helper, as_network, decode_message
-from bitcert.decoder.network import QuantisedNetwork, base_value
-from bitcert.decoder.tensors import FAMILY, read_codes
+from bitcert.decoder.network import QuantisedNetwork
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.proof import occam_bound
@@ -370,26 +368,6 @@ class Counter:
             deviation=_deviation_row(deviation),
             count_seconds=0.0,
         )
-
-
-def numbers_in(message: bytes, helper: Helper) -> int | None:
-    """Non-zero numbers that a message holds: integers and coefficients; ``None`` where the family is not known.
-
-    Raises:
-        DecodeError: the message cannot be decoded.
-    """
-    reader = MessageReader(message)
-    if reader.family == FAMILY:
-        codes = read_codes(reader, helper)
-        arrays = [c.integers for code in codes.codes.values() for c in code.coefficients]
-        if codes.subspace is not None:
-            arrays += [c.integers for c in codes.subspace.coefficients]
-        return sum(int(np.count_nonzero(array)) for array in arrays)
-    classifier = decode_message(message, helper).classifier
-    if not isinstance(classifier, QuantisedNetwork):
-        return None
-    kinds = {spec.name: spec.kind for spec in classifier.predictor.parameters}
-    return sum(int((value != base_value(kinds[name])).sum()) for name, value in classifier.weights.items())
 
 
 def _deviation_row(deviation: OutputDeviation) -> DeviationRow:

@@ -12,11 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from bitcert.canonical import FormatProblem, decode, encode, encode_text, parse, plain
 from bitcert.certificates.certification import describe_helper, describe_sample, versions
 from bitcert.codecs.base import Codec
 from bitcert.codecs.registry import options_of
+from bitcert.coding import MessageReader
 from bitcert.data import Sample
+from bitcert.decoder import Helper, decode_message
+from bitcert.decoder.network import QuantisedNetwork, base_value
+from bitcert.decoder.tensors import FAMILY, read_codes
 from bitcert.errors import malformed
 from bitcert.network import Network
 from bitcert.run import Compressed
@@ -278,3 +284,23 @@ def describe_compression(
         "theory": plain(theory.describe()),
         "versions": versions(),
     }
+
+
+def numbers_in(message: bytes, helper: Helper) -> int | None:
+    """Non-zero numbers that a message holds: integers and coefficients; ``None`` where the family is not known.
+
+    Raises:
+        DecodeError: the message cannot be decoded.
+    """
+    reader = MessageReader(message)
+    if reader.family == FAMILY:
+        codes = read_codes(reader, helper)
+        arrays = [c.integers for code in codes.codes.values() for c in code.coefficients]
+        if codes.subspace is not None:
+            arrays += [c.integers for c in codes.subspace.coefficients]
+        return sum(int(np.count_nonzero(array)) for array in arrays)
+    classifier = decode_message(message, helper).classifier
+    if not isinstance(classifier, QuantisedNetwork):
+        return None
+    kinds = {spec.name: spec.kind for spec in classifier.predictor.parameters}
+    return sum(int((value != base_value(kinds[name])).sum()) for name, value in classifier.weights.items())

@@ -1,4 +1,4 @@
-"""Banks of helper features and an integer head that selects rows of one, trained for the certificate itself (family 5).
+"""Banks of helper features and an integer head that selects rows of one, trained for the certificate itself (family 2).
 
 Banks are screened on a small part of the sample, narrow ones first. A head then grows from nothing while the price of a
 bit falls, on cross-entropy, or begins as a rounded convex solution (:mod:`bitcert.search.head_start`). Of few examples
@@ -6,9 +6,8 @@ three banks are tried with both starts; of many, where the time is too short for
 The head is polished by pairs, insertions and replacements of rows, and ends on a loss close to the 0/1 error
 (:mod:`bitcert.search.head_objective`), with a bit priced at what it costs the certificate: at an error rate ``q`` and a
 bound ``p`` one bit is worth ``ln2 / ln(p (1 - q) / (q (1 - p)))`` errors. Then a share of the rows is dropped and
-sought anew, until that has not paid for as long as everything before took. Every stage's head is a candidate, and the
-best message is kept. Banks are fixed and the one used is in the message; prices, temperatures and orders are not, since
-decoding does not use them. Selecting among candidates costs nothing: all are words of one prefix code.
+sought anew, until that has not paid for as long as everything before took. Every stage's head is a candidate, a word of
+one prefix code. Prices, temperatures and orders are not in the message, since decoding does not use them.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from bitcert.codecs.quantise import Exact, Quantise, TunedQuantise
 from bitcert.codecs.quantiser import Uniform
 from bitcert.comparison import CompareSettings, Comparison, compare, plan_comparison
 from bitcert.comparison import counting as counting_module
-from bitcert.comparison.counting import Counter, numbers_in, original_classifier, output_deviation
-from bitcert.comparison.records import ComparisonRow
+from bitcert.comparison.counting import Counter, original_classifier, output_deviation
+from bitcert.comparison.records import ComparisonRow, numbers_in
 from bitcert.counting import DecisionRule
 from bitcert.decoder import Helper, decode_message
 from bitcert.errors import DecodeError, InputError, SampleReuseError

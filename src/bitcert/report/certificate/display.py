@@ -65,11 +65,7 @@ def render_report(
     Raises:
         InputError: the certificate's counts are impossible (more errors than samples, delta outside (0, 1)).
     """
-    total, samples = certificate.message_bits, certificate.samples
-    sections_sum = sum(bits for _, bits in certificate.sections)
-    listed = words.group_sections(certificate.sections, MOST_LISTED) if len(certificate.sections) > MOST_ROWS else []
-    shown = [*words.group_sections(certificate.sections, MOST_ROWS), ("sum", sections_sum)]
-    rows = [(name, number(bits), share(bits, total)) for name, bits in shown]
+    samples = certificate.samples
     best = sorted(candidates, key=lambda candidate: candidate.bound)[:MOST_CANDIDATES]
     tried = sorted(candidates, key=lambda candidate: candidate.seconds)[:MOST_LISTED]
     some = f" (the best {len(best)})" if len(candidates) > len(best) else ""
@@ -80,9 +76,7 @@ def render_report(
         headline=certificate.sentence,
         certificate=certificate,
         rules="\n".join(rules),
-        sections=Table(("section", "bits", "share"), rows, total=len(rows) - 1),
-        all_sections=Table(("section", "bits"), [(clean(name, 120), number(bits)) for name, bits in listed]),
-        sections_sum=sections_sum,
+        **_sections(certificate),
         bounds=bound_rows(certificate.bounds)[:MOST_LINES],
         delta_ledger=certificate.delta_ledger[:MOST_LINES],
         holdout=holdout_facts(certificate),
@@ -107,6 +101,19 @@ def render_report(
         stability=None if profile is None else stability_section(profile),
         other_bounds=None if bounds is None else bounds_section(bounds, certificate.bound),
     )
+
+
+def _sections(certificate: Certificate) -> dict[str, object]:
+    total, listed = sum(bits for _, bits in certificate.sections), list[tuple[str, int]]()
+    if len(certificate.sections) > MOST_ROWS:
+        listed = words.group_sections(certificate.sections, MOST_LISTED)
+    shown = [*words.group_sections(certificate.sections, MOST_ROWS), ("sum", total)]
+    rows = [(name, number(bits), share(bits, certificate.message_bits)) for name, bits in shown]
+    return {
+        "sections": Table(("section", "bits", "share"), rows, total=len(rows) - 1),
+        "all_sections": Table(("section", "bits"), [(clean(name, 120), number(bits)) for name, bits in listed]),
+        "sections_sum": total,
+    }
 
 
 def _tried(candidates: Sequence[Candidate], samples: int, title: str = "candidate") -> Table:
