@@ -138,7 +138,7 @@ def test_random_labels_are_said_to_be_vacuous_or_no_better_than_guessing(bitcert
         (("--prior-split", "0.5", "--helper", "a.pt2"), "--helper or --prior-split"),
         (("a:b", "--prior-split", "0.5", "--weights", "w"), "no --weights with --prior-split"),
         (("a:b", "--prior-split", "0.5", "--codec", "svd"), "no --codec with --prior-split"),
-        (("--helper", "w.safetensors"), "a model for --helper, or a .pt2 file"),
+        (("--helper", "w.safetensors"), "a model for --helper, or a .pt2 or .onnx file"),
         (("--prior-split", "1.5"), "strictly between 0 and 1"),
         (("--prior-split", "half"), "a fraction such as 0.5, or auto, got 'half'"),
         (("--loss", "top-99"), "fewer places than classes"),
@@ -205,7 +205,7 @@ def test_without_a_terminal_the_best_so_far_is_told_in_lines(capsys):
         shown.progress("bank head", 0.5)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Trying: bank head, linear head."
-    told = "12 s best so far: bank head, 1,234 bits, 56 errors, bound 12.34 %"
+    told = "12 of 120 s best so far: bank head, 1,234 bits, 56 errors, bound 12.34 %"
     assert " ".join(lines[1].split()) == told
     assert len(lines) == 2, "nothing is told twice"
 

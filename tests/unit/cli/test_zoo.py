@@ -38,7 +38,6 @@ REFUSED = {
     ("Functional", "measure"): NO_LAYER,
     ("Functional", "bounds"): NO_LAYER,
     # pixels from 0 to 1 are all token 0, so that its logits are the same for all
-    ("TextClassifier", "bounds"): "margins of data.npz that differ",
     ("NoParameters", "measure"): NO_LAYER,
     ("NoParameters", "bounds"): NO_LAYER,
     ("NoParameters", "prior part"): "does not require grad",

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bitcert.decoder.features import waves as bank_waves
-from bitcert.decoder.features.edges import batch_last, is_image, pooling, windowed
+from bitcert.decoder.features.edges import batch_last, is_image, pooling, taken, windowed
 from bitcert.decoder.features.maps import (
     ORIENTATIONS,
     crossings,
@@ -197,7 +197,7 @@ def bank_features(bank: Bank | None, x: Tensor, wanted: NDArray[np.intp] | None 
     constant = x.new_ones(1, x.shape[0])  # not len(x), which an exported program would take for a constant
     if bank is None:
         whole = torch.cat([x.flatten(1), constant.T], 1)
-        return whole if wanted is None else whole[:, torch.from_numpy(wanted)]
+        return whole if wanted is None else taken(whole.T, wanted).T
     groups = bank_groups(bank, tuple(map(int, x.shape[1:])))  # integers also while a program is traced
     wanted = np.arange(len(groups)) if wanted is None else wanted
     views = _Views(batch_last(upright(x) if bank.upright else x), bank.mirrored)
@@ -225,12 +225,12 @@ class _Views:
             return bank_waves.wave_features(kind, grid, waves, self._shape[0], self._mirrored, wanted)
         pooled = _pooled(kind, grid, self._maps)
         if self._turned is None:
-            return pooled[wanted]
+            return taken(pooled, wanted)
         own, partners = _kept(part, self._shape)[wanted], _partners(part, self._shape)
         # Sweeps that end early, and a last column that is left out when halving, tell left from right.
         exact = kind != "holes" and (kind not in _SECOND or self._shape[2] % 2 == 0)
-        other = pooled[partners[own]] if exact else _pooled(kind, grid, self._turned)[own]
-        return (pooled[own] + other) / 2
+        other = taken(pooled, partners[own]) if exact else taken(_pooled(kind, grid, self._turned), own)
+        return (taken(pooled, own) + other) / 2
 
 
 def _pooled(kind: str, grid: int, maps: _Maps) -> Tensor:

@@ -14,7 +14,9 @@ from __future__ import annotations
 import functools
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _LOCAL_WINDOW = 5
@@ -39,6 +41,11 @@ def pooling(size: int, grid: int) -> Tensor:
 def exporting() -> bool:
     """Whether torch is writing down what is computed: for batches of any size and without looking at a value."""
     return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+
+
+def taken(values: Tensor, places: NDArray[np.intp]) -> Tensor:
+    """Some rows of values, as an operation that a program being made has."""
+    return values.index_select(0, torch.from_numpy(places).to(values.device))
 
 
 def batch_last(x: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitcert.decoder.features.edges import windowed
+from bitcert.decoder.features.edges import taken, windowed
 from bitcert.decoder.features.front import front, num_maps, partners, wave_orders
 from bitcert.decoder.transforms.base import Draws
 from bitcert.decoder.transforms.normal import UNIT
@@ -130,20 +130,20 @@ def _pair_means(maps: Tensor, wanted: NDArray[np.intp], num_channels: int) -> Te
     roots = maps.clamp_min(0).sqrt()
     first, second = _pairs(num_channels)[:, wanted]
     places = [np.flatnonzero(first == each) for each in np.unique(first)]
-    found = [(roots[first[rows[0]]] * roots[second[rows]]).mean((1, 2)) for rows in places]
-    return torch.cat(found)[np.argsort(np.concatenate(places))]
+    found = [(roots[int(first[rows[0]])] * taken(roots, second[rows])).mean((1, 2)) for rows in places]
+    return taken(torch.cat(found), np.argsort(np.concatenate(places)))
 
 
 def _mixture_means(maps: Tensor, grid: int, wanted: NDArray[np.intp], num_channels: int, mirrored: bool) -> Tensor:
     """Of the mixtures wanted, each at its place of the lattice, ``[wanted, batch]``."""
     numbers, place = np.unique(wanted // grid**2, return_inverse=True)
-    weights, biases = (part[numbers].to(maps) for part in mixing(num_channels))
+    weights, biases = (taken(part, numbers).to(maps) for part in mixing(num_channels))
     if mirrored:
         weights = weights[:, torch.argsort(partners(num_channels))]
     mixed = torch.addmm(biases[:, None], weights, maps.flatten(1)).relu()
     means = _lattice_means(mixed.reshape(len(numbers), *maps.shape[1:]), grid)
     means = means.flip(2) if mirrored else means
-    return means.flatten(0, 2)[place * grid**2 + wanted % grid**2]
+    return taken(means.flatten(0, 2), place * grid**2 + wanted % grid**2)
 
 
 def _simple(kind: str, grid: int, maps: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ def wave_features(
     sources = [own, _partners(kind, grid, num_channels)[own]] if mirrored else [own]
     if kind == "wave pairs":
         distinct, place = np.unique(np.concatenate(sources), return_inverse=True)
-        values = _pair_means(maps, distinct, num_channels)[place]
+        values = taken(_pair_means(maps, distinct, num_channels), place)
     else:
-        values = _simple(kind, grid, maps)[np.concatenate(sources)]
+        values = taken(_simple(kind, grid, maps), np.concatenate(sources))
     return values[: len(own)] + values[len(own) :] if mirrored else values
