@@ -4,12 +4,15 @@ A command that an earlier file has printed too is not run again: each page may r
 as ``console`` hold commands on lines beginning with ``$``; other lines are output and are not compared, except that a
 line ``... exit N`` states the exit code of the command before. Blocks fenced as ``python`` are run too.
 ``make`` commands are left out: running them from a clean clone is what CI itself does. The processor time of every
-command is printed, because all of them together should take minutes.
+command is printed: together they should take minutes. So ``bitcert`` commands of the pages in ``docs/`` run in
+forks of one process that has loaded the program; those of other files start it anew, as a reader does.
 """
 
+import importlib
 import os
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +22,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+FORKED = re.compile(r"(?:cd (?P<folder>[\w./-]+) && )?bitcert (?P<arguments>[^|&;<>$`*]+)")
+LOADED = ("torch", "bitcert.search.compression", "bitcert.report", "bitcert.certificates.verification")
 
 
 @dataclass
@@ -50,17 +57,42 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def run(command: Command, folder: Path, environment: dict[str, str]) -> None:
-    """Run one command; end the program if its exit code is not the stated one."""
+def run_forked(arguments: list[str], folder: Path, environment: dict[str, str]) -> int:
+    """Run the program in a fork of this process; its exit code."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.chdir(folder)
+            os.environ.clear()
+            os.environ.update(environment)
+            sys.argv = ["bitcert", *arguments]
+            importlib.import_module("bitcert.cli").main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run(command: Command, folder: Path, environment: dict[str, str], anew: bool) -> None:
+    """Run one command, in a new process or a fork; end the program if its exit code is not the stated one."""
     shown = command.arguments[-1]
     if shown.startswith("make "):
         print("-", shown, "(CI does)", flush=True)
         return
     print("+", shown, flush=True)
     before = cpu_seconds()
-    result = subprocess.run(command.arguments, cwd=folder, env=environment, check=False)
-    if result.returncode != command.exit_code:
-        sys.exit(f"exit code {result.returncode}, expected {command.exit_code}: {shown}")
+    forked = None if anew else FORKED.fullmatch(shown)
+    if forked is None:
+        code = subprocess.run(command.arguments, cwd=folder, env=environment, check=False).returncode
+    else:
+        code = run_forked(shlex.split(forked["arguments"]), folder / (forked["folder"] or ""), environment)
+    if code != command.exit_code:
+        sys.exit(f"exit code {code}, expected {command.exit_code}: {shown}")
     print(f"= {cpu_seconds() - before:.0f} s", flush=True)
 
 
@@ -77,10 +109,12 @@ def main(pages: list[Path]) -> None:
             printed = commands(page.read_text())
             for command in printed:
                 if command not in earlier:
-                    run(command, folder, environment)
+                    run(command, folder, environment, page.parent.name != "docs")
             earlier += printed
         print(f"{cpu_seconds():.0f} s of processor time")
 
 
 if __name__ == "__main__":
+    for module in LOADED:
+        importlib.import_module(module)
     main([Path(page) for page in sys.argv[1:]])
