@@ -171,7 +171,7 @@ def trials_apart(num_disagreements: int, num_unlabelled: int, num_shared: int) -
     if num_shared >= num_unlabelled:
         expected = "unlabelled examples that are not in the training data"
         raise InputError(expected, f"all {num_unlabelled:,} in it", "draw others")
-    return max(num_disagreements, num_unlabelled - num_shared)
+    return max(min(num_disagreements, num_unlabelled), num_unlabelled - num_shared)
 
 
 def disagreement_bound(occam: float, num_disagreements: int, num_unlabelled: int, delta2: float) -> float:
