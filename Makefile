@@ -5,12 +5,11 @@ STAMP = $(VENV)/.installed
 
 SEEDS ?= 1 2 3 4 5
 BUDGET ?= 60
-PAGES_1 = docs/networks.md docs/models.md docs/tables.md docs/search.md docs/original.md
-PAGES_2 = $(patsubst %,docs/%.md,certificates records stability codecs bounds using survey scale studies)
+PAGES = networks models using tables search original certificates records stability codecs bounds survey scale studies
 
 FAST = $(addprefix tests/unit/,coding proof data test_certification.py test_conditions.py test_evaluate.py test_losses.py)
 
-.PHONY: certify test test-fast test-random mutation lint types contracts docs docs-1 docs-2 site wheel bench check constraints clean
+.PHONY: certify test test-fast test-random mutation lint types contracts docs site wheel bench check constraints clean
 
 certify: $(STAMP)  ## train, compress, certify and verify on the embedded digits; results in out/
 	$(BIN)/bitcert certify --budget $(BUDGET) --out out
@@ -41,11 +40,8 @@ types: $(STAMP)
 contracts: $(STAMP)
 	$(BIN)/lint-imports
 
-docs: $(STAMP)  ## run every command that the README and these pages print, in two halves at a time
-	$(MAKE) --jobs=2 --output-sync=line docs-1 docs-2
-
-docs-1 docs-2: docs-%: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python docs/run_readme.py $(if $(filter 1,$*),README.md) $(PAGES_$*)
+docs: $(STAMP)  ## run every command that the README and these pages print
+	OMP_NUM_THREADS=1 $(BIN)/python docs/run_readme.py README.md $(PAGES:%=docs/%.md)
 
 site: $(VENV)/.documented  ## the pages and an API reference as a web site in site/; a dead link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -4,7 +4,7 @@ A command that an earlier file has printed too is not run again: each page may r
 as ``console`` hold commands on lines beginning with ``$``; other lines are output and are not compared, except that a
 line ``... exit N`` states the exit code of the command before. Blocks fenced as ``python`` are run too.
 ``make`` commands are left out: running them from a clean clone is what CI itself does. The processor time of every
-command is printed: together they should take minutes. So ``bitcert`` commands of the pages in ``docs/`` run in
+command is printed: together they should take minutes. So what pages in ``docs/`` do with bitcert runs in
 forks of one process that has loaded the program; those of other files start it anew, as a reader does.
 """
 
@@ -12,11 +12,14 @@ import importlib
 import os
 import re
 import resource
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +60,8 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def run_forked(arguments: list[str], folder: Path, environment: dict[str, str]) -> int:
-    """Run the program in a fork of this process; its exit code."""
+def run_forked(work: Callable[[], object], folder: Path, environment: dict[str, str]) -> int:
+    """Do something in a fork of this process; its exit code."""
     child = os.fork()
     if not child:
         code = 1
@@ -66,11 +69,12 @@ def run_forked(arguments: list[str], folder: Path, environment: dict[str, str]) 
             os.chdir(folder)
             os.environ.clear()
             os.environ.update(environment)
-            sys.argv = ["bitcert", *arguments]
-            importlib.import_module("bitcert.cli").main()
+            work()
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -86,11 +90,19 @@ def run(command: Command, folder: Path, environment: dict[str, str], anew: bool)
         return
     print("+", shown, flush=True)
     before = cpu_seconds()
-    forked = None if anew else FORKED.fullmatch(shown)
-    if forked is None:
+    forked = FORKED.fullmatch(shown)
+    if anew:
         code = subprocess.run(command.arguments, cwd=folder, env=environment, check=False).returncode
+    elif command.arguments[0] == sys.executable:
+        block = folder / ".block.py"
+        block.write_text(shown)
+        code = run_forked(lambda: runpy.run_path(str(block), run_name="__main__"), folder, environment)
+    elif forked is not None:
+        main = importlib.import_module("bitcert.cli").main
+        words, place = shlex.split(forked["arguments"]), folder / (forked["folder"] or "")
+        code = run_forked(lambda: main(words), place, environment)
     else:
-        code = run_forked(shlex.split(forked["arguments"]), folder / (forked["folder"] or ""), environment)
+        code = subprocess.run(command.arguments, cwd=folder, env=environment, check=False).returncode
     if code != command.exit_code:
         sys.exit(f"exit code {code}, expected {command.exit_code}: {shown}")
     print(f"= {cpu_seconds() - before:.0f} s", flush=True)
