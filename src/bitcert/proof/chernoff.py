@@ -183,7 +183,7 @@ def pac_bayes_sampled(
 
     >>> limit, bound = pac_bayes_sampled(0.03, 5000, 60000, 1000.0, 0.05, 0.01)
     >>> round(limit, 4), round(bound, 4)
-    (0.0377, 0.0813)
+    (0.0379, 0.0836)
     """
     draws = check_count("num_draws", num_draws, 1)
     whole = check_delta(delta)

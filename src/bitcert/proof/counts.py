@@ -57,7 +57,7 @@ def certify_counts(errors: int, samples: int, message_bits: int = 0, delta: floa
 
     >>> found = certify_counts(600, 60000, 800)
     >>> round(found.bound.binomial, 5), len(found.conditions)
-    (0.03003, 7)
+    (0.03002, 7)
     >>> round(certify_counts(100, 10000).bound.binomial, 5)
     0.0118
     """

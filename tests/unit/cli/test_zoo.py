@@ -33,6 +33,10 @@ VERBS = {
     "original": ("certify", *SHORT, "--unlabelled", "new.npz"),
 }
 NEED_LAYERS = ("measure", "bounds", "compress", "prior part")
+OPAQUE = (
+    "layers can be seen|layers can be captured|mixes samples of a batch|for any batch size|supported operations|"
+    "export accepts"
+)
 NO_LAYER = "a linear or convolution layer"
 REFUSED = {
     ("Functional", "measure"): NO_LAYER,
@@ -118,9 +122,7 @@ def expected(name: str, verb: str) -> str:
         return REFUSED[name, verb]
     becomes = ZOO[name][1]
     if becomes == "opaque":
-        return "layers can be seen|layers can be captured|for any batch size|supported operations|export accepts" * (
-            verb in NEED_LAYERS
-        )
+        return OPAQUE * (verb in NEED_LAYERS)
     return "" if becomes == "captured" else becomes
 
 

@@ -76,7 +76,8 @@ def test_what_is_declared_beside_a_schema():
 def test_a_completed_schema_lists_all_columns():
     table = Table(load_schema(FULL), ("a", "b"), ("b", "a"))
     assert [column.name for column in table.completed.columns] == ["state", "minutes", "id", "plan", "b", "a"]
-    assert table.describe() == {"label": "churn", "classes": ["no", "yes"], "schema": load_schema(FULL).hash}
+    told = {"label": "churn", "classes": ["no", "yes"], "schema": load_schema(FULL).hash}
+    assert table.describe() == {**told, "columns": ["b", "a"]}
     assert Table(Schema(label="y"), ()).describe() == {"label": "y", "classes": None, "schema": None}
 
 

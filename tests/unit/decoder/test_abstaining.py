@@ -29,14 +29,14 @@ def test_the_threshold_and_the_classifier_come_back(exponent: int) -> None:
 
 def test_the_prefix_is_written_as_the_page_says() -> None:
     bits = "".join(f"{byte:08b}" for byte in abstaining.write(b"", 5))
-    assert bits == "1" + "00110" + f"{5 + 240:010b}"
+    assert bits == "1" + "00111" + f"{5 + 240:010b}"
 
 
 def test_messages_that_nobody_writes_are_refused() -> None:
     with pytest.raises(DecodeError):
         abstaining.write(INNER, MAX_EXPONENT + 1)
     with pytest.raises(DecodeError, match="threshold exponent"):
-        decode_message(bytes([0b10011001, 0b11111111]) + INNER, HELPER)
+        decode_message(bytes([0b10011101, 0b11111111]) + INNER, HELPER)
     for message in (
         abstaining.write(abstaining.write(INNER, 1), 1),
         abstaining.write(INNER, 1)[:1],
