@@ -53,7 +53,8 @@ def test_a_table_without_a_schema(write):
     assert sample.labels.tolist() == [0, 1, 1]
     assert (sample.num_classes, sample.classes_inferred, sample.name) == (2, True, "table.csv")
     assert sample.columns == ("state", "minutes", "plan")
-    assert sample.table.describe() == {"label": "churn", "classes": None, "schema": None}
+    told = {"label": "churn", "classes": None, "schema": None}
+    assert sample.table.describe() == {**told, "columns": ["state", "minutes", "plan"]}
 
 
 def test_a_table_with_a_schema(write):
