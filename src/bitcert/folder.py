@@ -112,9 +112,9 @@ def _check(target: Path, allowed: Set[str]) -> None:
     if target in (Path.cwd(), target.parent):
         got = f"{target}, the {'root' if target == target.parent else 'current'} folder"
         raise InputError("a folder that can be replaced", got, _ADVICE)
-    if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise InputError("a folder to write results into", f"{target}, which is not a folder", _ADVICE)
-    if target.is_dir():
+    if target.is_symlink():
+        raise InputError("a folder to write results into", f"{target}, which is a link", _ADVICE)
+    with suppress(FileNotFoundError):  # nothing there, or between two renames of another process
         _refuse_foreign(target, target, allowed)
     parent = next(p for p in target.parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
@@ -122,11 +122,13 @@ def _check(target: Path, allowed: Set[str]) -> None:
 
 
 def _refuse_foreign(folder: Path, target: Path, allowed: Set[str]) -> None:
-    """Refuse a folder with anything in it but regular files of the allowed names."""
+    """Refuse a folder with anything in it but regular files of the allowed names, and what is no folder."""
+    try:
+        entries = list(os.scandir(folder))
+    except NotADirectoryError:
+        raise InputError("a folder to write results into", f"{target}, which is not a folder", _ADVICE) from None
     foreign = sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if entry.name not in allowed or not entry.is_file(follow_symlinks=False)
+        entry.name for entry in entries if entry.name not in allowed or not entry.is_file(follow_symlinks=False)
     )
     if foreign:
         whose = ", the result of another command" if foreign[0] in _ALL_FILES - allowed else ""

@@ -86,7 +86,7 @@ def test_a_file_a_link_or_a_file_above_is_refused(out, tmp_path):
     link = tmp_path / "link"
     (tmp_path / "real").mkdir()
     link.symlink_to(tmp_path / "real")
-    with pytest.raises(InputError, match="not a folder"):
+    with pytest.raises(InputError, match="which is a link"):
         check_output_folder(link)
 
 
@@ -385,6 +385,21 @@ def test_writers_without_exchange(out, renames, started):
     assert [os.waitpid(child, 0)[1] for child in writers] == [0, 0]
     assert found(out) in (version(1), version(2))
     assert litter(out) == []
+
+
+def test_a_writer_who_looks_between_two_renames_of_another(out, monkeypatch):
+    """The target was there at the first look and is not at the second."""
+    write_output(out, version(1))
+    scandir = os.scandir
+
+    def renamed(folder):
+        if folder == out and not out.with_name("aside").exists():
+            os.rename(out, out.with_name("aside"))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", renamed)
+    write_output(out, version(2))
+    assert found(out) == version(2)
 
 
 def test_a_folder_of_the_other_verb_is_refused_and_kept(out):
