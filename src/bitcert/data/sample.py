@@ -275,11 +275,16 @@ def _numbered_chunks(array: Array) -> Iterator[tuple[int, Array]]:
 
 
 def release(array: Array) -> None:
-    """Give back what was read of a memory-mapped file; nothing for other arrays. It can be read again."""
+    """Give back what was read of a memory-mapped file, which can be read again; nothing for other arrays.
+
+    Nor for copy-on-write maps: what was written there is in memory only.
+    """
     base: object = array
+    mode = "c"
     while isinstance(base, np.ndarray):
+        mode = base.mode if isinstance(base, np.memmap) else mode
         base = base.base
-    if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
+    if mode != "c" and isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
         base.madvise(mmap.MADV_DONTNEED)
 
 
