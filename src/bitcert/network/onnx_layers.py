@@ -148,6 +148,8 @@ def _layer_norm(call: Call) -> Tensor:
 @reads("LRN")
 def _local_response(call: Call) -> Tensor:
     x, size = call.tensor(0), call.attribute("size")
+    if not 1 <= size <= 1 << 10:
+        raise Unreadable(f"a sum over {size} channels")
     squares = (x * x).unsqueeze(1)
     before, after = (size - 1) // 2, size // 2
     padded = F.pad(squares, [0, 0] * (x.dim() - 2) + [before, after])

@@ -78,7 +78,8 @@ def _split(call: Call) -> list[Any]:
     x, axis = call.tensor(0), call.attribute("axis", 0)
     sizes = call.numbers(1, "split")
     if sizes is None:
-        count, length = call.attribute("num_outputs", call.outputs), x.shape[axis]
+        call.only(num_outputs=call.outputs)
+        count, length = call.outputs, x.shape[axis]
         part = -(-length // count)
         sizes = [min(part, length - k * part) for k in range(count)]
     return list(torch.split(x, [int(size) for size in sizes], axis))

@@ -1,8 +1,8 @@
 """Fitted classifiers and pipelines of scikit-learn as torch modules, read from their fitted attributes.
 
-Linear classifiers (whatever they were fitted by), multi-layer perceptrons, linear and quadratic discriminants, Gaussian
-naive Bayes, and before them scalers, one-hot and ordinal encoders of numbers, column transformers, imputers, PCA and
-polynomial features. The classes must be 0, 1, ... in this order, as a sample numbers them. Where a classifier with two
+Linear classifiers (whatever they were fitted by), multi-layer perceptrons, linear discriminants, naive Bayes (Gaussian,
+Bernoulli, multinomial), and before them scalers, one-hot and ordinal encoders of numbers, binarizers, column
+transformers, PCA and truncated SVD. The classes must be 0, 1, ... in this order, as a sample numbers them. Where a classifier with two
 classes has one score, the logits are 0 and that score. Numbers are rounded to float32, so what scikit-learn computes in
 float64 may differ near a tie; categories are compared in float32.
 

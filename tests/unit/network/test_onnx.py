@@ -260,6 +260,11 @@ HOSTILE = {
     "no logits": (of_row(N("Add", ["a", "a"], ["y"]), N("Relu", ["x"], ["z"]), a=models.whole(4)), "one input|logits"),
     "entries beyond the end": (of_row(N("Gather", ["x", "i"], ["y"], axis=1), i=models.whole(4)), "beyond 4 entries"),
     "training": (of_row(N("Dropout", ["x", "", "t"], ["y"]), t=np.array(True)), "training"),
+    "endless sum": (of_row(N("LRN", ["x"], ["y"], size=1 << 31)), "LRN"),
+    "endless parts": (
+        lambda: models.build([N("Split", ["x"], ["y", "z"], axis=1, num_outputs=1 << 31)], {}, ["N", 4], 18),
+        "Split",
+    ),
     "an array for a number": (
         of_row(N("Gemm", ["x", "w"], ["y"], alpha=numpy_helper.from_array(SQUARE)), w=SQUARE),
         "Gemm",
