@@ -45,7 +45,7 @@ class ExportOptions:
             raise InputError("--push with --to hub", to, "leave out one of them")
         if self.check is not None and hub:
             raise InputError("a file of one format to --check", to, "verify its certificate.json instead")
-        refuse_both(self.data is not None and (hub or self.to == Format.state_dict), "--data", to)
+        refuse_both(self.data is not None and (hub or self.to == "state_dict"), "--data", to)
         refuse_both(self.data is not None and self.check is not None, "--data", "--check")
         refuse_both(self.out is not None and self.check is not None, "--out", "--check")
         refuse_both(self.out is not None and self.push is not None, "--out", "--push")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,11 +36,12 @@ def _windows(call: Call, kernel: Sequence[int], x: Tensor) -> tuple[list[int], l
     return strides, dilations, pads[:dims], pads[dims:]
 
 
-def _of_axes(name: str, dims: int) -> Any:
+def _of_axes(name: str, dims: int) -> Callable[..., Tensor]:
     """The function of torch for so many axes."""
     if not 1 <= dims <= 3:
         raise Unreadable(f"{dims} axes")
-    return getattr(F, f"{name}{dims}d")
+    function: Callable[..., Tensor] = getattr(F, f"{name}{dims}d")
+    return function
 
 
 def _even(x: Tensor, before: list[int], after: list[int], value: float) -> tuple[Tensor, list[int]]:

@@ -91,3 +91,7 @@ def test_onnx_files_are_networks_too(here, toy_data, bitcert):
     told = bitcert("survey", "nets", "--data", toy_data, "--json", "--measures", "parameters")
     assert told.code == 0, told.err
     assert [row.num_parameters for row in Survey.from_json(told.out).rows] == [4, 4]
+
+
+def test_a_survey_without_a_network_leaves_nothing_behind(checkpoints, refused):
+    refused("survey", "ckpt", "--model", "nets:absent", "--data", "toy.npz", says="a network that can be measured")
