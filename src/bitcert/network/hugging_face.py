@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,7 +49,7 @@ def load_hugging_face(folder: str | Path) -> nn.Module:
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             with torch.device("meta"):
                 _check_size(maker.from_config(config, trust_remote_code=False))
-            settings = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+            settings: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
             settings |= {"config": config, "dtype": torch.float32, "output_loading_info": True}
             model, found = maker.from_pretrained(folder, **settings)
             if missing := sorted(found["missing_keys"]):
