@@ -146,15 +146,15 @@ def fig3right(context: Context) -> Outcome:
     vgg = vgg_of(context)
     trained = vgg.trained
     epochs = [epoch for epoch in sorted(trained.snapshots) if epoch > 0]
-    context.pieces.mkdir(parents=True, exist_ok=True)
+    samples = context.choose(8, 64, 512)
     module = trained.after(epochs[0])
     settings = replace(settings_of(context, QUANTITIES), noise_at_inputs=False)
     tracker = Tracker(
         module,
         vgg.sample,
-        context.pieces / "track.jsonl",
+        context.place("track", vgg.facts.name, vgg.facts.settings, ending="jsonl"),
         ("layer_cushion", "interlayer_cushion", "contraction"),
-        samples=context.choose(8, 64, 512),
+        samples=samples,
         seed=context.seed,
         preprocessing=trained.preprocessing,
         settings=settings,
@@ -171,7 +171,7 @@ def fig3right(context: Context) -> Outcome:
     totals = {r.epoch: r.values["effective_parameters_total"]["value"][0] for r in tracker.history()}
     capacities = [totals[epoch] for epoch in epochs]
     gaps = [100 * (test - train) for train, test in errors]
-    return _over_epochs(context, vgg, epochs, (capacities, gaps, errors))
+    return _over_epochs(context, vgg, epochs, (capacities, gaps, errors), min(samples, len(vgg.sample)))
 
 
 def _both_errors(vgg: Vgg) -> tuple[float, float]:
@@ -179,10 +179,11 @@ def _both_errors(vgg: Vgg) -> tuple[float, float]:
     return errors_of(module, vgg.sample, preprocessing), errors_of(module, vgg.test, preprocessing)
 
 
+MEASURED_ON = "stability measured on"
 Series = tuple[list[float | None], list[float], list[tuple[float, float]]]
 
 
-def _over_epochs(context: Context, vgg: Vgg, epochs: list[int], found: Series) -> Outcome:
+def _over_epochs(context: Context, vgg: Vgg, epochs: list[int], found: Series, samples: int) -> Outcome:
     capacities, gaps, errors = found
     pairs = [(c, 100 * test) for c, (_, test) in zip(capacities, errors, strict=True) if c is not None]
     correlation = _rank_correlation([c for c, _ in pairs], [t for _, t in pairs])
@@ -213,7 +214,8 @@ def _over_epochs(context: Context, vgg: Vgg, epochs: list[int], found: Series) -
         f"Over {len(epochs)} snapshots the bound {seen} the test error (rank correlation {_said(correlation)}); its "
         f"rank correlation with the gap is {_said(with_gap)}. The paper shows curves that fall together.",
     )
-    return _outcome(context, vgg, rows, Figure("The bound over the epochs", caption, panels), findings, {})
+    measured = {MEASURED_ON: f"{samples:,} training images"}
+    return _outcome(context, vgg, rows, Figure("The bound over the epochs", caption, panels), findings, measured)
 
 
 def _rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
@@ -231,7 +233,7 @@ def _outcome(
     findings: Sequence[str],
     settings: Mapping[str, object],
 ) -> Outcome:
-    known = {"stability measured on": f"{len(vgg.measured):,} training images", **settings}
+    known = {MEASURED_ON: f"{len(vgg.measured):,} training images", **settings}
     return Outcome(tuple(rows), (figure,), tuple(findings), SCALED[context.size.value], (vgg.facts,), known)
 
 

@@ -78,19 +78,23 @@ class Context:
         Raises:
             OSError: when the disk is full or fails; earlier pieces are then still there.
         """
-        whose, folder = ("", self.networks) if shared else (self.study, self.pieces)
-        identity = _hashed([whose, self.size.value, self.seed, versions(), name, *parts])
-        path = folder / f"{identity[:24]}.json"
+        path = self.place(name, *parts, shared=shared)
         with suppress(OSError, UnicodeDecodeError, DecodeError, FormatProblem):
             # What cannot be read is as if it were not there.
             return decode(kind, parse(path.read_text(encoding="utf-8"), "a piece"))
         text = json.dumps(encode(make()), sort_keys=True, allow_nan=False)
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         return decode(kind, parse(text, "a piece"))
+
+    def place(self, name: str, *parts: object, shared: bool = False, ending: str = "json") -> Path:
+        """The file of a piece: another one for another size, seed or version, and for other ``parts``."""
+        whose, folder = ("", self.networks) if shared else (self.study, self.pieces)
+        identity = _hashed([whose, self.size.value, self.seed, versions(), name, *parts])
+        return folder / f"{identity[:24]}.{ending}"
 
     def train(self, recipe: Recipe, sample: Sample, test: Sample | None = None) -> TrainedNetwork:
         """The network of this recipe, trained now or before; an interrupted training goes on after its last epoch."""
