@@ -76,6 +76,7 @@ def vgg_recipe(context: Context) -> Recipe:
         halve_every=30,
         decay=5e-4,
         batch_size=batch,
+        bfloat16=context.bfloat16,
         mean=MEAN,
         std=STD,
         augmented=context.choose(False, False, True),

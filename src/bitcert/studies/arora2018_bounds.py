@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from scipy.stats import spearmanr
-
 from bitcert.certificates.certification import certify
 from bitcert.data import Role, Sample
 from bitcert.network import capture
@@ -39,7 +37,8 @@ from bitcert.studies.result import Curve, Figure, Outcome, Panel, Row, Trained
 from bitcert.studies.study import Cost, Study
 from bitcert.studies.training import Recipe, TrainedNetwork, errors_of
 from bitcert.theory.gathering import bounds
-from bitcert.theory.settings import BoundSettings
+from bitcert.theory.ranks import spearman
+from bitcert.theory.settings import BoundSettings, positive_quantile
 from bitcert.theory.table import BoundTable
 
 FIG3_LEFT = {
@@ -64,7 +63,7 @@ PRINTED_LOG10 = {"bartlett2017-spec-l12": 18.0}
 def bounds_of(context: Context, vgg: Vgg) -> BoundTable:
     """Every bound of the library on the VGG-19; a network with errors gets the margin of an example it has right."""
     profile = profile_of(context, vgg, QUANTITIES)
-    quantile = min(0.999, (vgg.facts.train_error or 0.0) + 0.05)
+    quantile = positive_quantile(vgg.facts.train_error)
     settings = BoundSettings(
         margin_quantile=quantile, seed=context.seed, flatness=False, measure=settings_of(context, QUANTITIES)
     )
@@ -220,9 +219,8 @@ def _over_epochs(context: Context, vgg: Vgg, epochs: list[int], found: Series, s
 
 def _rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Spearman's; ``None`` for fewer than three points, or where one side does not change."""
-    if len(one) < 3 or len(set(one)) < 2 or len(set(other)) < 2:
-        return None
-    return float(spearmanr(one, other).statistic)
+    found = spearman(one, other) if len(one) > 2 else None
+    return None if found is None else found.value
 
 
 def _outcome(
@@ -304,6 +302,7 @@ def _labelled(context: Context, sample: Sample, test: Sample) -> Labelled:
             epochs,
             rate=0.01,
             batch_size=context.choose(32, 128, 128),
+            bfloat16=context.bfloat16,
             mean=MEAN,
             std=STD,
             stop_at=0.0,

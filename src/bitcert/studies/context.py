@@ -17,6 +17,7 @@ from bitcert.data import Role, Sample, load_sample
 from bitcert.errors import DecodeError
 from bitcert.locking import replacing
 from bitcert.run import Run
+from bitcert.search.prior import multiplies_bfloat16
 from bitcert.stability.planning import drawn
 from bitcert.studies.result import Size
 from bitcert.studies.training import Recipe, TrainedNetwork, train
@@ -51,6 +52,11 @@ class Context:
     def choose(self, quick: Choice, default: Choice, full: Choice) -> Choice:
         """The one for this size."""
         return {Size.QUICK: quick, Size.DEFAULT: default, Size.FULL: full}[self.size]
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether networks are trained in bfloat16: beyond the quick size, where the machine has a unit for it."""
+        return self.choose(False, True, True) and (self.run.device != "cpu" or multiplies_bfloat16())
 
     def sample(self, name: str, count: int | None = None, *, role: Role = Role.TRAIN, split: str = "train") -> Sample:
         """A built-in data set, or ``count`` of its examples drawn with the seed.

@@ -19,7 +19,7 @@ from bitcert.studies.result import Curve, Figure, Outcome, Panel, Row, Trained
 from bitcert.studies.study import Cost, Study
 from bitcert.studies.training import Recipe, TrainedNetwork
 from bitcert.theory.gathering import bounds
-from bitcert.theory.settings import BoundSettings
+from bitcert.theory.settings import BoundSettings, positive_quantile
 
 PAPER = "Notes 2019"
 DEPTH = 3
@@ -81,7 +81,7 @@ def _width(context: Context, sample: Sample, test: Sample, width: int) -> Width:
 def _capacity(context: Context, trained: TrainedNetwork, sample: Sample) -> tuple[float | None]:
     network = capture(trained.module, trained.preprocessing(sample.inputs[:2]))
     settings = BoundSettings(
-        margin_quantile=min(0.999, (trained.trained.train_error or 0.0) + 0.05),
+        margin_quantile=positive_quantile(trained.trained.train_error),
         seed=context.seed,
         flatness=False,
         profile_samples=context.choose(100, 1_000, 10_000),

@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import nn
 
 from bitcert.data import Role
@@ -32,6 +31,7 @@ from bitcert.theory.formulas.stable_laws import (
     spike_energy,
     stable_density,
 )
+from bitcert.theory.ranks import spearman
 
 PAPER = "Shin 2021"
 TABLE = {"ResNet-20": (93.90, 89.19, 3.03, 3.22), "ResNet-56": (95.32, 94.74, 0.30, 3.02)}
@@ -296,7 +296,8 @@ def fig3(context: Context) -> Outcome:
     x = np.array([point.exponent for point in fitted], dtype=np.float64)
     y = np.array([point.stable_rank for point in fitted])
     mixtures = choose_mixture(x, y, seed=context.seed)
-    correlation = float(spearmanr(x, y).statistic)
+    found = spearman(x.tolist(), y.tolist())
+    correlation = math.nan if found is None else found.value
     without = len(points) - len(fitted)
     rows = [
         Row("networks", 43.0, float(len(fitted)), f"{without} more without a fit" if without else ""),

@@ -26,7 +26,7 @@ from bitcert.studies.result import Curve, Figure, Outcome, Panel, Row, Trained
 from bitcert.studies.study import Cost, Study
 from bitcert.studies.training import Recipe
 from bitcert.theory.gathering import bounds
-from bitcert.theory.settings import MARGIN_QUANTILE, BoundSettings
+from bitcert.theory.settings import MARGIN_QUANTILE, BoundSettings, positive_quantile
 from bitcert.theory.table import BoundTable
 
 PAPER = "Zhang 2020"
@@ -139,10 +139,7 @@ def _trained_blocks(
     recipe = Recipe(title, partial(efficient, gated), epochs, rate=0.003, optimiser="adam", batch_size=64)
     found = context.train(recipe, sample, test)
     network = capture(found.module, found.preprocessing(sample.inputs[:2]))
-    # the margin must be positive: where more than 5 % are wrong it is that of a higher quantile
-    wrong = found.trained.train_error or 0.0
-    quantile = MARGIN_QUANTILE if wrong < 0.8 * MARGIN_QUANTILE else min(0.99, wrong + MARGIN_QUANTILE)
-    own = _Own(title, network, found.preprocessing, quantile)
+    own = _Own(title, network, found.preprocessing, positive_quantile(found.trained.train_error))
     _residual_rows(context, own, sample, test, rows, columns)
     return found.trained
 
