@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +43,7 @@ class Context:
     pieces: Path
     networks: Path
     run: Run
+    _made: set[Path] = field(default_factory=set, init=False)
 
     @property
     def seed(self) -> int:
@@ -83,8 +84,14 @@ class Context:
 
         Raises:
             OSError: when the disk is full or fails; earlier pieces are then still there.
+            ValueError: the study has two pieces that nothing tells apart: the second would be the first's value.
         """
         path = self.place(name, *parts, shared=shared)
+        if not shared and path in self._made:
+            raise ValueError(
+                f"expected one piece of {name!r} and these parts in {self.study}, got two; name them apart"
+            )
+        self._made.add(path)
         with suppress(OSError, UnicodeDecodeError, DecodeError, FormatProblem):
             # What cannot be read is as if it were not there.
             return decode(kind, parse(path.read_text(encoding="utf-8"), "a piece"))

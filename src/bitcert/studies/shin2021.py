@@ -60,8 +60,9 @@ def table1(context: Context) -> Outcome:
         network = _trained(context, recipe, data)
         test = context.sample(data, count, role=Role.HOLDOUT, split="test")
         head = head_of(network.module, network.preprocessing, test)
-        found_here = context.piece(recipe.name, Replacement, partial(replaced, head, DRAWS))
-        drops |= _replacement_rows(f"{recipe.name}, {data}", found_here, rows)
+        title = f"{recipe.name}, {data}"
+        found_here = context.piece(title, Replacement, partial(replaced, head, DRAWS))
+        drops |= _replacement_rows(title, found_here, rows)
         trained.append(network.trained)
     missing = "10 networks of the table (other data or depths) have no public weights here; "
     return Outcome(
