@@ -146,7 +146,7 @@ def fig3right(context: Context) -> Outcome:
     trained = vgg.trained
     # the last snapshot is always among them
     epochs = [epoch for epoch in sorted(trained.snapshots, reverse=True) if epoch > 0][:: context.choose(3, 1, 1)][::-1]
-    samples = context.choose(4, 64, 512)
+    samples = context.choose(4, 16, 512)
     module = trained.after(epochs[0])
     settings = replace(settings_of(context, QUANTITIES), noise_at_inputs=False)
     tracker = Tracker(

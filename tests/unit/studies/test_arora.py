@@ -46,4 +46,4 @@ def test_the_last_epoch_is_among_those_that_the_quick_size_looks_at(fig3right):
 
 def test_it_says_on_how_many_examples_the_bound_was_tracked(fig3right):
     assert fig3right("a", 0).settings["stability measured on"] == "4 training images"
-    assert fig3right("a", 0, Size.DEFAULT).settings["stability measured on"] == "60 training images"
+    assert fig3right("a", 0, Size.DEFAULT).settings["stability measured on"] == "16 training images"
