@@ -144,9 +144,8 @@ def fig3right(context: Context) -> Outcome:
     """The bound beside the generalization error over the epochs."""
     vgg = vgg_of(context)
     trained = vgg.trained
-    # the last snapshot is always among them
-    epochs = [epoch for epoch in sorted(trained.snapshots, reverse=True) if epoch > 0][:: context.choose(3, 1, 1)][::-1]
-    samples = context.choose(4, 16, 512)
+    epochs = [epoch for epoch in sorted(trained.snapshots) if epoch > 0]
+    samples = context.choose(8, 16, 512)
     module = trained.after(epochs[0])
     settings = replace(settings_of(context, QUANTITIES), noise_at_inputs=False)
     tracker = Tracker(
