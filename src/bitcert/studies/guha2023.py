@@ -166,7 +166,7 @@ def _scaled(context: Context, epochs: int, examples: int, batch: str = "") -> st
 def table1(context: Context) -> Outcome:
     """All widths, all rows, and the figure over the width."""
     widths = context.choose((64,), *2 * (tuple(PAPER),))
-    count, epochs = context.choose((2_000, 2), (None, 10), (None, 300))
+    count, epochs = context.choose((2_000, 2), (None, 5), (None, 300))
     sample = context.sample("mnist", count)
     test = context.sample("mnist", count, role=Role.HOLDOUT, split="test")
     found, trained = dict[int, Column](), list[Trained]()
