@@ -30,7 +30,7 @@ from torch import nn
 from bitcert.certificates.loading import Certified, empty_sample
 from bitcert.counting import TensorClassifier
 from bitcert.data import Role, Sample
-from bitcert.decoder import decode_message
+from bitcert.decoder import as_network, decode_message
 from bitcert.decoder.network import QuantisedNetwork
 from bitcert.run import Run
 from bitcert.search.compression import certify_best
@@ -95,7 +95,8 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(self.classes_) < 2:
             raise ValueError("expected labels of at least two classes, got one class; give rows of another one too")
         sample = self._sample(rows, labels)
-        request = CertifyRequest(sample, self.network, delta=self.delta, families=tuple(self.families))
+        network = None if self.network is None else as_network(self.network, sample)
+        request = CertifyRequest(sample, network, delta=self.delta, families=tuple(self.families))
         found = certify_best(request, Run(self._seed(), self.budget_seconds))
         compressed = found.compressed
         decoded = decode_message(compressed.message, compressed.helper)
