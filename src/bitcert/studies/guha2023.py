@@ -62,7 +62,7 @@ class Column:
     """What was read of one network.
 
     Attributes:
-        readings: every form of every column.
+        readings: of every column, see :func:`readings`.
         gamma, gamma_means: the margin, and how it was chosen.
     """
 
@@ -97,9 +97,7 @@ def _gathered(
     return gather(network, sample, settings, preprocessing, progress=context.run.progress)
 
 
-def _column(
-    context: Context, trained: TrainedNetwork, sample: Sample, test: Sample, paper: tuple[float | None, ...]
-) -> Column:
+def _column(context: Context, trained: TrainedNetwork, sample: Sample, test: Sample) -> Column:
     preprocessing = trained.preprocessing
     network = capture(trained.module, preprocessing(sample.inputs[:2]))
     quantile = positive_quantile(trained.trained.train_error)
@@ -109,7 +107,7 @@ def _column(
         "pruned at d = 1": _error(_pruned(network, stated(inputs)), test, preprocessing),
         "pruned as far as gamma allows": _error(_pruned(network, at_gamma(inputs)), test, preprocessing),
     }
-    return Column(readings(inputs, errors, paper), inputs.margin, inputs.gamma_rule)
+    return Column(readings(inputs, errors), inputs.margin, inputs.gamma_rule)
 
 
 def _rows(title: str, found: Column, paper: tuple[float | None, ...]) -> list[Row]:
@@ -172,8 +170,7 @@ def table1(context: Context) -> Outcome:
     found, trained = dict[int, Column](), list[Trained]()
     for width in widths:
         network = context.train(recipe_of(width, 784, epochs, context.bfloat16), sample, test)
-        paper = PAPER.get(width, (None,) * 5)
-        found[width] = context.piece(f"width {width}", Column, partial(_column, context, network, sample, test, paper))
+        found[width] = context.piece(f"width {width}", Column, partial(_column, context, network, sample, test))
         trained.append(network.trained)
     rows = [
         row for width, column in found.items() for row in _rows(f"width {width}", column, PAPER.get(width, (None,) * 5))
@@ -235,7 +232,7 @@ def table2(context: Context) -> Outcome:
     sample = context.sample("cifar10", count)
     test = context.sample("cifar10", count, role=Role.HOLDOUT, split="test")
     network = context.train(recipe_of(width, 3072, epochs, context.bfloat16), sample, test)
-    column = context.piece("table 2", Column, partial(_column, context, network, sample, test, PAPER_CIFAR))
+    column = context.piece("table 2", Column, partial(_column, context, network, sample, test))
     figure = Figure("Bounds on CIFAR-10 (Figure 1b)", "Natural logarithms.", (_bars("", column, PAPER_CIFAR),))
     return Outcome(
         tuple(_rows(f"width {width}", column, PAPER_CIFAR)),
