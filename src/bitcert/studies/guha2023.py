@@ -154,7 +154,7 @@ def _compared(found: Column, paper: tuple[float | None, ...]) -> str:
 
 
 def _scaled(context: Context, epochs: int, examples: int, batch: str = "") -> str:
-    count = f", {examples:,} examples" if context.choose(True, False, False) else ""
+    count = f", {examples:,} examples, width 64" if context.choose(True, False, False) else ""
     return (
         f"{epochs} epochs instead of {PRINTED_EPOCHS}{count}, Adam at {RATE} because the printed {PRINTED_RATE} does "
         f"not train this network{batch}."
