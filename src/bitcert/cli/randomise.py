@@ -91,5 +91,8 @@ def _lines(found: RandomisedCertificate) -> tuple[str, ...]:
         f"It rests on {percent(found.mean_loss)} errors over {found.draws:,} draws of weights on {found.part:,} of "
         f"{found.num_samples:,} examples each, hence at most {percent_up(found.loss_limit)} training error "
         f"(delta {found.draws_delta:g}), and on KL(Q||P) = {found.kl_nats:,.0f} nats (delta {sure:g}).",
+        "It holds if:",
+        *(f"  - {condition}" for condition in found.conditions),
+        f"Hash of what must be fixed beforehand: {found.declared_hash}.",
         "The network with the mean weights has no bound by this. For a deterministic classifier: bitcert certify.",
     )

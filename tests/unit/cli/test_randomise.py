@@ -33,6 +33,8 @@ def test_it_says_what_is_certified_and_what_is_not(bitcert, folder):
     assert "Certified: a randomised classifier (PAC-Bayes)" in run.out
     assert "The network with the mean weights has no bound by this." in run.out
     assert f"at most {percent_up(found['bound'])}" in run.out
+    assert all(condition in run.out for condition in found["conditions"])
+    assert found["declared_hash"] in run.out
     assert (found["delta"], found["draws_delta"], found["draws"]) == (0.05, 0.01, 50)
 
 
