@@ -17,7 +17,7 @@ from importlib import metadata
 from typing import Any
 
 from bitcert.errors import BitcertError, InputError
-from bitcert.shards import Executor, Part, Shard, Task, finish_here, one_thread
+from bitcert.shards import Executor, Kept, Part, Shard, Task, become_worker, finish_here
 
 AUTO = "auto"
 _RETRIES = 3
@@ -32,7 +32,7 @@ def run_shard(version: str, task: Task[Any], start: int, stop: int) -> Any:
     """
     if version != (own := metadata.version("bitcert")):
         raise InputError(f"bitcert {version} on every worker", f"bitcert {own}", "install the same version everywhere")
-    one_thread()
+    become_worker()
     return task(start, stop)
 
 
@@ -74,11 +74,11 @@ class RayCluster(Executor):
         finally:
             ray.shutdown()
 
-    def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int], None]) -> list[Part]:
+    def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int, Part], Kept]) -> list[Kept]:
         """As :meth:`bitcert.shards.Executor.map`."""
         ray = self._ray
         errors = ray.exceptions
-        found: dict[int, Part] = {}
+        found: dict[int, Kept] = {}
         try:
             remote = ray.remote(run_shard).options(num_cpus=1, max_retries=_RETRIES)
             held, version = ray.put(task), metadata.version("bitcert")
@@ -87,17 +87,17 @@ class RayCluster(Executor):
                 ready, _ = ray.wait(list(pending), num_returns=1)
                 for reference in ready:
                     index = pending.pop(reference)
-                    if self._keep(reference, index, found):
-                        done(index)
+                    for result in self._results(reference):
+                        found[index] = done(index, result)
         except errors.RaySystemError:
             pass  # the cluster is gone; what it finished is kept
         return finish_here(task, shards, found, done)
 
-    def _keep(self, reference: Any, index: int, found: dict[int, Any]) -> bool:
-        """Whether there was a result to keep."""
+    def _results(self, reference: Any) -> list[Any]:
+        """The result; none of a shard whose worker died again and again, which is computed here at the end."""
         errors = self._ray.exceptions
         try:
-            found[index] = self._ray.get(reference)
+            return [self._ray.get(reference)]
         except errors.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, ImportError):
@@ -105,8 +105,7 @@ class RayCluster(Executor):
                 raise InputError("bitcert on every worker", got, do) from None
             raise cause if isinstance(cause, BitcertError) else error from None
         except errors.RayError:
-            return False  # its worker died again and again: computed here at the end
-        return True
+            return []
 
 
 def _check_reachable(address: str) -> None:

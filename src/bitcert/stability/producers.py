@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bitcert.data import Sample
+from bitcert.data.sample import release
 from bitcert.decoder import Preprocessing
 from bitcert.network import Network
 from bitcert.stability import forward
@@ -95,6 +96,7 @@ class SamplePass:
         for first in range(start, stop, batch_size):
             last = min(first + batch_size, stop)
             batches.append(self._batch(np.arange(first, last, dtype=np.int64)))
+            release(self.sample.inputs)
             if progress is not None:
                 progress(last)
         return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
