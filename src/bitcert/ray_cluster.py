@@ -46,6 +46,8 @@ class RayCluster(Executor):
         InputError: Ray is not installed, or nothing answers at the address.
     """
 
+    shares_disk = False
+
     def __init__(self, address: str = AUTO) -> None:
         try:
             self._ray: Any = importlib.import_module("ray")

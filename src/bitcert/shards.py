@@ -49,7 +49,9 @@ def plan_shards(num_examples: int, batch_size: int) -> list[Shard]:
 
 
 class Executor(ABC):
-    """Where shards are computed."""
+    """Where shards are computed; ``shares_disk`` is whether on machines that see the files of this one."""
+
+    shares_disk = True
 
     @abstractmethod
     def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int, Part], Kept]) -> list[Kept]:
