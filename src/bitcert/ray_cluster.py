@@ -81,6 +81,7 @@ class RayCluster(Executor):
         ray = self._ray
         errors = ray.exceptions
         found: dict[int, Kept] = {}
+        pending: dict[Any, int] = {}
         try:
             remote = ray.remote(run_shard).options(num_cpus=1, max_retries=_RETRIES)
             held, version = ray.put(task), metadata.version("bitcert")
@@ -93,6 +94,10 @@ class RayCluster(Executor):
                         found[index] = done(index, result)
         except errors.RaySystemError:
             pass  # the cluster is gone; what it finished is kept
+        except BaseException:
+            for reference in pending:
+                ray.cancel(reference)
+            raise
         return finish_here(task, shards, found, done)
 
     def _results(self, reference: Any) -> list[Any]:

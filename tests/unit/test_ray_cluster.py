@@ -5,7 +5,7 @@ import pytest
 from bitcert.errors import InputError
 from bitcert.ray_cluster import RayCluster, run_shard
 from bitcert.shards import executing_on, in_shards
-from tests.tools.passes import count_everything, killed_once
+from tests.tools.passes import PASSES, killed_once
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'bitcert[ray]'")
 
@@ -27,11 +27,12 @@ def cluster():
             ray.shutdown()
 
 
-def test_counts_on_ray_are_those_of_this_process(cluster):
-    for size, batch in ((7, 3), (40, 9)):
-        here = count_everything(size, batch)
+@pytest.mark.parametrize("verb", PASSES)
+def test_passes_on_ray_are_those_of_this_process(verb, cluster, small_shards):
+    for size, batch in ((1, 5), (7, 3)):
+        here = PASSES[verb](size, batch)
         with executing_on(cluster):
-            assert count_everything(size, batch) == here
+            assert PASSES[verb](size, batch) == here
 
 
 def test_shards_of_a_killed_ray_worker_are_run_again(cluster, tmp_path):
