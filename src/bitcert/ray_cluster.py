@@ -22,6 +22,8 @@ from bitcert.shards import Executor, Kept, Part, Shard, Task, become_worker, fin
 AUTO = "auto"
 _RETRIES = 3
 _CONNECT_SECONDS = 5.0
+_LOOK_SECONDS = 5.0
+"""After so long without a result, whether the head still answers is looked at."""
 
 
 def run_shard(version: str, task: Task[Any], start: int, stop: int) -> Any:
@@ -80,14 +82,18 @@ class RayCluster(Executor):
         """As :meth:`bitcert.shards.Executor.map`."""
         ray = self._ray
         errors = ray.exceptions
+        if not ray.is_initialized():
+            return finish_here(task, shards, {}, done)
         found: dict[int, Kept] = {}
         pending: dict[Any, int] = {}
         try:
             remote = ray.remote(run_shard).options(num_cpus=1, max_retries=_RETRIES)
             held, version = ray.put(task), metadata.version("bitcert")
             pending = {remote.remote(version, held, *shard): index for index, shard in enumerate(shards)}
-            while pending:
-                ready, _ = ray.wait(list(pending), num_returns=1)
+            while pending and ray.is_initialized():
+                ready, _ = ray.wait(list(pending), num_returns=1, timeout=_LOOK_SECONDS)
+                if not ready and not _answers(ray.get_runtime_context().gcs_address):
+                    ray.shutdown()  # Ray would end this program when its head has been away for a minute
                 for reference in ready:
                     index = pending.pop(reference)
                     for result in self._results(reference):
@@ -120,7 +126,20 @@ def _check_reachable(address: str) -> None:
     if not host or not port.isdigit():
         raise InputError("HOST:PORT or auto for --ray", repr(address[:100]), "give e.g. 10.0.0.5:6379")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        _connect(host.strip("[]"), int(port))
     except (OSError, OverflowError) as error:
         got = f"{getattr(error, 'strerror', None) or error}"
         raise InputError(f"a Ray cluster at {address[:100]}", got, "start one there with ray start --head") from None
+
+
+def _connect(host: str, port: int) -> None:
+    socket.create_connection((host, port), _CONNECT_SECONDS).close()
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        _connect(host.strip("[]"), int(port))
+    except OSError:
+        return False
+    return True

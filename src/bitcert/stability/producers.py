@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bitcert.data import Sample
-from bitcert.data.sample import release
 from bitcert.decoder import Preprocessing
 from bitcert.network import Network
 from bitcert.stability import forward
@@ -75,7 +74,7 @@ class SamplePass:
     def context(self, index: NDArray[np.int64]) -> BatchContext:
         """The batch of these examples."""
         device = self.settings.device
-        x = self.preprocessing(self.sample.inputs[index]).to(device, self.settings.torch_dtype)
+        x = self.preprocessing(self.sample.inputs_at(index)).to(device, self.settings.torch_dtype)
         # without labels there are no margins; producers still see one label for each example
         labels = self.sample.labels[index] if self.sample.has_labels else np.zeros(len(index), np.int64)
         return BatchContext(
@@ -96,7 +95,6 @@ class SamplePass:
         for first in range(start, stop, batch_size):
             last = min(first + batch_size, stop)
             batches.append(self._batch(np.arange(first, last, dtype=np.int64)))
-            release(self.sample.inputs)
             if progress is not None:
                 progress(last)
         return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}

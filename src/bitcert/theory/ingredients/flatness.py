@@ -25,7 +25,6 @@ from torch import Tensor
 
 from bitcert.counting import Labels, Progress, margins
 from bitcert.data import Sample
-from bitcert.data.sample import release
 from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
 from bitcert.network import Network
@@ -222,10 +221,7 @@ def spread(num_samples: int, count: int, draw: int, draws: int) -> NDArray[np.in
 
 def _parts(sample: Sample, preprocessing: Preprocessing, where: list[NDArray[np.int64]]) -> tuple[Part, ...]:
     whole = len(where[0]) == len(sample)  # every draw sees everything: once in memory
-    parts = []
-    for k in where[:1] if whole else where:
-        parts.append((preprocessing(sample.inputs[k]), sample.labels[k]))
-        release(sample.inputs)
+    parts = [(preprocessing(sample.inputs_at(k)), sample.labels[k]) for k in (where[:1] if whole else where)]
     return tuple(parts * len(where) if whole else parts)
 
 
