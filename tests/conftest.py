@@ -27,6 +27,8 @@ from bitcert import (
 from bitcert.counting import Level, count_losses
 from bitcert.decoder import head as bank_head
 from bitcert.proof import occam_bound
+from bitcert.stability import planning
+from bitcert.theory.ingredients import sample_pass
 
 Change = Callable[[dict], None]
 
@@ -73,6 +75,14 @@ def state_folder(monkeypatch, tmp_path_factory):
 def sealed() -> type[Sealed]:
     """Makes unlabelled samples that betray whoever looks into them."""
     return Sealed
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Shards of a few examples, of which a test has few."""
+    monkeypatch.setattr(planning, "MAX_SHARD_SIZE", 3)
+    monkeypatch.setattr(sample_pass, "MAX_BATCH_SIZE", 3)
+    monkeypatch.setattr(Helper, "batch_size", 3)
 
 
 class Ticks:

@@ -255,19 +255,22 @@ def one_way(classifier: Classifier, sample: Sample) -> Ways:
     return lambda inputs: TwoWays.once(check_logits(classifier(inputs), inputs, sample))
 
 
+def second_way(classifier: Classifier, inputs: Values, double: bool) -> torch.Tensor:
+    """Logits of raw inputs as float64 numbers, computed in float64 if ``double``."""
+    if double:
+        assert isinstance(classifier, FloatClassifier)
+        return classifier.logits(inputs, torch.float64)
+    return classifier(inputs).double()
+
+
 def both_ways(classifier: Classifier, sample: Sample, double: bool) -> Ways:
     """Raw inputs of ``sample`` -> logits in the two ways; ``double`` is whether the second is float64."""
-
-    def second(inputs: Values) -> torch.Tensor:
-        if double:
-            assert isinstance(classifier, FloatClassifier)
-            return classifier.logits(inputs, torch.float64)
-        return classifier(inputs).double()
 
     def evaluate(inputs: Values) -> TwoWays:
         single = check_logits(classifier(inputs), inputs, sample).double()
         half = max(2, -(-len(inputs) // 2))  # some networks fail on a batch of one
-        parts = [second(inputs[start : start + half]) for start in range(0, len(inputs), half)]
+        halves = (inputs[start : start + half] for start in range(0, len(inputs), half))
+        parts = [second_way(classifier, each, double) for each in halves]
         return TwoWays(single, check_logits(torch.cat(parts), inputs, sample))
 
     return evaluate
