@@ -26,7 +26,7 @@ from bitcert.decoder.tensors import FAMILY, read_codes
 from bitcert.network import Network
 from bitcert.run import Compressed
 from bitcert.stability.measurement import network_hash
-from bitcert.theory.prediction import LayerTheory, Theory
+from bitcert.theory.value import LayerTheory, Theory
 
 FORMAT = "bitcert-comparison-1"
 COMPRESSION_FORMAT = "bitcert-compression-1"

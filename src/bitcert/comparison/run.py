@@ -38,7 +38,7 @@ from bitcert.proof import holdout_bound
 from bitcert.random import stream
 from bitcert.run import Checkpoint, Run
 from bitcert.stability.measurement import network_hash
-from bitcert.theory.prediction import Condition
+from bitcert.theory.value import Condition
 
 MAX_TEXT = 1000
 MOST_NOTES = 20
