@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
+from bitcert.errors import listed
 from bitcert.stability.profile import Hypothesis
 
 Ingredient = float | int | bool | str | None | tuple[float | None, ...]
@@ -20,7 +21,6 @@ Ingredient = float | int | bool | str | None | tuple[float | None, ...]
 T = TypeVar("T")
 
 MAX_LOG = math.log(1.7e308)
-_MAX_NAMED = 3
 
 
 class Kind(StrEnum):
@@ -112,16 +112,6 @@ def outside(why: str) -> NotComputed:
 def needs(why: str) -> NotComputed:
     """For ``raise``: something was not given; ``why`` begins with what, e.g. ``"needs --init: ..."``."""
     return NotComputed(Absent(Status.NEEDS, why))
-
-
-def listed(names: Sequence[str], separator: str = ", ") -> str:
-    """The first three names, and how many more there are.
-
-    >>> listed(["a", "b", "c", "d"])
-    'a, b, c and 1 more'
-    """
-    rest = len(names) - _MAX_NAMED
-    return separator.join(names[:_MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True)
