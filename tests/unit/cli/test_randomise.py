@@ -52,8 +52,8 @@ def test_options_that_cannot_be(folder, refused, options, says):
 
 def test_a_bound_is_rounded_up_and_a_vacuous_one_is_said_to_be():
     for bound, said in ((0.33331, "at most 33.34 %,"), (0.99995, "at most 100.00 % (vacuous),")):
-        found = RandomisedCertificate("x", bound, 0.12341, 0.12341, 1.0, 1.0, 9, 9, 0.05, 0.01, 9, "", "", 1)
-        _, first, second, _ = _lines(found)
+        found = RandomisedCertificate("x", bound, 0.12341, 0.12341, 1.0, 1.0, 9, 9, 0.05, 0.01, 9, "", "", (), "", 1)
+        _, first, second, *_ = _lines(found)
         assert said in first
         assert "12.34 % errors" in second
         assert "at most 12.35 % training error" in second
