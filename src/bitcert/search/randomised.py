@@ -265,7 +265,12 @@ def certify_randomised(
         conditions=conditions,
         declared_hash=_declared_hash(helper, settings, run.seed, conditions),
         steps=trainer.num_steps,
-        settings=dict(seed=run.seed, rate=settings.rate, batch_size=settings.batch_size, base=settings.base.name),
+        settings={
+            "seed": run.seed,
+            "rate": settings.rate,
+            "batch_size": settings.batch_size,
+            "base": settings.base.name,
+        },
         versions=versions(),
     )
 
