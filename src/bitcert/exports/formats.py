@@ -15,7 +15,9 @@ import base64
 import importlib
 import io
 import json
+import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from enum import StrEnum
 from importlib.metadata import version
@@ -34,6 +36,7 @@ KEY = "bitcert"
 INPUT, OUTPUT = "inputs", "logits"
 OPSET = 17
 _EXTRA_FILE = "bitcert.json"
+_MANGLED = re.compile(rb"___torch_mangle_\d+")
 
 
 class Format(StrEnum):
@@ -123,9 +126,28 @@ def _pt2(certified: Certified, example: Tensor, text: str) -> bytes:
 
 def _script(certified: Certified, example: Tensor, text: str) -> bytes:
     buffer = io.BytesIO()
-    traced = torch.jit.trace(certified, (example,), check_trace=False)  # type: ignore[no-untyped-call]
+    for _ in range(2):  # torch gives a name that is taken a number; after a first trace all are, in any process
+        traced = torch.jit.trace(certified, (example,), check_trace=False)  # type: ignore[no-untyped-call]
     torch.jit.save(traced, buffer, _extra_files={_EXTRA_FILE: text})
-    return buffer.getvalue()
+    return _canonical_script(buffer)
+
+
+def _canonical_script(written: io.BytesIO) -> bytes:
+    """The same archive whatever process wrote it: names numbered from 0, no stacks with callers and folders."""
+    numbers: dict[bytes, bytes] = {}
+
+    def renumber(content: bytes) -> bytes:
+        return _MANGLED.sub(lambda found: numbers.setdefault(found[0], b"___torch_mangle_%d" % len(numbers)), content)
+
+    bare = io.BytesIO()
+    with zipfile.ZipFile(written) as archive, zipfile.ZipFile(bare, "w") as kept:
+        for name in archive.namelist():
+            if name.endswith((".debug_pkl", "/serialization_id")):  # the latter hashes the former
+                continue
+            content = archive.read(name)
+            info = zipfile.ZipInfo(renumber(name.encode()).decode())
+            kept.writestr(info, renumber(content) if name.endswith((".py", ".pkl")) else content)
+    return bare.getvalue()
 
 
 def _state(certified: Certified, example: Tensor, text: str) -> bytes:
