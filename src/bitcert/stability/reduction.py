@@ -243,14 +243,20 @@ def reduce_values(
     (1.0, 2, 2.0, (2,), 1)
     """
     worst = QUANTITY[name].worst if name in QUANTITY else None
-    ordered = np.sort(values[~np.isnan(values)].astype(np.float64))
+    # a column of all examples is large: it is copied as seldom as can be
+    ordered = values[~np.isnan(values)].astype(np.float64)
+    ordered.sort()
     count = len(ordered)
-    finite = ordered[np.isfinite(ordered)]
+    finite = ordered[np.isfinite(ordered)] if count and np.isinf(ordered[[0, -1]]).any() else ordered
     mean = std = None
     if count and len(finite) == count:
         scale = float(np.abs(finite).max()) or 1.0  # so that squares of large numbers do not overflow
         mean = float(np.mean(finite / scale)) * scale
-        std = float(np.sqrt(np.mean(np.sort(np.square((finite - mean) / scale))))) * scale
+        squares = finite - mean
+        squares /= scale
+        np.square(squares, out=squares).sort()
+        std = float(np.sqrt(np.mean(squares))) * scale
+        del squares
     index, dropped, zeta_value = None, np.empty(0, np.int64), None
     if worst is not None and count:
         ranked = worst_first(values, worst)
