@@ -197,9 +197,8 @@ def num_dropped(zeta: float, count: int) -> int:
 
 def worst_first(values: Values, worst: Worst) -> NDArray[np.int64]:
     """Positions of the values that are not NaN, worst first; equal values in the order of the sample."""
-    where = np.flatnonzero(~np.isnan(values))
-    keys = values[where] if worst == "min" else -values[where]
-    return where[np.argsort(keys, kind="stable")].astype(np.int64)
+    order = np.argsort(values if worst == "min" else -values, kind="stable")  # NaN comes last
+    return order[: len(values) - np.count_nonzero(np.isnan(values))].astype(np.int64, copy=False)
 
 
 def _relative(values: Values, errors: Values) -> tuple[float | None, float | None]:
