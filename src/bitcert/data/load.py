@@ -46,7 +46,8 @@ def load_sample(
     A built-in name wins over a path of the same spelling; write ``./mnist`` for the path. Paths: an ``.npz`` archive
     (``x``, ``y``), an IDX images file with its labels file beside it, a folder of IDX files, of CIFAR-10 binary
     batches, or of images (one subfolder a class, or ``train`` and ``test`` folders of such), or a table in a ``.csv``
-    or ``.parquet`` file. Larger than memory may be a folder of ``x.npy`` and ``y.npy``, or of ``*.npz`` shards.
+    or ``.parquet`` file. Larger than memory may be a folder of ``x.npy`` and ``y.npy``, or of shards, all ``*.npz``,
+    all ``*.tar`` or all ``*.parquet``.
 
     Args:
         name_or_path: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or a path.

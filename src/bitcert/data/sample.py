@@ -27,8 +27,8 @@ from bitcert.errors import InputError, unknown_name
 CHUNK_BYTES = 1 << 24
 """Working memory of the streamed checks and hashes, in bytes."""
 
-_PAGES_BYTES = 1 << 16
-"""What the system reads into memory at least for one place of a mapped file."""
+_PAGES_BYTES = 1 << 21
+"""What the system may put into memory for one place of a mapped file: a huge page."""
 
 MAX_CLASSES = 1 << 20
 """More are taken for labels that are not class numbers (a file of identifiers, a hostile file)."""
