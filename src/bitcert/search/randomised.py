@@ -304,7 +304,7 @@ def _sampled_loss(search: Search, posterior: Posterior, settings: RandomisedSett
     with torch.no_grad():
         for k in range(settings.draws):
             chosen = np.sort(parts.choice(len(sample), size=size, replace=False))
-            x = network_inputs(search.predictor, search.helper.preprocessing, sample.inputs[chosen])
+            x = network_inputs(search.predictor, search.helper.preprocessing, sample.inputs_at(chosen))
             logits = search.predictor.forward(x, posterior.draw(generator))
             wrong += count_batch(logits, sample.labels[chosen], rule.tolerance).errors
             search.run.progress("drawing weights", (k + 1) / settings.draws)

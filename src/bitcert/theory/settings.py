@@ -12,6 +12,7 @@ from typing import Any
 
 from bitcert.errors import InputError
 from bitcert.stability import MeasureSettings
+from bitcert.stability.settings import number
 
 MARGIN_QUANTILE = 0.05
 """The papers take the margin that 5 % or 10 % of the training examples do not exceed."""
@@ -78,12 +79,12 @@ class BoundSettings:
         if self.gamma is not None and self.margin_quantile is not None:
             raise InputError("a margin or its quantile", "both", "leave out one of gamma and margin_quantile")
         quantile, count = self.margin_quantile, self.profile_samples
-        gamma_fits = self.gamma is None or 0 < _number(self.gamma) < math.inf
+        gamma_fits = self.gamma is None or 0 < number(self.gamma) < math.inf
         count_fits = count is None or (isinstance(count, int) and not isinstance(count, bool) and 1 <= count < 1 << 63)
         checks = {
             "gamma": (gamma_fits, "a positive number", "pass a margin above 0, or leave it out"),
-            "margin_quantile": (quantile is None or 0 < _number(quantile) < 1, "a number in (0, 1)", "pass e.g. 0.05"),
-            "delta": (0 < _number(self.delta) < 1, "a number in (0, 1)", "pass e.g. 0.05"),
+            "margin_quantile": (quantile is None or 0 < number(quantile) < 1, "a number in (0, 1)", "pass e.g. 0.05"),
+            "delta": (0 < number(self.delta) < 1, "a number in (0, 1)", "pass e.g. 0.05"),
             "profile": (isinstance(self.profile, bool), "True or False", "pass one of the two"),
             "flatness": (isinstance(self.flatness, bool), "True or False", "pass one of the two"),
             "profile_samples": (count_fits, "a whole number of at least 1", "leave it out for all examples"),
@@ -111,9 +112,3 @@ class BoundSettings:
         own["margin_quantile"] = self.quantile
         inner = {f"measure.{key}": value for key, value in self.measure.describe().items() if key not in _SHARED}
         return {**own, **inner}
-
-
-def _number(value: object) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    return math.nan
