@@ -22,8 +22,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial, reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,11 +40,13 @@ from bitcert.counting import (
     Classifier,
     DecisionRule,
     ErrorCount,
+    Level,
     Progress,
     count_batch,
     count_errors,
     margins,
     one_pass,
+    one_way,
 )
 from bitcert.data import Sample
 from bitcert.decoder import Helper, as_network, decode_message
@@ -49,6 +54,7 @@ from bitcert.decoder.network import QuantisedNetwork
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.proof import occam_bound
+from bitcert.shards import Part, Task, in_shards
 
 Column = NDArray[np.float64]
 
@@ -190,18 +196,20 @@ def output_deviation(
     >>> deviation.entrywise.maximum, deviation.relative.maximum, deviation.disagreements
     (2.0, 1.0, 0)
     """
-    original, compressed = (_as_classifier(each, sample) for each in (original, compressed))
-    columns = _Columns(len(sample), sample.has_labels)
-    for f, g, labels in _outputs(original, compressed, sample, batch_size, progress):
-        columns.add(f, g, labels)
-    return columns.summary()
+    pair = [_as_classifier(each, sample) for each in (original, compressed)]
+
+    def compute(start: int, stop: int) -> _Columns:
+        batches = _outputs(pair, sample, batch_size, start, stop)
+        return _Columns.joined([_Columns.of(*batch, sample.has_labels) for batch in batches])
+
+    return _Columns.joined(in_shards(compute, len(sample), batch_size, "comparing outputs", progress)).summary()
 
 
 def _outputs(
-    original: Classifier, compressed: Classifier, sample: Sample, batch_size: int, progress: Progress | None
+    pair: Sequence[Classifier], sample: Sample, batch_size: int, start: int, stop: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]]:
     """Logits ``[batch, classes]`` of both networks, and the labels, batch by batch."""
-    for (f, g), labels in one_pass((original, compressed), sample, batch_size, "comparing outputs", progress):
+    for (f, g), labels in one_pass(pair, sample, batch_size, within=(start, stop)):
         if f.shape != g.shape or f.ndim != 2 or len(f) != len(labels) or f.shape[1] < 2:
             got = f"shapes {list(f.shape)} and {list(g.shape)} for {len(labels)} inputs"
             do = "compare networks of one task"
@@ -212,21 +220,24 @@ def _outputs(
         yield f, g, labels
 
 
+@dataclass(frozen=True, eq=False)
 class _Columns:
     """One number a sample for every quantity: exact quantiles need them all, and they are small.
 
-    float64, so that the inequalities between margins and deviations hold as they do for real numbers.
+    float64, so that the inequalities between margins and deviations hold as they do for real numbers. Without labels
+    there are no margins.
     """
 
-    def __init__(self, size: int, labelled: bool) -> None:
-        self.size, self.labelled, self.filled = size, labelled, 0
-        self.entrywise, self.l2, self.relative = (np.empty(size) for _ in range(3))
-        self.margin_f, self.margin_g = (np.empty(size if labelled else 0) for _ in range(2))
-        self.disagrees = np.empty(size, dtype=bool)
+    entrywise: Column
+    l2: Column
+    relative: Column
+    disagrees: NDArray[np.bool_]
+    margin_f: Column
+    margin_g: Column
 
-    def add(self, f: torch.Tensor, g: torch.Tensor, labels: NDArray[np.int64]) -> None:
-        """Append a batch of logits ``[batch, classes]``."""
-        place = slice(self.filled, self.filled + len(f))
+    @classmethod
+    def of(cls, f: torch.Tensor, g: torch.Tensor, labels: NDArray[np.int64], labelled: bool) -> _Columns:
+        """Those of a batch of logits ``[batch, classes]``."""
         f, g = f.detach().cpu().double(), g.detach().cpu().double()
         first, second = f.numpy(), g.numpy()
         finite = np.isfinite(first).all(1) & np.isfinite(second).all(1)
@@ -235,24 +246,35 @@ class _Columns:
         l2 = np.linalg.norm(difference, axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = l2 / norm
-        self.entrywise[place] = np.where(finite, np.abs(difference).max(1), math.inf)
-        self.l2[place] = np.where(finite, l2, math.inf)
-        self.relative[place] = np.where(finite, relative, math.inf)
-        self.disagrees[place] = ~finite | (first.argmax(1) != second.argmax(1))
-        if self.labelled:
-            self.margin_f[place], self.margin_g[place] = _margins(f, labels), _margins(g, labels)
-        self.filled += len(f)
+        return cls(
+            entrywise=np.where(finite, np.abs(difference).max(1), math.inf),
+            l2=np.where(finite, l2, math.inf),
+            relative=np.where(finite, relative, math.inf),
+            disagrees=~finite | (first.argmax(1) != second.argmax(1)),
+            margin_f=_margins(f, labels) if labelled else np.empty(0),
+            margin_g=_margins(g, labels) if labelled else np.empty(0),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Columns]) -> _Columns:
+        """Those of consecutive parts of a sample."""
+        return cls(*(np.concatenate([getattr(part, own.name) for part in parts]) for own in fields(cls)))
+
+    @property
+    def size(self) -> int:
+        return len(self.entrywise)
 
     def summary(self) -> OutputDeviation:
         """The frozen result."""
+        labelled = len(self.margin_f) > 0
         return OutputDeviation(
             samples=self.size,
             entrywise=_distribution(self.entrywise),
             l2=_distribution(self.l2),
             relative=_distribution(self.relative),
             disagreements=int(self.disagrees.sum()),
-            original_error=self._loss(self.margin_f, 0.0) if self.labelled else None,
-            comparisons=tuple(self._comparison(fraction) for fraction in FRACTIONS) if self.labelled else (),
+            original_error=self._loss(self.margin_f, 0.0) if labelled else None,
+            comparisons=tuple(self._comparison(fraction) for fraction in FRACTIONS) if labelled else (),
         )
 
     def _comparison(self, fraction: float) -> MarginComparison:
@@ -321,14 +343,25 @@ class Counter:
         self.sample, self.helper, self.progress = sample, helper, progress
         self.rule = DecisionRule(helper.batch_size)
         self.original: Classifier = original_classifier(network, helper)
-        kept = len(sample) * sample.num_classes <= MOST_LOGITS
-        self._logits: list[torch.Tensor] = []  # of every batch of the sample, if they are kept
-        self.original_count = count_errors(self._recorded if kept else self.original, sample, self.rule, progress)
+        self._kept = len(sample) * sample.num_classes <= MOST_LOGITS
+        counts, logits = zip(*self._in_shards(self._count_original), strict=True)
+        self.original_count = reduce(operator.add, counts)
+        self._logits = torch.cat(logits) if self._kept else None
 
-    def _recorded(self, inputs: NDArray[np.generic]) -> torch.Tensor:
-        logits = self.original(inputs)
-        self._logits.append(logits.detach().float().cpu())
-        return logits
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "progress": None}  # which stays in this process
+
+    def _in_shards(self, task: Task[Part]) -> list[Part]:
+        return in_shards(task, len(self.sample), self.rule.batch_size, "comparing outputs", self.progress)
+
+    def _count_original(self, start: int, stop: int) -> tuple[ErrorCount, torch.Tensor]:
+        """Errors of the original, and its logits if they are kept."""
+        total, kept = ErrorCount(0, 0, 0), [torch.empty(0, self.sample.num_classes)]
+        evaluate = one_way(self.original, self.sample)
+        for (ways,), labels in one_pass([evaluate], self.sample, self.rule.batch_size, within=(start, stop)):
+            total = total + ways.count(labels, self.rule, Level.CERTIFIED)
+            kept += [ways.single.float()] if self._kept else []
+        return total, torch.cat(kept)
 
     def holdout(self, classifier: Classifier, holdout: Sample | None) -> HoldoutCount | None:
         """Errors on held-out labels."""
@@ -339,13 +372,19 @@ class Counter:
 
     def count(self, classifier: Classifier) -> tuple[ErrorCount, OutputDeviation]:
         """Errors and deviations on the training sample."""
-        kept = iter(self._logits)
-        original = (lambda _: next(kept)) if self._logits else self.original
-        total, columns = ErrorCount(0, 0, 0), _Columns(len(self.sample), self.sample.has_labels)
-        for f, g, labels in _outputs(original, classifier, self.sample, self.rule.batch_size, self.progress):
+        counts, columns = zip(*self._in_shards(partial(self._count, classifier)), strict=True)
+        return reduce(operator.add, counts), _Columns.joined(columns).summary()
+
+    def _count(self, classifier: Classifier, start: int, stop: int) -> tuple[ErrorCount, _Columns]:
+        original = self.original
+        if self._logits is not None:
+            kept = iter(self._logits[start:stop].split(self.rule.batch_size))
+            original = lambda _: next(kept)  # noqa: E731
+        total, parts = ErrorCount(0, 0, 0), []
+        for f, g, labels in _outputs((original, classifier), self.sample, self.rule.batch_size, start, stop):
             total = total + count_batch(g, labels, self.rule.tolerance)
-            columns.add(f, g, labels)
-        return total, columns.summary()
+            parts.append(_Columns.of(f, g, labels, self.sample.has_labels))
+        return total, _Columns.joined(parts)
 
     def measure(self, message: bytes, delta: float, holdout: Sample | None) -> Measured:
         """Everything that is counted of a message; its seconds are filled in by the caller.

@@ -116,13 +116,12 @@ class TreeSearch(Best):
 
     def __init__(self, sample: Sample, helper: Helper, run: Run) -> None:
         super().__init__(sample, helper, run)
-        columns = sample.inputs.reshape(len(sample), -1)
-        labels = sample.labels
-        if columns.size > _TABLE_ENTRIES:
-            most = max(1, _TABLE_ENTRIES // columns.shape[1])
+        inputs, labels = sample.inputs, sample.labels
+        if inputs.size > _TABLE_ENTRIES:
+            most = max(1, _TABLE_ENTRIES // math.prod(sample.input_shape))
             part = np.sort(stream(run.seed, "training subset").permutation(len(sample))[:most])
-            columns, labels = columns[part], labels[part]
-        self.columns = columns.astype(np.float32)
+            inputs, labels = sample.inputs_at(part), labels[part]
+        self.columns = inputs.reshape(len(labels), -1).astype(np.float32)
         self.table = Binned.of(self.columns, labels, helper.num_classes, (), family.alphabets(helper))
         self.share = len(labels) / len(sample)
         self.rows = np.arange(len(self.table))
