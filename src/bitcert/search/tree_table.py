@@ -76,7 +76,7 @@ def _cut(values: Columns, most: int) -> tuple[Floats, NDArray[np.intp], Floats]:
 
 
 def pairs_of(columns: Columns, chosen: Sequence[int], octaves: int) -> list[Subject]:
-    """Sums and differences of every two of the chosen columns, scaled by powers of two to be of a size, up to octaves."""
+    """Sums and differences of every two chosen columns, scaled by powers of two to be of a size up to ``octaves``."""
     sizes = columns[:, chosen].astype(np.float64).std(0)
     found = []
     for second, other in enumerate(chosen):

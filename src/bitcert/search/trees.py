@@ -29,7 +29,19 @@ from bitcert.proof import occam_bound
 from bitcert.random import stream
 from bitcert.run import Best, Compressed, Run
 from bitcert.search.judging import errors_per_bit
-from bitcert.search.tree_growth import comparisons, grow, predictions, prices_beside, prune, tidy, tree_bits
+from bitcert.search.tree_growth import (
+    Path,
+    at,
+    comparisons,
+    grow,
+    paths,
+    predictions,
+    prices_beside,
+    prune,
+    put,
+    tidy,
+    tree_bits,
+)
 from bitcert.search.tree_table import LEAST_BINS, MOST_COUNTS, Binned, Floats, Rows, pairs_of
 
 _GROWTH = (2.0, 1.0, 0.5, 0.25)
@@ -57,35 +69,6 @@ _TABLE_ENTRIES = 1 << 25
 
 _PAIRED, PAIR_ENTRIES, _SMALL_TABLE = 48, 1 << 24, 1 << 20
 """How many columns are paired, how many numbers of pairs are tried at once, and how many are tried at every node."""
-
-Path = tuple[bool, ...]
-"""From the root to a node: whether the tests on the way are passed."""
-
-
-def at(tree: Tree, path: Path) -> Tree:
-    """The subtree at a node."""
-    for passed in path:
-        assert isinstance(tree, Split)
-        tree = tree.passed if passed else tree.failed
-    return tree
-
-
-def put(tree: Tree, path: Path, new: Tree) -> Tree:
-    """The tree with another subtree at a node."""
-    if not path:
-        return new
-    assert isinstance(tree, Split)
-    if path[0]:
-        return replace(tree, passed=put(tree.passed, path[1:], new))
-    return replace(tree, failed=put(tree.failed, path[1:], new))
-
-
-def paths(tree: Tree, so_far: Path = ()) -> Iterator[Path]:
-    """All nodes."""
-    yield so_far
-    if isinstance(tree, Split):
-        yield from paths(tree.passed, (*so_far, True))
-        yield from paths(tree.failed, (*so_far, False))
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,9 +258,7 @@ class TreeSearch(Best):
         """Examples right after each test, given who is right if it passes and if it fails."""
         return self.table.passing(self.table.totals(rows, passed.astype(np.float64) - failed)) + float(failed.sum())
 
-    def stumps(
-        self, rows: Rows, counts: NDArray[np.intp], prices: Floats, most: int
-    ) -> Iterator[tuple[float, Tree]]:
+    def stumps(self, rows: Rows, counts: NDArray[np.intp], prices: Floats, most: int) -> Iterator[tuple[float, Tree]]:
         """Single tests with the best class on either side."""
         passing = self.table.passing(self.table.counts(rows))
         right = passing.max(-1) + (counts - passing).max(-1)
@@ -305,7 +286,7 @@ class TreeSearch(Best):
         return [(value, self.table.test(*place)) for value, place in found]
 
     def look_for_pairs(self, noise: bool = False) -> None:
-        """Let tests look at pairs of columns too: all of a small table, else those that the best tree and another use."""
+        """Let tests look at pairs of columns too: all of a small table, else those of the best tree and one more."""
         table = self.paired
         if table is None:
             return
