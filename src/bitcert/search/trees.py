@@ -67,8 +67,11 @@ _NEAR = 1.25
 _TABLE_ENTRIES = 1 << 25
 """Training examples with more numbers than this are those of a random subset; the certificate counts on all."""
 
-_PAIRED, PAIR_ENTRIES, _SMALL_TABLE = 48, 1 << 24, 1 << 20
-"""How many columns are paired, how many numbers of pairs are tried at once, and how many are tried at every node."""
+_PAIRED, PAIR_ENTRIES = 48, 1 << 24
+"""How many columns are paired, and how many numbers of pairs are tried at once."""
+
+_MORE_OCTAVES, _SMALL_TABLE = 1 << 22, 1 << 20
+"""So few numbers of pairs have five factors a pair and sign instead of three; so few are tried at every node."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,7 +310,7 @@ class TreeSearch(Best):
         """A part of the sample with all pairs of the columns that say most."""
         chosen, size = self.telling(_PAIRED), len(self.columns)
         pairs = pairs_of(self.columns, chosen, 2)
-        if len(pairs) * size > PAIR_ENTRIES:
+        if len(pairs) * size > _MORE_OCTAVES:
             pairs = pairs_of(self.columns, chosen, 1)
         if not pairs:
             return None
