@@ -41,7 +41,7 @@ from bitcert.random import stream
 from bitcert.run import Checkpoint, Run
 from bitcert.shards import Here, executor_for, over_ranges
 from bitcert.stability.measurement import network_hash
-from bitcert.theory.prediction import Condition
+from bitcert.theory.value import Condition
 
 MAX_TEXT = 1000
 MOST_NOTES = 20

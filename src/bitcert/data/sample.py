@@ -291,10 +291,13 @@ def _numbered_chunks(array: Array) -> Iterator[tuple[int, Array]]:
 
 
 def _map_of(array: Array) -> mmap.mmap | None:
+    """The file that an array shows; none for a copy-on-write map: what was written there is in memory only."""
     base: object = array
+    mode = "c"
     while isinstance(base, np.ndarray):
+        mode = base.mode if isinstance(base, np.memmap) else mode
         base = base.base
-    return base if isinstance(base, mmap.mmap) and hasattr(base, "madvise") else None
+    return base if mode != "c" and isinstance(base, mmap.mmap) and hasattr(base, "madvise") else None
 
 
 def release(array: Array) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from bitcert.counting import Progress
 from bitcert.data import Sample
 from bitcert.decoder import Preprocessing, as_network
-from bitcert.errors import InputError
+from bitcert.errors import InputError, listed
 from bitcert.network import Network
 from bitcert.network.memory import is_out_of_memory
 from bitcert.shards import Here, executor_for, over_ranges
@@ -36,7 +36,7 @@ from bitcert.stability.assembly import (
     reduction_notes,
     smoothness_summary,
 )
-from bitcert.stability.hypotheses import check_hypotheses, is_relu_only, listed, offsets
+from bitcert.stability.hypotheses import check_hypotheses, is_relu_only, offsets
 from bitcert.stability.layers import Structure
 from bitcert.stability.planning import MeasurePlan, affordable_smoothness, out_of_memory, plan_measure
 from bitcert.stability.producers import PRODUCERS, SamplePass

@@ -23,7 +23,7 @@ from bitcert.decoder import Helper, decode_message
 from bitcert.errors import DecodeError, InputError, SampleReuseError
 from bitcert.folder import ROWS_FILE, RowStore
 from bitcert.proof import holdout_bound
-from bitcert.theory.prediction import Theory
+from bitcert.theory.value import Theory
 
 from .makers import make_refused, make_row, make_usual
 

@@ -27,6 +27,14 @@ def write_arrays(folder, x=X, y=Y):
     return folder
 
 
+def test_what_was_written_into_a_copy_on_write_map_stays(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="c")
+    mapped[:] = 7
+    release(mapped.view(np.ndarray))
+    assert (mapped == 7).all()
+
+
 @pytest.fixture
 def whole(tmp_path):
     np.savez(tmp_path / "whole.npz", x=X, y=Y)

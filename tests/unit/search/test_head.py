@@ -80,7 +80,7 @@ def test_the_best_candidate_is_the_message(columns):
 
 
 def test_images_use_a_bank_and_name_it(lines):
-    result = compressed(lines, budget_seconds=1.5)
+    result = compressed(lines, budget_seconds=0.5)
     certificate = certify(result, lines)
     assert certificate.bound < 0.6
     assert "feature bank" in dict(result.ledger.sections)
