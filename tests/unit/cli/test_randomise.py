@@ -59,6 +59,6 @@ def test_a_bound_is_rounded_up_and_a_vacuous_one_is_said_to_be():
         assert "at most 12.35 % training error" in second
 
 
-@pytest.mark.parametrize("verb", ["randomise", "compress", "compare"])
+@pytest.mark.parametrize("verb", ["randomise", "compress"])
 def test_processes_are_no_option_where_they_would_do_nothing(folder, refused, verb):
     refused(verb, "nets:mlp", "--workers", "2", "--budget", "0", says="--workers")
