@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
+from bitcert import clock
 from bitcert.cli.common import progress_bar
 from bitcert.cli.options import NetworkOptions, split_commas
 from bitcert.counting import DecisionRule, count_losses
@@ -142,7 +142,7 @@ def _cost(options: PlanOptions, sample: Sample, examples: int) -> Cost:
     part = sample.take(np.arange(options.measured) % len(sample))
     classifier = CertifyRequest(part, loaded.predictor, loaded.values, options.preprocessing(sample)).classifier()
     batch_size = examples_at_a_time(loaded.described, sample.input_shape, sample.num_classes)
-    start = time.process_time()
+    start = clock.processor_seconds()
     become_worker()
     counting = min(_seconds(lambda: count_losses(classifier, part, DecisionRule(batch_size))) for _ in range(_REPEATS))
     content = bytes(_HASHED)
@@ -163,9 +163,9 @@ def _cost(options: PlanOptions, sample: Sample, examples: int) -> Cost:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    started = time.process_time()
+    started = clock.processor_seconds()
     work()
-    return time.process_time() - started
+    return clock.processor_seconds() - started
 
 
 def _duration(seconds: float) -> str:
