@@ -39,9 +39,9 @@ def test_json_is_one_object_and_nothing_else(bitcert, here, toy_data):
 
 
 def test_the_same_command_gives_the_same_message(bitcert, here, toy_data):
-    certify(bitcert, "--data", toy_data, "--budget", "10")
+    certify(bitcert, "--data", toy_data, "--budget", "1")
     first = (here / "out" / "certificate.json").read_bytes()
-    certify(bitcert, "--data", toy_data, "--budget", "10")
+    certify(bitcert, "--data", toy_data, "--budget", "1")
     assert (here / "out" / "certificate.json").read_bytes() == first
 
 
