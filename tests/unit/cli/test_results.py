@@ -16,7 +16,7 @@ def certify(bitcert, *arguments):
     return outcome
 
 
-def test_files_and_sentence(bitcert, here):
+def test_files_and_sentence(bitcert, here, drawn):
     outcome = certify(bitcert)
     assert {path.name for path in (here / "out").iterdir()} == {"message.bin", "certificate.json", "report.html"}
     assert [path.name for path in here.iterdir()] == ["out"], "no checkpoint is left"
@@ -25,6 +25,7 @@ def test_files_and_sentence(bitcert, here):
     assert certificate.message_bits == 8 * (here / "out" / "message.bin").stat().st_size
     assert certificate.sentence in " ".join(outcome.out.split())
     assert "certificate.json" in outcome.out
+    assert (here / "out" / "report.html").read_text().count("<svg") == 3
     assert outcome.failures == []
     assert bitcert("verify", "out/certificate.json").code == 0
 
