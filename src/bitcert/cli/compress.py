@@ -104,7 +104,7 @@ def _draws(errors: list[int], samples: int) -> str:
 
 def _hint(options: CompressOptions, trained: bool) -> str:
     """The command that makes and certifies the same message; training takes its own time."""
-    inputs = ("data", "label", "schema", "class_names", "scale", "mean", "std", "classes")
+    inputs = ("data", "label", "schema", "class_names", "shape", "scale", "mean", "std", "classes")
     names = (*inputs, "weights", "codec", "layers", "rest", "helper")
     flags = {f"--{name.replace('_', '-')}": getattr(options, name) for name in names}
     if trained:

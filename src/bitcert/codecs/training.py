@@ -174,7 +174,7 @@ class Trainer:
             self._order = epoch, stream(run.seed, f"{self.purpose}/order/{epoch}").permutation(len(sample))
         size = self.schedule.batch_size
         chosen = self._order[1][position * size : (position + 1) * size]
-        x = network_inputs(self.search.predictor, self.search.helper.preprocessing, sample.inputs[chosen])
+        x = network_inputs(self.search.predictor, self.search.helper.preprocessing, sample.inputs_at(chosen))
         return x.to(self.search.device), torch.from_numpy(sample.labels[chosen]).to(self.search.device)
 
     def step(self, fraction: float) -> float:

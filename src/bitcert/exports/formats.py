@@ -15,7 +15,9 @@ import base64
 import importlib
 import io
 import json
+import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from enum import StrEnum
 from importlib.metadata import version
@@ -28,11 +30,13 @@ from torch import Tensor
 from bitcert.certificates.certification import versions
 from bitcert.certificates.loading import Certified
 from bitcert.errors import InputError
+from bitcert.exports.agreement import random_inputs
 
 KEY = "bitcert"
 INPUT, OUTPUT = "inputs", "logits"
 OPSET = 17
 _EXTRA_FILE = "bitcert.json"
+_MANGLED = re.compile(rb"___torch_mangle_\d+")
 
 
 class Format(StrEnum):
@@ -74,19 +78,17 @@ def statement(certified: Certified, kind: Format) -> str:
     return json.dumps(content, sort_keys=True)
 
 
-def to_bytes(certified: Certified, kind: Format, example: Tensor) -> bytes:
+def to_bytes(certified: Certified, kind: Format) -> bytes:
     """The file.
 
-    Args:
-        certified: what is exported.
-        kind: of the file.
-        example: raw inputs ``[batch, ...]``, at least two.
+    It is traced on random inputs: some formats keep what they were traced on, which must be nobody's data.
 
     Raises:
         InputError: the format's package is missing, or it cannot express the classifier.
     """
     if kind is Format.onnx:
         module_of_extra("onnx", "onnx")
+    example = random_inputs(certified)
     with torch.no_grad():
         certified(example)  # constants that are made once must not be made while tracing
     writers = {Format.onnx: _onnx, Format.pt2: _pt2, Format.torchscript: _script, Format.state_dict: _state}
@@ -124,9 +126,28 @@ def _pt2(certified: Certified, example: Tensor, text: str) -> bytes:
 
 def _script(certified: Certified, example: Tensor, text: str) -> bytes:
     buffer = io.BytesIO()
-    traced = torch.jit.trace(certified, (example,), check_trace=False)  # type: ignore[no-untyped-call]
+    for _ in range(2):  # torch gives a name that is taken a number; after a first trace all are, in any process
+        traced = torch.jit.trace(certified, (example,), check_trace=False)  # type: ignore[no-untyped-call]
     torch.jit.save(traced, buffer, _extra_files={_EXTRA_FILE: text})
-    return buffer.getvalue()
+    return _canonical_script(buffer)
+
+
+def _canonical_script(written: io.BytesIO) -> bytes:
+    """The same archive whatever process wrote it: names numbered from 0, no stacks with callers and folders."""
+    numbers: dict[bytes, bytes] = {}
+
+    def renumber(content: bytes) -> bytes:
+        return _MANGLED.sub(lambda found: numbers.setdefault(found[0], b"___torch_mangle_%d" % len(numbers)), content)
+
+    bare = io.BytesIO()
+    with zipfile.ZipFile(written) as archive, zipfile.ZipFile(bare, "w") as kept:
+        for name in archive.namelist():
+            if name.endswith((".debug_pkl", "/serialization_id")):  # the latter hashes the former
+                continue
+            content = archive.read(name)
+            info = zipfile.ZipInfo(renumber(name.encode()).decode())
+            kept.writestr(info, renumber(content) if name.endswith((".py", ".pkl")) else content)
+    return bare.getvalue()
 
 
 def _state(certified: Certified, example: Tensor, text: str) -> bytes:

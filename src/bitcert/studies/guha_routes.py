@@ -132,6 +132,7 @@ def pac_bayes(context: Context) -> Outcome:
             "draws": draws,
             "delta": found.delta,
             "draws_delta": found.draws_delta,
+            "conditions": list(found.conditions),
         },
     )
 

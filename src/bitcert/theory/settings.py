@@ -17,6 +17,20 @@ from bitcert.stability.settings import number
 MARGIN_QUANTILE = 0.05
 """The papers take the margin that 5 % or 10 % of the training examples do not exceed."""
 
+_CLEAR = 0.8
+"""Share of it that may be wrong: the margin at the quantile is then of examples that are right."""
+
+
+def positive_quantile(error_rate: float | None) -> float:
+    """The quantile of a margin above 0: :data:`MARGIN_QUANTILE`, or that much above the share of wrong examples.
+
+    >>> positive_quantile(0.01), positive_quantile(0.3)
+    (0.05, 0.35)
+    """
+    wrong = error_rate or 0.0
+    return MARGIN_QUANTILE if wrong < _CLEAR * MARGIN_QUANTILE else min(0.999, round(wrong + MARGIN_QUANTILE, 3))
+
+
 QUANTITIES = ("layer_cushion", "interlayer_cushion", "contraction", "smoothness")
 """Groups of a stability profile that the bounds need."""
 

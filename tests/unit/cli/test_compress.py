@@ -55,7 +55,7 @@ def unpictured(monkeypatch):
 def test_a_compression_writes_message_and_description(bitcert, network):
     outcome = bitcert(
         *("compress", "nets:mlp", *DATA, "--codec", "quantise", "--option", "fraction=0.5"),
-        *("--layers", "0.weight", "--rest", "exact"),
+        *("--layers", "0.weight", "--rest", "exact", "--shape", "2"),
     )
     assert outcome.code == 0, outcome.err
     folder = network / "compressed"
@@ -76,8 +76,8 @@ def test_a_compression_writes_message_and_description(bitcert, network):
     assert "Compressed with quantise 0.5." in outcome.out
     last = outcome.out.strip().splitlines()[-1]
     assert last == (
-        "To certify it: bitcert certify nets:mlp --data toy.npz --codec quantise --layers 0.weight --rest exact "
-        "--option fraction=0.5"
+        "To certify it: bitcert certify nets:mlp --data toy.npz --shape 2 --codec quantise --layers 0.weight "
+        "--rest exact --option fraction=0.5"
     )
     assert "no --weights given" in outcome.err
 

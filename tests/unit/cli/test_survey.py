@@ -1,4 +1,4 @@
-"""``bitcert survey`` as a user meets it: a folder of weights or .pt2 files, hyperparameters, files, refusals."""
+"""``bitcert survey`` as a user meets it: a folder of weights or models, hyperparameters, files, refusals."""
 
 import csv
 
@@ -79,3 +79,19 @@ def test_bad_input_is_one_sentence(checkpoints, bitcert, arguments, words):
     assert told.code == 2
     assert len(told.failures) == 1
     assert words in told.failures[0]
+
+
+def test_onnx_files_are_networks_too(here, toy_data, bitcert):
+    models = pytest.importorskip("tests.unit.network.onnx_models")
+    (here / "nets").mkdir()
+    nodes = [models.N("MatMul", ["x", "w"], ["y"])]
+    for name in ("one", "two"):
+        model = models.build(nodes, {"w": models.floats(2, 2)}, ["N", 2], 13)
+        (here / "nets" / f"{name}.onnx").write_bytes(model.SerializeToString())
+    told = bitcert("survey", "nets", "--data", toy_data, "--json", "--measures", "parameters")
+    assert told.code == 0, told.err
+    assert [row.num_parameters for row in Survey.from_json(told.out).rows] == [4, 4]
+
+
+def test_a_survey_without_a_network_leaves_nothing_behind(checkpoints, refused):
+    refused("survey", "ckpt", "--model", "nets:absent", "--data", "toy.npz", says="a network that can be measured")

@@ -13,6 +13,8 @@ const shown = (view, e) => e.getClientRects().length > 0;
 function problems(frame) {
   const view = frame.contentWindow, page = frame.contentDocument, root = page.documentElement, found = [];
   page.querySelectorAll("details").forEach(e => { e.open = true; });
+  if (!page.querySelector("h1") || !page.querySelector("table")) found.push("no page: " + root.textContent.slice(0, 40));
+  if (root.scrollWidth > root.clientWidth) found.push(`page ${root.scrollWidth} wide in ${root.clientWidth}`);
   for (const e of page.querySelectorAll(".wide, table"))
     if (shown(view, e) && e.scrollWidth > e.clientWidth + 1) found.push(`${e.tagName} cut: ${e.textContent.trim().slice(0, 40)}`);
   for (const e of page.querySelectorAll("body *:not(svg *)")) {

@@ -42,7 +42,7 @@ def frames(name, page):
     """The page in every width and scheme, its policy left out so that the outer page may measure it."""
     assert POLICY in page
     assert DARK in page
-    bare = page.replace(POLICY, "")
+    bare = str(page).replace(POLICY, "")  # of Markup, whose replacements html.escape would escape again
     schemes = {"light": bare.replace(DARK, "@media not all"), "dark": bare.replace(DARK, "@media all")}
     for scheme, text in schemes.items():
         for width in WIDTHS:

@@ -84,7 +84,7 @@ def test_gaps_without_a_normal_float32_number_have_none() -> None:
 
 def test_every_test_of_a_table_decides_as_the_decoder_does() -> None:
     x, y = table_of()
-    table = Binned.of(x, y, 3, pairs_of(x, range(5)))
+    table = Binned.of(x, y, 3, pairs_of(x, range(5), 1))
     rows = np.arange(len(x))
     places = np.argwhere(table.tests)
     assert {table.test(*place).subject.other is None for place in places} == {True, False}
