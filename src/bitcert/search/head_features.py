@@ -47,8 +47,8 @@ def feature_examples(
 ) -> Examples:
     """Features and labels of ``rows`` of the sample, sorted by label.
 
-    Large features, as of a column in a small unit, are divided by a common number. No decision depends on it, and sums of
-    fourth powers stay within float32.
+    Large features, as of a column in a small unit, are divided by a common number. No decision depends on it, and sums
+    of fourth powers stay within float32.
     """
     rows = rows[np.argsort(sample.labels[rows], kind="stable")]
     matrix = torch.empty(len(bank_groups(bank, helper.input_shape)), len(rows))

@@ -80,7 +80,7 @@ def test_the_best_candidate_is_the_message(columns):
 
 
 def test_images_use_a_bank_and_name_it(lines):
-    result = compressed(lines, budget_seconds=1.5)
+    result = compressed(lines, budget_seconds=0.5)
     certificate = certify(result, lines)
     assert certificate.bound < 0.6
     assert "feature bank" in dict(result.ledger.sections)
@@ -326,6 +326,13 @@ def test_a_column_in_another_unit_is_learned_and_overflows_nowhere(columns, unit
     assert bool(torch.isfinite(sparse_softmax(examples.features_t, examples.labels, 2, 0.1, lambda: False)).all())
     errors = compress_head(sample, Helper((3,), 2), Run(budget_seconds=5)).candidates[-1].errors
     assert errors <= (20 if unit > 1 else 220)  # a column of tiny numbers needs larger weights than there are
+
+
+@pytest.mark.parametrize("unit", [1e9, 1e36])
+def test_a_column_in_a_small_unit_is_learned_and_overflows_nowhere(columns, unit):
+    inputs = np.hstack([columns.inputs[:, 7:8] * np.float32(unit), columns.inputs[:, :2]])
+    sample = Sample(inputs, (columns.inputs[:, 7] > 0).astype(np.int64), 2, Role.TRAIN, "a small unit")
+    assert certify(compressed(sample), sample).bound < 0.2
 
 
 def test_few_examples():
