@@ -275,66 +275,6 @@ def test_a_column_in_a_small_unit_is_learned_and_overflows_nowhere(columns, unit
     assert certify(compressed(sample), sample).bound < 0.2
 
 
-def test_few_examples_are_kicked_until_that_is_vain(columns):
-    """The end is by the time since the last gain: several kicks, and as long as everything before it took."""
-    run = Run(budget_seconds=1e6)
-    search = BankSearch(columns, Helper.for_sample(columns), run, None)
-    search.found = run.seconds + 1e3
-    assert not search.is_idle(1000)
-    search.found = search.started
-    assert search.is_idle(20)
-    assert not search.is_idle(19)
-
-
-def test_narrow_banks_are_screened_first(lines):
-    search = BankSearch(lines, Helper.for_sample(lines), Run(budget_seconds=1e6), None)
-    banks = tuple(bank for bank in BANKS if not bank.upright and not bank.mirrored)
-    widths = [len(objective.model.groups) for _, objective in search.screened(banks)]
-    assert widths == sorted(widths)
-    assert len(widths) == len(banks)
-
-
-def test_polishing_in_pairs_looks_beyond_the_rows_in_use():
-    x = np.random.default_rng(7).normal(size=(400, 2)).astype(np.float32)
-    order = np.argsort(x[:, 0] > 0, kind="stable")
-    features = torch.tensor(np.stack([x[:, 0] + x[:, 1], x[:, 1], np.ones(400)])[:, order], dtype=torch.float32)
-    examples = Examples(features, np.bincount(x[:, 0] > 0))
-    model = RowModel(np.array([0, 0, -1], dtype=np.intp), 2)
-    objective = BankObjective(examples, model, np.zeros((3, 2), dtype=np.int64), 1.0, rate=1.0)
-    bank_moves.descend_pairs(objective, lambda: False, True)
-    assert (np.diff(objective.weights[:2]).ravel() * [1, -1] > 0).all(), "the second row takes away what disturbs"
-
-
-def test_a_number_of_classes_read_off_the_labels_is_in_the_message(lines):
-    inferred = Sample.from_arrays(lines.inputs, lines.labels, Role.TRAIN, "lines")
-    result = compressed(inferred)
-    assert "number of classes" in dict(result.ledger.sections)
-    assert certify(result, inferred).message_bits == 8 * len(result.message)
-
-
-def test_constant_inputs_do_no_harm():
-    sample = Sample(np.zeros((50, 1, 8, 8), np.uint8), np.arange(50) % 2, 2, Role.TRAIN, "blank")
-    assert certify(compressed(sample), sample).bound >= 0.5
-
-
-@pytest.mark.parametrize("unit", [1e9, 1e18, 1e36, 1e-9, 1e-36])
-def test_a_column_in_another_unit_is_learned_and_overflows_nowhere(columns, unit):
-    inputs = columns.inputs[:, 7:8] * np.float32(unit)
-    labels = (columns.inputs[:, 7] > 0).astype(np.int64)
-    sample = Sample(np.hstack([inputs, columns.inputs[:, :2]]), labels, 2, Role.TRAIN, "a unit")
-    examples = feature_examples(sample, Helper((3,), 2), None, np.arange(len(sample)), None)
-    assert bool(torch.isfinite(sparse_softmax(examples.features_t, examples.labels, 2, 0.1, lambda: False)).all())
-    errors = compress_head(sample, Helper((3,), 2), Run(budget_seconds=5)).candidates[-1].errors
-    assert errors <= (20 if unit > 1 else 220)  # a column of tiny numbers needs larger weights than there are
-
-
-@pytest.mark.parametrize("unit", [1e9, 1e36])
-def test_a_column_in_a_small_unit_is_learned_and_overflows_nowhere(columns, unit):
-    inputs = np.hstack([columns.inputs[:, 7:8] * np.float32(unit), columns.inputs[:, :2]])
-    sample = Sample(inputs, (columns.inputs[:, 7] > 0).astype(np.int64), 2, Role.TRAIN, "a small unit")
-    assert certify(compressed(sample), sample).bound < 0.2
-
-
 def test_few_examples():
     sample = Sample(np.eye(2, dtype=np.float32), np.array([0, 1]), 2, Role.TRAIN, "two")
     assert certify(compressed(sample), sample).bound > 0.77, "no two examples show more"
