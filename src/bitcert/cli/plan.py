@@ -5,8 +5,9 @@ the content hash, ``n`` examples of ``b`` bytes in ``s`` shards, and ``N`` worke
 
     start + h b n + ceil(s / N) / s * c n
 
-The hash and the start stay in one process, and no more than ``s`` workers have something to do: there it stops being
-linear. NOT in it: disks slower than the hash, a network between machines, and cores that share a cache.
+The hash and the start (reading the network) stay in one process, and no more than ``s`` workers have something to do:
+there it stops being linear. NOT in it: disks slower than the hash, a network between machines, and cores that share a
+cache.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
+from bitcert import clock
 from bitcert.cli.common import progress_bar
 from bitcert.cli.options import NetworkOptions, split_commas
 from bitcert.counting import DecisionRule, count_losses
@@ -138,11 +139,12 @@ def _examples(options: PlanOptions, sample: Sample) -> int:
 
 def _cost(options: PlanOptions, sample: Sample, examples: int) -> Cost:
     """Measured on a few examples, with one thread, as a worker has."""
+    started = clock.seconds()
     loaded = options.load_network(sample)
     part = sample.take(np.arange(options.measured) % len(sample))
     classifier = CertifyRequest(part, loaded.predictor, loaded.values, options.preprocessing(sample)).classifier()
     batch_size = examples_at_a_time(loaded.described, sample.input_shape, sample.num_classes)
-    start = time.process_time()
+    start = clock.seconds() - started
     become_worker()
     counting = min(_seconds(lambda: count_losses(classifier, part, DecisionRule(batch_size))) for _ in range(_REPEATS))
     content = bytes(_HASHED)
@@ -163,9 +165,9 @@ def _cost(options: PlanOptions, sample: Sample, examples: int) -> Cost:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    started = time.process_time()
+    started = clock.seconds()
     work()
-    return time.process_time() - started
+    return clock.seconds() - started
 
 
 def _duration(seconds: float) -> str:

@@ -20,8 +20,8 @@ def net():
 @pytest.fixture
 def large(here, toy_data, monkeypatch):
     (here / "large_net.py").write_text(NET)
-    # the processor's time advances by half a second whenever it is read
-    monkeypatch.setattr(plan.time, "process_time", partial(next, itertools.count(0.0, 0.5)))
+    # half a second passes at every look at the clock
+    monkeypatch.setattr(plan.clock, "seconds", partial(next, itertools.count(0.0, 0.5)))
     return "large_net:net", "--data", toy_data
 
 

@@ -16,7 +16,8 @@ from bitcert.codecs.quantise import Exact, Quantise, TunedQuantise
 from bitcert.codecs.quantiser import Uniform
 from bitcert.comparison import CompareSettings, Comparison, compare, plan_comparison
 from bitcert.comparison import counting as counting_module
-from bitcert.comparison.counting import Counter, original_classifier, output_deviation
+from bitcert.comparison.counting import Counter
+from bitcert.comparison.deviation import original_classifier, output_deviation
 from bitcert.comparison.records import ComparisonRow, numbers_in
 from bitcert.counting import DecisionRule
 from bitcert.decoder import Helper, decode_message
