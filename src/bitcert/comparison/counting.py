@@ -92,7 +92,7 @@ class Counter:
     def _count(self, classifier: Classifier, start: int, stop: int) -> tuple[ErrorCount, Columns]:
         original = self.original
         if self._logits is not None:
-            kept = iter(self._logits[start:stop].split(self.rule.batch_size))
+            kept = iter(torch.split(self._logits[start:stop], self.rule.batch_size))
             original = lambda _: next(kept)  # noqa: E731
         total, parts = ErrorCount(0, 0, 0), []
         for f, g, labels in paired_outputs((original, classifier), self.sample, self.rule.batch_size, start, stop):
