@@ -13,11 +13,11 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
-from bitcert.errors import DecodeError
+from bitcert.errors import DecodeError, InputError, malformed
 
 MAX_TEXT = 1 << 28
 MAX_STRING = 4_096
@@ -84,7 +84,7 @@ def parse(text: str, expected: str) -> Any:
         DecodeError: for anything else.
     """
     if len(text) > MAX_TEXT:
-        raise DecodeError(expected, f"{len(text)} characters", "ask for the file again")
+        raise malformed(expected, f"{len(text)} characters")
     try:
         return json.loads(
             text,
@@ -94,9 +94,70 @@ def parse(text: str, expected: str) -> Any:
             parse_constant=_no_constant,
         )
     except FormatProblem as problem:
-        raise DecodeError(expected, str(problem), "ask for the file again") from None
+        raise malformed(expected, str(problem)) from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise DecodeError(expected, "text that is not JSON", "ask for the file again") from error
+        raise malformed(expected, "text that is not JSON") from error
+
+
+def read(
+    kind: type[T],
+    text: str,
+    expected: str,
+    name: str,
+    check: Callable[[T], object] = lambda found: None,
+    former: tuple[str, str, str] = ("", "", ""),
+) -> T:
+    """A value from the one text that :func:`encode_text` writes of it with ``{"format": name}``.
+
+    Args:
+        kind: of the value.
+        text: from an untrusted source.
+        expected: what it should be, e.g. ``"a bounds.json written by bitcert bounds"``.
+        name: of the format.
+        check: raises ``FormatProblem``, ``ValueError`` or ``InputError`` where parts do not fit together.
+        former: a format that is no longer read, what is wrong with it, and what to do.
+
+    Raises:
+        DecodeError: for any other text.
+    """
+    content = parse(text, expected)
+    found = content.pop("format", None) if isinstance(content, dict) else None
+    file = expected.split()[1]
+    if found is not None and found == former[0]:
+        got = f"one of format {found!r}, whose {former[1]}"
+        raise DecodeError(f"a {file} of format {name!r}", got, former[2])
+    if found != name:
+        raise malformed(expected, "another format")
+    try:
+        value = decode(kind, content, file.partition(".")[0])
+        check(value)
+    except (FormatProblem, ValueError, InputError, RecursionError) as problem:
+        raise malformed(expected, str(problem)[:300]) from None
+    if encode_text(value, {"format": name}) != text:
+        raise malformed(expected, "a text that is not in canonical form")
+    return value
+
+
+def require(fits: bool, problem: str) -> None:
+    """Refuse what does not fit.
+
+    Raises:
+        FormatProblem: saying what is wrong.
+    """
+    if not fits:
+        raise FormatProblem(problem)
+
+
+def check_keys(content: Mapping[str, Any], types: Mapping[str, type], where: str) -> None:
+    """Refuse an object whose keys and types of values are not just these, or with a negative integer.
+
+    Raises:
+        FormatProblem: naming the key.
+    """
+    require(set(content) == set(types), f"{where} with missing or unknown keys")
+    for key, kind in types.items():
+        require(type(content[key]) is kind, f"{where}.{key} that is not of type {kind.__name__}")
+        require(kind is not int or content[key] >= 0, f"a negative {where}.{key}")
 
 
 def decode(kind: type[T], value: Any, where: str = "") -> T:

@@ -250,24 +250,27 @@ Ways = Callable[[Values], TwoWays]
 """Raw inputs -> their logits in the two ways."""
 
 
-def one_way(classifier: Classifier, sample: Sample, double: bool = False) -> Ways:
+def one_way(classifier: Classifier, sample: Sample) -> Ways:
     """Raw inputs of ``sample`` -> logits, in float32 alone."""
     return lambda inputs: TwoWays.once(check_logits(classifier(inputs), inputs, sample))
+
+
+def second_way(classifier: Classifier, inputs: Values, double: bool) -> torch.Tensor:
+    """Logits of raw inputs as float64 numbers, computed in float64 if ``double``."""
+    if double:
+        assert isinstance(classifier, FloatClassifier)
+        return classifier.logits(inputs, torch.float64)
+    return classifier(inputs).double()
 
 
 def both_ways(classifier: Classifier, sample: Sample, double: bool) -> Ways:
     """Raw inputs of ``sample`` -> logits in the two ways; ``double`` is whether the second is float64."""
 
-    def second(inputs: Values) -> torch.Tensor:
-        if double:
-            assert isinstance(classifier, FloatClassifier)
-            return classifier.logits(inputs, torch.float64)
-        return classifier(inputs).double()
-
     def evaluate(inputs: Values) -> TwoWays:
         single = check_logits(classifier(inputs), inputs, sample).double()
         half = max(2, -(-len(inputs) // 2))  # some networks fail on a batch of one
-        parts = [second(inputs[start : start + half]) for start in range(0, len(inputs), half)]
+        halves = (inputs[start : start + half] for start in range(0, len(inputs), half))
+        parts = [second_way(classifier, each, double) for each in halves]
         return TwoWays(single, check_logits(torch.cat(parts), inputs, sample))
 
     return evaluate
@@ -310,7 +313,7 @@ def count_errors(
     Raises:
         InputError: when the classifier does not return one logit per class.
     """
-    return count_losses(classifier, sample, rule or DecisionRule(), progress=progress, ways=one_way)[0].errors
+    return count_losses(classifier, sample, rule or DecisionRule(), progress=progress, ways=None)[0].errors
 
 
 def count_losses(
@@ -320,18 +323,17 @@ def count_losses(
     losses: Sequence[Summed] = (),
     levels: Sequence[Level] = (Level.CERTIFIED,),
     progress: Progress | None = None,
-    ways: Callable[[Classifier, Sample, bool], Ways] = both_ways,
+    ways: Callable[[Classifier, Sample, bool], Ways] | None = both_ways,
 ) -> tuple[LossCount, ...]:
     """Errors and losses on the whole sample as given, one count for each level, in shards (:mod:`bitcert.shards`).
 
-    They are counted in both ways, or, with :func:`one_way`, in float32 alone: such quick counts stay in this process.
+    ``ways`` is how logits are computed; with ``None`` in float32 alone, and such quick counts stay in this process.
 
     Raises:
         InputError: the classifier does not return one logit per class, or a loss is outside [0, 1].
     """
-    quick = ways is one_way
-    double = not quick and runs_in_double(classifier, sample)
-    evaluate = ways(classifier, sample, double)
+    double = ways is not None and runs_in_double(classifier, sample)
+    evaluate = one_way(classifier, sample) if ways is None else ways(classifier, sample, double)
 
     def count(start: int, stop: int) -> list[LossCount]:
         found = [LossCount(ErrorCount(0, 0, 0), (0,) * len(losses), double) for _ in levels]
@@ -342,7 +344,7 @@ def count_losses(
                 found[place] += LossCount(logits.count(labels, rule, level), totals, double)
         return found
 
-    executor: Executor | None = Here() if quick else None
+    executor: Executor | None = Here() if ways is None else None
     parts = in_shards(count, len(sample), rule.batch_size, "counting errors", progress, executor)
     return tuple(reduce(operator.add, each) for each in zip(*parts, strict=True))
 

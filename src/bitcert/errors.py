@@ -6,7 +6,7 @@ it and exits with ``exit_code``; anything else that escapes the library is a bug
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -57,6 +57,16 @@ class SampleReuseError(BitcertError):
 def malformed(expected: str, got: str) -> DecodeError:
     """A :class:`DecodeError` for bytes or text that this program would not have written."""
     return DecodeError(expected, got, "ask for the file again")
+
+
+def listed(names: Sequence[str], most: int = 3, separator: str = ", ") -> str:
+    """The first of some names, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    rest = len(names) - most
+    return separator.join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def unknown_name(kind: str, got: str, known: Iterable[str]) -> InputError:

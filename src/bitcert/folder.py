@@ -126,6 +126,8 @@ def _refuse_foreign(folder: Path, target: Path, allowed: Set[str]) -> None:
     try:
         entries = list(os.scandir(folder))
     except NotADirectoryError:
+        if not folder.exists():
+            return  # below a file
         raise InputError("a folder to write results into", f"{target}, which is not a folder", _ADVICE) from None
     foreign = sorted(
         entry.name for entry in entries if entry.name not in allowed or not entry.is_file(follow_symlinks=False)

@@ -17,11 +17,13 @@ from importlib import metadata
 from typing import Any
 
 from bitcert.errors import BitcertError, InputError
-from bitcert.shards import Executor, Part, Shard, Task, finish_here, one_thread
+from bitcert.shards import Executor, Kept, Part, Shard, Task, become_worker, finish_here
 
 AUTO = "auto"
 _RETRIES = 3
 _CONNECT_SECONDS = 5.0
+_LOOK_SECONDS = 5.0
+"""After so long without a result, whether the head still answers is looked at."""
 
 
 def run_shard(version: str, task: Task[Any], start: int, stop: int) -> Any:
@@ -32,7 +34,7 @@ def run_shard(version: str, task: Task[Any], start: int, stop: int) -> Any:
     """
     if version != (own := metadata.version("bitcert")):
         raise InputError(f"bitcert {version} on every worker", f"bitcert {own}", "install the same version everywhere")
-    one_thread()
+    become_worker()
     return task(start, stop)
 
 
@@ -45,6 +47,8 @@ class RayCluster(Executor):
     Raises:
         InputError: Ray is not installed, or nothing answers at the address.
     """
+
+    shares_disk = False
 
     def __init__(self, address: str = AUTO) -> None:
         try:
@@ -74,30 +78,39 @@ class RayCluster(Executor):
         finally:
             ray.shutdown()
 
-    def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int], None]) -> list[Part]:
+    def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int, Part], Kept]) -> list[Kept]:
         """As :meth:`bitcert.shards.Executor.map`."""
         ray = self._ray
         errors = ray.exceptions
-        found: dict[int, Part] = {}
+        if not ray.is_initialized():
+            return finish_here(task, shards, {}, done)
+        found: dict[int, Kept] = {}
+        pending: dict[Any, int] = {}
         try:
             remote = ray.remote(run_shard).options(num_cpus=1, max_retries=_RETRIES)
             held, version = ray.put(task), metadata.version("bitcert")
             pending = {remote.remote(version, held, *shard): index for index, shard in enumerate(shards)}
-            while pending:
-                ready, _ = ray.wait(list(pending), num_returns=1)
+            while pending and ray.is_initialized():
+                ready, _ = ray.wait(list(pending), num_returns=1, timeout=_LOOK_SECONDS)
+                if not ready and not _answers(ray.get_runtime_context().gcs_address):
+                    ray.shutdown()  # Ray would end this program when its head has been away for a minute
                 for reference in ready:
                     index = pending.pop(reference)
-                    if self._keep(reference, index, found):
-                        done(index)
+                    for result in self._results(reference):
+                        found[index] = done(index, result)
         except errors.RaySystemError:
             pass  # the cluster is gone; what it finished is kept
+        except BaseException:
+            for reference in pending:
+                ray.cancel(reference)
+            raise
         return finish_here(task, shards, found, done)
 
-    def _keep(self, reference: Any, index: int, found: dict[int, Any]) -> bool:
-        """Whether there was a result to keep."""
+    def _results(self, reference: Any) -> list[Any]:
+        """The result; none of a shard whose worker died again and again, which is computed here at the end."""
         errors = self._ray.exceptions
         try:
-            found[index] = self._ray.get(reference)
+            return [self._ray.get(reference)]
         except errors.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, ImportError):
@@ -105,8 +118,7 @@ class RayCluster(Executor):
                 raise InputError("bitcert on every worker", got, do) from None
             raise cause if isinstance(cause, BitcertError) else error from None
         except errors.RayError:
-            return False  # its worker died again and again: computed here at the end
-        return True
+            return []
 
 
 def _check_reachable(address: str) -> None:
@@ -114,7 +126,20 @@ def _check_reachable(address: str) -> None:
     if not host or not port.isdigit():
         raise InputError("HOST:PORT or auto for --ray", repr(address[:100]), "give e.g. 10.0.0.5:6379")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        _connect(host.strip("[]"), int(port))
     except (OSError, OverflowError) as error:
         got = f"{getattr(error, 'strerror', None) or error}"
         raise InputError(f"a Ray cluster at {address[:100]}", got, "start one there with ray start --head") from None
+
+
+def _connect(host: str, port: int) -> None:
+    socket.create_connection((host, port), _CONNECT_SECONDS).close()
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        _connect(host.strip("[]"), int(port))
+    except OSError:
+        return False
+    return True

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from bitcert.errors import InputError
 
 Part = TypeVar("Part")
+Kept = TypeVar("Kept")
 Shard = tuple[int, int]
 Task = Callable[[int, int], Part]
 """Computes the result of the examples ``start .. stop - 1``."""
@@ -48,11 +49,13 @@ def plan_shards(num_examples: int, batch_size: int) -> list[Shard]:
 
 
 class Executor(ABC):
-    """Where shards are computed."""
+    """Where shards are computed; ``shares_disk`` is whether on machines that see the files of this one."""
+
+    shares_disk = True
 
     @abstractmethod
-    def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int], None]) -> list[Part]:
-        """The results in the order of the shards; ``done`` is called with the number of each that is finished.
+    def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int, Part], Kept]) -> list[Kept]:
+        """What ``done`` makes, in this process, of the number and result of each finished shard, in their order.
 
         Raises:
             BitcertError: whatever the task raises, as in this process.
@@ -66,7 +69,7 @@ class Executor(ABC):
 class Here(Executor):
     """This process, one shard after the other."""
 
-    def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int], None]) -> list[Part]:
+    def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int, Part], Kept]) -> list[Kept]:
         """As :meth:`Executor.map`."""
         return finish_here(task, shards, {}, done)
 
@@ -76,11 +79,15 @@ _TASKS: dict[int, tuple[Task[Any], Sequence[Shard]]] = {}
 _NUMBERS = itertools.count()
 
 
-def one_thread() -> None:
-    """Let torch use one thread in a worker: the others' cores are taken, and a forked pool of threads would hang."""
+def become_worker() -> None:
+    """Let torch use one thread: the others' cores are taken, and a forked pool of threads would hang.
+
+    Passes within a shard stay in the worker.
+    """
     import torch
 
     torch.set_num_threads(1)
+    _CURRENT.set(Here())
 
 
 def _run(number: int, index: int) -> Any:
@@ -107,9 +114,9 @@ class LocalWorkers(Executor):
             raise InputError("a system whose processes share memory (fork)", "another", "leave --workers out")
         self.workers = workers
 
-    def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int], None]) -> list[Part]:
+    def map(self, task: Task[Part], shards: Sequence[Shard], done: Callable[[int, Part], Kept]) -> list[Kept]:
         """As :meth:`Executor.map`."""
-        found: dict[int, Part] = {}
+        found: dict[int, Kept] = {}
         number = next(_NUMBERS)
         _TASKS[number] = task, shards
         try:
@@ -119,20 +126,21 @@ class LocalWorkers(Executor):
             del _TASKS[number]
         return finish_here(task, shards, found, done)
 
-    def _attempt(self, number: int, found: dict[int, Any], total: int, done: Callable[[int], None]) -> None:
+    def _attempt(self, number: int, found: dict[int, Any], total: int, done: Callable[[int, Any], Any]) -> None:
         left = [index for index in range(total) if index not in found]
         if not left:
             return
         context = multiprocessing.get_context("fork")
-        pool = ProcessPoolExecutor(min(self.workers, len(left)), mp_context=context, initializer=one_thread)
+        pool = ProcessPoolExecutor(min(self.workers, len(left)), mp_context=context, initializer=become_worker)
         try:
             futures = {pool.submit(_run, number, index): index for index in left}
             for future in as_completed(futures):
+                index = futures.pop(future)  # with its result, which may be large
                 try:
-                    found[futures[future]] = future.result()
+                    result = future.result()
                 except BrokenProcessPool:
                     continue
-                done(futures[future])
+                found[index] = done(index, result)
         except BrokenProcessPool:
             pass
         finally:
@@ -140,13 +148,12 @@ class LocalWorkers(Executor):
 
 
 def finish_here(
-    task: Task[Part], shards: Sequence[Shard], found: dict[int, Part], done: Callable[[int], None]
-) -> list[Part]:
+    task: Task[Part], shards: Sequence[Shard], found: dict[int, Kept], done: Callable[[int, Part], Kept]
+) -> list[Kept]:
     """All results in order: what is missing is computed in this process."""
     for index, shard in enumerate(shards):
         if index not in found:
-            found[index] = task(*shard)
-            done(index)
+            found[index] = done(index, task(*shard))
     return [found[index] for index in range(len(shards))]
 
 
@@ -169,6 +176,11 @@ def executing_on(executor: Executor) -> Iterator[None]:
             _CURRENT.reset(token)
 
 
+def executor_for(num_shards: int) -> Executor:
+    """That of :func:`executing_on` where there are several shards, else this process."""
+    return (num_shards > 1 and _CURRENT.get()) or Here()
+
+
 def in_shards(
     task: Task[Part],
     num_examples: int,
@@ -188,17 +200,31 @@ def in_shards(
         executor: by default that of :func:`executing_on`, else this process.
     """
     shards = plan_shards(num_examples, batch_size)
-    executor = executor or _CURRENT.get() or Here()
-    if len(shards) < 2:
-        executor = Here()
+    return over_ranges(task, shards, lambda shard, part: part, name, progress, executor)
 
-    finished = 0
 
-    def done(index: int) -> None:
+def over_ranges(
+    task: Task[Part],
+    shards: Sequence[Shard],
+    keep: Callable[[Shard, Part], Kept],
+    name: str = "",
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> list[Kept]:
+    """What ``keep`` makes, in this process and as they come, of the results of given ranges, in their order.
+
+    The other arguments are those of :func:`in_shards`.
+    """
+    executor = executor if executor is not None and len(shards) > 1 else executor_for(len(shards))
+    total, finished = sum(stop - start for start, stop in shards), 0
+
+    def done(index: int, part: Part) -> Kept:
         nonlocal finished
         start, stop = shards[index]
+        kept = keep((start, stop), part)
         finished += stop - start
         if progress is not None:
-            progress(name, finished / num_examples)
+            progress(name, finished / total)
+        return kept
 
     return executor.map(task, shards, done)

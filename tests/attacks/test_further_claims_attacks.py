@@ -172,6 +172,7 @@ AS_THEY_ARE = [
     ("original with more to say", inside("original", note=1), "original network's description"),
     ("original without a name", lambda c: c["original"].pop("name"), "original network's description"),
     ("original of no use", lambda c: c.update(original={}), "original network's description"),
+    ("unlabelled data missing", lambda c: c["original"].pop("unlabelled"), "original network's description"),
     ("unlabelled data a list", inside("original", unlabelled=[]), "original network's description"),
     ("hold-out on the rest lowered", added("rest", "bound", -0.01), "hold-out on the rest"),
     ("hold-out on the rest missing", lambda c: c.update(rest=None), "hold-out on the rest"),

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -167,6 +168,26 @@ def test_a_folder_without_safetensors_is_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(InputError, match="never read"):
         load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["num_labels", "num_hidden_layers", "vocab_size"])
+def test_a_folder_of_endless_sizes_is_refused_before_anything_is_built(tmp_path, key):
+    (tmp_path / "config.json").write_text(
+        f'{{"architectures": ["BertForSequenceClassification"], "{key}": 1{"0" * 9}}}'
+    )
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=rf"{key} of at most .*got 1,000,000,000;"):
+        load_model(str(tmp_path))
+
+
+def test_a_folder_without_all_weights_is_refused(tmp_path):
+    transformers_folder(tmp_path)
+    path = tmp_path / "bert" / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    del tensors["classifier.weight"]
+    safetensors.torch.save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(InputError, match=r"all weights .*got none for classifier\.weight"):
+        load_model(str(tmp_path / "bert"))
 
 
 @pytest.mark.parametrize(

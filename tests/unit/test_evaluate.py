@@ -19,7 +19,6 @@ from bitcert.counting import (
     count_losses,
     margins,
     one_pass,
-    one_way,
     runs_in_double,
 )
 from bitcert.errors import InputError
@@ -131,7 +130,7 @@ def test_several_levels_in_one_pass(sample):
 
     for tolerance in (0.0, 1e-5, 0.25):
         calls.clear()
-        together = count_losses(classifier, sample, DecisionRule(50, tolerance), levels=tuple(Level), ways=one_way)
+        together = count_losses(classifier, sample, DecisionRule(50, tolerance), levels=tuple(Level), ways=None)
         assert calls == [50, 50, 3]
         levels = (tolerance / 2, tolerance, 2 * tolerance)
         alone = [count_errors(linear, sample, DecisionRule(tolerance=each)) for each in levels]

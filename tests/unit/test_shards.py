@@ -12,7 +12,7 @@ from bitcert.cli.executors import ExecutorOptions
 from bitcert.errors import InputError
 from bitcert.ray_cluster import RayCluster
 from bitcert.shards import MAX_SHARDS, Here, LocalWorkers, executing_on, in_shards, plan_shards
-from tests.tools.passes import count_everything, killed_once
+from tests.tools.passes import PASSES, killed_once
 
 RECORD = "records/digits/certificate.json"
 
@@ -26,12 +26,23 @@ def test_shards_are_whole_batches_that_cover_every_example_once(size, batch):
     assert len(shards) <= MAX_SHARDS
 
 
+def _noting(original, used):
+    def noted(self, *given):
+        used.append(self.workers)
+        return original(self, *given)
+
+    return noted
+
+
 @pytest.mark.parametrize(("size", "batch"), [(1, 5), (2, 1), (7, 3), (40, 9)])
-def test_every_count_is_the_same_on_any_number_of_workers(size, batch):
-    here = count_everything(size, batch)
+@pytest.mark.parametrize("verb", PASSES)
+def test_every_pass_is_the_same_on_any_number_of_workers(verb, size, batch, small_shards, monkeypatch):
+    here, used = PASSES[verb](size, batch), []
+    monkeypatch.setattr(LocalWorkers, "_attempt", _noting(LocalWorkers._attempt, used))
     for workers in (1, 3):
         with executing_on(LocalWorkers(workers)):
-            assert count_everything(size, batch) == here
+            assert PASSES[verb](size, batch) == here
+    assert used or size < 3, "one shard stays here"
 
 
 def test_a_verification_and_predictions_are_the_same_in_two_processes():

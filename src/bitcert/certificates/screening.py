@@ -27,6 +27,7 @@ from bitcert.counting import (
     both_ways,
     check_logits,
     count_losses,
+    second_way,
 )
 from bitcert.data import Sample
 from bitcert.losses import Loss
@@ -59,12 +60,13 @@ def screened_ways(classifier: Classifier, sample: Sample, double: bool) -> Ways:
         chosen = ~clear
         chosen[::EVERY] = True
         rows = chosen.nonzero().flatten()
-        looked = both(inputs[rows.numpy()])
+        chosen_inputs = inputs[rows.numpy()]
+        second = check_logits(second_way(classifier, chosen_inputs, double), chosen_inputs, sample)
+        looked = TwoWays(single.single[rows], second)
         seen = clear[rows]
         if bool((seen & ~looked.clear(rule, Level.STRICT)).any()):
             return both(inputs)
-        doubled = single.single.index_copy(0, rows, looked.double)
-        return TwoWays(single.single.index_copy(0, rows, looked.single), doubled)
+        return TwoWays(single.single, single.single.index_copy(0, rows, second))
 
     return evaluate
 

@@ -164,7 +164,7 @@ def _check_transfer(
     claimed = certificate.original
     assert claimed is not None
     usable = has_form(claimed, ORIGINAL_KEYS, name=str) and identity_hash(claimed) == claimed["hash"]
-    data = claimed["unlabelled"]
+    data = claimed.get("unlabelled")
     keys = UNLABELLED_KEYS | ({SHARED} if isinstance(data, Mapping) and SHARED in data else set())
     usable = usable and has_form(data, keys, name=str, hash=str)
     check.line("original network's description", usable, "form and hash")

@@ -49,6 +49,10 @@ VERBS = {
         "Print the hash that commits to a helper; publish it before the data are opened. No label is read.",
     ),
     "check": ("check", "Say what of a network is understood, plan memory and time, and what could be certified of it."),
+    "plan": (
+        "plan_counting",
+        "Plan time and memory of counting on more data and workers than are at hand, from a measured cost.",
+    ),
     "measure": ("measure_network", "Measure why a network can be compressed: its noise stability on a sample."),
     "compress": ("compress_network", "Compress a network into a message, and say what the codec's paper predicted."),
     "compare": (

@@ -21,6 +21,7 @@ from bitcert.cli.common import (
     read_results,
     wide_console,
 )
+from bitcert.cli.executors import ExecutorOptions
 from bitcert.cli.options import Device, RunOptions, parse_numbers, refuse_both, split_commas
 from bitcert.data import Sample
 from bitcert.errors import BitcertError, InputError
@@ -41,7 +42,7 @@ MOST_CERTIFICATES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundsOptions(RunOptions):
+class BoundsOptions(RunOptions, ExecutorOptions):
     """The options of the verb."""
 
     model: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from bitcert.cli.executors import ExecutorOptions
 from bitcert.cli.options import RunOptions
 from bitcert.codecs.base import Rest
 from bitcert.data import Sample
@@ -29,10 +31,10 @@ AUTO_SPLIT = -1.0
 
 def parse_split(text: str) -> float:
     """The fraction of ``--prior-split``, or :data:`AUTO_SPLIT`."""
-    try:
-        return AUTO_SPLIT if text == "auto" else float(text)
-    except ValueError:
-        raise ValueError(f"expected a fraction such as 0.5, or auto, got {text[:50]!r}") from None
+    with suppress(ValueError):
+        if text == "auto" or 0 < float(text) < 1:
+            return AUTO_SPLIT if text == "auto" else float(text)
+    raise ValueError(f"expected a fraction strictly between 0 and 1, or auto, got {text[:50]!r}")
 
 
 class Family(StrEnum):
@@ -45,7 +47,7 @@ class Family(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CertifyOptions(RunOptions):
+class CertifyOptions(RunOptions, ExecutorOptions):
     """The options of the verb."""
 
     model: Annotated[
@@ -205,9 +207,7 @@ class CertifyOptions(RunOptions):
         one_helper = "leave out one: a message has one helper network"
         given = "leave one out: codecs compress a network that is given"
         weights, trains = self.weights is not None, self.trains_prior_model
-        wrong = split != AUTO_SPLIT and not 0 < split < 1
         return [
-            (wrong, "a --prior-split strictly between 0 and 1", f"{split:g}", "give e.g. 0.5, or auto"),
             (self.helper is not None, "--helper or --prior-split", "both", one_helper),
             (trains and weights, "no --weights with --prior-split", "some", only),
             (trains and not no_codec, "no --codec with --prior-split", f"--codec {self.codec}", given),

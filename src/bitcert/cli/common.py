@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
@@ -328,7 +328,12 @@ def intermediate_folder(out: Path, kind: str) -> Iterator[Path]:
     """
     out = Path(os.path.abspath(out))
     with claimed(out.with_name(f".{out.name}.{kind}")) as folder:
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            with suppress(OSError):
+                folder.rmdir()  # which is empty: there is nothing to keep
+            raise
 
 
 LINE_SECONDS = {Said.USUAL: 10.0, Said.VERBOSE: 1.0}

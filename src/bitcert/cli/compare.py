@@ -9,6 +9,7 @@ from typing import Annotated
 from typer import Option
 
 from bitcert.cli.common import intermediate_folder, load_helper_weights, load_holdout, note, progress_bar
+from bitcert.cli.executors import ExecutorOptions
 from bitcert.cli.options import RunOptions, split_commas
 from bitcert.codecs.registry import find_codec
 from bitcert.comparison import CompareSettings, ComparisonPlan, compare, plan_comparison
@@ -22,7 +23,7 @@ BUDGET = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(RunOptions):
+class CompareOptions(RunOptions, ExecutorOptions):
     """The options of the verb."""
 
     holdout: Annotated[str | None, Option(help="Held-out labels, for comparison: name or path.")] = None

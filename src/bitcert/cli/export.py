@@ -12,19 +12,13 @@ from typer import Argument, Exit, Option
 
 from bitcert.certificates.loading import Certified, load
 from bitcert.cli.common import load_opaque, note
+from bitcert.cli.options import refuse_both
 from bitcert.errors import InputError
 from bitcert.exports import Format, export, is_export, push_to_hub, save_pretrained
 from bitcert.report.text import self_contained
 
-
-class Target(StrEnum):
-    """What a classifier can be exported to: a file of a format, or a folder for a model hub."""
-
-    onnx = "onnx"
-    pt2 = "pt2"
-    torchscript = "torchscript"
-    state_dict = "state_dict"
-    hub = "hub"
+Target = StrEnum("Target", [*Format.__members__, "hub"])  # type: ignore[misc]
+"""What a classifier can be exported to: a file of a format, or a folder for a model hub."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +26,7 @@ class ExportOptions:
     """The options of the verb."""
 
     certificate: Annotated[Path, Argument(help="Folder of certify's results, or certificate.json in it.")]
-    to: Annotated[Target, Option(help="Format; hub: a folder with a model card.")] = Target.onnx
+    to: Annotated[Target, Option(help="Format; hub: a folder with a model card.")] = Target["onnx"]
     data: Annotated[str | None, Option(help="Data to compare on, by name or path; by default random inputs.")] = None
     schema: Annotated[Path | None, Option(help="Of a table: the schema that it was certified with.")] = None
     model: Annotated[str | None, Option(help="package.module:factory of an opaque network; runs that code.")] = None
@@ -40,14 +34,29 @@ class ExportOptions:
     push: Annotated[str | None, Option(help="USER/NAME on the Hugging Face hub to upload the folder to.")] = None
     out: Annotated[Path | None, Option(help="File or folder; by default classifier.onnx and the like.")] = None
 
+    def refuse_ignored(self) -> None:
+        """Refuse options that would have no effect.
+
+        Raises:
+            InputError: the first that is found.
+        """
+        hub, to = self.to == "hub", f"--to {self.to}"
+        if self.push is not None and not hub:
+            raise InputError("--push with --to hub", to, "leave out one of them")
+        if self.check is not None and hub:
+            raise InputError("a file of one format to --check", to, "verify its certificate.json instead")
+        refuse_both(self.data is not None and (hub or self.to == "state_dict"), "--data", to)
+        refuse_both(self.data is not None and self.check is not None, "--data", "--check")
+        refuse_both(self.out is not None and self.check is not None, "--out", "--check")
+        refuse_both(self.out is not None and self.push is not None, "--out", "--push")
+
 
 def export_classifier(options: ExportOptions) -> None:
     """Write a certified classifier in another format, its certificate in the file."""
-    if options.to is not Target.hub and options.push is not None:
-        raise InputError("--push with --to hub", f"--to {options.to}", "leave out one of them")
+    options.refuse_ignored()
     model = None if options.model is None else partial(load_opaque, options.model)
     certified = load(options.certificate, model=model, schema=options.schema)
-    if options.to is Target.hub:
+    if options.to == "hub":
         _to_hub(certified, options)
     elif options.check is not None:
         _check(certified, options.check, Format(options.to))
@@ -56,8 +65,6 @@ def export_classifier(options: ExportOptions) -> None:
 
 
 def _to_hub(certified: Certified, options: ExportOptions) -> None:
-    if options.check is not None:
-        raise InputError("a file of one format to --check", "--to hub", "verify its certificate.json instead")
     if options.push is not None:
         print(f"Uploaded: {push_to_hub(certified, options.push)}")
         return

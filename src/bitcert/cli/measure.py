@@ -9,6 +9,7 @@ from typing import Annotated
 from typer import Option
 
 from bitcert.cli.common import intermediate_folder, load_initial, note, progress_bar
+from bitcert.cli.executors import ExecutorOptions
 from bitcert.cli.options import Device, RunOptions, parse_numbers, refuse_both
 from bitcert.data import Sample
 from bitcert.errors import InputError
@@ -24,7 +25,7 @@ TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureOptions(RunOptions):
+class MeasureOptions(RunOptions, ExecutorOptions):
     """The options of the verb."""
 
     data: Annotated[str, Option(help="Data to measure on: a built-in name or a path.")] = "digits"

@@ -164,7 +164,7 @@ class ResultOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(ResultOptions, NetworkOptions, ExecutorOptions):
+class RunOptions(ResultOptions, NetworkOptions):
     """A run on a network that writes a folder of results."""
 
 

@@ -16,6 +16,7 @@ from bitcert.decoder import Helper
 from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
 from bitcert.folder import RANDOMISE_FILES, write_output
+from bitcert.report.text import percent, percent_up, vacuous_word
 from bitcert.run import Run
 from bitcert.search.randomised import RandomisedCertificate, RandomisedSettings, certify_randomised
 from bitcert.stability import network_hash
@@ -85,11 +86,13 @@ def _lines(found: RandomisedCertificate) -> tuple[str, ...]:
     sure = found.delta - found.draws_delta
     return (
         f"Certified: a {found.label}.",
-        f"Its error on new data is at most {100 * found.bound:.2f} %"
-        + (" (vacuous)" if found.bound >= 1 else "")
-        + f", with probability {1 - found.delta:g} over the sample and the draws.",
-        f"It rests on {100 * found.mean_loss:.2f} % errors over {found.draws:,} draws of weights on {found.part:,} of "
-        f"{found.num_samples:,} examples each, hence at most {100 * found.loss_limit:.2f} % training error "
+        f"Its error on new data is at most {percent_up(found.bound)}{vacuous_word(found.bound)}, with probability "
+        f"{1 - found.delta:g} over the sample and the draws.",
+        f"It rests on {percent(found.mean_loss)} errors over {found.draws:,} draws of weights on {found.part:,} of "
+        f"{found.num_samples:,} examples each, hence at most {percent_up(found.loss_limit)} training error "
         f"(delta {found.draws_delta:g}), and on KL(Q||P) = {found.kl_nats:,.0f} nats (delta {sure:g}).",
+        "It holds if:",
+        *(f"  - {condition}" for condition in found.conditions),
+        f"Hash of what must be fixed beforehand: {found.declared_hash}.",
         "The network with the mean weights has no bound by this. For a deterministic classifier: bitcert certify.",
     )

@@ -18,13 +18,14 @@ from bitcert.data import Sample
 from bitcert.decoder import Preprocessing
 from bitcert.errors import BitcertError, InputError
 from bitcert.folder import SURVEY_FILES, write_output
-from bitcert.network import Network, estimate_plan
+from bitcert.network import Network, estimate_plan, is_model_file
 from bitcert.report import survey_files, survey_summary
 from bitcert.theory.settings import BoundSettings
 from bitcert.theory.survey import survey
 from bitcert.theory.survey_table import Value
 
 SURVEY_FILE = "survey.json"
+MODELS = (".pt2", ".onnx")
 WEIGHTS = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin")
 """Ends of files that hold weights of a factory's network."""
 MOST_NETWORKS, MAX_TABLE = 10_000, 1 << 25
@@ -35,7 +36,7 @@ _PAIR = re.compile(r"([A-Za-z]\w*?)=(.+?)(?=[,;_-][A-Za-z]\w*?=|$)")
 class SurveyOptions(ResultOptions, DataOptions):
     """The options of the verb."""
 
-    folder: Annotated[Path, Argument(help="Folder of .pt2 files; with --model also of weights.")]
+    folder: Annotated[Path, Argument(help="Folder of .pt2 or .onnx files; with --model also of weights.")]
     model: Annotated[
         str | None,
         Option(help="package.module:factory of the weights; called with the hyperparameters that it takes."),
@@ -92,7 +93,7 @@ def survey_networks(options: SurveyOptions) -> None:
                 holdout=held,
                 preprocessing=preprocessing,
                 init=starts,
-                hyperparameters=grid,
+                hyperparameters=_comparable(grid) if options.grid is None else grid,
                 folder=rows,
                 progress=progress,
             )
@@ -111,9 +112,9 @@ def network_files(folder: Path, model: str | None) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise InputError(
-            "a folder of networks", f"{folder}, which is none", "name a folder of .pt2 files or of weights"
+            "a folder of networks", f"{folder}, which is none", "name a folder of .pt2 or .onnx files, or of weights"
         )
-    ends = (".pt2",) if model is None else (".pt2", *WEIGHTS)
+    ends = MODELS if model is None else (*MODELS, *WEIGHTS)
     files = sorted(path for path in folder.iterdir() if path.suffix in ends and path.is_file())
     if not files or len(files) > MOST_NETWORKS:
         weights = any(path.suffix in WEIGHTS for path in folder.iterdir())
@@ -128,16 +129,24 @@ def network_files(folder: Path, model: str | None) -> dict[str, Path]:
 
 
 def hyperparameters(files: Mapping[str, Path], grid: Path | None) -> dict[str, dict[str, Value]]:
-    """Of each network, from a CSV file or from its name; none if not all names state the same ones.
+    """Of each network, from a CSV file or from its name.
 
     Raises:
         InputError: the file cannot be read, has no column ``network``, or does not name every network.
     """
     if grid is not None:
         return {name: own for name, own in _read_grid(grid).items() if name in files}
-    found = {name: {key: _value(value) for key, value in _PAIR.findall(name)} for name in files}
-    names = {tuple(sorted(own)) for own in found.values()}
-    return found if len(names) == 1 and names != {()} else {}
+    return {name: {key: _value(value) for key, value in _PAIR.findall(name)} for name in files}
+
+
+def _comparable(grid: dict[str, dict[str, Value]]) -> dict[str, dict[str, Value]]:
+    """Hyperparameters that every network states, for the conditional correlations; none, with a note, otherwise."""
+    stated = {tuple(sorted(own)) for own in grid.values()}
+    if len(stated) == 1:
+        return {} if stated == {()} else grid
+    odd = min(grid, key=lambda name: sum(set(own) == set(grid[name]) for own in grid.values()))
+    note(f"Note: no correlations by hyperparameter: {odd} states other ones than the rest, or none.")
+    return {}
 
 
 def _read_grid(path: Path) -> dict[str, dict[str, Value]]:
@@ -152,7 +161,7 @@ def _read_grid(path: Path) -> dict[str, dict[str, Value]]:
         got = f"{path} with other columns, or rows that are shorter or longer"
         raise InputError("a --grid with a column network and one for each hyperparameter", got, "name its columns")
     return {
-        Path(row["network"]).stem if row["network"].endswith((".pt2", *WEIGHTS)) else row["network"]: {
+        Path(row["network"]).stem if row["network"].endswith((*MODELS, *WEIGHTS)) else row["network"]: {
             key: _value(value) for key, value in row.items() if key != "network"
         }
         for row in rows
@@ -172,7 +181,7 @@ def _value(text: str) -> Value:
 def _load(
     model: str | None, path: Path, own: Mapping[str, Value] | None, *, sample: Sample, preprocessing: Preprocessing
 ) -> Network:
-    if path.suffix == ".pt2" or model is None:
+    if model is None or is_model_file(str(path)):
         return load_network(str(path), None, sample, preprocessing).visible()
     return load_network(model, str(path), sample, preprocessing, own).visible()
 

@@ -22,7 +22,7 @@ from bitcert.codecs.truncated_svd import TruncatedSVD
 from bitcert.codecs.vector_compress import VectorCompress
 from bitcert.codecs.vector_project import VectorProject
 from bitcert.theory.formulas.cushions import Cushions
-from bitcert.theory.prediction import Condition, LayerTheory, Theory
+from bitcert.theory.value import Condition, LayerTheory, Theory
 
 __all__ = [
     "CODECS",

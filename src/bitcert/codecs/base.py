@@ -7,6 +7,7 @@ a :class:`~bitcert.decoder.tensors.TensorCode` (transform, settings, quantised c
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -24,7 +25,7 @@ from bitcert.decoder.transforms.base import Coefficients, Draws, Target, Values
 from bitcert.errors import InputError, unknown_name
 from bitcert.network import Network
 from bitcert.run import Compressed, Run
-from bitcert.theory.prediction import Theory
+from bitcert.theory.value import Theory
 
 MAX_SEED = 1 << 60
 
@@ -146,8 +147,8 @@ class Codec(Protocol):
 
     @classmethod
     def strengths(cls) -> tuple[Codec, ...]:
-        """A few settings from weak to strong, for ``bitcert compare`` and ``--codec auto``."""
-        ...
+        """A few settings from weak to strong, for ``bitcert compare`` and ``--codec auto``; none by default."""
+        return ()
 
     @property
     def label(self) -> str:
@@ -155,8 +156,44 @@ class Codec(Protocol):
         ...
 
 
+class PreparedCodec(Codec):
+    """A codec that is given a captured network and its helper; a subclass writes :meth:`compress` (and ``theory``)."""
+
+    without_sample: ClassVar[tuple[str, str] | None] = None
+    """What is expected where no sample is given, and what to do; ``None`` where none is needed."""
+
+    def encode(
+        self,
+        network: Network | nn.Module,
+        sample: Sample | None = None,
+        *,
+        helper: Helper | None = None,
+        run: Run | None = None,
+    ) -> Compressed:
+        """The message of a network.
+
+        Args:
+            network: captured, or a module, which is captured with the first examples of the sample.
+            sample: the training sample; without a ``helper`` it tells the decoder's inputs.
+            helper: fixed before the data were seen; made for the sample if ``None``.
+            run: seed, time budget, checkpoint, progress of codecs that train; 300 seconds by default.
+
+        Raises:
+            InputError: no sample where one is needed, or options that do not fit this network.
+        """
+        if sample is None and self.without_sample is not None:
+            expected, do = self.without_sample
+            raise InputError(expected, "none", do)
+        network = captured_network(network, sample, helper)
+        return self.compress(network, sample, network_helper(network, sample, helper), run or Run())
+
+    @abstractmethod
+    def compress(self, network: Network, sample: Sample | None, helper: Helper, run: Run) -> Compressed:
+        """The message."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class LayerCodec(Codec):
+class LayerCodec(PreparedCodec):
     """Base of the codecs that work tensor by tensor; a subclass writes :meth:`code_layer` (and ``theory``).
 
     Args:
@@ -178,28 +215,12 @@ class LayerCodec(Codec):
         """The codec's name; subclasses add their setting."""
         return self.name
 
-    def encode(
-        self,
-        network: Network | nn.Module,
-        sample: Sample | None = None,
-        *,
-        helper: Helper | None = None,
-        run: Run | None = None,
-    ) -> Compressed:
-        """Code the selected weight layers with :meth:`code_layer` and the rest as the selection says.
-
-        Args:
-            network: captured, with its trained values.
-            sample: needed only when no ``helper`` is given.
-            helper: fixed before the data were seen; made for the sample if ``None``.
-            run: not used: nothing is trained.
+    def compress(self, network: Network, sample: Sample | None, helper: Helper, run: Run) -> Compressed:
+        """Code the selected weight layers with :meth:`code_layer` and the rest as the selection says; no training.
 
         Raises:
             InputError: unknown layers, or options that do not fit a layer.
         """
-        del run
-        network = captured_network(network, sample, helper)
-        helper = network_helper(network, sample, helper)
         codec = self.resolved(network, sample, helper)
         layers = network_layers(network, helper, codec.selection)
         if codec.selection.base is Base.FILE and not any(layer.values.any() for layer in layers):

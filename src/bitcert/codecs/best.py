@@ -9,6 +9,7 @@ guaranteed: that any message found has a bound below one, or that there is time 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from bitcert.decoder.tensors import FAMILY, Base, ComposedMessage, read_codes, w
 from bitcert.errors import BitcertError, InputError
 from bitcert.network import Network, OpaqueModel, Predictor
 from bitcert.run import Candidate, Compressed, Run
+from bitcert.shards import Here, Shard, executor_for, over_ranges
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +63,11 @@ class Search:
     def book(self, name: str, compressed: Compressed) -> Candidate:
         """Decode the message, count its errors on the whole sample, and keep it if its bound is the smallest."""
         started = self.run.seconds
-        classifier = decode_message(compressed.message, compressed.helper).classifier
-        rule = DecisionRule(compressed.helper.batch_size)
-        errors = count_errors(classifier, self.sample, rule, self.run.progress).errors
+        errors = _errors(compressed, self.sample, self.run)
         self.seconds_of_a_count = self.run.seconds - started
+        return self._keep(name, compressed, errors)
+
+    def _keep(self, name: str, compressed: Compressed, errors: int) -> Candidate:
         candidate = self.run.consider(name, errors, len(self.sample), 8 * len(compressed.message))
         if self.best is None or self._rank(candidate) < self._rank(self.best.candidate):
             self.best = Tried(compressed, candidate)
@@ -83,7 +86,8 @@ class Search:
     ) -> Compressed:
         """Book the message of one codec after the other, the first one at least, until the run is stopped.
 
-        Each has an equal share of the time that is left, and no checkpoint.
+        Each has an equal share of the time that is left, and no checkpoint. Those that train nothing are tried
+        wherever passes over examples run, and booked in their order.
 
         Args:
             codecs: at least one; what a codec refuses for this network is skipped while another one works.
@@ -95,22 +99,44 @@ class Search:
         Raises:
             BitcertError: every codec refuses this network; the first refusal is told.
         """
-        run, refusal = self.run, None
+        run, sample, helper = self.run, self.sample, self.helper
         state = self.resume() if timed else None
-        for k in range(0 if state is None else int(state.values["done"]), len(codecs)):
+        first = done = 0 if state is None else int(state.values["done"])
+        executor = Here() if any(map(is_trained, codecs)) else executor_for(len(codecs) - first)
+        waiting, refusals = dict[int, Outcome](), list[BitcertError]()
+
+        def part(place: int) -> Run:
+            run.progress(task, place / len(codecs))
+            return run.share(max(1.0, (run.budget_seconds - run.seconds) / (len(codecs) - place)))
+
+        def check_time() -> None:
             if self.best is not None and (run.stopped or (timed and run.fraction >= 1.0)):
-                break
-            run.progress(task, k / len(codecs))
-            share = run.share(max(1.0, (run.budget_seconds - run.seconds) / (len(codecs) - k)))
-            try:
-                self.book(codecs[k].label, codecs[k].encode(network, self.sample, helper=self.helper, run=share))
-            except BitcertError as error:
-                refusal = refusal or error
-            if timed and self.best is not None:
-                self.save(State({"done": k + 1}))
+                raise _OutOfTime
+
+        def keep(shard: Shard, outcome: Outcome) -> None:
+            nonlocal done
+            waiting[shard[0]] = outcome
+            while done in waiting:
+                found = waiting.pop(done)
+                if isinstance(found, BitcertError):
+                    refusals.append(found)
+                else:
+                    self._keep(codecs[done].label, *found)
+                done += 1
+                if timed and self.best is not None:
+                    self.save(State({"done": done}))
+                check_time()
+
+        apart = Run(run.seed, max(1.0, run.budget_seconds - run.seconds), run.delta)  # a worker has nobody to tell
+        given = part if isinstance(executor, Here) else lambda place: apart
+        places = [(place, place + 1) for place in range(first, len(codecs))]
+        with suppress(_OutOfTime):
+            check_time()
+            over_ranges(
+                lambda k, _: _attempt(codecs[k], network, sample, helper, given(k)), places, keep, executor=executor
+            )
         if self.best is None:
-            assert refusal is not None
-            raise refusal
+            raise refusals[0]
         return self.result()
 
     @property
@@ -164,6 +190,27 @@ class Search:
             self.best = Tried(Compressed(message, ledger, self.helper), Candidate(**found["best"]))
         self.run.spent_before(float(found["seconds"]))
         return State(values, loaded[1])
+
+
+class _OutOfTime(Exception):
+    """No further codec is tried."""
+
+
+Outcome = tuple[Compressed, int] | BitcertError
+"""A message with its errors on the sample, or why there is none."""
+
+
+def _attempt(codec: Codec, network: Network, sample: Sample, helper: Helper, run: Run) -> Outcome:
+    try:
+        compressed = codec.encode(network, sample, helper=helper, run=run)
+        return compressed, _errors(compressed, sample, run)
+    except BitcertError as error:
+        return error
+
+
+def _errors(compressed: Compressed, sample: Sample, run: Run) -> int:
+    classifier = decode_message(compressed.message, compressed.helper).classifier
+    return count_errors(classifier, sample, DecisionRule(compressed.helper.batch_size), run.progress).errors
 
 
 def is_trained(codec: Codec | type[Codec]) -> bool:

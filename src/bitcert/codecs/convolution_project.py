@@ -32,7 +32,7 @@ from bitcert.errors import DecodeError, InputError
 from bitcert.network import Network
 from bitcert.network.localise import localised
 from bitcert.theory.formulas.projection_tail import check_accuracy, num_projections
-from bitcert.theory.prediction import Condition, LayerTheory, Theory
+from bitcert.theory.value import Condition, LayerTheory, Theory
 
 _USUAL_RATIO = 0.125
 _TRANSFORM = FilterProjection()
@@ -150,9 +150,7 @@ class ConvolutionProject(LayerCodec):
                 "of two locations correlate about 1/(p + 1)"
             ),
             parameters=float(sum(layer.parameters for layer in layers)),
-            error=None,
             error_means="expected ||A_hat(l) - A||_F^2 / ||A||_F^2 at one location, before quantisation",
-            probability=None,
             conditions=(
                 Condition(
                     "p-wise independent locations",

@@ -26,7 +26,7 @@ from bitcert.decoder.transforms.base import Values
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.random import stream
-from bitcert.theory.prediction import Theory
+from bitcert.theory.value import Theory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +54,6 @@ class Coreset(LayerCodec):
         """The share."""
         return f"{self.name} {self.keep:g}"
 
-    @classmethod
-    def strengths(cls) -> tuple[Coreset, ...]:
-        """None that ``compare`` would try by itself: the study guha2023.coresets sets them beside other pruning."""
-        return ()
-
     def code_layer(self, layer: Layer) -> TensorCode:
         """Sample each output unit of a layer."""
         rng = stream(self.selection.seed, f"coreset/{layer.target.name}")
@@ -72,9 +67,7 @@ class Coreset(LayerCodec):
             source="Mussay et al. 2019 (named by Guha 2023, section 8)",
             statement="E w_hat = w for every unit; Guha's Lemma D.1 counts the bits of what is left",
             parameters=sum(row.parameters for row in rows),
-            error=None,
             error_means="none is given for the network",
-            probability=None,
             layers=rows,
             notes=("sensitivities are those without data: |w_j| / sum |w|",),
         )

@@ -18,9 +18,8 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from bitcert.codecs.base import Codec, Layer, LayerCodec, captured_network, network_helper
+from bitcert.codecs.base import Codec, Layer, LayerCodec
 from bitcert.codecs.best import Search
 from bitcert.codecs.quantiser import at_exponent, finer_exponent
 from bitcert.coding import MAX_MAGNITUDE
@@ -33,7 +32,7 @@ from bitcert.errors import InputError, unknown_name
 from bitcert.network import Network
 from bitcert.run import Compressed, Run
 from bitcert.theory.formulas.heavy_tail_theory import Reading, Sparsity, layer_sparsity, replacement_error
-from bitcert.theory.prediction import Condition, LayerTheory, Theory
+from bitcert.theory.value import Condition, LayerTheory, Theory
 
 MOMENT_STEPS = 256
 """Steps in a standard deviation: two numbers a layer can afford to be fine."""
@@ -220,25 +219,16 @@ class HeavyTail(LayerCodec):
         moments = _quantise_moments(split.mean, split.std)
         return layer.code("heavy tail", (self.draw,), moments, Coefficients(kept, coded.exponent))
 
-    def encode(
-        self,
-        network: Network | nn.Module,
-        sample: Sample | None = None,
-        *,
-        helper: Helper | None = None,
-        run: Run | None = None,
-    ) -> Compressed:
+    def compress(self, network: Network, sample: Sample | None, helper: Helper, run: Run) -> Compressed:
         """The message; of several draws, the one with the smallest bound on ``sample``.
 
         Raises:
-            InputError: several draws without a sample, and as :meth:`LayerCodec.encode`.
+            InputError: several draws without a sample, and as :meth:`LayerCodec.compress`.
         """
         if self.draws == 1:
-            return super().encode(network, sample, helper=helper)
+            return super().compress(network, sample, helper, run)
         if sample is None:
             raise InputError("a sample to choose among draws", "none", "pass one, or draws=1")
-        network = captured_network(network, sample, helper)
-        helper, run = network_helper(network, sample, helper), run or Run()
         # where every bound is 1, fewer errors are still better
         singles = [replace(self, draw=self.draw + k, draws=1) for k in range(self.draws)]
         return Search(sample, helper, run, errors_first=True).try_each(singles, network, "trying draws")
@@ -262,7 +252,6 @@ class HeavyTail(LayerCodec):
             source="Shin 2021, Theorem 2, Propositions 1.1 and 1.2",
             statement=f"L_0(g) <= L_gamma(f) + O~(sqrt(sum_i k_i / m)), k_i kept entries; {_READINGS[self.reading]}",
             parameters=float(sum(row.parameters for row in rows) + others),
-            error=None,
             error_means=f"of a layer: eps in |u^T(W - W(t))v| <= eps |u||v|, {self.reading} reading (heuristic)",
             probability=1 - self.eta,
             conditions=_conditions(sparsities, dense),

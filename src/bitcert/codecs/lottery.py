@@ -34,7 +34,7 @@ from bitcert.decoder.transforms.base import Values
 from bitcert.errors import InputError, unknown_name
 from bitcert.network import Network
 from bitcert.run import Compressed
-from bitcert.theory.prediction import Condition, LayerTheory, Theory
+from bitcert.theory.value import Condition, LayerTheory, Theory
 
 WORTH_A_MESSAGE = 0.25
 """Fraction of a round's time that writing and counting its ticket may take."""
@@ -74,7 +74,7 @@ class LotteryTicket(TrainedCodec):
     """
 
     name: ClassVar[str] = "lottery"
-    without_sample: ClassVar[tuple[str, str]] = ("a training sample", "lottery tickets are trained: pass the data")
+    without_sample = ("a training sample", "lottery tickets are trained: pass the data")
 
     selection: Selection = field(default_factory=Selection)
     quantiser: Quantiser = field(default_factory=lambda: Uniform(0.5))
@@ -274,9 +274,7 @@ def _theorem(network: Network, rows: tuple[LayerTheory, ...], rho: float, sample
         source="Guha 2023, Theorem 6.2",
         statement=f"R_0 <= R_eps + O(sqrt((n_M d_0 + L n_M^2) log(D_G)^2 log(1/rho) / n)) with {text}",
         parameters=sketched,
-        error=None,
         error_means="eps of Theorem 6.1 is chosen, not predicted",
-        probability=None,
         conditions=(
             Condition("network drawn from U([-1, 1])", False, "we draw He-normal numbers"),
             Condition("target layers of spectral norm at most 1", None, f"largest here {max(spectral):.3g}"),

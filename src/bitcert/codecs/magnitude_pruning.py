@@ -42,7 +42,7 @@ from bitcert.theory.formulas.pruning_theory import (
     second_moment,
     spectral_bound,
 )
-from bitcert.theory.prediction import Condition, LayerTheory, Theory
+from bitcert.theory.value import Condition, LayerTheory, Theory
 
 _TRANSPARENT = frozenset({"linear", "relu", "reshape", "max_pool1d", "max_pool2d", "abs", "tanh", "dropout"})
 """1-Lipschitz in the l2 norm with 0 -> 0 (max pooling without overlap), or linear layers themselves."""
@@ -126,7 +126,6 @@ class MagnitudePruning(LayerCodec):
             error=output_error(network, sample, rows, "change"),
             error_means="bound on max over the sample of ||f(x) - f~(x)||_2, from the exact spectral norms of this "
             "message's layers",
-            probability=None,
             conditions=(small_changes(rows, "change", len(network.weight_layers)), *structure_conditions(network)),
             layers=rows,
             notes=NOTES,

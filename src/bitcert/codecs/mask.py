@@ -33,7 +33,7 @@ from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.random import torch_stream
 from bitcert.theory.formulas.pruning_theory import naive_bits
-from bitcert.theory.prediction import Condition, LayerTheory, Theory
+from bitcert.theory.value import Condition, LayerTheory, Theory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +109,7 @@ class RandomNetworkMask(IntegerCodec):
             statement=f"log2 C(N, n) summed over layers at density {self.density:g}: {total:.0f} bits; the random "
             "weights are in the helper and cost nothing",
             parameters=sum(row.parameters for row in rows),
-            error=None,
             error_means="none: the mask is trained, not derived from given weights",
-            probability=None,
             conditions=(dense,),
             layers=tuple(rows),
             notes=("The density is where training starts; the price of a bit decides where it ends.",),

@@ -38,7 +38,7 @@ from bitcert.theory.formulas.projection_tail import (
     num_projections,
     printed_projections,
 )
-from bitcert.theory.prediction import Condition, LayerTheory, Theory
+from bitcert.theory.value import Condition, LayerTheory, Theory
 
 _USUAL_RATIO = 0.25
 
@@ -212,7 +212,6 @@ class MatrixProject(LayerCodec):
                 "with k = ceil(C(epsilon) log(2/eta) / epsilon^2), C from 6 to 9.1"
             ),
             parameters=float(sum(layer.parameters for layer in layers)),
-            error=None,
             error_means="expected ||A_hat - A||_F^2 / ||A||_F^2 of a layer, before quantisation",
             probability=1 - self.eta,
             conditions=self._conditions(),

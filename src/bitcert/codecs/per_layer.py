@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from bitcert.codecs.base import Codec, Layer, LayerCodec, Selection, code_rest
+from bitcert.codecs.base import Layer, LayerCodec, Selection, code_rest
 from bitcert.codecs.quantise import Quantise
 from bitcert.data import Sample
 from bitcert.decoder import Helper
 from bitcert.decoder.tensors import TensorCode
 from bitcert.errors import InputError
 from bitcert.network import Network
-from bitcert.theory.prediction import LayerTheory, Theory
+from bitcert.theory.value import LayerTheory, Theory
 
 EVERY = "*"
 
@@ -36,9 +36,9 @@ class Rule:
     codec: LayerCodec
 
     def __post_init__(self) -> None:
-        # A codec with its own ``encode`` or ``resolved`` needs more than one layer at a time.
+        # A codec with its own ``compress`` or ``resolved`` needs more than one layer at a time.
         kind = type(self.codec)
-        alone = isinstance(self.codec, LayerCodec) and kind.encode is LayerCodec.encode
+        alone = isinstance(self.codec, LayerCodec) and kind.compress is LayerCodec.compress
         if not alone or kind.resolved is not LayerCodec.resolved:
             got = getattr(self.codec, "name", type(self.codec).__name__)
             raise InputError("a codec that works layer by layer", repr(got), "use it for the whole network")
@@ -112,13 +112,6 @@ class PerLayer(LayerCodec):
             source="; ".join(sources) or "none",
             statement="each layer as its own codec's paper says",
             parameters=sum(row.parameters for row in layers),
-            error=None,
             error_means="of each layer, in the units of its own codec; the papers compose no two of these codecs",
-            probability=None,
             layers=tuple(layers),
         )
-
-    @classmethod
-    def strengths(cls) -> tuple[Codec, ...]:
-        """None: which codec suits which layer is for the user to say."""
-        return ()

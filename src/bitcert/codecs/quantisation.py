@@ -55,7 +55,7 @@ class Problem(Search):
         self.subsample = (
             sample
             if size == len(sample)
-            else Sample(sample.inputs[chosen], sample.labels[chosen], sample.num_classes, sample.role, sample.name)
+            else Sample(sample.inputs_at(chosen), sample.labels[chosen], sample.num_classes, sample.role, sample.name)
         )
 
     @property

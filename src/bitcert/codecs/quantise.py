@@ -24,7 +24,7 @@ from bitcert.data import Sample
 from bitcert.decoder.tensors import TensorCode, exact_code
 from bitcert.network import Network
 from bitcert.run import Compressed
-from bitcert.theory.prediction import Condition, LayerTheory, Theory
+from bitcert.theory.value import Condition, LayerTheory, Theory
 
 FLOAT_BITS = 32
 HIGH_RESOLUTION = 1.0
@@ -71,9 +71,7 @@ class Quantise(LayerCodec):
             source="Bennett 1948; not in the papers (docs/theory.md 3.2)",
             statement="rounding to multiples of s adds noise of variance s^2/12 to every weight that is not 0",
             parameters=sum(layer.parameters for layer in layers),
-            error=None,
             error_means="none for the network; of a layer: expected relative Frobenius error, sqrt(n/12) s / ||A||_F",
-            probability=None,
             conditions=(
                 Condition(
                     "steps below the root mean square of the weights", fine, "then the error is nearly uniform noise"
@@ -130,10 +128,7 @@ class TunedQuantise(TrainedCodec):
     """
 
     name: ClassVar[str] = "tuned"
-    without_sample: ClassVar[tuple[str, str]] = (
-        "a sample to search quantisation steps on",
-        "pass the training sample",
-    )
+    without_sample = ("a sample to search quantisation steps on", "pass the training sample")
 
     fine_tune: bool = True
 
@@ -154,9 +149,7 @@ class TunedQuantise(TrainedCodec):
             source="not in the papers (docs/theory.md 3.2)",
             statement="steps and integers are searched on the bound itself",
             parameters=None,
-            error=None,
             error_means="no prediction",
-            probability=None,
             notes=("straight-through rounding (Bengio et al. 2013) under a rate term",),
         )
 

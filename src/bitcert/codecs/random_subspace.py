@@ -39,7 +39,7 @@ from bitcert.decoder.transforms.registry import MEMBER
 from bitcert.decoder.transforms.subspace import Allocation, Block, Kind
 from bitcert.errors import DecodeError, InputError
 from bitcert.network import Network
-from bitcert.theory.prediction import Condition, Theory
+from bitcert.theory.value import Condition, Theory
 
 FIRST_SPREAD = 0.6
 """Entries of ``scale * P w`` for coordinates of root mean square 1, in units of the layer's He deviation."""
@@ -122,9 +122,7 @@ class RandomSubspace(IntegerCodec):
             statement=f"D = {dimension} numbers; with three levels at most D log2 3 = {ternary:.0f} bits, and "
             f"{32 * dimension} bits as float32; theta_0 and P are in the helper and cost nothing",
             parameters=float(dimension),
-            error=None,
             error_means="none: nothing is claimed about the distance to a given network",
-            probability=None,
             conditions=(enough,),
             notes=("Scales (one integer a tensor) and the step are counted in the message, not here.",),
         )

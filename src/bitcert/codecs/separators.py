@@ -31,7 +31,7 @@ from bitcert.decoder.tensors import TensorCode
 from bitcert.decoder.transforms.base import Coefficients, Values
 from bitcert.errors import InputError
 from bitcert.network import Network
-from bitcert.theory.prediction import Condition
+from bitcert.theory.value import Condition
 
 UNIT_INPUTS = Condition("unit inputs, no bias", None, "margins are divided by ||c|| ||x||; a bias is coded as it is")
 _BATCH = 1000

@@ -39,7 +39,7 @@ from bitcert.decoder.transforms.sketch import (
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.random import stream
-from bitcert.theory.prediction import Condition, LayerTheory, Theory
+from bitcert.theory.value import Condition, LayerTheory, Theory
 
 _COUNTED_SIZE = 1 << 20
 """Sketches of larger layers are sized, and their alphabet bounded, without being computed."""

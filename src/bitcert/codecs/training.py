@@ -35,9 +35,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
 
-from bitcert.codecs.base import Codec, captured_network, network_helper
+from bitcert.codecs.base import PreparedCodec
 from bitcert.codecs.best import Search, State
 from bitcert.data import Sample
 from bitcert.decoder import Helper
@@ -175,7 +174,7 @@ class Trainer:
             self._order = epoch, stream(run.seed, f"{self.purpose}/order/{epoch}").permutation(len(sample))
         size = self.schedule.batch_size
         chosen = self._order[1][position * size : (position + 1) * size]
-        x = network_inputs(self.search.predictor, self.search.helper.preprocessing, sample.inputs[chosen])
+        x = network_inputs(self.search.predictor, self.search.helper.preprocessing, sample.inputs_at(chosen))
         return x.to(self.search.device), torch.from_numpy(sample.labels[chosen]).to(self.search.device)
 
     def step(self, fraction: float) -> float:
@@ -265,37 +264,16 @@ class Trainer:
                 }
 
 
-class TrainedCodec(Codec):
+class TrainedCodec(PreparedCodec):
     """Base of the codecs that train on the sample; a subclass writes :meth:`train` (and ``theory``)."""
 
     trained: ClassVar[bool] = True
-    without_sample: ClassVar[tuple[str, str]] = ("a training sample for a codec that trains", "pass the sample")
-    """What is expected where no sample is given, and what to do."""
+    without_sample = ("a training sample for a codec that trains", "pass the sample")
 
-    def encode(
-        self,
-        network: Network | nn.Module,
-        sample: Sample | None = None,
-        *,
-        helper: Helper | None = None,
-        run: Run | None = None,
-    ) -> Compressed:
-        """Train on the sample and return the best message found in the run's time.
-
-        Args:
-            network: captured; which of its values matter is for the codec to say.
-            sample: the training sample.
-            helper: fixed before the data were seen; made for the sample if ``None``.
-            run: seed, time budget, checkpoint, progress; 300 seconds by default.
-
-        Raises:
-            InputError: no sample, or options that do not fit this network.
-        """
-        if sample is None:
-            expected, do = self.without_sample
-            raise InputError(expected, "none", do)
-        network = captured_network(network, sample, helper)
-        return self.train(network, Search(sample, network_helper(network, sample, helper), run or Run()))
+    def compress(self, network: Network, sample: Sample | None, helper: Helper, run: Run) -> Compressed:
+        """The best message found in the run's time; which of the network's values matter is for the codec to say."""
+        assert sample is not None
+        return self.train(network, Search(sample, helper, run))
 
     @abstractmethod
     def train(self, network: Network, search: Search) -> Compressed:

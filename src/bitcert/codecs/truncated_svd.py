@@ -29,7 +29,7 @@ from bitcert.decoder.transforms.base import Coefficients, Values
 from bitcert.errors import InputError
 from bitcert.linear.threads import one_blas_thread
 from bitcert.network import Network
-from bitcert.theory.prediction import Condition, LayerTheory, Theory
+from bitcert.theory.value import Condition, LayerTheory, Theory
 
 Matrix = NDArray[np.float64]
 

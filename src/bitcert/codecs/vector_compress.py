@@ -31,7 +31,7 @@ from bitcert.decoder.tensors import TensorCode
 from bitcert.decoder.transforms.base import Values
 from bitcert.errors import InputError
 from bitcert.network import Network
-from bitcert.theory.prediction import Condition, LayerTheory, Theory
+from bitcert.theory.value import Condition, LayerTheory, Theory
 
 
 @dataclass(frozen=True, kw_only=True)

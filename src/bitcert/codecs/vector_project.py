@@ -29,7 +29,7 @@ from bitcert.decoder.transforms.normal import UNIT
 from bitcert.decoder.transforms.separator import NORMAL_COST, projections
 from bitcert.errors import InputError
 from bitcert.network import Network
-from bitcert.theory.prediction import Condition, LayerTheory, Theory
+from bitcert.theory.value import Condition, LayerTheory, Theory
 
 CONSTANT = 16.0
 """``k = CONSTANT ln(1/eta) / gamma^2``, as printed."""

@@ -8,10 +8,10 @@ better than dropping small singular values. No sentence claims more than that, a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from decimal import ROUND_CEILING, Decimal
 
 from bitcert.comparison.records import Comparison, ComparisonRow, Measured
+from bitcert.errors import listed
 
 SVD = "svd"
 """Name of the codec that drops small singular values."""
@@ -34,7 +34,7 @@ def conclude(comparison: Comparison) -> list[str]:
     sentences += [sentence for _, sentence in family_sentences(comparison)]
     refused = [row for row in comparison.rows if row.measured is None]
     if refused:
-        names = _list(dict.fromkeys(row.codec for row in refused))
+        names = listed(list(dict.fromkeys(row.codec for row in refused)), MOST_NAMED)
         sentences.append(f"{_count(len(refused), 'row')} without a message, each saying why: {names}.")
     return sentences
 
@@ -61,7 +61,7 @@ def _telling(comparison: Comparison) -> str:
             f"{shortest[0].label}, has {shortest[1].message_bits:,} bits and {_percent(shortest[1].rate)} training "
             f"errors.{others}"
         )
-    named = _list(f"{row.label} {percent_up(measured.bound)}" for row, measured in telling)
+    named = listed([f"{row.label} {percent_up(measured.bound)}" for row, measured in telling], MOST_NAMED)
     verb = "certifies" if len(telling) == 1 else "certify"
     return f"{len(telling)} of {_count(len(pairs), 'message')} {verb} less than {chance}: {named}.{others}"
 
@@ -176,12 +176,6 @@ def _family(codec: str, pairs: list[Pair], comparison: Comparison) -> str:
 
 def _by_bound(pair: Pair) -> tuple[float, int]:
     return pair[1].bound, pair[1].message_bits
-
-
-def _list(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _count(number: int, noun: str) -> str:

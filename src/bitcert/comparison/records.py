@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bitcert.canonical import FormatProblem, decode, encode, encode_text, parse, plain
+from bitcert.canonical import encode, encode_text, plain, read, require
 from bitcert.certificates.certification import describe_helper, describe_sample, versions
 from bitcert.codecs.base import Codec
 from bitcert.codecs.registry import options_of
@@ -23,11 +23,10 @@ from bitcert.data import Sample
 from bitcert.decoder import Helper, decode_message
 from bitcert.decoder.network import QuantisedNetwork, base_value
 from bitcert.decoder.tensors import FAMILY, read_codes
-from bitcert.errors import malformed
 from bitcert.network import Network
 from bitcert.run import Compressed
 from bitcert.stability.measurement import network_hash
-from bitcert.theory.prediction import LayerTheory, Theory
+from bitcert.theory.value import LayerTheory, Theory
 
 FORMAT = "bitcert-comparison-1"
 COMPRESSION_FORMAT = "bitcert-compression-1"
@@ -227,29 +226,19 @@ class Comparison:
         Raises:
             DecodeError: anything that :meth:`to_json` would not have written.
         """
-        content = parse(text, _EXPECTED)
-        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-            raise malformed(_EXPECTED, "another format")
-        try:
-            comparison = decode(cls, content)
-        except FormatProblem as problem:
-            raise malformed(_EXPECTED, str(problem)) from None
-        if not _is_possible(comparison):
-            raise malformed(_EXPECTED, "impossible counts")
-        return comparison
+        return read(cls, text, _EXPECTED, FORMAT, _check)
 
 
-def _is_possible(comparison: Comparison) -> bool:
-    """Whether the numbers are such that rates and logarithms can be taken of them."""
+def _check(comparison: Comparison) -> None:
+    """Refuse numbers that no rates and logarithms can be taken of."""
     classes = comparison.sample.get("num_classes")
-    if not isinstance(classes, int) or classes < 2 or not 0 < comparison.delta < 1:
-        return False
+    fits = isinstance(classes, int) and classes >= 2 and 0 < comparison.delta < 1
     counts: list[Original | Measured | HoldoutCount | None] = [comparison.original, comparison.original.holdout]
     for _, measured in comparison.messages:
-        if measured.message_bits < 1 or not 0 <= measured.bound <= 1:
-            return False
+        fits = fits and measured.message_bits >= 1 and 0 <= measured.bound <= 1
         counts += [measured, measured.holdout]
-    return all(count is None or 0 <= count.errors <= count.samples > 0 for count in counts)
+    fits = fits and all(count is None or 0 <= count.errors <= count.samples > 0 for count in counts)
+    require(fits, "impossible counts")
 
 
 def sizes(network: Network) -> dict[str, int]:

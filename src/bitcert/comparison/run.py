@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,9 @@ from bitcert.network import Network
 from bitcert.proof import holdout_bound
 from bitcert.random import stream
 from bitcert.run import Checkpoint, Run
+from bitcert.shards import Here, executor_for, over_ranges
 from bitcert.stability.measurement import network_hash
-from bitcert.theory.prediction import Condition
+from bitcert.theory.value import Condition
 
 MAX_TEXT = 1000
 MOST_NOTES = 20
@@ -80,24 +83,19 @@ def compare(
     plan = plan_comparison(network, sample, settings, codecs, holdout)
     started = clock.seconds()
     counter = Counter(network, sample, helper, progress)
-    work = _Work(
-        network, sample, settings, holdout, counter, clock.seconds() - started, RowStore(folder, ComparisonRow)
-    )
-    for k, entry in enumerate(plan.entries):
-        if progress is not None:
-            progress("comparing codecs", k / len(plan.entries))
-        row = work.row(entry)
-        for codec in entry.instead:
-            if row.measured is not None:
-                break
-            row = work.row(Entry(codec, entry.seconds))
+    seconds, store = clock.seconds() - started, RowStore(folder, ComparisonRow)
+    work = _Work(network, sample, settings, holdout, counter, seconds, store)
+    work.add(plan.entries)
     comparison = work.comparison()
     return replace(comparison, conclusions=tuple(conclude(comparison)))
 
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """The rows so far, and what all of them share; ``seconds`` is what counting the original took."""
+    """The rows so far, and what all of them share; ``seconds`` is what counting the original took.
+
+    ``resumes`` is whether trainings leave checkpoints in the folder of the store.
+    """
 
     network: Network
     sample: Sample
@@ -107,6 +105,7 @@ class _Work:
     seconds: float
     store: RowStore[ComparisonRow]
     rows: list[ComparisonRow] = field(default_factory=list)
+    resumes: bool = True
 
     def key(self, entry: Entry) -> str:
         """Hash of everything that determines a row."""
@@ -130,21 +129,50 @@ class _Work:
             return self.sample  # a training sample is of two classes at least
         return self.sample.take(chosen, f"{self.sample.name} ({count:,} drawn)")
 
-    def row(self, entry: Entry) -> ComparisonRow:
-        """The next row: a finished one of an earlier sitting, or a new one."""
-        key = self.key(entry)
-        row = self.store.get(key)
-        if row is None:
-            row = self._new_row(entry, key)
-            self.store.put(key, row)
-        checkpoint = self.store.checkpoint(key)
-        if checkpoint is not None:
-            checkpoint.unlink(missing_ok=True)
-        self.rows.append(row)
-        return row
+    def add(self, entries: Sequence[Entry]) -> None:
+        """The rows of all entries, each computed wherever passes over examples run and kept here as it comes."""
+        # a forked process cannot use the GPU that this one has opened
+        executor = executor_for(len(entries)) if self.settings.device == "cpu" else Here()
+        # a copy has no progress to tell
+        work = (
+            self
+            if isinstance(executor, Here)
+            else replace(self, counter=copy(self.counter), resumes=executor.shares_disk)
+        )
+        rows = over_ranges(
+            lambda place, _: work.made(entries[place]),
+            [(place, place + 1) for place in range(len(entries))],
+            lambda _, made: self._keep(made),
+            "comparing codecs",
+            self.counter.progress,
+            executor=executor,
+        )
+        self.rows[:] = chain.from_iterable(rows)
+
+    def made(self, entry: Entry) -> dict[str, ComparisonRow]:
+        """The rows of an entry by key, finished ones of an earlier sitting or new ones, until one has a message."""
+        found = {}
+        for codec in (entry.codec, *entry.instead):
+            each = Entry(codec, entry.seconds)
+            key = self.key(each)
+            row = found[key] = self.store.get(key) or self._new_row(each, key)
+            if row.measured is not None:
+                break
+        return found
+
+    def _keep(self, made: Mapping[str, ComparisonRow]) -> list[ComparisonRow]:
+        for key, row in made.items():
+            if self.store.get(key) is None:
+                self.store.put(key, row)
+            checkpoint = self.store.checkpoint(key)
+            if checkpoint is not None:
+                checkpoint.unlink(missing_ok=True)
+            self.rows.append(row)
+        return list(made.values())
 
     def _new_row(self, entry: Entry, key: str) -> ComparisonRow:
-        codec, settings, checkpoint = entry.codec, self.settings, self.store.checkpoint(key)
+        codec, settings = entry.codec, self.settings
+        checkpoint = self.store.checkpoint(key) if self.resumes else None
         run = Run(settings.seed, entry.seconds or settings.budget_seconds, settings.delta, settings.device)
         if self.counter.progress is not None:
             run.progress = self.counter.progress

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +41,12 @@ def read_image_folder(folder: Path) -> tuple[Array, Array, int]:
         expected = f"at least two subfolders (one a class) in {folder}"
         raise InputError(expected, str(len(classes)), "put the images of each class in its own subfolder")
     files = [(path, label) for label, each in enumerate(classes) for path in _images_of(each)]
-    first = _read_image(files[0][0])
+    first = read_image(files[0][0])
     whole = len(files) * first.nbytes
     check_size(folder, whole, whole, sum(path.stat().st_size for path, _ in files), len(files))
     images = np.empty((len(files), *first.shape), np.uint8)
     for row, (path, _) in enumerate(files):
-        image = _read_image(path)
+        image = read_image(path)
         if image.shape != first.shape:
             got = f"{list(image.shape)} (channels, height, width)"
             raise refused(path, f"an image like the first, {list(first.shape)},", got, "bring all to one size and mode")
@@ -69,11 +70,16 @@ def _images_of(folder: Path) -> list[Path]:
     return files
 
 
-def _read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, stream: IO[bytes] | None = None) -> NDArray[np.uint8]:
+    """Pixels ``[channels, height, width]`` of the file at ``path``, or of one inside it.
+
+    Raises:
+        InputError: naming the file, for an image that is unreadable, too large or of an unsupported mode.
+    """
     with reading(path, Exception):  # decoders of hostile files raise whatever they meet
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower bound follows
-            image = Image.open(path, formats=FORMATS)
+            image = Image.open(stream or path, formats=FORMATS)
         with image:
             _check_image(image, path)
             pixels = np.asarray(image)

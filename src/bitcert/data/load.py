@@ -46,7 +46,8 @@ def load_sample(
     A built-in name wins over a path of the same spelling; write ``./mnist`` for the path. Paths: an ``.npz`` archive
     (``x``, ``y``), an IDX images file with its labels file beside it, a folder of IDX files, of CIFAR-10 binary
     batches, or of images (one subfolder a class, or ``train`` and ``test`` folders of such), or a table in a ``.csv``
-    or ``.parquet`` file. Larger than memory may be a folder of ``x.npy`` and ``y.npy``, or of ``*.npz`` shards.
+    or ``.parquet`` file. Larger than memory may be a folder of ``x.npy`` and ``y.npy``, or of shards, all ``*.npz``,
+    all ``*.tar`` or all ``*.parquet``.
 
     Args:
         name_or_path: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or a path.
@@ -74,9 +75,7 @@ def load_sample(
     if path is not None and is_table(path):
         return _shaped(read_table(open_table(path), load_schema(schema).having(label), role, num_classes), shape)
     if label is not None or schema is not None:
-        kinds = " or ".join(OPENERS)
-        do = f"leave out label and schema, or name a {kinds} file"
-        raise InputError(f"a table in a {kinds} file for a label or schema", repr(text[:200]), do)
+        raise _not_a_table(text)
     if path is not None:
         # Only the last part of a path: a certificate is shown to strangers.
         title, (inputs, labels, classes) = Path(text).name, _load_path(path, split, role)
@@ -89,6 +88,12 @@ def load_sample(
         names, (inputs, labels, classes) = (), _load_named(name, split, download, progress)
     classes = classes if num_classes is None else num_classes
     return _shaped(Sample.from_arrays(inputs, labels, role, title, classes, columns=names), shape)
+
+
+def _not_a_table(text: str) -> InputError:
+    kinds = " or ".join(OPENERS)
+    do = f"leave out label and schema, or name a {kinds} file"
+    return InputError(f"a table in a {kinds} file for a label or schema", repr(text[:200]), do)
 
 
 def shaped_like(sample: Sample, shape: tuple[int, ...]) -> Sample:

@@ -1,9 +1,9 @@
 """Data larger than memory: arrays on the disk that are read where they are used, through a memory map.
 
-Two kinds of folder: ``x.npy`` and ``y.npy`` (mapped as they are), or shards ``*.npz`` of one data set, each with ``x``
-and ``y`` (:mod:`bitcert.data.npz`), in the order of their names. Shards are read one at a time into an unnamed file of
-the system's temporary folder (``TMPDIR``), which takes as much disk as the inputs, and that file is mapped. How data
-are divided into shards changes neither the sample nor its hash.
+Two kinds of folder: ``x.npy`` and ``y.npy`` (mapped as they are), or shards of one data set, all ``*.npz``, all
+``*.tar`` or all ``*.parquet`` (:mod:`bitcert.data.shard_files`), in the order of their names. Shards are read one at
+a time into an unnamed file of the system's temporary folder (``TMPDIR``), which takes as much disk as the inputs, and
+that file is mapped. How data are divided into shards changes neither the sample nor its hash.
 
 Pages that were read are given back after each batch (:func:`bitcert.data.sample.release`), so memory does not grow with
 the data. NOT noticed: a file that is changed while it is mapped.
@@ -19,17 +19,19 @@ from pathlib import Path
 import numpy as np
 
 from bitcert.data.files import reading, refused
-from bitcert.data.npz import BROKEN_HEADER, npy_header, read_npz
+from bitcert.data.npz import BROKEN_HEADER, npy_header
 from bitcert.data.sample import Array
+from bitcert.data.shard_files import SHARDS
 
 INPUTS, LABELS = "x.npy", "y.npy"
 _SAVE = "write it with numpy.save"
 
 
 def shards_of(folder: Path) -> list[Path]:
-    """The files of a folder that holds nothing but ``*.npz`` files, in the order of their names; else none."""
+    """The files of a folder that holds nothing but shards of one kind, in the order of their names; else none."""
     found = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
-    return found if found and all(each.suffix == ".npz" and each.is_file() for each in found) else []
+    kinds = {each.suffix if each.is_file() else "" for each in found}
+    return found if len(kinds) == 1 and kinds <= set(SHARDS) else []
 
 
 def read_mapped(folder: Path, need_labels: bool) -> tuple[Array, Array | None]:
@@ -72,7 +74,7 @@ def read_shards(files: Sequence[Path], need_labels: bool) -> tuple[Array, Array 
     rows, first = 0, None
     with tempfile.TemporaryFile(prefix="bitcert-") as spool:
         for path in files:
-            inputs, own = read_npz(path, need_labels=need_labels)
+            inputs, own = SHARDS[path.suffix](path, need_labels=need_labels)
             inputs = inputs.astype(np.float32) if inputs.dtype == np.float64 else inputs
             kind = (inputs.shape[1:], inputs.dtype)
             first = first or kind

@@ -25,11 +25,11 @@ MAGIC = b"PAR1"
 _DO = "write the file again, or save the table as CSV"
 
 
-def open_parquet(path: Path) -> Source:
-    """The names of the columns of a Parquet file, and its rows as they are asked for.
+def open_file(path: Path, **options: Any) -> tuple[Any, Any]:
+    """The module pyarrow and the open file.
 
     Raises:
-        InputError: pyarrow is not installed, or the file is none it can read, too large, or has columns of other types.
+        InputError: pyarrow is not installed, or the file is none it can read.
     """
     try:
         import pyarrow as arrow
@@ -39,10 +39,19 @@ def open_parquet(path: Path) -> Source:
         raise InputError(f"pyarrow, which reads {path}", "none installed", do) from None
     _check_magic(path)
     with reading(path, arrow.ArrowException, ValueError):
-        file = parquet.ParquetFile(path)
-        texts = [field.name for field in file.schema_arrow if _is_text(arrow.types, field.type)]
-        # texts as numbers of a dictionary: a long text that is repeated is kept once
-        file = parquet.ParquetFile(path, read_dictionary=texts)
+        return arrow, parquet.ParquetFile(path, **options)
+
+
+def open_parquet(path: Path) -> Source:
+    """The names of the columns of a Parquet file, and its rows as they are asked for.
+
+    Raises:
+        InputError: pyarrow is not installed, or the file is none it can read, too large, or has columns of other types.
+    """
+    arrow, file = open_file(path)
+    texts = [field.name for field in file.schema_arrow if _is_text(arrow.types, field.type)]
+    # texts as numbers of a dictionary: a long text that is repeated is kept once
+    _, file = open_file(path, read_dictionary=texts)
     names = check_header(path, file.schema_arrow.names)
     for field in file.schema_arrow:
         _check_type(path, arrow.types, field)

@@ -27,6 +27,9 @@ from bitcert.errors import InputError, unknown_name
 CHUNK_BYTES = 1 << 24
 """Working memory of the streamed checks and hashes, in bytes."""
 
+_PAGES_BYTES = 1 << 21
+"""What the system may put into memory for one place of a mapped file: a huge page."""
+
 MAX_CLASSES = 1 << 20
 """More are taken for labels that are not class numbers (a file of identifiers, a hostile file)."""
 
@@ -215,6 +218,18 @@ class Sample:
             yield self.inputs[first:last], self.labels[first:last]
             release(self.inputs)
 
+    def inputs_at(self, index: Array) -> Array:
+        """Copies of the inputs at these places ``[k]``, in their order; of a mapped file, few pages at a time."""
+        places = np.arange(len(self))[index]
+        if _map_of(self.inputs) is None or places.ndim != 1:
+            return self.inputs[index]
+        found = np.empty((len(places), *self.input_shape), self.inputs.dtype)
+        step = max(1, CHUNK_BYTES // (_PAGES_BYTES + self.inputs.nbytes // len(self)))
+        for start in range(0, len(places), step):
+            found[start : start + step] = self.inputs[places[start : start + step]]
+            release(self.inputs)
+        return found
+
     def with_role(self, role: Role) -> Sample:
         """The same data in another role; its hashes do not change (and are not computed again)."""
         other = replace(self, role=role)
@@ -242,7 +257,8 @@ class Sample:
         if isinstance(where, np.ndarray) and where.size == 0:
             where = where.astype(np.int64)
         try:
-            inputs, labels = self.inputs[where], self.labels[where] if self.has_labels else self.labels
+            inputs = self.inputs[where] if isinstance(where, slice) else self.inputs_at(where)
+            labels = self.labels[where] if self.has_labels else self.labels
         except IndexError as error:
             raise InputError(
                 f"indices into the {len(self)} examples of {self.name!r}", str(error), "correct them"
@@ -274,13 +290,21 @@ def _numbered_chunks(array: Array) -> Iterator[tuple[int, Array]]:
         release(array)
 
 
+def _map_of(array: Array) -> mmap.mmap | None:
+    """The file that an array shows; none for a copy-on-write map: what was written there is in memory only."""
+    base: object = array
+    mode = "c"
+    while isinstance(base, np.ndarray):
+        mode = base.mode if isinstance(base, np.memmap) else mode
+        base = base.base
+    return base if mode != "c" and isinstance(base, mmap.mmap) and hasattr(base, "madvise") else None
+
+
 def release(array: Array) -> None:
     """Give back what was read of a memory-mapped file; nothing for other arrays. It can be read again."""
-    base: object = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
-        base.madvise(mmap.MADV_DONTNEED)
+    mapped = _map_of(array)
+    if mapped is not None:
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _read_only(array: Array) -> Array:
@@ -291,12 +315,10 @@ def _read_only(array: Array) -> Array:
 
 def _checked_inputs(inputs: object, name: str) -> Array:
     array = _as_array(inputs, f"inputs of {name!r}")
+    if array.size == 0 and array.ndim:
+        raise InputError(f"at least one example in {name!r}", "an empty set", "pass data with examples")
     if array.ndim < 2:
-        if array.ndim == 1 and array.size == 0:
-            raise _empty(name)
         raise InputError(f"inputs of {name!r} with shape [n, ...]", f"shape {list(array.shape)}", "add a feature axis")
-    if array.size == 0:
-        raise _empty(name)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype in (np.dtype(np.float64), np.dtype(np.float16)):
         with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused below
@@ -372,7 +394,3 @@ def _check_classes(labels: NDArray[np.int64], num_classes: object, role: Role, n
         raise InputError(
             f"examples of at least two classes in {name!r}", got, "pass data that were not filtered or sorted"
         )
-
-
-def _empty(name: str) -> InputError:
-    return InputError(f"at least one example in {name!r}", "an empty set", "pass data with examples")

@@ -1,4 +1,4 @@
-"""A sample from a torch ``Dataset`` or ``DataLoader``.
+"""A sample from a torch ``Dataset`` or ``DataLoader``, a data set of Hugging Face ``datasets``, or a Ray ``Dataset``.
 
 Errors are counted on the data as given, and on each example once. So the data are read once, into memory, in the
 order they come; data that give different values when read again (random augmentation, an iterable data set that
@@ -38,7 +38,8 @@ def sample_from_torch(source: Any, role: Role, num_classes: int | None = None, *
     Args:
         source: yields ``(x, y)`` pairs or mappings (``x, y``, ``image, label``, ``pixel_values, labels``); inputs are
             tensors, arrays or Pillow images (turned to channel-first). A loader may shuffle: the order it yields is
-            kept. For ``Role.UNLABELLED`` the items may be inputs alone.
+            kept. A Ray ``Dataset`` keeps its order only where its context's ``preserve_order`` is set. For
+            ``Role.UNLABELLED`` the items may be inputs alone.
         role: what the sample is for.
         num_classes: by default the largest label plus one.
         name: for people.
@@ -56,7 +57,7 @@ def sample_from_torch(source: Any, role: Role, num_classes: int | None = None, *
         loader = _fixed_order(source, name)
         _check_repeatable(lambda: _few_of_loader(loader), name)
         batches = (_batch(item, role, name) for item in _reading(loader, name))
-    elif hasattr(source, "__getitem__") or isinstance(source, Iterable):
+    elif any(hasattr(source, name) for name in ("__getitem__", "__iter__", "iter_rows")):
         if isinstance(source, Iterator):
             do = "pass a Dataset, a DataLoader or a list"
             raise InputError(f"data in {name!r} that can be read again", "an iterator that is used up", do)
@@ -91,6 +92,8 @@ def to_numpy(value: Any) -> Any:
 
 
 def _items(source: Any) -> Iterator[Any]:
+    if hasattr(source, "iter_rows"):
+        return iter(source.iter_rows())
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return (source[index] for index in range(len(source)))
     return iter(source)

@@ -19,17 +19,16 @@ from numpy.typing import NDArray
 from bitcert.coding import Ledger, MessageReader, MessageWriter
 from bitcert.coding.adaptive import Coder, Reader, Writer
 from bitcert.coding.votes import SPAN, STEPS, Condition, Ramp, Votes, VotesCode
-from bitcert.counting import TensorClassifier
-from bitcert.counting import Values as Numbers
+from bitcert.counting import TensorClassifier, Values
 from bitcert.decoder.helper import Helper, as_floats, read_classes, write_classes
 from bitcert.decoder.trees import Columns, alphabets, check_size, numbers, passes
 
 FAMILY = 6
 
-Values = NDArray[np.float32]
+Floats = NDArray[np.float32]
 
 
-def condition_values(condition: Condition, columns: Columns) -> Values:
+def condition_values(condition: Condition, columns: Columns) -> Floats:
     """The value ``[n]`` of a condition in examples ``columns [n, d]``."""
     if isinstance(condition, Ramp):
         steps = np.ceil((numbers(condition.subject, columns) - condition.value) / math.ldexp(1.0, condition.exponent))
@@ -37,7 +36,7 @@ def condition_values(condition: Condition, columns: Columns) -> Values:
     return np.asarray(passes(condition.test, columns) == condition.passed, dtype=np.float32)
 
 
-def term_values(conditions: Sequence[Condition], columns: Columns) -> Values:
+def term_values(conditions: Sequence[Condition], columns: Columns) -> Floats:
     """The value ``[n]`` of a term: the product of its conditions."""
     found = condition_values(conditions[0], columns)
     for condition in conditions[1:]:
@@ -87,7 +86,7 @@ class VotesClassifier(TensorClassifier):
         return listed(self.votes)
 
     def compute(
-        self, inputs: Numbers | torch.Tensor, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
+        self, inputs: Values | torch.Tensor, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
     ) -> torch.Tensor:
         """Logits of one batch, as numbers of ``dtype``; all is computed in float64 whatever that is."""
         columns = as_floats(inputs).flatten(1).double()

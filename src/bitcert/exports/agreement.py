@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bitcert.certificates.loading import Certified
+from bitcert.counting import DecisionRule
 from bitcert.decoder.trees import TreeClassifier
 from bitcert.errors import InputError
 
@@ -61,7 +62,7 @@ def compare(certified: Certified, exported: Callable[[Tensor], Tensor], inputs: 
     Raises:
         InputError: the exported one breaks the rule, or fails.
     """
-    allowed = float(certified.certificate.decision_rule.get("tolerance", 1e-4)) / 2
+    allowed = DecisionRule().tolerance / 2
     worst, what = 0.0, "logits as the certified classifier's"
     for batch in (inputs, inputs[:1]):
         with torch.no_grad():

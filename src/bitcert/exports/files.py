@@ -61,9 +61,9 @@ def export(certified: Certified, path: str | Path, to: Format | str | None = Non
     kind = _format(path, to)
     if not certified.is_intact():
         raise InputError("the tensors that were certified", "others", "load the certificate again")
-    sample = random_inputs(certified) if inputs is None else _some(certified, inputs)
-    content = to_bytes(certified, kind, sample)
-    agreement = _agreement(certified, kind, content, sample)
+    sample = None if inputs is None else _some(certified, inputs)
+    content = to_bytes(certified, kind)
+    agreement = _agreement(certified, kind, content, random_inputs(certified) if sample is None else sample)
     with replacing(path) as fresh:
         fresh.write_bytes(content)
     return Export(path, kind, hashlib.sha256(content).hexdigest(), agreement)
@@ -79,7 +79,7 @@ def is_export(certified: Certified, path: str | Path, to: Format | str | None = 
         OSError: the file cannot be read.
     """
     path = Path(path)
-    content = to_bytes(certified, _format(path, to), random_inputs(certified))
+    content = to_bytes(certified, _format(path, to))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest() == hashlib.sha256(content).digest()
 

@@ -30,6 +30,7 @@ from torch import Tensor
 from bitcert.certificates.certification import versions
 from bitcert.certificates.loading import Certified
 from bitcert.errors import InputError
+from bitcert.exports.agreement import random_inputs
 
 KEY = "bitcert"
 INPUT, OUTPUT = "inputs", "logits"
@@ -77,19 +78,17 @@ def statement(certified: Certified, kind: Format) -> str:
     return json.dumps(content, sort_keys=True)
 
 
-def to_bytes(certified: Certified, kind: Format, example: Tensor) -> bytes:
+def to_bytes(certified: Certified, kind: Format) -> bytes:
     """The file.
 
-    Args:
-        certified: what is exported.
-        kind: of the file.
-        example: raw inputs ``[batch, ...]``, at least two.
+    It is traced on random inputs: some formats keep what they were traced on, which must be nobody's data.
 
     Raises:
         InputError: the format's package is missing, or it cannot express the classifier.
     """
     if kind is Format.onnx:
         module_of_extra("onnx", "onnx")
+    example = random_inputs(certified)
     with torch.no_grad():
         certified(example)  # constants that are made once must not be made while tracing
     writers = {Format.onnx: _onnx, Format.pt2: _pt2, Format.torchscript: _script, Format.state_dict: _state}

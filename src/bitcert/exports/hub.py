@@ -14,11 +14,11 @@ from bitcert.certificates.certification import ARCHITECTURE_FILE
 from bitcert.certificates.loading import Certified
 from bitcert.decoder.weights import HELPER_FILE
 from bitcert.errors import InputError
-from bitcert.exports.agreement import random_inputs
 from bitcert.exports.formats import Format, module_of_extra, to_bytes
 from bitcert.folder import HUB_FILES, write_output
 from bitcert.network import Architecture
 from bitcert.report.text import (
+    UNKNOWN,
     bound_rows,
     clean,
     condition_rows,
@@ -77,7 +77,7 @@ def _files(certified: Certified) -> dict[str, bytes]:
     files = {
         CERTIFICATE_FILE: certified.certificate.to_json().encode(),
         MESSAGE_FILE: certified.message,
-        TENSORS: to_bytes(certified, Format.state_dict, random_inputs(certified, 2)),
+        TENSORS: to_bytes(certified, Format.state_dict),
         CARD: model_card(certified.certificate).encode(),
     }
     if isinstance(predictor, Architecture):
@@ -90,12 +90,12 @@ def _files(certified: Certified) -> dict[str, bytes]:
 def _plain(text: object) -> str:
     """Text of a certificate, which may come from anyone, as Markdown that shows it and does nothing else."""
     safe = html.escape(clean(text), quote=False)
-    return "".join(f"\\{character}" if character in "\\`*_[]()|#!:" else character for character in safe)
+    return "".join(f"\\{character}" if character in "\\`*_[]()|#!:~@" else character for character in safe)
 
 
 def model_card(certificate: Certificate) -> str:
     """The card in Markdown: the claim, its numbers, what it rests on, how to use the classifier and how to check it."""
-    data = certificate.data
+    data = {key: certificate.data.get(key, UNKNOWN) for key in ("name", "hash", "input_shape", "num_classes")}
     counted = f"{number(certificate.errors)} of {number(certificate.samples)}"
     rows = [
         ("errors on the training set", f"{share(certificate.errors, certificate.samples)} ({counted})"),
@@ -107,7 +107,8 @@ def model_card(certificate: Certificate) -> str:
     table = "\n".join(f"| {_plain(label)} | {_plain(value)} |" for label, value in rows)
     only = {"helper": "unless self-contained: "}
     conditions = "\n".join(f"- {only.get(kind, '')}{_plain(text)}" for kind, text in condition_rows(certificate))
-    shape = "x".join(map(str, data["input_shape"]))
+    sizes = data["input_shape"]
+    shape = "x".join(map(str, sizes)) if isinstance(sizes, list) else sizes
     return f"""---
 library_name: bitcert
 tags:
@@ -121,7 +122,7 @@ tags:
 **{_plain(certificate.sentence)}**
 
 It is {_plain(certificate.description)}, for inputs of shape {_plain(shape)} and {number(data["num_classes"])} classes.
-The training data were {_plain(data["name"])}, content hash `{clean(data["hash"], 64)}`.
+The training data were {_plain(data["name"])}, content hash {_plain(data["hash"])}.
 
 | | |
 | --- | --- |

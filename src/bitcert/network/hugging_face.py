@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from bitcert.data.sample import MAX_CLASSES
 from bitcert.errors import InputError
 from bitcert.network.shapes import MAX_PARAMETERS
 from bitcert.network.user_code import one_line
 
 __all__ = ["load_hugging_face"]
 
-_MAX_CONFIG_BYTES = 1 << 22
+_MAX_CONFIG_BYTES, _MAX_LAYERS = 1 << 22, 1 << 10
 _KINDS = {"ForSequenceClassification": "AutoModelForSequenceClassification"}
 _KINDS |= {"ForImageClassification": "AutoModelForImageClassification"}
 
@@ -47,8 +49,12 @@ def load_hugging_face(folder: str | Path) -> nn.Module:
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             with torch.device("meta"):
                 _check_size(maker.from_config(config, trust_remote_code=False))
-            settings = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
-            model = maker.from_pretrained(folder, config=config, dtype=torch.float32, **settings)
+            settings: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+            settings |= {"config": config, "dtype": torch.float32, "output_loading_info": True}
+            model, found = maker.from_pretrained(folder, **settings)
+            if missing := sorted(found["missing_keys"]):
+                expected = "all weights of the network in model.safetensors"
+                raise InputError(expected, f"none for {missing[0]}"[:200], "save the fine-tuned network")
     except InputError:
         raise
     except Exception as error:  # transformers raises many types
@@ -62,9 +68,14 @@ def _kind(folder: Path) -> str:
     try:
         if path.stat().st_size > _MAX_CONFIG_BYTES:
             raise InputError("a config.json of at most 4 MiB", "a larger one", f"check {folder.name}")
-        names = json.loads(path.read_text(encoding="utf-8")).get("architectures") or []
+        config = json.loads(path.read_text(encoding="utf-8"))
+        names = config.get("architectures") or []
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise InputError("a readable config.json", one_line(error), f"check {folder.name}") from error
+    for key, value in config.items():
+        most = MAX_CLASSES if key == "num_labels" else _MAX_LAYERS if "layer" in key else MAX_PARAMETERS
+        if isinstance(value, int) and value > most:
+            raise InputError(f"{key} of at most {most:,} in config.json", f"{value:,}"[:100], "use a smaller network")
     for name in names if isinstance(names, list) else []:
         for ending, kind in _KINDS.items():
             if str(name).endswith(ending):

@@ -13,6 +13,7 @@ Functions, sub-graphs and sparse tensors are refused. What the operators compute
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ _ADVICE = "export the model again, or pass its code and a state dict"
 _FLOATS = {1: np.float32, 10: np.float16, 11: np.float64, 16: None}
 _WHOLE = {2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64, 9: np.bool_, 12: np.uint32}
 _MAX_DIMENSIONS = 8
+_MAX_LISTED = 1 << 22
+"""Entries of an attribute that is a list."""
 Array = NDArray[np.generic]
 
 
@@ -122,19 +125,16 @@ def _graph(model: Any, folder: Path) -> OnnxGraph:
         _refuse(f"at most {MAX_GRAPH_NODES} nodes", f"{len(graph.node)}")
     if model.functions or graph.sparse_initializer:
         _refuse("a plain graph", "functions" if model.functions else "sparse tensors", "inline or densify them")
-    nodes = [_node(each, folder) for each in graph.node]
+    tensors = _Tensors(folder)
+    nodes = [_node(each, tensors) for each in graph.node]
     output = _output(graph, nodes)
     nodes = list(_needed(nodes, output))
     used = {name for node in nodes for name in node.inputs}
-    weights: dict[str, Array] = {}
-    total = 0
-    for tensor in graph.initializer:
-        total += math.prod(tensor.dims) if len(tensor.dims) <= _MAX_DIMENSIONS else 0
-        if total > MAX_PARAMETERS:
-            _refuse(f"at most {MAX_PARAMETERS} parameters", "more")
-        if tensor.name in used:
-            weights[tensor.name] = _array(tensor, folder)
+    weights = {tensor.name: tensors.read(tensor) for tensor in graph.initializer if tensor.name in used}
     known = {tensor.name for tensor in graph.initializer}
+    named = Counter([*known.union(each.name for each in graph.input), *(out for node in nodes for out in node.outputs)])
+    if twice := [name for name, times in named.items() if name and times > 1]:
+        _refuse("every value made once", f"{twice[0]!r} made twice")
     inputs = [_input(each) for each in graph.input if each.name not in known and each.name in used]
     return OnnxGraph(opset, _ordered(inputs), output, tuple(nodes), weights)
 
@@ -173,14 +173,16 @@ def _output(graph: Any, nodes: list[OnnxNode]) -> str:
     return str(named[0])
 
 
-def _node(node: Any, folder: Path) -> OnnxNode:
+def _node(node: Any, tensors: _Tensors) -> OnnxNode:
     if node.domain not in ("", "ai.onnx", "ai.onnx.ml"):
         _refuse("operators of ai.onnx", f"{node.op_type} of {node.domain}", "export it without custom operators")
-    attributes = {each.name: _attribute(each, node, folder) for each in node.attribute}
+    attributes = {each.name: _attribute(each, node, tensors) for each in node.attribute}
     return OnnxNode(node.name, node.op_type, tuple(node.input), tuple(node.output), attributes)
 
 
-def _attribute(each: Any, node: Any, folder: Path) -> Any:
+def _attribute(each: Any, node: Any, tensors: _Tensors) -> Any:
+    if max(len(each.floats), len(each.ints), len(each.strings)) > _MAX_LISTED:
+        _refuse(f"at most {_MAX_LISTED} entries of the attribute {each.name!r} of {node.op_type}", "more")
     match each.type:
         case 1:
             return float(each.f)
@@ -189,7 +191,7 @@ def _attribute(each: Any, node: Any, folder: Path) -> Any:
         case 3:
             return each.s.decode("utf-8", "replace")
         case 4:
-            return _array(each.t, folder)
+            return tensors.read(each.t)
         case 6:
             return tuple(float(number) for number in each.floats)
         case 7:
@@ -199,25 +201,37 @@ def _attribute(each: Any, node: Any, folder: Path) -> Any:
     return _refuse("operators without sub-graphs", f"{node.op_type} with the attribute {each.name}")
 
 
-def _array(tensor: Any, folder: Path) -> Array:
-    from onnx import numpy_helper
+@dataclass
+class _Tensors:
+    """Reads the tensors of a file; ``entries`` counts those of all that were read, before memory is taken for them."""
 
-    dims, kind = tuple(tensor.dims), tensor.data_type
-    if len(dims) > _MAX_DIMENSIONS or any(size < 0 for size in dims) or math.prod(dims) > MAX_PARAMETERS:
-        _refuse(f"a tensor {tensor.name!r} of at most {MAX_PARAMETERS} entries", f"sizes {list(dims)[:9]}")
-    if kind not in (*_FLOATS, *_WHOLE):
-        _refuse(f"numbers in {tensor.name!r}", f"type {kind}")
-    if tensor.data_location == 1:
-        kept = {each.key: each.value for each in tensor.external_data}
-        if kind == 16:
-            _refuse(f"common numbers in {tensor.name!r}", "bfloat16 in another file")
-        dtype = np.dtype(_FLOATS.get(kind) or _WHOLE[kind]).newbyteorder("<")
-        array = np.frombuffer(_outside(kept, folder, math.prod(dims) * dtype.itemsize), dtype).reshape(dims)
-    else:
-        array = numpy_helper.to_array(tensor)
-    if array.shape != dims:
-        _refuse(f"a tensor {tensor.name!r} of shape {list(dims)}", f"{list(array.shape)}")
-    return np.array(array, np.float32 if kind in _FLOATS else np.int64)
+    folder: Path
+    entries: int = 0
+
+    def read(self, tensor: Any) -> Array:
+        """The numbers of one, whole ones as int64 and all others as float32."""
+        from onnx import numpy_helper
+
+        dims, kind = tuple(tensor.dims), tensor.data_type
+        if len(dims) > _MAX_DIMENSIONS or any(size < 0 for size in dims):
+            _refuse(f"sizes of a tensor {tensor.name!r}", f"{list(dims)[:9]}")
+        self.entries += math.prod(dims)
+        if self.entries > MAX_PARAMETERS:
+            _refuse(f"at most {MAX_PARAMETERS} numbers in all tensors", f"more, with {tensor.name!r} of {list(dims)}")
+        if kind not in (*_FLOATS, *_WHOLE):
+            _refuse(f"numbers in {tensor.name!r}", f"type {kind}")
+        if tensor.data_location == 1:
+            kept = {each.key: each.value for each in tensor.external_data}
+            if kind == 16:
+                _refuse(f"common numbers in {tensor.name!r}", "bfloat16 in another file")
+            dtype = np.dtype(_FLOATS.get(kind) or _WHOLE[kind]).newbyteorder("<")
+            content = _outside(kept, self.folder, math.prod(dims) * dtype.itemsize)
+            array = np.frombuffer(content, dtype).reshape(dims)
+        else:
+            array = numpy_helper.to_array(tensor)
+        if array.shape != dims:
+            _refuse(f"a tensor {tensor.name!r} of shape {list(dims)}", f"{list(array.shape)}")
+        return np.array(array, np.float32 if kind in _FLOATS else np.int64)
 
 
 def _outside(kept: Mapping[str, str], folder: Path, size: int) -> bytes:

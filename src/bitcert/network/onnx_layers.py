@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bitcert.network.onnx_operators import Call, Unreadable, reads
+from bitcert.network.onnx_call import Call, Unreadable, reads
 
 _LOWEST = -1e38
 
@@ -36,6 +36,14 @@ def _windows(call: Call, kernel: Sequence[int], x: Tensor) -> tuple[list[int], l
     return strides, dilations, pads[:dims], pads[dims:]
 
 
+def _of_axes(name: str, dims: int) -> Callable[..., Tensor]:
+    """The function of torch for so many axes."""
+    if not 1 <= dims <= 3:
+        raise Unreadable(f"{dims} axes")
+    function: Callable[..., Tensor] = getattr(F, f"{name}{dims}d")
+    return function
+
+
 def _even(x: Tensor, before: list[int], after: list[int], value: float) -> tuple[Tensor, list[int]]:
     """The input and padding that is the same on both sides; uneven padding is added first."""
     if before == after:
@@ -49,7 +57,7 @@ def _conv(call: Call) -> Tensor:
     x, weight = call.tensor(0), call.tensor(1)
     strides, dilations, before, after = _windows(call, [int(n) for n in weight.shape[2:]], x)
     x, padding = _even(x, before, after, 0.0)
-    function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(strides)]
+    function = _of_axes("conv", len(strides))
     return function(x, weight, call.input(2), strides, padding, dilations, call.attribute("group", 1))
 
 
@@ -57,36 +65,42 @@ def _conv(call: Call) -> Tensor:
 def _transposed(call: Call) -> Tensor:
     x, weight = call.tensor(0), call.tensor(1)
     strides, dilations, before, after = _windows(call, [int(n) for n in weight.shape[2:]], x)
-    if (
-        call.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-        or "output_shape" in call.attributes
-        or before != after
-    ):
+    same = call.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    if same or call.attribute("output_shape") is not None or before != after:
         raise Unreadable("a transposed convolution with uneven padding or a stated size")
     more = list(call.attribute("output_padding", (0,) * len(strides)))
-    function = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[len(strides)]
+    function = _of_axes("conv_transpose", len(strides))
     return function(x, weight, call.input(2), strides, before, more, call.attribute("group", 1), dilations)
+
+
+def _pool(call: Call) -> tuple[Tensor, list[int], tuple[list[int], list[int], list[int], list[int]], bool]:
+    """Input, kernel, windows, and whether a last window may reach over the end."""
+    x, kernel = call.tensor(0), list(call.attribute("kernel_shape"))
+    strides, dilations, before, after = windows = _windows(call, kernel, x)
+    ceil = bool(call.attribute("ceil_mode", 0))
+    if ceil and before != after:
+        for k, size in enumerate(int(n) for n in x.shape[2:]):
+            room = size + before[k] + after[k] - dilations[k] * (kernel[k] - 1) - 1
+            if -(-room // strides[k]) * strides[k] >= size + before[k]:
+                raise Unreadable("a last window beyond the input, with uneven padding")
+    return x, kernel, windows, ceil
 
 
 @reads("MaxPool")
 def _max_pool(call: Call) -> Tensor:
-    x, kernel = call.tensor(0), list(call.attribute("kernel_shape"))
-    strides, dilations, before, after = _windows(call, kernel, x)
+    x, kernel, (strides, dilations, before, after), ceil = _pool(call)
     if call.outputs > 1:
         raise Unreadable("the places of the largest entries")
     x, padding = _even(x, before, after, _LOWEST)
-    function = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[len(kernel)]
-    return function(x, kernel, strides, padding, dilations, bool(call.attribute("ceil_mode", 0)))
+    return _of_axes("max_pool", len(kernel))(x, kernel, strides, padding, dilations, ceil)
 
 
 @reads("AveragePool")
 def _average_pool(call: Call) -> Tensor:
-    x, kernel = call.tensor(0), list(call.attribute("kernel_shape"))
-    strides, dilations, before, after = _windows(call, kernel, x)
+    x, kernel, (strides, dilations, before, after), ceil = _pool(call)
     if any(gap != 1 for gap in dilations):
         raise Unreadable("an average with gaps")
-    function = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(kernel)]
-    ceil, counted = bool(call.attribute("ceil_mode", 0)), bool(call.attribute("count_include_pad", 0))
+    function, counted = _of_axes("avg_pool", len(kernel)), bool(call.attribute("count_include_pad", 0))
     if before == after and all(2 * pad <= size for pad, size in zip(before, kernel, strict=True)):
         return function(x, kernel, strides, before, ceil, counted)
     padded, padding = _even(x, before, after, 0.0)
@@ -100,8 +114,7 @@ def _average_pool(call: Call) -> Tensor:
 
 @reads("BatchNormalization")
 def _batch_norm(call: Call) -> Tensor:
-    if call.attribute("training_mode", 0):
-        raise Unreadable("a batch norm in training mode")
+    call.only(training_mode=0, spatial=1)
     gain, shift, mean, variance = (call.tensor(k) for k in range(1, 5))
     return F.batch_norm(call.tensor(0), mean, variance, gain, shift, False, 0.0, call.attribute("epsilon", 1e-5))
 
@@ -136,6 +149,8 @@ def _layer_norm(call: Call) -> Tensor:
 @reads("LRN")
 def _local_response(call: Call) -> Tensor:
     x, size = call.tensor(0), call.attribute("size")
+    if not 1 <= size <= 1 << 10:
+        raise Unreadable(f"a sum over {size} channels")
     squares = (x * x).unsqueeze(1)
     before, after = (size - 1) // 2, size // 2
     padded = F.pad(squares, [0, 0] * (x.dim() - 2) + [before, after])
@@ -177,48 +192,55 @@ def _einsum(call: Call) -> Tensor:
 @reads("Resize", "Upsample")
 def _resize(call: Call) -> Tensor:
     x = call.tensor(0)
-    before = [int(n) for n in x.shape[2:]]
-    after, scales = _target(call, x, before)
+    after, scales = _target(call, x)
+    old = call.op == "Upsample" or call.opset < 11
     mode, place = call.attribute("mode", "nearest"), call.attribute("coordinate_transformation_mode", "half_pixel")
-    if call.op == "Upsample" or (call.op == "Resize" and call.opset < 11):
-        place = "asymmetric"
+    rounded = call.attribute("nearest_mode", "round_prefer_floor")
+    call.only(antialias=0, exclude_outside=0, keep_aspect_ratio_policy="stretch")
+    if old:
+        place, rounded = "asymmetric", "floor"
+    half = place in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel")
     if mode == "nearest":
-        rounded = call.attribute("nearest_mode", "round_prefer_floor")
-        old = call.op == "Upsample" or call.opset < 11
-        whole = all(float(scale) == round(scale) and scale >= 1 for scale in scales)
-        floors = old or rounded == "floor" or all(scale in (1, 2) for scale in scales)
-        half = (
-            place in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel")
-            and rounded != "ceil"
-            and "ceil" not in rounded
-        )
-        if not whole or not ((place == "asymmetric" and floors) or (half and rounded != "floor")):
-            raise Unreadable(f"nearest entries for {place} places and factors {scales}")
+        call.attribute("cubic_coeff_a")
+        whole = all(scale == round(scale) and scale >= 1 for scale in scales)
+        floors = rounded == "floor" or (rounded == "round_prefer_floor" and set(scales) <= {1, 2})
+        middle = half and rounded.startswith("round_prefer")
+        if not whole or not ((place == "asymmetric" and floors) or middle):
+            raise Unreadable(f"nearest entries, {rounded}, for {place} places and factors {scales}")
         return F.interpolate(x, after, mode="nearest")
     names = {("linear", 3): "linear", ("linear", 4): "bilinear", ("linear", 5): "trilinear", ("cubic", 4): "bicubic"}
     found = names.get((mode, x.dim()))
-    if (
-        found is None
-        or place not in ("half_pixel", "pytorch_half_pixel", "align_corners")
-        or call.attribute("antialias", 0)
-    ):
+    if found is None or place not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         raise Unreadable(f"resizing {mode} with {place} places")
+    if mode == "cubic":
+        call.only(cubic_coeff_a=-0.75)
+    call.attribute("cubic_coeff_a")
     if any(size == 1 for size in after) and place != "half_pixel":
         raise Unreadable("resizing to one entry")
     return F.interpolate(x, after, mode=found, align_corners=place == "align_corners")
 
 
-def _target(call: Call, x: Tensor, before: list[int]) -> tuple[list[int], list[float]]:
+def _target(call: Call, x: Tensor) -> tuple[list[int], list[float]]:
+    """Sizes of the map after resizing, and the factors, which must lead to just these sizes."""
+    before, axes = [int(size) for size in x.shape[2:]], call.attribute("axes")
+    if axes is not None and list(axes) not in (list(range(2, x.dim())), list(range(x.dim()))):
+        raise Unreadable("axes other than those of the map")
+    count = len(before) if axes is not None and len(axes) < x.dim() else x.dim()
     sizes = call.numbers(3) if call.op == "Resize" and call.input(3) is not None else None
     if sizes is not None:
+        if len(sizes) != count or (count == x.dim() and int(sizes[1]) != int(x.shape[1])):
+            raise Unreadable("sizes for other axes than those of the map")
         after = [int(size) for size in sizes[-len(before) :]]
         return after, [new / old for new, old in zip(after, before, strict=True)]
     place = 1 if call.op == "Upsample" or (call.op == "Resize" and call.opset < 11) else 2
     given = call.attribute("scales") if call.opset < 9 else call.constant(place)
-    if given is None or len(given) != x.dim() or any(scale != 1 for scale in given[:2]):
+    if given is None or len(given) != count or any(scale != 1 for scale in given[: -len(before)]):
         raise Unreadable("factors that are not known, or for other axes than those of the map")
-    scales = [float(scale) for scale in given[2:]]
-    return [math.floor(old * scale) for old, scale in zip(before, scales, strict=True)], scales
+    scales = [float(scale) for scale in given[-len(before) :]]
+    after = [round(old * scale) for old, scale in zip(before, scales, strict=True)]
+    if any(abs(old * scale - new) > 1e-5 for old, scale, new in zip(before, scales, after, strict=True)):
+        raise Unreadable(f"factors {scales}, which lead to no whole sizes")
+    return after, [new / old for new, old in zip(after, before, strict=True)]
 
 
 @reads(

@@ -3,7 +3,8 @@
 Sizes and other whole numbers that are known are computed in Python (as arrays of integers and of torch's symbolic batch
 size), everything else with torch. A file exported for one batch size is read for all: where a reshape names that size
 first, the batch is meant. Weights of matrix products become weights of linear layers. Numbers are float32 throughout.
-The operators are in :mod:`bitcert.network.onnx_operators`; anything else is refused by name, all at once.
+The operators are in :mod:`bitcert.network.onnx_operators`, ``onnx_layers`` and ``onnx_moving``; anything else is
+refused by name, all at once.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitcert.errors import BitcertError, CaptureError
-from bitcert.network import onnx_layers, onnx_moving  # noqa: F401  (they fill the table of operators)
+from bitcert.network import onnx_layers, onnx_moving, onnx_operators  # noqa: F401  (they fill the table of operators)
+from bitcert.network.onnx_call import OPERATORS, Call, Unreadable
 from bitcert.network.onnx_file import OnnxGraph, OnnxNode, read_onnx
-from bitcert.network.onnx_operators import OPERATORS, Call, Unreadable
 from bitcert.network.shapes import MAX_ACTIVATION_ELEMENTS
 from bitcert.network.user_code import one_line
 
@@ -87,28 +88,34 @@ class OnnxModule(nn.Module):
             for name in node.inputs:
                 if last.get(name) == k and name not in self._names:
                     values.pop(name, None)
-        logits: Tensor = values[self.graph.output]
+        logits = values.get(self.graph.output)
+        if not isinstance(logits, Tensor):
+            raise CaptureError("logits that are computed from the input", "numbers of the file", "check the file")
         return logits.flatten(1) if logits.dim() > 2 and logits.shape[2:].numel() == 1 else logits
 
     def _results(self, node: OnnxNode, values: dict[str, Any], x: Tensor) -> list[Any]:
+        title = f"{node.op} ({node.name or node.outputs[0]})"
+        if unknown := [name for name in node.inputs if name and name not in values]:
+            expected = "values that the operators before have made"
+            raise CaptureError(expected, f"{unknown[0]!r} for {title}", "pass the model's own code")
         inputs: list[Any] = [values[name] if name else None for name in node.inputs]
-        if node.op == "MatMul" and node.inputs[1] in self._linear:
-            return [F.linear(inputs[0], inputs[1])]
-        if node.op == "Gemm" and node.inputs[1] in self._linear:
-            return [F.linear(inputs[0], inputs[1], *inputs[2:3])]
         declared = self.graph.inputs[0].shape[:1]
-        batch = (declared[0], x.shape[0]) if declared and declared[0] and node.inputs[0] in self._depending else None
+        depends = self._depending.intersection(node.inputs[:1])
+        batch = (declared[0], x.shape[0]) if declared and declared[0] and depends else None
         constants = {k: self._constants[name] for k, name in enumerate(node.inputs) if name in self._constants}
         call = Call(node.op, inputs, node.attributes, self.graph.opset, len(node.outputs), x.device, batch, constants)
         try:
+            if self._linear.intersection(node.inputs):
+                return [F.linear(*inputs[:3])]
             found = OPERATORS[node.op](call)
+            call.check_all_read()
         except BitcertError:
             raise
         except Unreadable as error:
-            got = f"{node.op} ({node.name or node.outputs[0]}): {error}"
+            got = f"{title}: {error}"
             raise CaptureError("operators as torch has them", got, "pass the model's own code") from error
-        except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
-            got = f"{node.op} ({node.name or node.outputs[0]}): {one_line(error)}"
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            got = f"{title}: {one_line(error)}"
             raise CaptureError(
                 "a graph that can be computed on these inputs", got, "check the data and the file"
             ) from error
@@ -140,9 +147,9 @@ def _linear_weights(graph: OnnxGraph) -> frozenset[str]:
     good: set[str] = set()
     bad: set[str] = set()
     for node in graph.nodes:
-        attributes = node.attributes
-        plain = not attributes.get("transA", 0) and attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0
-        right = node.op == "MatMul" or (node.op == "Gemm" and not attributes.get("transB", 0) and plain)
+        usual = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} if node.op == "Gemm" else {}
+        plain = not any(isinstance(value, np.ndarray) for value in node.attributes.values())
+        right = node.op in ("MatMul", "Gemm") and plain and {**usual, **node.attributes} == usual
         if node.op == "Gemm" and len(node.inputs) > 2:
             bias = graph.weights.get(node.inputs[2])
             right = right and bias is not None and bias.ndim == 1

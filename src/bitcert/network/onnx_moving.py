@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bitcert.network.onnx_operators import Call, Unreadable, reads
+from bitcert.network.onnx_call import Call, Unreadable, reads
 
 
 def _sizes(call: Call, place: int, name: str = "shape") -> list[Any]:
@@ -21,10 +21,10 @@ def _sizes(call: Call, place: int, name: str = "shape") -> list[Any]:
 
 @reads("Reshape")
 def _reshape(call: Call) -> Any:
-    value, shape = call.input(0), _sizes(call, 1)
+    value, shape, empty = call.input(0), _sizes(call, 1), call.attribute("allowzero", 0)
     if isinstance(value, np.ndarray):
         return value.reshape([int(size) for size in shape])
-    if not call.attribute("allowzero", 0):
+    if not empty:
         shape = [value.shape[k] if type(size) is int and size == 0 else size for k, size in enumerate(shape)]
     if call.batch is not None and shape and type(shape[0]) is int and shape[0] == call.batch[0]:
         shape[0] = call.batch[1]  # the batch size that the file was written for
@@ -53,10 +53,7 @@ def _squeeze(call: Call) -> Any:
     more = call.op == "Unsqueeze"
     given = call.numbers(1, "axes")
     if given is None:
-        if more or not isinstance(value, np.ndarray):
-            axes = [k for k, size in enumerate(value.shape) if type(size) is int and size == 1]
-        else:
-            axes = [k for k, size in enumerate(value.shape) if size == 1]
+        axes = [k for k, size in enumerate(value.shape) if type(size) is int and size == 1]
     else:
         ndim = len(value.shape) + (len(given) if more else 0)
         axes = sorted(int(axis) % max(1, ndim) for axis in given)
@@ -81,7 +78,8 @@ def _split(call: Call) -> list[Any]:
     x, axis = call.tensor(0), call.attribute("axis", 0)
     sizes = call.numbers(1, "split")
     if sizes is None:
-        count, length = call.attribute("num_outputs", call.outputs), x.shape[axis]
+        call.only(num_outputs=call.outputs)
+        count, length = call.outputs, x.shape[axis]
         part = -(-length // count)
         sizes = [min(part, length - k * part) for k in range(count)]
     return list(torch.split(x, [int(size) for size in sizes], axis))
@@ -121,7 +119,10 @@ def _gather(call: Call) -> Any:
     if isinstance(index, np.ndarray) and index.ndim == 0:
         return value.select(axis, int(index))
     if isinstance(index, np.ndarray):
-        places = torch.tensor([int(k) % int(value.shape[axis]) for k in index.reshape(-1)], device=call.device)
+        size = int(value.shape[axis])
+        if any(not -size <= k < size for k in index.reshape(-1)):
+            raise Unreadable(f"places beyond {size} entries")
+        places = torch.tensor([int(k) % size for k in index.reshape(-1)], device=call.device)
         found = torch.index_select(value, axis, places)
         return found.reshape(*value.shape[:axis], *index.shape, *value.shape[axis + 1 :])
     if axis == 0 and value.dim() == 2:

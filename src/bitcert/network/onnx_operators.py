@@ -1,16 +1,15 @@
 """ONNX operators in terms of torch, by name, for the operator sets from version 7 on.
 
-Each takes a :class:`Call`: the inputs (tensors, numbers, or arrays of known whole numbers), the attributes and the
-version. Whatever torch has no equal of raises :class:`Unreadable` with a reason. Source: the operator pages of
-onnx.ai, all versions.
+Each takes a :class:`~bitcert.network.onnx_call.Call`: the inputs (tensors, numbers, or arrays of known whole numbers),
+the attributes and the version. Whatever torch has no equal of raises ``Unreadable`` with a reason. Source: the operator
+pages of onnx.ai, all versions.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,101 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["OPERATORS", "Call", "Unreadable"]
-
-
-class Unreadable(ValueError):
-    """A use of an operator that this reader does not understand."""
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One operator with its inputs.
-
-    Attributes:
-        op: its name.
-        inputs: tensors, arrays of Python integers, or None where left out.
-        attributes: of the node.
-        opset: version of the operator set.
-        outputs: how many results are named.
-        device: of the network's input.
-        batch: the batch size that the file was written for and the real one, if the value depends on the input.
-        constants: values of those inputs that are weights or constants, by place.
-    """
-
-    op: str
-    inputs: Sequence[Any]
-    attributes: Mapping[str, Any]
-    opset: int
-    outputs: int
-    device: torch.device
-    batch: tuple[Any, Any] | None = None
-    constants: Mapping[int, np.ndarray] = field(default_factory=dict)
-
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """An attribute, or its default."""
-        return self.attributes.get(name, default)
-
-    def input(self, place: int) -> Any:
-        """An input, or None."""
-        return self.inputs[place] if place < len(self.inputs) else None
-
-    def tensor(self, place: int) -> Tensor:
-        """An input as a tensor."""
-        value = self.input(place)
-        if isinstance(value, np.ndarray):
-            return torch.tensor(value.tolist(), dtype=torch.int64, device=self.device)
-        if isinstance(value, float):
-            return torch.tensor(value, dtype=torch.float32, device=self.device)
-        if not isinstance(value, Tensor):
-            raise Unreadable(f"input {place} is missing")
-        return value
-
-    def operand(self, place: int) -> Any:
-        """An input as a tensor, or as the number that it is everywhere."""
-        value = self.input(place)
-        return value if isinstance(value, float) else self.tensor(place)
-
-    def numbers(self, place: int, name: str = "", default: Any = None) -> list[Any] | None:
-        """Whole numbers that an input holds, or (in older versions) an attribute."""
-        value = self.input(place)
-        if value is None:
-            found = self.attribute(name, default)
-            return found if found is None else list(found) if isinstance(found, list | tuple) else [found]
-        if isinstance(value, np.ndarray):
-            return list(value.reshape(-1))
-        raise Unreadable(f"{name or 'whole numbers'} that depend on the values of the inputs")
-
-    def constant(self, place: int) -> list[float] | None:
-        """Numbers of an input that does not depend on the network's input; None if it is left out."""
-        value = self.input(place)
-        if value is None or (isinstance(value, Tensor) and value.numel() == 0):
-            return None
-        if isinstance(value, np.ndarray):
-            return [float(number) for number in value.reshape(-1)]
-        found = self.constants.get(place)
-        if found is None:
-            raise Unreadable(f"input {place} depends on the values of the inputs")
-        return [float(number) for number in found.reshape(-1)]
-
-    def axes(self, place: int, ndim: int) -> list[int] | None:
-        """Axes from an input or the attribute, counted from the left."""
-        found = self.numbers(place, "axes")
-        return None if found is None else sorted(int(axis) % ndim for axis in found)
-
-
-Operator = Callable[[Call], Any]
-OPERATORS: dict[str, Operator] = {}
-
-
-def reads(*names: str) -> Callable[[Operator], Operator]:
-    """Registers an operator under its names."""
-
-    def register(operator: Operator) -> Operator:
-        OPERATORS.update(dict.fromkeys(names, operator))
-        return operator
-
-    return register
+from bitcert.network.onnx_call import Call, Unreadable, reads
 
 
 def _known(call: Call) -> bool:
@@ -121,6 +26,15 @@ def _known(call: Call) -> bool:
 
 def _whole(value: Any) -> bool:
     return isinstance(value, np.ndarray) or (isinstance(value, Tensor) and not value.is_floating_point())
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    """Quotients of whole numbers, rounded towards zero; sizes that are not known are not below it."""
+
+    def divide(a: Any, b: Any) -> Any:
+        return -(-a // b) if type(a) is type(b) is int and (a < 0) != (b < 0) else a // b
+
+    return np.frompyfunc(divide, 2, 1)(a, b)
 
 
 def _register_simple() -> None:
@@ -150,7 +64,7 @@ def _register_simple() -> None:
             return function(call.tensor(0))
 
     known: dict[str, Callable[[Any, Any], Any]] = {
-        **{"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.floor_divide, "Mod": np.mod},
+        **{"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": _quotient, "Mod": np.mod},
     }
     binary: dict[str, Callable[..., Any]] = {
         **{"Add": operator.add, "Sub": operator.sub, "Mul": operator.mul, "Pow": torch.pow, "Mod": torch.remainder},
@@ -161,6 +75,8 @@ def _register_simple() -> None:
 
         @reads(name)
         def _binary(call: Call, name: str = name) -> Any:
+            if name == "Mod":
+                call.only(fmod=0)
             if name in known and _known(call):
                 return np.asarray(known[name](call.input(0), call.input(1)), dtype=object)
             if name == "Equal" and _known(call):
@@ -227,7 +143,7 @@ def _activation(call: Call) -> Tensor:
 @reads("PRelu")
 def _prelu(call: Call) -> Tensor:
     x, slope = call.tensor(0), call.tensor(1)
-    if slope.numel() in (1, x.shape[1]) and x.dim() - slope.dim() < 2:
+    if slope.numel() == 1 or [1, x.shape[1], *(1,) * (x.dim() - 2)][-slope.dim() :] == list(slope.shape):
         return F.prelu(x, slope.reshape(-1))
     return torch.where(x < 0, slope * x, x)
 
@@ -273,13 +189,15 @@ def _cast(call: Call) -> Any:
 
 @reads("Dropout")
 def _dropout(call: Call) -> list[Any]:
+    if any(call.constant(2) or ()):
+        raise Unreadable("training")
     return [call.input(0)]
 
 
 @reads("Constant")
 def _constant(call: Call) -> Any:
-    name, value = next(iter(call.attributes.items()))
-    array = np.asarray(value)
+    (name,) = call.attributes
+    array = np.asarray(call.attribute(name))
     if name.startswith("value_string") or array.dtype.kind not in "biuf":
         raise Unreadable("a constant that is no number")
     if array.dtype.kind in "biu":
@@ -341,13 +259,13 @@ def _where(call: Call) -> Any:
 @reads("CumSum")
 def _cumsum(call: Call) -> Tensor:
     x, axis = call.tensor(0), int((call.numbers(1) or [0])[0])
-    if call.attribute("exclusive", 0) or call.attribute("reverse", 0):
-        raise Unreadable("an exclusive or reversed running sum")
+    call.only(exclusive=0, reverse=0)
     return torch.cumsum(x, axis)
 
 
 @reads("ArgMax")
 def _argmax(call: Call) -> Tensor:
+    call.only(select_last_index=0)
     return torch.argmax(call.tensor(0), call.attribute("axis", 0), keepdim=bool(call.attribute("keepdims", 1)))
 
 
@@ -377,9 +295,9 @@ def _register_reductions() -> None:
         @reads(f"Reduce{name}")
         def _reduce(call: Call, function: Callable[[Tensor, Any, bool], Tensor] = function) -> Tensor:
             x = call.tensor(0)
-            axes = call.axes(1, max(1, x.dim()))
+            axes, nothing = call.axes(1, max(1, x.dim())), call.attribute("noop_with_empty_axes", 0)
             if not axes:
-                if call.attribute("noop_with_empty_axes", 0):
+                if nothing:
                     return x
                 axes = list(range(x.dim()))
             return function(x, axes, bool(call.attribute("keepdims", 1)))
@@ -390,7 +308,8 @@ _register_reductions()
 
 @reads("ReduceProd")
 def _product(call: Call) -> Any:
-    if not _known(call):
+    call.only(noop_with_empty_axes=0)
+    if not _known(call) or call.input(0).ndim != 1 or call.axes(1, 1) not in (None, [0]):
         raise Unreadable("a product along axes")
     found = math.prod(call.input(0).reshape(-1))
     return np.array([found] if call.attribute("keepdims", 1) else found, dtype=object)

@@ -1,10 +1,10 @@
 """Fitted classifiers and pipelines of scikit-learn as torch modules, read from their fitted attributes.
 
-Linear classifiers (whatever they were fitted by), multi-layer perceptrons, linear and quadratic discriminants, Gaussian
-naive Bayes, and before them scalers, one-hot and ordinal encoders of numbers, column transformers, imputers, PCA and
-polynomial features. The classes must be 0, 1, ... in this order, as a sample numbers them. Where a classifier with two
-classes has one score, the logits are 0 and that score. Numbers are rounded to float32, so what scikit-learn computes in
-float64 may differ near a tie; categories are compared in float32.
+Linear classifiers (whatever they were fitted by), multi-layer perceptrons, linear discriminants, naive Bayes (Gaussian,
+Bernoulli, multinomial), and before them scalers, one-hot and ordinal encoders of numbers, binarizers, column
+transformers, PCA and truncated SVD. The classes must be 0, 1, ... in this order, as a sample numbers them. Where a
+classifier with two classes has one score, the logits are 0 and that score. Numbers are rounded to float32, so what
+scikit-learn computes in float64 may differ near a tie; categories are compared in float32.
 
 Trees and nearest neighbours are no networks and are refused; ``bitcert certify --data`` grows trees of its own.
 """
@@ -187,13 +187,15 @@ def _one_hot(step: Any) -> nn.Module:
 
 
 def _ordinal(step: Any) -> nn.Module:
-    categories = _numbers(step)
+    categories, other = _numbers(step), step.unknown_value if step.handle_unknown == "use_encoded_value" else 0
+    if not np.isfinite(other):
+        raise _unknown("OrdinalEncoder with NaN for unknown categories")
     matrix = np.zeros((len(categories), sum(map(len, categories))))
     start = 0
     for k, values in enumerate(categories):
-        matrix[k, start : start + len(values)] = np.arange(len(values))
+        matrix[k, start : start + len(values)] = np.arange(len(values)) - other
         start += len(values)
-    return nn.Sequential(_Compared(categories), _linear(matrix, np.zeros(len(categories))))
+    return nn.Sequential(_Compared(categories), _linear(matrix, np.full(len(categories), other)))
 
 
 class _Columns(nn.Module):
@@ -211,6 +213,8 @@ class _Columns(nn.Module):
 
 
 def _columns(step: Any) -> nn.Module:
+    if step.transformer_weights:
+        raise _unknown("ColumnTransformer with transformer_weights")
     width = step.n_features_in_
     names = list(getattr(step, "feature_names_in_", ()))
     parts: list[tuple[nn.Module, list[int]]] = []

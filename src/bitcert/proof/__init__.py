@@ -7,6 +7,7 @@ It does NOT look at networks or data: counting errors and bits honestly is the b
 from bitcert.proof.binomial import binomial_tail_inverse, log_binomial_cdf
 from bitcert.proof.budget import ConfidenceBudget, Withdrawal, complexity_nats
 from bitcert.proof.chernoff import binary_kl, kl_chernoff, pac_bayes_kl, pac_bayes_sampled
+from bitcert.proof.gaussian import gaussian_kl
 from bitcert.proof.hoeffding_bound import hoeffding
 from bitcert.proof.holdout import (
     CITATION_BINOMIAL_TAIL,
@@ -31,6 +32,7 @@ __all__ = [
     "binomial_tail_inverse",
     "complexity_nats",
     "disagreement_bound",
+    "gaussian_kl",
     "hoeffding",
     "holdout_bound",
     "kl_chernoff",

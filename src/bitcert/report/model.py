@@ -123,6 +123,11 @@ def render(template: str, **content: object) -> Markup:
     return Markup(_environment().get_template(template).render(content))
 
 
+def section_page(lead: str, headline: str, section: Markup) -> str:
+    """A page of one section."""
+    return render("page.html.j2", lead=lead, headline=headline, section=section)
+
+
 def page_files(page: str, pictures: Iterable[Picture]) -> dict[str, bytes]:
     """``report.html`` and the pictures as SVG files, by name."""
     return {REPORT_FILE: page.encode(), **{f"{picture.name}.svg": picture.file for picture in pictures}}

@@ -33,13 +33,13 @@ from bitcert.codecs.tuned import compress_network
 from bitcert.data import PriorSplit, Sample
 from bitcert.decoder import Helper, Preprocessing, as_network
 from bitcert.decoder.helper import examples_at_a_time
-from bitcert.errors import InputError, unknown_name
+from bitcert.errors import InputError
 from bitcert.losses import parse_losses
 from bitcert.network import Network, estimate_plan
 from bitcert.proof.claims import delta_plan
 from bitcert.run import Checkpoint, Compressed, Run
 from bitcert.search.contender import Board
-from bitcert.search.contenders import FAMILIES, contenders, usual_family
+from bitcert.search.contenders import contenders, usual_family
 from bitcert.search.halving import search
 from bitcert.search.head_features import head_memory_bytes
 from bitcert.search.judging import Judge, OriginalNetwork, network_logits, soft_labels
@@ -101,10 +101,7 @@ def compress(
     helper = Helper.for_sample(sample, None if network is None else network.architecture, preprocessing)
     if network is not None:
         return compress_network(network, sample, helper, run, fine_tune=fine_tune)
-    family = family or usual_family(sample.input_shape)
-    if family not in FAMILIES:
-        raise unknown_name("family", family, FAMILIES)
-    return compress_built_in(sample, helper, run, family)
+    return compress_built_in(sample, helper, run, family or usual_family(sample.input_shape))
 
 
 def plan_memory_bytes(sample: Sample, network: Network | None = None) -> int | None:

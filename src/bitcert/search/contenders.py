@@ -113,7 +113,7 @@ def usual_family(input_shape: tuple[int, ...]) -> str:
 def _built_in(given: CertifyRequest, targets: Targets | None, judge: Judge | None) -> list[Contender]:
     """The families that are part of the program: those wanted, else the usual ones for such data."""
     head, helper, option = partial(compress_head, targets=targets, judge=judge), given.problem, Option.BUILT_IN
-    votes = partial(compress_votes, targets=targets)
+    votes = partial(compress_votes, targets=targets, judge=judge)
     found = (
         Contender("decision tree", decision_tree.family_of(helper), compress_trees, helper, True, 3.0, option=option),
         Contender("sum of votes", sum_of_votes.FAMILY, votes, helper, True, 3.0, option=option),

@@ -30,9 +30,8 @@ from torch import nn
 from bitcert.certificates.loading import Certified, empty_sample
 from bitcert.counting import TensorClassifier
 from bitcert.data import Role, Sample
-from bitcert.decoder import decode_message
+from bitcert.decoder import as_network, decode_message
 from bitcert.decoder.network import QuantisedNetwork
-from bitcert.network import capture
 from bitcert.run import Run
 from bitcert.search.compression import certify_best
 from bitcert.search.request import CertifyRequest
@@ -50,7 +49,7 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         delta: probability, over the draw of the rows, that the bound fails.
         budget_seconds: time of the search.
-        families: built-in families to search (``"tree"``, ``"head"``); by default all for tables.
+        families: built-in families to search (``"tree"``, ``"votes"``, ``"head"``); by default all three.
         network: a trained module of one tensor ``[batch, features]`` to compress instead, or ``None``.
         random_state: seed of the search.
 
@@ -96,7 +95,7 @@ class CertifiedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(self.classes_) < 2:
             raise ValueError("expected labels of at least two classes, got one class; give rows of another one too")
         sample = self._sample(rows, labels)
-        network = None if self.network is None else capture(self.network.eval(), torch.from_numpy(rows[:2].copy()))
+        network = None if self.network is None else as_network(self.network, sample)
         request = CertifyRequest(sample, network, delta=self.delta, families=tuple(self.families))
         found = certify_best(request, Run(self._seed(), self.budget_seconds))
         compressed = found.compressed

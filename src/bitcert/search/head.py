@@ -202,8 +202,7 @@ class BankSearch(JudgedBest):
         weights = np.zeros((self.width(bank), self.helper.num_classes), dtype=np.int64)
         weights[-1, counts.argmax()] = 1
         errors, (message, ledger) = len(self.sample) - int(counts.max()), bank_head.write(bank, weights, self.helper)
-        worth = None if self.judge is None else self.judge.worth(errors, 8 * len(message), errors)
-        JudgedBest.consider(self, "majority class", errors, message, ledger, worth=worth)
+        self.consider_majority(errors, message, ledger)
         self.head = Head(bank, weights)
         self.save()
 

@@ -55,7 +55,7 @@ def feature_examples(
     chunk = max(1, min(_EXAMPLES_AT_ONCE, _NUMBERS_AT_ONCE // math.prod(helper.input_shape)))
     for start in range(0, len(rows), chunk):
         chosen = rows[start : start + chunk]
-        batch = helper.preprocessing(sample.inputs[chosen])
+        batch = helper.preprocessing(sample.inputs_at(chosen))
         matrix[:, start : start + len(chosen)] = bank_features(bank, batch).T
     largest = float(matrix.abs().max())
     if largest > _LARGEST:
@@ -154,7 +154,7 @@ class FeatureCache:
         done = 0
         while done < len(rows) and not (done and run.fraction >= until):
             chosen = rows[done : done + min(_CHUNK, helper.batch_size)]
-            x = network_inputs(architecture, helper.preprocessing, sample.inputs[chosen])
+            x = network_inputs(architecture, helper.preprocessing, sample.inputs_at(chosen))
             with torch.no_grad():
                 values = architecture.values_of(x, parameters, names)
             for node, grid in wanted:

@@ -16,7 +16,7 @@ from bitcert.coding import Ledger
 from bitcert.data import Sample
 from bitcert.decoder import Decoded, Helper
 from bitcert.run import Best, Candidate, Run
-from bitcert.search.judging import Judge, errors_per_bit
+from bitcert.search.judging import Judge, answers_in, errors_per_bit
 
 
 class JudgedBest(Best):
@@ -38,10 +38,10 @@ class JudgedBest(Best):
         self.worths: dict[Candidate, Candidate] = {}
 
     def worth(self, logits: Tensor, labels: Tensor, targets_t: Tensor | None, bits: int) -> Candidate | None:
-        """Of a surrogate with these logits ``[m, classes]``; the largest of ``targets_t`` are its original's."""
+        """Of a surrogate with these logits ``[m, classes]``, whose original has the soft labels ``targets_t``."""
         if self.judge is None or targets_t is None:
             return None
-        return self.judge.surrogate(logits, labels.numpy(), targets_t.argmax(0).numpy(), bits)
+        return self.judge.surrogate(logits, labels.numpy(), answers_in(targets_t, labels), bits)
 
     def consider(
         self,
@@ -58,6 +58,11 @@ class JudgedBest(Best):
             self.worths[candidate] = worth
         self.offer(candidate, message, ledger)
         return candidate
+
+    def consider_majority(self, errors: int, message: bytes, ledger: Ledger) -> None:
+        """Book the most frequent class; an original network is taken to answer otherwise where that class is wrong."""
+        worth = None if self.judge is None else self.judge.worth(errors, 8 * len(message), errors)
+        JudgedBest.consider(self, "majority class", errors, message, ledger, worth=worth)
 
     def rank(self, candidate: Candidate) -> tuple[float, ...]:
         """By the bound, of a surrogate by that of the original network."""

@@ -114,6 +114,18 @@ def soft_labels(logits: NDArray[np.float32], sample: Sample) -> NDArray[np.float
     return np.asarray(NETWORK_WEIGHT * soft + (1 - NETWORK_WEIGHT) * labels, dtype=np.float32)
 
 
+def answers_in(targets_t: torch.Tensor, labels: torch.Tensor) -> Classes:
+    """The network's own answers ``[m]`` in its soft labels ``[classes, m]``: the largest without the label's part.
+
+    Args:
+        targets_t: of :func:`soft_labels`.
+        labels: ``[m]`` of the same examples.
+    """
+    own = targets_t.clone()
+    own[labels, torch.arange(len(labels))] -= 1 - NETWORK_WEIGHT
+    return own.argmax(0).numpy()
+
+
 def clear_first(logits: torch.Tensor, rule: DecisionRule) -> NDArray[np.int64]:
     """The class in first place by the decision rule of a certificate, ``[m]``; -1 for near-ties."""
     logits = logits.double()

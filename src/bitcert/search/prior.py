@@ -161,7 +161,7 @@ class _Trainer:
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, stream(self.run.seed, f"prior/order/{epoch}").permutation(len(self.prior))
         chosen = self._order[1][position * size : (position + 1) * size]
-        x = network_inputs(self.architecture, self.helper.preprocessing, self.prior.inputs[chosen])
+        x = network_inputs(self.architecture, self.helper.preprocessing, self.prior.inputs_at(chosen))
         mirrored = self.mirrored[torch.from_numpy(chosen)] ^ bool(epoch % 2)
         x = augment(x, torch_stream(self.run.seed, f"prior/augment/{self.num_steps}"), mirrored)
         return x, torch.tensor(self.prior.labels[chosen])

@@ -1,21 +1,22 @@
 """Certify a randomised classifier by PAC-Bayes: it draws its weights anew from a Gaussian posterior for every answer.
 
 Prior ``P = N(w_0, (lambda_k s_l)^2)`` on every trained number: ``w_0`` the helper's random network (or public weights),
-``s_l = 1 / sqrt(fan-in)`` of the tensor, ``lambda_k = 2^(-k/2)`` one of ``GRID`` scales; choosing among them costs ``ln
-GRID`` nats. Posterior ``Q = N(w, sigma^2)``, one mean and deviation a number, trained on ``cross-entropy + KL(Q||P) /
-m``:
-
-    KL(Q||P) = sum_i ln(lambda_i / sigma_i) + (sigma_i^2 + (w_i - w_0i)^2) / (2 lambda_i^2) - 1/2
+``s_l = 1 / sqrt(fan-in)`` of a matrix or kernel and 1/10 of a vector, ``lambda_k = 2^(-k/2)`` one of ``GRID`` scales;
+choosing among them costs ``ln GRID`` nats. Posterior ``Q = N(w, sigma^2)``, one mean and deviation a number, trained on
+``cross-entropy + KL(Q||P) / m`` (:func:`bitcert.proof.gaussian_kl`).
 
 The training loss of the randomised classifier is estimated by draws of weights and of a part of the sample, which has
 its own share of delta (:func:`bitcert.proof.pac_bayes_sampled`).
 
 It is NOT a certificate of the network with the mean weights, nor of one draw, and there is no message: a reviewer who
-wants to check it must draw again. Where a deterministic classifier is deployed use ``certify``.
+wants to check it must draw again. What no file can show and the bound needs is in its ``conditions``. Where a
+deterministic classifier is deployed use ``certify``.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from bitcert.decoder.network import network_inputs
 from bitcert.decoder.tensors import Base, base_values, targets
 from bitcert.errors import InputError
 from bitcert.network import Network
-from bitcert.proof import pac_bayes_sampled
+from bitcert.proof import gaussian_kl, pac_bayes_sampled
 from bitcert.random import stream, torch_stream
 from bitcert.run import Run
 
@@ -88,7 +89,10 @@ class RandomisedCertificate:
         kl_nats: ``KL(Q||P)`` with the price of the scale.
         prior_scale: ``lambda_k``.
         draws, part, delta, draws_delta, num_samples: of the statement.
-        data_hash, helper_hash: of the sample, and of what was fixed before it.
+        data_hash, helper_hash: of the sample, and of the helper that was fixed before it.
+        conditions: what no file can show and the bound needs, in words.
+        declared_hash: SHA-256 of what must be fixed beforehand: helper, prior, seed, draws, part, delta, its share and
+            the conditions. Publish it before the run to show that they were.
         steps: of the training.
         settings, versions: of the run.
     """
@@ -106,6 +110,8 @@ class RandomisedCertificate:
     num_samples: int
     data_hash: str
     helper_hash: str
+    conditions: tuple[str, ...]
+    declared_hash: str
     steps: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -138,45 +144,50 @@ class Posterior:
         self.generator = torch_stream(seed, "randomised/training")
 
     def weights(self) -> Tensors:
-        """A draw, differentiable in means and deviations."""
-        return {
-            name: mean + self.log_std[name].exp() * torch.randn(mean.shape, generator=self.generator)
-            for name, mean in self.mean.items()
-        }
+        """A draw for a step of the training, differentiable in means and deviations."""
+        return self.draw(self.generator)
 
     def draw(self, generator: torch.Generator) -> Tensors:
-        """A draw of another stream."""
-        with torch.no_grad():
-            return {
-                name: mean + self.log_std[name].exp() * torch.randn(mean.shape, generator=generator)
-                for name, mean in self.mean.items()
-            }
+        """A draw from this stream."""
+        return {
+            name: mean + self.log_std[name].exp() * torch.randn(mean.shape, generator=generator)
+            for name, mean in self.mean.items()
+        }
 
     def groups(self) -> list[dict[str, Any]]:
         """The deviations move ten times as fast: they are logarithms."""
         return [{"params": [*self.mean.values()]}, {"params": [*self.log_std.values()], "factor": 10.0}]
 
     @torch.no_grad()
-    def kl_nats(self) -> tuple[float, int]:
-        """``KL(Q||P)`` with the price of the scale, and the scale of the grid where it is smallest; float64."""
-        count, squares, logs = 0, 0.0, 0.0
+    def best_scale(self) -> int:
+        """The scale of the grid where ``KL(Q||P)`` is smallest; any choice is paid for."""
+        count, squares = 0, 0.0
         for name, mean in self.mean.items():
             std, unit = self.log_std[name].double().exp(), self.unit[name].double()
             away = mean.double() - self.center[name].double()
             squares += float(((std.square() + away.square()) / unit.square()).sum())
-            logs += float((unit / std).log().sum())
             count += mean.numel()
-        totals = [
-            logs + count * (math.log(scale(k)) - 0.5) + squares / (2 * scale(k) ** 2) + math.log(GRID)
-            for k in range(GRID)
+        # what does not depend on the scale is left out
+        return int(np.argmin([count * math.log(scale(k)) + squares / (2 * scale(k) ** 2) for k in range(GRID)]))
+
+    @torch.no_grad()
+    def kl_nats(self, k: int) -> float:
+        """``KL(Q||P)`` at a scale with the price of choosing it, rounded up."""
+        parts = [
+            gaussian_kl(
+                mean.double().numpy(),
+                self.log_std[name].exp().double().numpy(),  # the float32 deviations that are drawn with
+                self.center[name].double().numpy(),
+                scale(k) * self.unit[name].double().numpy(),
+            )
+            for name, mean in self.mean.items()
         ]
-        best = int(np.argmin(totals))
-        return max(0.0, totals[best]), best
+        return math.nextafter(math.fsum([*parts, math.nextafter(math.log(GRID), math.inf)]), math.inf)
 
     def before_step(self, fraction: float) -> None:
         """Add the gradient of ``KL(Q||P) / m`` at the best scale."""
         del fraction
-        _, k = self.kl_nats()
+        k = self.best_scale()
         with torch.no_grad():
             for name, mean in self.mean.items():
                 prior = (scale(k) * self.unit[name]).square()
@@ -232,9 +243,11 @@ def certify_randomised(
     trainer.train(0.8 * run.budget_seconds if settings.num_steps is None else math.inf)
     if not trainer.is_finite():
         raise InputError("a training that converges", "numbers that are not finite", "lower the learning rate")
-    nats, k = posterior.kl_nats()
+    k = posterior.best_scale()
+    nats = posterior.kl_nats(k)
     mean_loss = _sampled_loss(search, posterior, settings)
     limit, bound = pac_bayes_sampled(mean_loss, settings.draws, len(sample), nats, settings.delta, settings.draws_delta)
+    conditions = _conditions(settings, run.seed)
     return RandomisedCertificate(
         label=LABEL,
         bound=bound,
@@ -249,15 +262,38 @@ def certify_randomised(
         num_samples=len(sample),
         data_hash=sample.content_hash,
         helper_hash=helper.content_hash,
+        conditions=conditions,
+        declared_hash=_declared_hash(helper, settings, run.seed, conditions),
         steps=trainer.num_steps,
-        settings={
-            "seed": run.seed,
-            "rate": settings.rate,
-            "batch_size": settings.batch_size,
-            "base": settings.base.name,
-        },
+        settings=_stated(settings, run.seed),
         versions=versions(),
     )
+
+
+def _stated(settings: RandomisedSettings, seed: int) -> dict[str, Any]:
+    stated = {"seed": seed, "rate": settings.rate, "batch_size": settings.batch_size}
+    return {**stated, "base": settings.base.name}
+
+
+def _conditions(settings: RandomisedSettings, seed: int) -> tuple[str, ...]:
+    """What the bound needs and no file can show."""
+    center = "a random network" if settings.base is Base.RANDOM else "the helper's weights"
+    return (
+        "The examples of the sample are independent draws from one distribution, and new data come from it too.",
+        f"The architecture, the prior's centre ({center}) and the seed {seed} were fixed before the data were seen.",
+        f"The {settings.draws:,} draws of at most {settings.part:,} examples each, the failure probability "
+        f"{settings.delta:g} and its share {settings.draws_delta:g} were fixed before the first draw.",
+        "This is the only run: of several runs (other seeds, rates, steps or draws) the best does not hold with this "
+        "probability.",
+        "The generator's numbers stand for independent normal ones, also where float32 rounds them.",
+    )
+
+
+def _declared_hash(helper: Helper, settings: RandomisedSettings, seed: int, conditions: tuple[str, ...]) -> str:
+    """SHA-256 of what must be fixed before the data are seen, or before the first draw."""
+    parts = [helper.content_hash, settings.base.name, GRID, seed, settings.draws, settings.part]
+    parts += [settings.delta, settings.draws_delta, list(conditions)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _sampled_loss(search: Search, posterior: Posterior, settings: RandomisedSettings) -> float:
@@ -268,7 +304,7 @@ def _sampled_loss(search: Search, posterior: Posterior, settings: RandomisedSett
     with torch.no_grad():
         for k in range(settings.draws):
             chosen = np.sort(parts.choice(len(sample), size=size, replace=False))
-            x = network_inputs(search.predictor, search.helper.preprocessing, sample.inputs[chosen])
+            x = network_inputs(search.predictor, search.helper.preprocessing, sample.inputs_at(chosen))
             logits = search.predictor.forward(x, posterior.draw(generator))
             wrong += count_batch(logits, sample.labels[chosen], rule.tolerance).errors
             search.run.progress("drawing weights", (k + 1) / settings.draws)

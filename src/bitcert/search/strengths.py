@@ -35,7 +35,7 @@ Choice = tuple[LayerCodec, ...]
 def menu() -> tuple[LayerCodec, ...]:
     """The usual strengths of the codecs that work layer by layer and train nothing."""
     found: list[Any] = [codec for kind in CODECS.values() if kind is not PerLayer for codec in kind.strengths()]
-    return tuple(c for c in found if isinstance(c, LayerCodec) and type(c).encode is LayerCodec.encode)
+    return tuple(c for c in found if isinstance(c, LayerCodec) and type(c).compress is LayerCodec.compress)
 
 
 class _Descent(Best):

@@ -28,6 +28,7 @@ from bitcert.errors import InputError
 from bitcert.run import Compressed, Run
 from bitcert.search.head import BankSearch, Head
 from bitcert.search.head_objective import BankObjective, Examples
+from bitcert.search.judging import Judge
 from bitcert.search.tree_growth import grow, prune
 from bitcert.search.tree_table import LEAST_BINS, MOST_COUNTS
 from bitcert.search.trees import TreeSearch, tree_memory_bytes
@@ -56,12 +57,17 @@ class VoteSearch(BankSearch):
         helper: of the same problem.
         run: seed, budget, progress and checkpoint.
         targets: soft labels ``[m, classes]``, or ``None`` for the labels.
+        judge: of a surrogate of an original network, as of a head.
     """
 
-    def __init__(self, sample: Sample, helper: Helper, run: Run, targets: NDArray[np.float32] | None) -> None:
-        super().__init__(sample, helper, run, targets)
+    def __init__(
+        self, sample: Sample, helper: Helper, run: Run, targets: NDArray[np.float32] | None, judge: Judge | None = None
+    ) -> None:
+        super().__init__(sample, helper, run, targets, judge)
         self.trees = TreeSearch(sample, helper, run.share(_TREE_SHARE * run.budget_seconds))
         self.trees.run.spent_before(run.seconds)
+        if len(self.trees.table) < len(sample):
+            self.targets = self.judge = None  # both speak of all rows
         columns, labels = self.trees.columns, self.trees.table.labels
         part = np.sort(self.order.permutation(len(labels))[:MOST_EXAMPLES])
         self.part = part[np.argsort(labels[part], kind="stable")]
@@ -154,7 +160,7 @@ class VoteSearch(BankSearch):
 
     def soft(self) -> torch.Tensor | None:
         """Soft labels ``[classes, m]`` of the rows in use."""
-        if self.targets is None or len(self.trees.table) < len(self.sample):
+        if self.targets is None:
             return None
         return torch.from_numpy(np.ascontiguousarray(self.targets[self.part].T, dtype=np.float32))
 
@@ -207,7 +213,7 @@ class VoteSearch(BankSearch):
         weights = np.zeros((1, self.helper.num_classes), dtype=np.int64)
         weights[-1, counts.argmax()] = 1
         self.head = Head(None, weights, _START_SCALE)
-        self.consider("majority class", len(self.sample) - int(counts.max()), *self.write(None, weights))
+        self.consider_majority(len(self.sample) - int(counts.max()), *self.write(None, weights))
         self.save()
 
     def resume(self) -> bool:
@@ -236,7 +242,12 @@ def vote_memory_bytes(num_samples: int, num_columns: int) -> int:
 
 
 def compress_votes(
-    sample: Sample, helper: Helper, run: Run, *, targets: NDArray[np.float32] | None = None
+    sample: Sample,
+    helper: Helper,
+    run: Run,
+    *,
+    targets: NDArray[np.float32] | None = None,
+    judge: Judge | None = None,
 ) -> Compressed:
     """Train a sum of votes for the best certificate of ``sample``.
 
@@ -245,6 +256,7 @@ def compress_votes(
         helper: the problem; its ``predictor`` is not used.
         run: seed, budget, progress and checkpoint.
         targets: ``[m, classes]`` probabilities to learn from at first; they are not coded.
+        judge: of votes that stand for an original network, as for a head.
 
     Raises:
         InputError: for too many columns and classes.
@@ -253,6 +265,6 @@ def compress_votes(
     if least > MOST_COUNTS:
         expected = f"columns times classes of at most {MOST_COUNTS // LEAST_BINS:,} for votes"
         raise InputError(expected, f"{least // LEAST_BINS:,}", "leave out columns, or give a network of your own")
-    search = VoteSearch(sample, helper, run, targets)
+    search = VoteSearch(sample, helper, run, targets, judge)
     search.search()
     return search.result()

@@ -99,16 +99,26 @@ def _normalised_margins(
     run: SamplePass, store: ShardStore, weights: Sequence[LayerWeights]
 ) -> dict[str, tuple[Distribution, ...]]:
     """``margin / ‖f(x)‖``, and ``margin / (‖x‖ Π ‖A^i‖_2)`` with the operator norms at the real input size."""
-    margin, output, size = (store.array(name).astype(np.float64) for name in ("margin", "output_norm", "input_norm"))
+    margin = store.array("margin").astype(np.float64)
     operators = [own.norms.spectral_operator.value for own in weights]
     product = math.fsum(math.log(operator) if operator > 0 else -math.inf for operator in operators)
+
+    def reduced(name: str, values: Values) -> dict[str, tuple[Distribution, ...]]:
+        return {name: (reduce_values(values, name, zeta=run.settings.zeta),)}
+
+    # a column of all examples is large: as few as can be are there at a time
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-        normalised = margin / output
+        found = reduced("margin_normalised", margin / store.array("output_norm"))
+        size = store.array("input_norm").astype(np.float64)
+        zero = (margin == 0) & (size > 0) & np.isfinite(product)
         # in logarithms: the product over many layers overflows before the quotient does
-        spectral = np.sign(margin) * np.exp(np.log(np.abs(margin)) - np.log(size) - product)
-    spectral[(margin == 0) & (size > 0) & np.isfinite(product)] = 0.0
-    values = {"margin_normalised": normalised, "margin_spectral": spectral}
-    return {name: (reduce_values(array, name, zeta=run.settings.zeta),) for name, array in values.items()}
+        spectral = np.log(np.abs(margin))
+        spectral -= np.log(size, out=size)
+        spectral -= product
+        np.exp(spectral, out=spectral)
+        spectral *= np.sign(margin)
+    spectral[zero] = 0.0
+    return found | reduced("margin_spectral", spectral)
 
 
 def num_positive_margins(store: ShardStore) -> int | None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from bitcert.errors import listed
 from bitcert.network import Architecture, Network, Node
 from bitcert.network.attributes import Attribute
 from bitcert.network.nodes import INPUT
@@ -104,12 +105,6 @@ def offsets(architecture: Architecture, parameters: Mapping[str, Tensor]) -> lis
         if all(name in constant for name in node.inputs):
             constant.add(node.name)
     return found
-
-
-def listed(names: Sequence[str], limit: int = 3) -> str:
-    """The first of some names, and how many more there are."""
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _without(name: str, exceptions: Sequence[str], said: str, otherwise: str) -> Hypothesis:

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from bitcert.counting import Progress
 from bitcert.data import Sample
 from bitcert.decoder import Preprocessing, as_network
-from bitcert.errors import InputError
+from bitcert.errors import InputError, listed
 from bitcert.network import Network
 from bitcert.network.memory import is_out_of_memory
+from bitcert.shards import Here, executor_for, over_ranges
 from bitcert.stability.assembly import (
     attenuation_curves,
     distributions,
@@ -35,7 +36,7 @@ from bitcert.stability.assembly import (
     reduction_notes,
     smoothness_summary,
 )
-from bitcert.stability.hypotheses import check_hypotheses, is_relu_only, listed, offsets
+from bitcert.stability.hypotheses import check_hypotheses, is_relu_only, offsets
 from bitcert.stability.layers import Structure
 from bitcert.stability.planning import MeasurePlan, affordable_smoothness, out_of_memory, plan_measure
 from bitcert.stability.producers import PRODUCERS, SamplePass
@@ -69,10 +70,10 @@ class _Run(SamplePass):
             raise InputError("finite outputs", got, "check data and preprocessing, or use dtype float64")
         return context
 
-    def tell(self, done: int) -> None:
-        """Report progress: examples measured, of which the reduction takes the last 5 %."""
+    def tell(self, part: float) -> None:
+        """Report progress: the part of the examples that is measured; the reduction takes the last 5 %."""
         if self.progress is not None:
-            self.progress(self.task, 0.95 * done / len(self.sample))
+            self.progress(self.task, 0.95 * part)
 
 
 def measure(
@@ -170,14 +171,32 @@ def _twin(
 def _measure_one(run: _Run, initial: Mapping[str, Tensor] | None) -> StabilityProfile:
     store = ShardStore(run.folder, _identity(run), len(run.sample), run.plan.shard_size)
     with _explained_memory(run.plan.batch_size):
-        for start, stop in store.ranges:
-            if not store.finished(start, stop):
-                store.write(start, stop, run.arrays(start, stop, run.plan.batch_size, run.tell))
-            run.tell(stop)
+        _measure_shards(run, store)
         profile = _profile(run, store, initial)
     if run.progress is not None:
         run.progress(run.task, 1.0)
     return profile
+
+
+def _measure_shards(run: _Run, store: ShardStore) -> None:
+    """Compute the shards that are missing, wherever passes over examples run; each is written here, as it comes."""
+    left = [shard for shard in store.ranges if not store.finished(*shard)]
+    if not left:
+        return
+    part = sum(stop - start for start, stop in left) / len(run.sample)
+    # a forked process cannot use the GPU that this one has opened
+    executor = executor_for(len(left)) if run.settings.device == "cpu" else Here()
+    worker = replace(run, progress=None)
+    with torch.no_grad():
+        _ = worker.prepared  # here, and not in each worker
+    batches = (lambda done: run.tell(done / len(run.sample))) if isinstance(executor, Here) else None
+    over_ranges(
+        lambda start, stop: worker.arrays(start, stop, run.plan.batch_size, batches),
+        left,
+        lambda shard, arrays: store.write(*shard, arrays),
+        progress=lambda _, fraction: run.tell(1 - part * (1 - fraction)),
+        executor=executor,
+    )
 
 
 def _profile(run: _Run, store: ShardStore, initial: Mapping[str, Tensor] | None) -> StabilityProfile:

@@ -74,7 +74,7 @@ class SamplePass:
     def context(self, index: NDArray[np.int64]) -> BatchContext:
         """The batch of these examples."""
         device = self.settings.device
-        x = self.preprocessing(self.sample.inputs[index]).to(device, self.settings.torch_dtype)
+        x = self.preprocessing(self.sample.inputs_at(index)).to(device, self.settings.torch_dtype)
         # without labels there are no margins; producers still see one label for each example
         labels = self.sample.labels[index] if self.sample.has_labels else np.zeros(len(index), np.int64)
         return BatchContext(

@@ -16,14 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.canonical import FormatProblem, decode, encode_text, parse
-from bitcert.errors import DecodeError, InputError, unknown_name
+from bitcert.canonical import check_keys, encode_text, read, require
+from bitcert.errors import unknown_name
 from bitcert.linear.tails import TailSummary
 from bitcert.stability.reduction import NUM_BINS, QUANTITY, AttenuationCurve, Distribution, SmoothnessSummary
 from bitcert.stability.settings import MeasureSettings
 
 FORMAT = "bitcert-profile-2"
-_FORMER = "bitcert-profile-1"
+_FORMER = (
+    *("bitcert-profile-1", "contractions leave out what pools between two layers"),
+    "measure the network again",
+)
 _EXPECTED = "a profile.json written by bitcert"
 _LARGEST_EDGE = 1e100
 """Beyond what float32 measures give; figures could not be drawn at the end of float64's range."""
@@ -159,21 +162,7 @@ class StabilityProfile:
         Raises:
             DecodeError: unless the text is what :meth:`to_json` writes for some profile whose parts fit together.
         """
-        content = parse(text, _EXPECTED)
-        found = content.pop("format", None) if isinstance(content, dict) else None
-        if found == _FORMER:
-            got = f"one of format {_FORMER!r}, whose contractions leave out what pools between two layers"
-            raise DecodeError(f"a profile.json of format {FORMAT!r}", got, "measure the network again")
-        if found != FORMAT:
-            raise _bad(f"no format {FORMAT!r}")
-        try:
-            profile = decode(cls, content, "profile")
-            check_parts(profile)
-        except (FormatProblem, InputError, RecursionError) as problem:
-            raise _bad(str(problem)) from None
-        if profile.to_json() != text:
-            raise _bad("a text that is not in canonical form")
-        return profile
+        return read(cls, text, _EXPECTED, FORMAT, check_parts, _FORMER)
 
     def arrays_npz(self) -> bytes | None:
         """Content of ``profile.npz`` (no pickle): :attr:`arrays` by name, or ``None`` without them."""
@@ -210,10 +199,6 @@ class StabilityProfile:
         return match
 
 
-def _bad(got: str) -> DecodeError:
-    return DecodeError(_EXPECTED, got[:300], "ask for the file again")
-
-
 _NETWORK = {
     "name": str,
     "content_hash": str,
@@ -225,18 +210,6 @@ _NETWORK = {
 _SAMPLE = {"name": str, "content_hash": str, "num_samples": int, "measured": int}
 
 
-def _require(fits: bool, problem: str) -> None:
-    if not fits:
-        raise FormatProblem(problem)
-
-
-def _check_keys(content: Mapping[str, Any], types: Mapping[str, type], where: str) -> None:
-    _require(set(content) == set(types), f"{where} with missing or unknown keys")
-    for key, kind in types.items():
-        _require(type(content[key]) is kind, f"{where}.{key} that is not of type {kind.__name__}")
-        _require(kind is not int or content[key] >= 0, f"a negative {where}.{key}")
-
-
 def check_parts(profile: StabilityProfile) -> None:
     """Check what a display relies on: one distribution for each layer, pair or injection, sane indices.
 
@@ -244,42 +217,40 @@ def check_parts(profile: StabilityProfile) -> None:
         FormatProblem: naming the part that does not fit.
         InputError: for settings that cannot be.
     """
-    _check_keys(profile.network, _NETWORK, "network")
-    _check_keys(profile.sample, _SAMPLE, "sample")
+    check_keys(profile.network, _NETWORK, "network")
+    check_keys(profile.sample, _SAMPLE, "sample")
     MeasureSettings.from_description(profile.settings)
     depth = len(profile.layers)
-    _require(
-        [row.index for row in profile.layers] == list(range(1, depth + 1)), "layers that are not numbered 1, 2, .."
-    )
-    _require(all(1 <= i < j <= depth for i, j in profile.pairs), "a pair of layers that do not exist")
-    _require(len(set(profile.pairs)) == len(profile.pairs), "a pair of layers given twice")
+    require([row.index for row in profile.layers] == list(range(1, depth + 1)), "layers that are not numbered 1, 2, ..")
+    require(all(1 <= i < j <= depth for i, j in profile.pairs), "a pair of layers that do not exist")
+    require(len(set(profile.pairs)) == len(profile.pairs), "a pair of layers given twice")
     at = {"layer": depth, "pair": len(profile.pairs), "injection": depth + 1, "network": 1}
     sizes = {name: at[quantity.place] for name, quantity in QUANTITY.items() if quantity.place in at}
     for name, found in profile.distributions.items():
-        _require(name in sizes, f"an unknown quantity {name[:60]!r}")
-        _require(len(found) == sizes[name], f"{len(found)} distributions of {name} where {sizes[name]} belong")
+        require(name in sizes, f"an unknown quantity {name[:60]!r}")
+        require(len(found) == sizes[name], f"{len(found)} distributions of {name} where {sizes[name]} belong")
         for d in found:
             _check_distribution(d, name, profile.sample["measured"])
     _check_curves(profile.attenuation, depth)
     numbers = [spectrum.index for spectrum in profile.spectra]
-    _require(numbers == sorted(set(numbers)) and set(numbers) <= set(range(1, depth + 1)), "spectra of unknown layers")
+    require(numbers == sorted(set(numbers)) and set(numbers) <= set(range(1, depth + 1)), "spectra of unknown layers")
     if profile.twin is not None:
-        _require(profile.twin.twin is None, "a twin of a twin")
+        require(profile.twin.twin is None, "a twin of a twin")
         check_parts(profile.twin)
 
 
 def _check_distribution(d: Distribution, name: str, measured: int) -> None:
-    _require(d.name == name, f"a distribution of {d.name[:60]!r} among those of {name}")
-    _require(min(d.count, d.skipped, d.infinite) >= 0 and d.count + d.skipped == measured, f"counts of {name}")
-    _require(d.reduction in ("min", "max", None), f"a reduction of {name}")
-    _require((d.minimum is None) == (d.count == 0) == (not d.quantiles), f"{name} with values for no examples")
-    _require(all(0 <= index < measured for index in d.zeta_dropped), f"dropped examples of {name}")
-    _require(d.worst_index is None or 0 <= d.worst_index < measured, f"the worst example of {name}")
+    require(d.name == name, f"a distribution of {d.name[:60]!r} among those of {name}")
+    require(min(d.count, d.skipped, d.infinite) >= 0 and d.count + d.skipped == measured, f"counts of {name}")
+    require(d.reduction in ("min", "max", None), f"a reduction of {name}")
+    require((d.minimum is None) == (d.count == 0) == (not d.quantiles), f"{name} with values for no examples")
+    require(all(0 <= index < measured for index in d.zeta_dropped), f"dropped examples of {name}")
+    require(d.worst_index is None or 0 <= d.worst_index < measured, f"the worst example of {name}")
     if d.histogram is not None:
         edges, counts = d.histogram.edges, d.histogram.counts
-        _require(2 <= len(counts) + 1 == len(edges) <= NUM_BINS + 1, f"a histogram of {name}")
-        _require(_increasing(edges) and min(counts) >= 0, f"a histogram of {name}")
-        _require(all(abs(edge) <= _LARGEST_EDGE for edge in edges), f"a histogram of {name}")
+        require(2 <= len(counts) + 1 == len(edges) <= NUM_BINS + 1, f"a histogram of {name}")
+        require(_increasing(edges) and min(counts) >= 0, f"a histogram of {name}")
+        require(all(abs(edge) <= _LARGEST_EDGE for edge in edges), f"a histogram of {name}")
 
 
 def _increasing(values: Sequence[float]) -> bool:
@@ -288,7 +259,7 @@ def _increasing(values: Sequence[float]) -> bool:
 
 def _check_curves(curves: tuple[AttenuationCurve, ...], depth: int) -> None:
     for curve in curves:
-        _require(0 <= curve.injection <= depth, "an attenuation curve of an unknown layer")
-        _require(all(1 <= j <= depth for j in curve.targets), "an attenuation curve to an unknown layer")
+        require(0 <= curve.injection <= depth, "an attenuation curve of an unknown layer")
+        require(all(1 <= j <= depth for j in curve.targets), "an attenuation curve to an unknown layer")
         series = (curve.mean, curve.lower, curve.median, curve.upper, curve.skipped)
-        _require(all(len(s) == len(curve.targets) for s in series), "an attenuation curve of uneven lengths")
+        require(all(len(s) == len(curve.targets) for s in series), "an attenuation curve of uneven lengths")

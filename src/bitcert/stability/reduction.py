@@ -197,9 +197,8 @@ def num_dropped(zeta: float, count: int) -> int:
 
 def worst_first(values: Values, worst: Worst) -> NDArray[np.int64]:
     """Positions of the values that are not NaN, worst first; equal values in the order of the sample."""
-    where = np.flatnonzero(~np.isnan(values))
-    keys = values[where] if worst == "min" else -values[where]
-    return where[np.argsort(keys, kind="stable")].astype(np.int64)
+    order = np.argsort(values if worst == "min" else -values, kind="stable")  # NaN comes last
+    return order[: len(values) - np.count_nonzero(np.isnan(values))].astype(np.int64, copy=False)
 
 
 def _relative(values: Values, errors: Values) -> tuple[float | None, float | None]:
@@ -243,14 +242,20 @@ def reduce_values(
     (1.0, 2, 2.0, (2,), 1)
     """
     worst = QUANTITY[name].worst if name in QUANTITY else None
-    ordered = np.sort(values[~np.isnan(values)].astype(np.float64))
+    # a column of all examples is large: it is copied as seldom as can be
+    ordered = values[~np.isnan(values)].astype(np.float64)
+    ordered.sort()
     count = len(ordered)
-    finite = ordered[np.isfinite(ordered)]
+    finite = ordered[np.isfinite(ordered)] if count and np.isinf(ordered[[0, -1]]).any() else ordered
     mean = std = None
     if count and len(finite) == count:
         scale = float(np.abs(finite).max()) or 1.0  # so that squares of large numbers do not overflow
         mean = float(np.mean(finite / scale)) * scale
-        std = float(np.sqrt(np.mean(np.sort(np.square((finite - mean) / scale))))) * scale
+        squares = finite - mean
+        squares /= scale
+        np.square(squares, out=squares).sort()
+        std = float(np.sqrt(np.mean(squares))) * scale
+        del squares
     index, dropped, zeta_value = None, np.empty(0, np.int64), None
     if worst is not None and count:
         ranked = worst_first(values, worst)

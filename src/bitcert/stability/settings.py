@@ -125,7 +125,7 @@ class MeasureSettings:
             if not isinstance(getattr(self, name), bool):
                 self._refuse(name, "as True or False", "pass one of the two")
         for name, allowed in _FRACTIONS.items():
-            value = _number(getattr(self, name))
+            value = number(getattr(self, name))
             if not (0 < value < 1 or ("[" in allowed and value == 0)):
                 self._refuse(name, f"as a number {allowed}")
         self._check_levels()
@@ -139,7 +139,7 @@ class MeasureSettings:
 
     def _check_levels(self) -> None:
         levels = _sequence(self.noise_levels, "noise levels as a sequence of numbers", "(0.1, 0.5)")
-        bad = [level for level in levels if not 0 < _number(level) < math.inf]
+        bad = [level for level in levels if not 0 < number(level) < math.inf]
         if bad:
             raise InputError("noise levels that are positive finite numbers", repr(bad[0])[:100], "pass e.g. (0.1,)")
         if not 1 <= len(levels) <= _MAX_LEVELS or len(set(levels)) != len(levels):
@@ -241,7 +241,8 @@ def _sequence(value: Any, expected: str, example: str) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _number(value: object) -> float:
+def number(value: object) -> float:
+    """A number as a float; NaN for anything else, which is in no range."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     return math.nan

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from bitcert.errors import InputError
 from bitcert.locking import replacing
 
-COLUMN_BYTES = 1 << 26
+COLUMN_BYTES = 1 << 24
 """Memory for the columns that are read at a time."""
 
 _IDENTITY = "identity"

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from scipy.stats import spearmanr
-
 from bitcert.certificates.certification import certify
 from bitcert.data import Role, Sample
 from bitcert.network import capture
@@ -39,7 +37,8 @@ from bitcert.studies.result import Curve, Figure, Outcome, Panel, Row, Trained
 from bitcert.studies.study import Cost, Study
 from bitcert.studies.training import Recipe, TrainedNetwork, errors_of
 from bitcert.theory.gathering import bounds
-from bitcert.theory.settings import BoundSettings
+from bitcert.theory.ranks import spearman
+from bitcert.theory.settings import BoundSettings, positive_quantile
 from bitcert.theory.table import BoundTable
 
 FIG3_LEFT = {
@@ -64,7 +63,7 @@ PRINTED_LOG10 = {"bartlett2017-spec-l12": 18.0}
 def bounds_of(context: Context, vgg: Vgg) -> BoundTable:
     """Every bound of the library on the VGG-19; a network with errors gets the margin of an example it has right."""
     profile = profile_of(context, vgg, QUANTITIES)
-    quantile = min(0.999, (vgg.facts.train_error or 0.0) + 0.05)
+    quantile = positive_quantile(vgg.facts.train_error)
     settings = BoundSettings(
         margin_quantile=quantile, seed=context.seed, flatness=False, measure=settings_of(context, QUANTITIES)
     )
@@ -146,15 +145,15 @@ def fig3right(context: Context) -> Outcome:
     vgg = vgg_of(context)
     trained = vgg.trained
     epochs = [epoch for epoch in sorted(trained.snapshots) if epoch > 0]
-    context.pieces.mkdir(parents=True, exist_ok=True)
+    samples = context.choose(8, 16, 512)
     module = trained.after(epochs[0])
     settings = replace(settings_of(context, QUANTITIES), noise_at_inputs=False)
     tracker = Tracker(
         module,
         vgg.sample,
-        context.pieces / "track.jsonl",
+        context.place("track", vgg.facts.name, vgg.facts.settings, ending="jsonl"),
         ("layer_cushion", "interlayer_cushion", "contraction"),
-        samples=context.choose(8, 64, 512),
+        samples=samples,
         seed=context.seed,
         preprocessing=trained.preprocessing,
         settings=settings,
@@ -171,7 +170,7 @@ def fig3right(context: Context) -> Outcome:
     totals = {r.epoch: r.values["effective_parameters_total"]["value"][0] for r in tracker.history()}
     capacities = [totals[epoch] for epoch in epochs]
     gaps = [100 * (test - train) for train, test in errors]
-    return _over_epochs(context, vgg, epochs, (capacities, gaps, errors))
+    return _over_epochs(context, vgg, epochs, (capacities, gaps, errors), min(samples, len(vgg.sample)))
 
 
 def _both_errors(vgg: Vgg) -> tuple[float, float]:
@@ -179,10 +178,11 @@ def _both_errors(vgg: Vgg) -> tuple[float, float]:
     return errors_of(module, vgg.sample, preprocessing), errors_of(module, vgg.test, preprocessing)
 
 
+MEASURED_ON = "stability measured on"
 Series = tuple[list[float | None], list[float], list[tuple[float, float]]]
 
 
-def _over_epochs(context: Context, vgg: Vgg, epochs: list[int], found: Series) -> Outcome:
+def _over_epochs(context: Context, vgg: Vgg, epochs: list[int], found: Series, samples: int) -> Outcome:
     capacities, gaps, errors = found
     pairs = [(c, 100 * test) for c, (_, test) in zip(capacities, errors, strict=True) if c is not None]
     correlation = _rank_correlation([c for c, _ in pairs], [t for _, t in pairs])
@@ -213,14 +213,14 @@ def _over_epochs(context: Context, vgg: Vgg, epochs: list[int], found: Series) -
         f"Over {len(epochs)} snapshots the bound {seen} the test error (rank correlation {_said(correlation)}); its "
         f"rank correlation with the gap is {_said(with_gap)}. The paper shows curves that fall together.",
     )
-    return _outcome(context, vgg, rows, Figure("The bound over the epochs", caption, panels), findings, {})
+    measured = {MEASURED_ON: f"{samples:,} training images"}
+    return _outcome(context, vgg, rows, Figure("The bound over the epochs", caption, panels), findings, measured)
 
 
 def _rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Spearman's; ``None`` for fewer than three points, or where one side does not change."""
-    if len(one) < 3 or len(set(one)) < 2 or len(set(other)) < 2:
-        return None
-    return float(spearmanr(one, other).statistic)
+    found = spearman(one, other) if len(one) > 2 else None
+    return None if found is None else found.value
 
 
 def _outcome(
@@ -231,7 +231,7 @@ def _outcome(
     findings: Sequence[str],
     settings: Mapping[str, object],
 ) -> Outcome:
-    known = {"stability measured on": f"{len(vgg.measured):,} training images", **settings}
+    known = {MEASURED_ON: f"{len(vgg.measured):,} training images", **settings}
     return Outcome(tuple(rows), (figure,), tuple(findings), SCALED[context.size.value], (vgg.facts,), known)
 
 
@@ -302,6 +302,7 @@ def _labelled(context: Context, sample: Sample, test: Sample) -> Labelled:
             epochs,
             rate=0.01,
             batch_size=context.choose(32, 128, 128),
+            bfloat16=context.bfloat16,
             mean=MEAN,
             std=STD,
             stop_at=0.0,
@@ -389,7 +390,7 @@ STUDIES = (
         "arora2018.corrupted",
         "AlexNet on true and on shuffled labels: cushions, contraction, capacity, certificate",
         f"{PAPER}, section 6.2 and appendix D.2: validation accuracy 77.22 % and 9.86 %.",
-        (Cost(110), Cost(3_400, 2_000, 300), Cost(200_000, 12_000, 3_000)),
+        (Cost(60), Cost(3_400, 2_000, 300), Cost(200_000, 12_000, 3_000)),
         corrupted,
         ("cifar10",),
     ),

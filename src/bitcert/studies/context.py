@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from bitcert.data import Role, Sample, load_sample
 from bitcert.errors import DecodeError
 from bitcert.locking import replacing
 from bitcert.run import Run
+from bitcert.search.prior import multiplies_bfloat16
 from bitcert.stability.planning import drawn
 from bitcert.studies.result import Size
 from bitcert.studies.training import Recipe, TrainedNetwork, train
@@ -42,6 +43,7 @@ class Context:
     pieces: Path
     networks: Path
     run: Run
+    _made: set[Path] = field(default_factory=set, init=False)
 
     @property
     def seed(self) -> int:
@@ -51,6 +53,11 @@ class Context:
     def choose(self, quick: Choice, default: Choice, full: Choice) -> Choice:
         """The one for this size."""
         return {Size.QUICK: quick, Size.DEFAULT: default, Size.FULL: full}[self.size]
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether networks are trained in bfloat16: beyond the quick size, where the machine has a unit for it."""
+        return self.choose(False, True, True) and (self.run.device != "cpu" or multiplies_bfloat16())
 
     def sample(self, name: str, count: int | None = None, *, role: Role = Role.TRAIN, split: str = "train") -> Sample:
         """A built-in data set, or ``count`` of its examples drawn with the seed.
@@ -77,20 +84,30 @@ class Context:
 
         Raises:
             OSError: when the disk is full or fails; earlier pieces are then still there.
+            ValueError: the study has two pieces that nothing tells apart: the second would be the first's value.
         """
-        whose, folder = ("", self.networks) if shared else (self.study, self.pieces)
-        identity = _hashed([whose, self.size.value, self.seed, versions(), name, *parts])
-        path = folder / f"{identity[:24]}.json"
+        path = self.place(name, *parts, shared=shared)
+        if not shared and path in self._made:
+            raise ValueError(
+                f"expected one piece of {name!r} and these parts in {self.study}, got two; name them apart"
+            )
+        self._made.add(path)
         with suppress(OSError, UnicodeDecodeError, DecodeError, FormatProblem):
             # What cannot be read is as if it were not there.
             return decode(kind, parse(path.read_text(encoding="utf-8"), "a piece"))
         text = json.dumps(encode(make()), sort_keys=True, allow_nan=False)
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         return decode(kind, parse(text, "a piece"))
+
+    def place(self, name: str, *parts: object, shared: bool = False, ending: str = "json") -> Path:
+        """The file of a piece: another one for another size, seed or version, and for other ``parts``."""
+        whose, folder = ("", self.networks) if shared else (self.study, self.pieces)
+        identity = _hashed([whose, self.size.value, self.seed, versions(), name, *parts])
+        return folder / f"{identity[:24]}.{ending}"
 
     def train(self, recipe: Recipe, sample: Sample, test: Sample | None = None) -> TrainedNetwork:
         """The network of this recipe, trained now or before; an interrupted training goes on after its last epoch."""

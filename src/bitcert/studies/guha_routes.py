@@ -132,6 +132,7 @@ def pac_bayes(context: Context) -> Outcome:
             "draws": draws,
             "delta": found.delta,
             "draws_delta": found.draws_delta,
+            "conditions": list(found.conditions),
         },
     )
 
@@ -141,7 +142,7 @@ STUDIES = (
         "guha2023.coresets",
         "pruning by coresets beside magnitude pruning and the paper's random pruning",
         f"{NAME}, section 8: named as another route, no numbers.",
-        (Cost(20), Cost(200, 1_500), Cost(900, 1_500)),
+        (Cost(40), Cost(200, 1_500), Cost(900, 1_500)),
         coresets,
         ("mnist", "pretrained"),
     ),
@@ -149,7 +150,7 @@ STUDIES = (
         "guha2023.pac_bayes",
         "a randomised certificate by PAC-Bayes, beside a deterministic one",
         f"{NAME}, section 8: named as another route, no numbers.",
-        (Cost(20), Cost(400, 1_500), Cost(6_000, 2_000)),
+        (Cost(10), Cost(400, 1_500), Cost(6_000, 2_000)),
         pac_bayes,
         ("mnist",),
     ),

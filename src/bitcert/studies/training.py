@@ -48,7 +48,7 @@ class Recipe:
         optimiser: ``"sgd"`` or ``"adam"``.
         momentum, decay: of SGD, and the weight decay of either.
         batch_size: examples of a step.
-        scale, mean, std: the preprocessing; a scale of 0 means the usual one of the sample.
+        mean, std: of the channels; the scale is the usual one of the sample.
         augmented: whether images are changed at random.
         bfloat16: whether products are computed in bfloat16 with channels last; the weights are float32 either way.
         keep_every: the weights after every so many epochs are kept, and those before the first; 0 keeps the last only.
@@ -64,7 +64,6 @@ class Recipe:
     momentum: float = 0.9
     decay: float = 0.0
     batch_size: int = 128
-    scale: float = 0.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     augmented: bool = False
@@ -74,8 +73,7 @@ class Recipe:
 
     def preprocessing(self, sample: Sample) -> Preprocessing:
         """From stored examples to the network's inputs."""
-        usual = Preprocessing.usual(sample)
-        return Preprocessing(self.scale or usual.scale, self.mean, self.std)
+        return Preprocessing(Preprocessing.usual(sample).scale, self.mean, self.std)
 
     def describe(self) -> dict[str, Any]:
         """All settings as JSON values."""
@@ -201,7 +199,7 @@ class _Training:
     def _optimiser(self) -> torch.optim.Optimizer:
         recipe, parameters = self.recipe, self.module.parameters()
         if recipe.optimiser == "adam":
-            return torch.optim.Adam(parameters, lr=recipe.rate, weight_decay=recipe.decay)
+            return torch.optim.Adam(parameters, lr=recipe.rate, weight_decay=recipe.decay, fused=True)
         return torch.optim.SGD(parameters, lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.decay)
 
     def snapshot(self, epochs: int) -> Path:

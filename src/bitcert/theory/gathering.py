@@ -24,7 +24,7 @@ from bitcert.counting import Progress
 from bitcert.data import Role, Sample
 from bitcert.decoder import Preprocessing, as_network
 from bitcert.decoder.helper import count_unusual_scalars, is_unusual
-from bitcert.errors import InputError, SampleReuseError
+from bitcert.errors import InputError, SampleReuseError, listed
 from bitcert.network import Network
 from bitcert.stability import StabilityProfile, Structure, initial_network, network_hash
 from bitcert.stability.settings import check_available
@@ -47,7 +47,7 @@ from bitcert.theory.inputs import NO_HOLDOUT, NO_INIT, BoundInputs, Flatness, Ho
 from bitcert.theory.registry import all_bounds
 from bitcert.theory.settings import BoundSettings
 from bitcert.theory.table import BoundRow, BoundTable
-from bitcert.theory.value import Absent, Condition, Status, listed
+from bitcert.theory.value import Absent, Condition, Status
 
 NO_FLATNESS = Absent(Status.NEEDS, "needs flatness: it was switched off with --no-flatness")
 

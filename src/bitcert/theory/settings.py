@@ -12,9 +12,24 @@ from typing import Any
 
 from bitcert.errors import InputError
 from bitcert.stability import MeasureSettings
+from bitcert.stability.settings import number
 
 MARGIN_QUANTILE = 0.05
 """The papers take the margin that 5 % or 10 % of the training examples do not exceed."""
+
+_CLEAR = 0.8
+"""Share of it that may be wrong: the margin at the quantile is then of examples that are right."""
+
+
+def positive_quantile(error_rate: float | None) -> float:
+    """The quantile of a margin above 0: :data:`MARGIN_QUANTILE`, or that much above the share of wrong examples.
+
+    >>> positive_quantile(0.01), positive_quantile(0.3)
+    (0.05, 0.35)
+    """
+    wrong = error_rate or 0.0
+    return MARGIN_QUANTILE if wrong < _CLEAR * MARGIN_QUANTILE else min(0.999, round(wrong + MARGIN_QUANTILE, 3))
+
 
 QUANTITIES = ("layer_cushion", "interlayer_cushion", "contraction", "smoothness")
 """Groups of a stability profile that the bounds need."""
@@ -64,12 +79,12 @@ class BoundSettings:
         if self.gamma is not None and self.margin_quantile is not None:
             raise InputError("a margin or its quantile", "both", "leave out one of gamma and margin_quantile")
         quantile, count = self.margin_quantile, self.profile_samples
-        gamma_fits = self.gamma is None or 0 < _number(self.gamma) < math.inf
+        gamma_fits = self.gamma is None or 0 < number(self.gamma) < math.inf
         count_fits = count is None or (isinstance(count, int) and not isinstance(count, bool) and 1 <= count < 1 << 63)
         checks = {
             "gamma": (gamma_fits, "a positive number", "pass a margin above 0, or leave it out"),
-            "margin_quantile": (quantile is None or 0 < _number(quantile) < 1, "a number in (0, 1)", "pass e.g. 0.05"),
-            "delta": (0 < _number(self.delta) < 1, "a number in (0, 1)", "pass e.g. 0.05"),
+            "margin_quantile": (quantile is None or 0 < number(quantile) < 1, "a number in (0, 1)", "pass e.g. 0.05"),
+            "delta": (0 < number(self.delta) < 1, "a number in (0, 1)", "pass e.g. 0.05"),
             "profile": (isinstance(self.profile, bool), "True or False", "pass one of the two"),
             "flatness": (isinstance(self.flatness, bool), "True or False", "pass one of the two"),
             "profile_samples": (count_fits, "a whole number of at least 1", "leave it out for all examples"),
@@ -97,9 +112,3 @@ class BoundSettings:
         own["margin_quantile"] = self.quantile
         inner = {f"measure.{key}": value for key, value in self.measure.describe().items() if key not in _SHARED}
         return {**own, **inner}
-
-
-def _number(value: object) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    return math.nan

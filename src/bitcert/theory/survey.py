@@ -19,10 +19,10 @@ from bitcert import clock
 from bitcert.certificates.certification import check_holdout, versions
 from bitcert.counting import Progress
 from bitcert.data import Role, Sample
-from bitcert.decoder import Preprocessing
+from bitcert.decoder import Preprocessing, as_network
 from bitcert.errors import BitcertError, InputError
 from bitcert.folder import RowStore
-from bitcert.network import Network, capture
+from bitcert.network import Network
 from bitcert.stability import network_hash
 from bitcert.stability.settings import check_available
 from bitcert.theory.gathering import NO_FLATNESS, gather
@@ -229,9 +229,8 @@ def _bound(measure: str | Bound) -> Bound:
 
 
 def _network(source: Source, work: _Work) -> Network:
-    if isinstance(source, nn.Module):
-        return capture(source, work.preprocessing(work.sample.inputs[:2]))
-    return source if isinstance(source, Network) else source()
+    found = source if isinstance(source, nn.Module | Network) else source()
+    return as_network(found, work.sample, work.preprocessing)
 
 
 def _check_hyperparameters(named: Mapping[str, Source], given: Mapping[str, Mapping[str, Value]]) -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.stats import rankdata
 
-from bitcert.canonical import FormatProblem, decode, encode_text, parse
-from bitcert.errors import DecodeError, InputError
+from bitcert.canonical import encode_text, read, require
+from bitcert.errors import InputError
 from bitcert.theory.ranks import Association, conditional, granulated, kendall, names_of, spearman
 from bitcert.theory.value import BoundValue, Status
 
@@ -278,32 +278,24 @@ class Survey:
         Raises:
             DecodeError: anything that :meth:`to_json` would not have written.
         """
-        content = parse(text, _EXPECTED)
-        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-            raise DecodeError(_EXPECTED, "another format", "ask for the file again")
-        try:
-            found = decode(cls, content, "survey")
-            for row in found.rows:
-                _check(row, found)
-        except (FormatProblem, ValueError, RecursionError) as problem:
-            raise DecodeError(_EXPECTED, str(problem)[:300], "ask for the file again") from None
-        if not found.rows or found.to_json() != text:
-            raise DecodeError(_EXPECTED, "a text that is not in canonical form", "ask for the file again")
-        return found
+        return read(cls, text, _EXPECTED, FORMAT, _check)
 
 
-def _check(row: SurveyRow, survey: Survey) -> None:
-    counts = [(row.errors, row.samples)]
-    if row.holdout_errors is not None and row.holdout_samples is not None:
-        counts.append((row.holdout_errors, row.holdout_samples))
-    if not all(0 <= errors <= samples > 0 for errors, samples in counts):
-        raise FormatProblem("impossible counts")
-    if set(row.readings) != set(survey.measures) or set(row.hyperparameters) != set(survey.rows[0].hyperparameters):
-        raise FormatProblem("rows of different measures or hyperparameters")
-    for reading in row.readings.values():
-        Status(reading.status)
-        if any(number is not None and math.isinf(number) for number in (reading.value, reading.log10)):
-            raise FormatProblem("an infinite value")
+def _check(survey: Survey) -> None:
+    require(bool(survey.rows), "no row")
+    for row in survey.rows:
+        counts = [(row.errors, row.samples)]
+        if row.holdout_errors is not None and row.holdout_samples is not None:
+            counts.append((row.holdout_errors, row.holdout_samples))
+        require(all(0 <= errors <= samples > 0 for errors, samples in counts), "impossible counts")
+        alike = set(row.readings) == set(survey.measures) and set(row.hyperparameters) == set(
+            survey.rows[0].hyperparameters
+        )
+        require(alike, "rows of different measures or hyperparameters")
+        for reading in row.readings.values():
+            Status(reading.status)
+            numbers = (reading.value, reading.log10)
+            require(all(number is None or math.isfinite(number) for number in numbers), "an infinite value")
 
 
 def _two(found: Association | None) -> tuple[float | None, float | None]:

@@ -13,13 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bitcert.canonical import FormatProblem, decode, encode, encode_text, parse
-from bitcert.errors import DecodeError, unknown_name
+from bitcert.canonical import FormatProblem, check_keys, encode, encode_text, read, require
+from bitcert.errors import unknown_name
 from bitcert.theory.registry import Bound, all_bounds
 from bitcert.theory.value import Absent, BoundValue, Condition, Ingredient, Kind, LayerValue, Status, Unit
 
 FORMAT = "bitcert-bounds-2"
-_FORMER = "bitcert-bounds-1"
+_FORMER = (
+    *("bitcert-bounds-1", "noise-stability rows leave out what pools between two layers"),
+    "compute the bounds again",
+)
 _EXPECTED = "a bounds.json written by bitcert bounds"
 _SAME, _SMALLEST = 1e-9, 1e-300
 
@@ -180,21 +183,7 @@ class BoundTable:
         Raises:
             DecodeError: anything that :meth:`to_json` would not have written.
         """
-        content = parse(text, _EXPECTED)
-        found = content.pop("format", None) if isinstance(content, dict) else None
-        if found == _FORMER:
-            got = f"one of format {_FORMER!r}, whose noise-stability rows leave out what pools between two layers"
-            raise DecodeError(f"a bounds.json of format {FORMAT!r}", got, "compute the bounds again")
-        if found != FORMAT:
-            raise DecodeError(_EXPECTED, "another format", "ask for the file again")
-        try:
-            table = decode(cls, content, "bounds")
-            _check(table)
-        except (FormatProblem, ValueError, RecursionError) as problem:
-            raise DecodeError(_EXPECTED, str(problem)[:300], "ask for the file again") from None
-        if table.to_json() != text:
-            raise DecodeError(_EXPECTED, "a text that is not in canonical form", "ask for the file again")
-        return table
+        return read(cls, text, _EXPECTED, FORMAT, _check, _FORMER)
 
 
 _NETWORK = {"name": str, "content_hash": str, "num_parameters": int, "depth": int, "width": int}
@@ -207,23 +196,18 @@ def _check(table: BoundTable) -> None:
     if table.holdout is not None:
         parts.append(("holdout", table.holdout, _HOLDOUT))
     for where, content, types in parts:
-        if {key: type(value) for key, value in content.items()} != types:
-            raise FormatProblem(f"{where} with missing, unknown or mistyped keys")
+        check_keys(content, types, where)
     counts = [(table.sample["errors"], table.sample["num_samples"])]
     counts += [(table.holdout["errors"], table.holdout["samples"])] if table.holdout is not None else []
-    if not all(0 <= errors <= samples > 0 for errors, samples in counts) or not 0 < table.delta < 1:
-        raise FormatProblem("impossible counts")
-    if (table.gamma is None) != (table.margin_loss is None):
-        raise FormatProblem("an impossible margin")
-    if table.gamma is not None and not (0 < table.gamma < math.inf and 0 <= (table.margin_loss or 0.0) <= 1):
-        raise FormatProblem("an impossible margin")
-    sizes = [*(table.network[key] for key in ("num_parameters", "depth", "width")), *(size for _, size in table.layers)]
-    sizes += [layer.actual for row in table.rows for layer in row.layers]
-    if min(sizes) < 0 or table.sample["num_classes"] < 2:
-        raise FormatProblem("a negative size, or fewer than two classes")
+    fit = all(0 <= errors <= samples > 0 for errors, samples in counts) and 0 < table.delta < 1
+    require(fit, "impossible counts")
+    require((table.gamma is None) == (table.margin_loss is None), "an impossible margin")
+    if table.gamma is not None:
+        require(0 < table.gamma < math.inf and 0 <= (table.margin_loss or 0.0) <= 1, "an impossible margin")
+    sizes = [0, *(size for _, size in table.layers), *(layer.actual for row in table.rows for layer in row.layers)]
+    require(min(sizes) >= 0 and table.sample["num_classes"] >= 2, "a negative size, or fewer than two classes")
     names = [row.name for row in table.rows]
-    if len(set(names)) != len(names):
-        raise FormatProblem("a row given twice")
+    require(len(set(names)) == len(names), "a row given twice")
     for row in table.rows:
         _check_row(row, table.sample["num_samples"])
 

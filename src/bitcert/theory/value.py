@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
+from bitcert.errors import listed
 from bitcert.stability.profile import Hypothesis
 
 Ingredient = float | int | bool | str | None | tuple[float | None, ...]
@@ -20,7 +21,6 @@ Ingredient = float | int | bool | str | None | tuple[float | None, ...]
 T = TypeVar("T")
 
 MAX_LOG = math.log(1.7e308)
-_MAX_NAMED = 3
 
 
 class Kind(StrEnum):
@@ -114,16 +114,6 @@ def needs(why: str) -> NotComputed:
     return NotComputed(Absent(Status.NEEDS, why))
 
 
-def listed(names: Sequence[str], separator: str = ", ") -> str:
-    """The first three names, and how many more there are.
-
-    >>> listed(["a", "b", "c", "d"])
-    'a, b, c and 1 more'
-    """
-    rest = len(names) - _MAX_NAMED
-    return separator.join(names[:_MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
 @dataclass(frozen=True)
 class LayerValue:
     """One layer's part of a bound, in samples (effective parameters): ``log`` natural, ``actual`` its weights."""
@@ -198,3 +188,56 @@ class BoundValue:
     def log10(self) -> float | None:
         """Base-10 logarithm; ``None`` where it was not computed or the value is 0."""
         return None if self.log is None or math.isinf(self.log) else self.log / math.log(10)
+
+
+@dataclass(frozen=True)
+class LayerTheory:
+    """The prediction for one layer.
+
+    Attributes:
+        layer: name of the weight.
+        actual: entries of the weight.
+        parameters: numbers the paper counts after compression.
+        error: predicted (bound on the) error, in the units of ``Theory.error_means``, or ``None``.
+        details: the ingredients by name (rank, stable rank, k, chi, ...), so that the row can be recomputed.
+    """
+
+    layer: str
+    actual: int
+    parameters: float
+    error: float | None = None
+    details: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Theory:
+    """A paper's analysis of a codec on one network, to be set beside what was measured.
+
+    A *measure*: it holds under conditions that this network may not meet, and constants that the paper printed or we
+    checked. No certificate rests on it.
+
+    Attributes:
+        source: paper and number of the statement.
+        statement: what it says, with the constants used.
+        parameters: total numbers the paper counts (with its constants), or ``None``.
+        error: predicted error of the whole network, or ``None`` where the paper gives none.
+        error_means: what ``error`` is, in words and a formula.
+        probability: with which the statement holds, or ``None``.
+        conditions: what it needs, and whether it holds here.
+        layers: per layer.
+        notes: errata, constants dropped or changed.
+    """
+
+    source: str
+    statement: str
+    parameters: float | None
+    error: float | None = None
+    error_means: str = ""
+    probability: float | None = None
+    conditions: tuple[Condition, ...] = ()
+    layers: tuple[LayerTheory, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, object]:
+        """As JSON values."""
+        return asdict(self)

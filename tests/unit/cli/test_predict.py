@@ -96,3 +96,20 @@ def test_refusals_are_one_sentence(bitcert, toy_data, refused):
     refused("predict", "out", "--data", "digits", says="a split that digits has")
     np.savez("wide.npz", x=np.zeros((3, 5), np.float32))
     refused("predict", "out", "--data", "wide.npz", says="expected inputs of shape [2], got shape [5]")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--check", "a.onnx", "--data", "toy.npz"), "--data or --check"),
+        (("--check", "a.onnx", "--out", "b.onnx"), "--out or --check"),
+        (("--to", "hub", "--check", "a"), "a file of one format to --check"),
+        (("--to", "hub", "--data", "toy.npz"), "--data or --to hub"),
+        (("--to", "hub", "--push", "me/x", "--out", "b"), "--out or --push"),
+        (("--to", "state_dict", "--data", "toy.npz"), "--data or --to state_dict"),
+        (("--push", "me/x"), "--push with --to hub"),
+        (("--to", "tflite"), "'state_dict', 'hub'"),
+    ],
+)
+def test_options_of_export_that_would_be_ignored_are_refused(refused, options, says):
+    refused("export", "out", *options, says=says)

@@ -4,6 +4,10 @@ import json
 
 import pytest
 
+from bitcert.cli.randomise import _lines
+from bitcert.report.text import percent_up
+from bitcert.search.randomised import RandomisedCertificate
+
 MODULE = """
 import torch
 from torch import nn
@@ -28,7 +32,9 @@ def test_it_says_what_is_certified_and_what_is_not(bitcert, folder):
     assert found["label"].startswith("randomised classifier (PAC-Bayes)")
     assert "Certified: a randomised classifier (PAC-Bayes)" in run.out
     assert "The network with the mean weights has no bound by this." in run.out
-    assert f"at most {100 * found['bound']:.2f} %" in run.out
+    assert f"at most {percent_up(found['bound'])}" in run.out
+    assert all(condition in run.out for condition in found["conditions"])
+    assert found["declared_hash"] in run.out
     assert (found["delta"], found["draws_delta"], found["draws"]) == (0.05, 0.01, 50)
 
 
@@ -42,3 +48,17 @@ def test_it_says_what_is_certified_and_what_is_not(bitcert, folder):
 )
 def test_options_that_cannot_be(folder, refused, options, says):
     refused("randomise", "nets:mlp", *DATA, *options, says=says)
+
+
+def test_a_bound_is_rounded_up_and_a_vacuous_one_is_said_to_be():
+    for bound, said in ((0.33331, "at most 33.34 %,"), (0.99995, "at most 100.00 % (vacuous),")):
+        found = RandomisedCertificate("x", bound, 0.12341, 0.12341, 1.0, 1.0, 9, 9, 0.05, 0.01, 9, "", "", (), "", 1)
+        _, first, second, *_ = _lines(found)
+        assert said in first
+        assert "12.34 % errors" in second
+        assert "at most 12.35 % training error" in second
+
+
+@pytest.mark.parametrize("verb", ["randomise", "compress"])
+def test_processes_are_no_option_where_they_would_do_nothing(folder, refused, verb):
+    refused(verb, "nets:mlp", "--workers", "2", "--budget", "0", says="--workers")

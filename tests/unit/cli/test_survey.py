@@ -1,4 +1,4 @@
-"""``bitcert survey`` as a user meets it: a folder of weights or .pt2 files, hyperparameters, files, refusals."""
+"""``bitcert survey`` as a user meets it: a folder of weights or models, hyperparameters, files, refusals."""
 
 import csv
 
@@ -49,6 +49,15 @@ def test_one_command_makes_the_table_the_correlations_and_the_figures(checkpoint
         assert "granulated_width" in next(csv.reader(file))
 
 
+def test_a_stray_file_does_not_take_the_hyperparameters_of_the_others(checkpoints, bitcert):
+    (checkpoints / "ckpt" / "last.safetensors").write_bytes(b"no weights")
+    told = bitcert("survey", "ckpt", *QUICK[:2], "--data", "toy.npz", "--json", "--measures", "parameters")
+    assert told.code == 0, told.err
+    assert "left out last" in told.err
+    assert "no correlations by hyperparameter: last states" in " ".join(told.err.split())
+    assert sorted(row.num_parameters for row in Survey.from_json(told.out).rows) == [22, 42, 82, 162]
+
+
 def test_a_grid_file_names_the_hyperparameters_and_without_labels_there_is_no_gap(checkpoints, bitcert):
     rows = [f'"width={width},kind=a_b",{width / 10}' for width in (4, 8, 16, 32)]
     (checkpoints / "grid.csv").write_text("\n".join(["network,decay", *rows]))
@@ -79,3 +88,19 @@ def test_bad_input_is_one_sentence(checkpoints, bitcert, arguments, words):
     assert told.code == 2
     assert len(told.failures) == 1
     assert words in told.failures[0]
+
+
+def test_onnx_files_are_networks_too(here, toy_data, bitcert):
+    models = pytest.importorskip("tests.unit.network.onnx_models")
+    (here / "nets").mkdir()
+    nodes = [models.N("MatMul", ["x", "w"], ["y"])]
+    for name in ("one", "two"):
+        model = models.build(nodes, {"w": models.floats(2, 2)}, ["N", 2], 13)
+        (here / "nets" / f"{name}.onnx").write_bytes(model.SerializeToString())
+    told = bitcert("survey", "nets", "--data", toy_data, "--json", "--measures", "parameters")
+    assert told.code == 0, told.err
+    assert [row.num_parameters for row in Survey.from_json(told.out).rows] == [4, 4]
+
+
+def test_a_survey_without_a_network_leaves_nothing_behind(checkpoints, refused):
+    refused("survey", "ckpt", "--model", "nets:absent", "--data", "toy.npz", says="a network that can be measured")

@@ -12,7 +12,7 @@ from bitcert.comparison.records import (
     Spread,
     TheoryRow,
 )
-from bitcert.theory.prediction import Condition
+from bitcert.theory.value import Condition
 
 SAMPLES = 1000
 

@@ -16,14 +16,15 @@ from bitcert.codecs.quantise import Exact, Quantise, TunedQuantise
 from bitcert.codecs.quantiser import Uniform
 from bitcert.comparison import CompareSettings, Comparison, compare, plan_comparison
 from bitcert.comparison import counting as counting_module
-from bitcert.comparison.counting import Counter, original_classifier, output_deviation
+from bitcert.comparison.counting import Counter
+from bitcert.comparison.deviation import original_classifier, output_deviation
 from bitcert.comparison.records import ComparisonRow, numbers_in
 from bitcert.counting import DecisionRule
 from bitcert.decoder import Helper, decode_message
 from bitcert.errors import DecodeError, InputError, SampleReuseError
 from bitcert.folder import ROWS_FILE, RowStore
 from bitcert.proof import holdout_bound
-from bitcert.theory.prediction import Theory
+from bitcert.theory.value import Theory
 
 from .makers import make_refused, make_row, make_usual
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcert import Helper, Preprocessing, Role, Sample, capture
-from bitcert.comparison.counting import (
+from bitcert.comparison.deviation import (
     FRACTIONS,
     QUANTILES,
     OutputDeviation,

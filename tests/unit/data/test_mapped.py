@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bitcert.data import Role, load_sample
+from bitcert.data import sample as sample_module
 from bitcert.data.sample import release
 from bitcert.errors import InputError
 
@@ -26,6 +27,14 @@ def write_arrays(folder, x=X, y=Y):
     return folder
 
 
+def test_what_was_written_into_a_copy_on_write_map_stays(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="c")
+    mapped[:] = 7
+    release(mapped.view(np.ndarray))
+    assert (mapped == 7).all()
+
+
 @pytest.fixture
 def whole(tmp_path):
     np.savez(tmp_path / "whole.npz", x=X, y=Y)
@@ -43,6 +52,19 @@ def test_shards_and_mapped_arrays_are_the_same_sample_as_one_archive(tmp_path, w
             parts = list(sample.batches(4, 2, 21))
             assert np.array_equal(np.concatenate([x for x, _ in parts]), whole.inputs[2:21])
             assert np.array_equal(np.concatenate([y for _, y in parts]), Y[2:21])
+
+
+def test_examples_at_places_are_read_a_few_at_a_time(tmp_path, monkeypatch):
+    mapped, given_back = load_sample(write_arrays(tmp_path / "arrays"), Role.TRAIN), []
+    monkeypatch.setattr(sample_module, "release", lambda array: given_back.append(release(array)))
+    monkeypatch.setattr(sample_module, "CHUNK_BYTES", 1 << 23)
+    places = np.array([22, 0, -1, 7, 7])
+    assert np.array_equal(mapped.inputs_at(places), X[places][:, None])
+    assert len(given_back) == 2, "three examples at a time"
+    mask = np.arange(23) % 2 == 0
+    assert np.array_equal(mapped.take(mask).inputs, X[mask][:, None])
+    with pytest.raises(InputError, match="indices into the 23"):
+        mapped.take([23])
 
 
 def test_bytes_are_hashed_as_the_numbers_they_are(tmp_path):

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from bitcert.decoder.features import front as front_end
-from bitcert.decoder.features.front import num_maps, wave_orders
+from bitcert.decoder.features.front import num_maps, partners, wave_orders
 from tests.tools.maps import batch_first
 
-front, flipped = batch_first(front_end.front), batch_first(front_end.flipped)
+front = batch_first(front_end.front)
+flipped = batch_first(lambda maps, num_channels: maps.flip(2)[partners(num_channels)])
 
 
 def images(*shape):

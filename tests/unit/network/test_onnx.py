@@ -65,6 +65,103 @@ def with_external(tmp_path, **entries):
     return saved(model, tmp_path)
 
 
+N = helper.make_node
+MAP, SEQUENCE, ROW = ["N", 2, 5, 4], ["N", 4, 4], ["N", 4]
+DOUBLED, UP = {"s": np.array([1, 1, 2, 2], np.float32)}, {"s": np.array([1, 1, 1.3, 1.7], np.float32)}
+
+
+def resize(**attributes):
+    return [N("Resize", ["x", "", "s"], ["y"], **attributes)]
+
+
+OTHER_FUNCTIONS = {
+    "division with remainder": ([N("Mod", ["x", "a"], ["y"], fmod=1)], {"a": models.floats(4)}, ROW),
+    "nearest above": (resize(nearest_mode="ceil", coordinate_transformation_mode="asymmetric"), DOUBLED, MAP),
+    "nearest, ties up": (
+        resize(nearest_mode="round_prefer_ceil", coordinate_transformation_mode="asymmetric"),
+        DOUBLED,
+        MAP,
+    ),
+    "linear, no whole sizes": (resize(mode="linear"), UP, MAP),
+    "cubic, no whole sizes": (resize(mode="cubic"), UP, MAP),
+    "another cubic": (resize(mode="cubic", cubic_coeff_a=-0.5), DOUBLED, MAP),
+    "cubic without the outside": (resize(mode="cubic", exclude_outside=1), DOUBLED, MAP),
+    "policy": (
+        [N("Resize", ["x", "", "", "s"], ["y"], mode="linear", keep_aspect_ratio_policy="not_larger")],
+        {"s": models.whole(1, 2, 10, 7)},
+        MAP,
+    ),
+    "axes": (resize(axes=[3, 2], mode="linear"), {"s": np.array([2, 3], np.float32)}, MAP),
+    "the last of the largest": (
+        [
+            N("Sign", ["x"], ["s"]),
+            N("ArgMax", ["s"], ["c"], axis=1, select_last_index=1),
+            N("Cast", ["c"], ["y"], to=1),
+        ],
+        {},
+        ROW,
+    ),
+    "windows beyond the end": (
+        [N("MaxPool", ["x"], ["y"], kernel_shape=[3, 2], pads=[1, 0, 0, 1], strides=[2, 2], ceil_mode=1)],
+        {},
+        MAP,
+    ),
+    "slopes of the last axis": ([N("PRelu", ["x", "a"], ["y"])], {"a": models.floats(1, 4)}, SEQUENCE),
+    "whole quotients below zero": (
+        [N("Div", ["a", "b"], ["q"]), N("Cast", ["q"], ["f"], to=1), N("Add", ["x", "f"], ["y"])],
+        {"a": models.whole(-7, 7, -6, 5), "b": models.whole(2, -2, 3, 3)},
+        ROW,
+    ),
+    "exclusive sum": ([N("CumSum", ["x", "a"], ["y"], exclusive=1)], {"a": np.array(1, np.int64)}, ROW),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_FUNCTIONS))
+def test_an_operator_is_read_as_what_it_is_or_refused(name, tmp_path):
+    nodes, weights, shape = OTHER_FUNCTIONS[name]
+    model = models.build(nodes, weights, shape, 18 if "Resize" in {node.op_type for node in nodes} else 16)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    path, x = saved(model, tmp_path), np.random.default_rng(5).standard_normal((3, *shape[1:])).astype(np.float32)
+    try:
+        found = load_model(path).model(torch.from_numpy(x)).detach().numpy()
+    except CaptureError as error:
+        assert nodes[0].op_type in str(error) or "ArgMax" in str(error)  # noqa: PT017
+        return
+    expected = expected_of(Path(path), x)
+    assert np.allclose(found, expected.reshape(found.shape), rtol=1e-5, atol=1e-6)
+
+
+def test_an_attribute_that_nobody_asked_for_is_refused(tmp_path):
+    for op, name in (("Relu", "slope"), ("Gemm", "transC"), ("MatMul", "alpha")):
+        node = N(op, ["x"] if op == "Relu" else ["x", "w"], ["y"], **{name: 2})
+        path = saved(models.build([node], {"w": models.floats(4, 4)}, ROW, 13), tmp_path)
+        with pytest.raises(CaptureError, match=rf"{op} \(y\): the attribute {name}"):
+            load_model(path).model(torch.ones(2, 4))
+
+
+def test_memory_is_counted_where_it_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr("bitcert.network.onnx_file.MAX_PARAMETERS", 100)
+    constants = [N("Constant", [], [f"c{k}"], value=numpy_helper.from_array(models.floats(1, 64))) for k in range(2)]
+    nodes = [*constants, N("Add", ["c0", "c1"], ["c"]), N("MatMul", ["c", "w"], ["v"]), N("Add", ["x", "v"], ["y"])]
+    with pytest.raises(InputError, match="at most 100 numbers in all tensors"):
+        load_model(saved(models.build(nodes, {"w": models.floats(64, 1)}, ROW, 13), tmp_path))
+    model = models.build(
+        [N("Gemm", ["x", "a", "b"], ["y"])], {"a": models.floats(4, 20), "b": models.floats(20)}, ROW, 13
+    )
+    load_model(saved(model, tmp_path))
+    model.graph.initializer.append(TensorProto(name="unused", dims=[-1000], data_type=1))
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(models.floats(2, 20), "b"))
+    with pytest.raises(InputError, match="at most 100 numbers in all tensors"):
+        load_model(saved(model, tmp_path))
+
+
+def test_a_node_without_inputs_in_a_file_of_one_batch_size(tmp_path):
+    half = numpy_helper.from_array(np.array([0.5, 2, 3, 4], np.float32))
+    nodes = [N("Constant", [], ["k"], value=half), N("Mul", ["x", "k"], ["y"])]
+    module = load_model(saved(models.build(nodes, {}, [1, 4], 13), tmp_path)).model
+    assert module(torch.ones(2, 4)).tolist() == [[0.5, 2, 3, 4]] * 2
+
+
 def test_weights_beside_the_file(tmp_path):
     path = with_external(tmp_path)
     network = capture(load_model(path).model, torch.ones(2, 4))
@@ -143,7 +240,39 @@ def two_inputs():
     return model
 
 
+def of_row(*nodes, **weights):
+    return lambda: models.build(list(nodes), weights, ["N", 4], 17)
+
+
+SQUARE = models.floats(4, 4)
 HOSTILE = {
+    "made twice": (of_row(N("MatMul", ["x", "w"], ["w"]), N("MatMul", ["x", "w"], ["y"]), w=SQUARE), "made twice"),
+    "never made": (
+        of_row(N("LayerNormalization", ["x", "w"], ["n", "mean"]), N("Add", ["mean", "x"], ["y"]), w=models.floats(4)),
+        "'mean' for Add",
+    ),
+    "no inputs": (of_row(N("MatMul", [], ["a"]), N("Add", ["x", "a"], ["y"])), "MatMul"),
+    "one input": (of_row(N("Gemm", ["", "w"], ["z"]), N("Add", ["x", "z"], ["y"]), w=SQUARE), "Gemm"),
+    "division by nothing": (
+        of_row(N("Div", ["a", "b"], ["q"]), N("Reshape", ["x", "q"], ["y"]), a=models.whole(4), b=models.whole(0)),
+        "Div",
+    ),
+    "no logits": (of_row(N("Add", ["a", "a"], ["y"]), N("Relu", ["x"], ["z"]), a=models.whole(4)), "one input|logits"),
+    "entries beyond the end": (of_row(N("Gather", ["x", "i"], ["y"], axis=1), i=models.whole(4)), "beyond 4 entries"),
+    "training": (of_row(N("Dropout", ["x", "", "t"], ["y"]), t=np.array(True)), "training"),
+    "endless sum": (of_row(N("LRN", ["x"], ["y"], size=1 << 31)), "LRN"),
+    "endless parts": (
+        lambda: models.build([N("Split", ["x"], ["y", "z"], axis=1, num_outputs=1 << 31)], {}, ["N", 4], 18),
+        "Split",
+    ),
+    "an array for a number": (
+        of_row(N("Gemm", ["x", "w"], ["y"], alpha=numpy_helper.from_array(SQUARE)), w=SQUARE),
+        "Gemm",
+    ),
+    "two values": (
+        of_row(N("Constant", [], ["c"], value_int=1, value_float=2.0), N("Add", ["x", "c"], ["y"])),
+        "Const",
+    ),
     "huge tensor": (huge_tensor, "at most"),
     "more entries than stored": (wrong_size, "consistent"),
     "huge result": (lambda: huge_result("ConstantOfShape", (1 << 26, 1 << 26)), "entries|sizes"),

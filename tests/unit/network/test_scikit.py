@@ -33,7 +33,9 @@ THREE = TWO + (INPUTS[:, 1] > 0.3)
 COLUMNS = ColumnTransformer(
     [("scaled", StandardScaler(), [0, 1]), ("hot", OneHotEncoder(drop="first"), [3, 4])], remainder="passthrough"
 )
+WEIGHED = ColumnTransformer([("hot", OneHotEncoder(), [3, 4])], transformer_weights={"hot": 2.0})
 CODES = ColumnTransformer([("codes", OrdinalEncoder(), slice(3, 5))], remainder=MaxAbsScaler())
+UNKNOWN = {"handle_unknown": "use_encoded_value", "unknown_value": -1}
 MODELS = {
     "logistic": LogisticRegression(),
     "descent": SGDClassifier(random_state=0),
@@ -74,6 +76,8 @@ def test_equal_scores_and_classes(name, labels):
         (LogisticRegression(), TWO + 1, "classes 0, 1, 2"),
         (LogisticRegression(), np.where(TWO, "yes", "no"), "classes 0, 1, 2"),
         (make_pipeline(StandardScaler(), RandomForestClassifier(2)), TWO, "got RandomForestClassifier"),
+        (make_pipeline(WEIGHED, LogisticRegression()), TWO, "transformer_weights"),
+        (make_pipeline(OrdinalEncoder(**UNKNOWN | {"unknown_value": np.nan}), LogisticRegression()), TWO, "NaN"),
     ],
 )
 def test_what_is_no_network_is_named(model, labels, words):
@@ -84,3 +88,13 @@ def test_what_is_no_network_is_named(model, labels, words):
 def test_what_is_not_fitted_is_refused():
     with pytest.raises(CaptureError, match="fit it first"):
         as_module(LogisticRegression())
+
+
+def test_an_unknown_category_has_the_code_that_was_chosen_for_it():
+    encoder = ColumnTransformer([("codes", OrdinalEncoder(**UNKNOWN), [3, 4])])
+    model = make_pipeline(encoder, LogisticRegression()).fit(INPUTS, THREE)
+    new = INPUTS[:8].copy()
+    new[:4, 3] = 99
+    logits = as_module(model)(torch.from_numpy(new)).detach().numpy()
+    expected = model.decision_function(new)
+    assert np.allclose(logits - logits[:, :1], expected - expected[:, :1], atol=1e-5)

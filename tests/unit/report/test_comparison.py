@@ -12,7 +12,7 @@ from bitcert.folder import COMPARE_FILES
 from bitcert.report import comparison_files, comparison_summary, compression_summary, plot_comparison, render_comparison
 from bitcert.report.comparison import display as module
 from bitcert.report.comparison.words import headline, message_rows, refusals, theory_notes, theory_table
-from bitcert.theory.prediction import Condition, Theory
+from bitcert.theory.value import Condition, Theory
 
 from ..comparison.makers import make_comparison, make_measured, make_refused, make_row, make_theory, make_usual
 from .test_page import HOSTILE, Page, assert_self_contained, show

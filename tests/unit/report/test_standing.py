@@ -1,10 +1,16 @@
 """What a certificate says of its place: against guessing and holding out, and what would lower a weak bound."""
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
-from bitcert.proof import holdout_bound, occam_bound
+from bitcert import Compressed, Helper, Preprocessing, Role, Sample, capture, certify
+from bitcert.certificates.original import Original
+from bitcert.decoder import head as bank_head
+from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
 from bitcert.report.certificate.standing import standing, weak_because
 from bitcert.report.text import percent_up
 
@@ -44,8 +50,52 @@ def test_where_the_counts_cannot_be_nothing_is_said(make_certificate):
     assert standing(replace(certificate, data={})) == []
 
 
-def test_labelling_the_unlabelled_examples_is_priced(make_certificate):
-    certificate = make_certificate(errors=100, samples=1000)
-    told = standing(replace(certificate, original={"samples": 500}))
-    expected = percent_up(holdout_bound(50, 500, certificate.delta))
-    assert any(f"Labelling the 500 unlabelled examples instead would certify about {expected}" in line for line in told)
+@pytest.fixture(scope="module")
+def of_original():
+    """A certificate as the program makes it, of a network that a head of three weights stands for."""
+    rng = np.random.default_rng(3)
+    inputs = rng.normal(size=(600, 2)).astype(np.float32)
+    sample = Sample(inputs, (inputs[:, 0] > 0).astype(np.int64), 2, Role.TRAIN, "half planes")
+    unlabelled = Sample(rng.normal(size=(500, 2)).astype(np.float32), None, 2, Role.UNLABELLED, "more")
+    module = torch.nn.Linear(2, 2)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[-3.0, 2.0], [3.0, 0.0]]))
+        module.bias.zero_()
+    helper = Helper.for_sample(sample)
+    message, ledger = bank_head.write(None, np.array([[-3, 2], [0, 1], [0, 0]]), helper)
+    original = Original.of(capture(module, torch.zeros(2, 2)), Preprocessing(), unlabelled)
+    return certify(Compressed(message, ledger, helper), sample, original=original)
+
+
+def test_labelling_the_unlabelled_examples_is_priced(of_original):
+    errors = math.ceil(of_original.errors / 600 * 500)
+    expected = percent_up(holdout_bound(errors, 500, of_original.delta))
+    told = " ".join(standing(of_original))
+    assert f"Labelling the 500 unlabelled examples instead would certify about {expected}" in told
+
+
+def test_of_an_original_network_what_would_help_is_its_own_bound(of_original):
+    apart, bits = of_original.original["disagreements"], of_original.message_bits
+    first, second = (amount for _, amount in of_original.delta_ledger[:2])
+    now = occam_bound(of_original.errors, 600, bits, first).binomial
+    shorter = occam_bound(of_original.errors, 600, bits // 2, first).binomial
+    told = standing(replace(of_original, bound=0.4))[-1]
+    for words, value in (
+        ("half as many bits of the surrogate", disagreement_bound(shorter, apart, 500, second)),
+        ("half as many disagreements", disagreement_bound(now, apart // 2, 500, second)),
+        ("four times as many unlabelled examples", disagreement_bound(now, 4 * apart, 2_000, second)),
+    ):
+        assert value < of_original.bound
+        (found,) = (part for part in told.split("; ") if words in part)
+        assert found.rstrip(".").endswith(percent_up(value))
+
+
+def test_an_original_that_differs_too_often_is_weak_by_its_errors(of_original):
+    weak = replace(of_original, bound=1.0, original={**of_original.original, "disagreements": 300})
+    assert weak_because(weak) == "errors", "no message is short enough"
+
+
+@pytest.mark.parametrize("facts", [{}, {"unlabelled": 5}, {"unlabelled": {"samples": -3}, "disagreements": 2}])
+def test_what_a_strange_file_says_of_an_original_is_left_out(make_certificate, facts):
+    told = " ".join(standing(make_certificate(errors=100, samples=1000, certifies="original", original=facts)))
+    assert "unlabelled" not in told

@@ -57,8 +57,8 @@ class Fake:
     continues: bool = True
     attempts: list[float] = field(default_factory=list)
     steps: int = 0
-    stop_at: float = np.inf
     kill_at: float = np.inf
+    known: dict[tuple, tuple] = field(default_factory=dict)
 
     def __call__(self, sample: Sample, helper: Helper, run: Run) -> Compressed:
         self.attempts.append(run.budget_seconds)
@@ -68,9 +68,7 @@ class Fake:
         best = None
         while True:
             tilt = next(t for s, t in sorted(self.tilts.items(), reverse=True) if run.seconds >= s)
-            message = head_message(1, tilt, helper)
-            decoded = decode_message(message, helper)
-            errors = count_errors(decoded.classifier, sample).errors
+            message, errors = self.counted(tilt, sample, helper)
             candidate = run.consider(f"tilt {tilt}", errors, len(sample), 8 * len(message))
             best = min(best or (candidate.bound, message), (candidate.bound, message))
             if run.fraction >= 1.0:
@@ -82,6 +80,15 @@ class Fake:
             if run.seconds >= self.kill_at:
                 raise KeyboardInterrupt
             run.progress("training", run.fraction)
+
+    def counted(self, tilt: int, sample: Sample, helper: Helper) -> tuple[bytes, int]:
+        """The message of a tilt and its errors, counted once for one sample and helper."""
+        key = (tilt, id(sample), id(helper))
+        if key not in self.known:
+            message = head_message(1, tilt, helper)
+            errors = count_errors(decode_message(message, helper).classifier, sample).errors
+            self.known[key] = message, errors, sample, helper  # the last two, so that no other takes their place
+        return self.known[key][:2]
 
     def contender(self, name: str, sample: Sample, **options) -> Contender:
         return Contender(name, bank_head.FAMILY, self, Helper.for_sample(sample), self.continues, **options)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
@@ -71,6 +72,16 @@ def test_it_works_in_a_pipeline_and_in_cross_validation(fitted):
     halved = make_pipeline(FunctionTransformer(lambda x: x / 2), clone(fitted)).fit(inputs, labels)
     assert halved[-1].certificate_.bound < 0.6
     assert cross_val_score(clone(fitted), inputs, labels, cv=2).min() > 0.6
+
+
+def test_a_network_may_be_a_fitted_classifier_of_scikit_learn_and_keeps_its_mode():
+    inputs, labels = rows(count=200)
+    numbers = np.unique(labels, return_inverse=True)[1]
+    fitted = MLPClassifier((4,), solver="lbfgs", tol=0.1, random_state=0).fit(inputs, numbers)
+    assert CertifiedClassifier(network=fitted, budget_seconds=0.02).fit(inputs, numbers).certificate_.samples == 200
+    module = torch.nn.Linear(4, 3).train()
+    CertifiedClassifier(network=module, budget_seconds=0.02).fit(inputs, labels)
+    assert module.training
 
 
 def test_a_network_is_compressed_and_has_probabilities():

@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from bitcert.data import Role, Sample
+from bitcert.decoder import Helper
 from bitcert.errors import InputError
+from bitcert.run import Run
 from bitcert.search import judging
-from bitcert.search.judging import Judge, OriginalNetwork, network_logits, soft_labels
+from bitcert.search.judged import JudgedBest
+from bitcert.search.judging import Judge, OriginalNetwork, answers_in, network_logits, soft_labels
 
 X = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
 SAMPLE = Sample(X, np.arange(30) % 3, 3, Role.TRAIN, "toy")
@@ -73,3 +76,18 @@ def test_a_surrogate_abstains_where_it_is_mostly_wrong() -> None:
 def test_logits_that_are_no_numbers_have_no_threshold() -> None:
     judge, logits, labels, _ = surrogate_judge(0.6)
     assert judge.surrogate(torch.full_like(logits, torch.nan), labels, labels, 800).abstains is None
+
+
+def test_the_answers_are_the_networks_also_where_its_label_outweighs_them() -> None:
+    """At a label part of 0.3, a network that is unsure of another class has the label as its largest target."""
+    logits = np.tile(np.array([[1.0, 0.8, 0.0], [0.0, 0.1, 0.2], [3.0, 0.0, 0.0]], np.float32), (100, 1))
+    labels = np.tile([1, 0, 0], 100)
+    sample = Sample(np.zeros((300, 1), np.float32), labels, 3, Role.TRAIN, "toy")
+    targets_t = torch.from_numpy(soft_labels(logits, sample).T.copy())
+    assert targets_t[:, :3].argmax(0).tolist() == [1, 0, 0], "the largest target is no answer of the network"
+    assert answers_in(targets_t, torch.from_numpy(labels))[:3].tolist() == [0, 2, 0]
+    judge = Judge(sample, 0.01, OriginalNetwork(logits, 200, 0.03))
+    best = JudgedBest(sample, Helper.for_sample(sample), Run(), judge)
+    found = best.worth(torch.from_numpy(logits), torch.from_numpy(labels), targets_t, 8)
+    assert found == judge.surrogate(torch.from_numpy(logits), labels, logits.argmax(1), 8)
+    assert found.bound == judge.worth(200, 8, 0).bound, "it agrees with the network everywhere"

@@ -55,7 +55,7 @@ def right_answer() -> torch.Tensor:
 
 def test_a_good_helper_network_is_sent_as_it_is() -> None:
     sample = problem(300, 0.02)
-    compressed = compress_network_head(sample, helper_for(sample, right_answer()), Run(budget_seconds=FOREVER))
+    compressed = compress_network_head(sample, helper_for(sample, right_answer()), Run(budget_seconds=1.0))
     assert len(compressed.message) == 1
     certificate = certify(compressed, sample)
     assert certificate.errors == compressed.candidates[0].errors < 20
@@ -64,9 +64,9 @@ def test_a_good_helper_network_is_sent_as_it_is() -> None:
 
 @pytest.mark.parametrize("outputs", [4, 7])
 def test_a_head_is_trained_on_a_network_that_was_made_for_something_else(outputs: int) -> None:
-    sample = problem(600, 0.02)
+    sample = problem(300, 0.02)
     helper = helper_for(sample, torch.ones(outputs, 8))
-    compressed = compress_network_head(sample, helper, Run(budget_seconds=FOREVER))
+    compressed = compress_network_head(sample, helper, Run(budget_seconds=1.0))
     certificate = certify(compressed, sample)
     assert certificate.errors < 0.15 * len(sample)
     assert certificate.bound == pytest.approx(min(c.bound for c in compressed.candidates))
@@ -74,11 +74,11 @@ def test_a_head_is_trained_on_a_network_that_was_made_for_something_else(outputs
 
 
 def test_a_wrong_class_of_the_helper_network_is_corrected() -> None:
-    sample = problem(800, 0.0)
+    sample = problem(300, 0.0)
     last = 3 * right_answer()
     last[2] -= 5.0  # the third class is never chosen
     helper = helper_for(sample, last)
-    compressed = compress_network_head(sample, helper, Run(budget_seconds=FOREVER))
+    compressed = compress_network_head(sample, helper, Run(budget_seconds=1.0))
     certificate = certify(compressed, sample)
     as_it_is = compressed.candidates[0]
     assert as_it_is.errors > 0.2 * len(sample)
@@ -109,7 +109,7 @@ def test_a_stopped_run_returns_a_message_at_once() -> None:
 
 
 def test_resuming_keeps_the_best_message(tmp_path: Path) -> None:
-    sample = problem(200, 0.02)
+    sample = problem(60, 0.02)
     helper = helper_for(sample, torch.ones(7, 8))
     checkpoint = Checkpoint(tmp_path / "state.safetensors", "a")
     first = compress_network_head(sample, helper, Run(budget_seconds=FOREVER, checkpoint=checkpoint))
@@ -135,7 +135,7 @@ def test_every_checkpoint_is_one_that_the_search_goes_on_from(tmp_path: Path, mo
         save(self, values, tensors)
 
     monkeypatch.setattr(Checkpoint, "save", saved)
-    run = Run(budget_seconds=2.0, checkpoint=Checkpoint(tmp_path / "state.safetensors", "a"))
+    run = Run(budget_seconds=1.0, checkpoint=Checkpoint(tmp_path / "state.safetensors", "a"))
     compress_network_head(sample, helper_for(sample, torch.ones(4, 8)), run)
     assert len(kept) > 2
     assert all("chosen" in values for values in kept)

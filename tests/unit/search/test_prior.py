@@ -314,6 +314,7 @@ class Refusing(Flattening):
 
 def test_bfloat16_is_used_where_the_processor_and_the_module_can(monkeypatch: pytest.MonkeyPatch) -> None:
     part, _ = split_prior(digits(), 0.5, 0)
+    monkeypatch.setattr("bitcert.search.prior.multiplies_bfloat16", lambda: False)
     single = train_prior(part, Run(budget_seconds=FOREVER), Flattening(), recipe=FEW)
     refusing = train_prior(part, Run(budget_seconds=FOREVER), Refusing(), recipe=FEW)
     monkeypatch.setattr("bitcert.search.prior.multiplies_bfloat16", lambda: True)

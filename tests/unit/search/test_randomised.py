@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,15 +55,15 @@ def twin(made, k):
 
 def test_the_divergence_is_that_of_torch_at_the_best_scale(net, sample):
     made = posterior(net, sample)
-    nats, best = made.kl_nats()
+    best = made.best_scale()
     every = [twin(made, k) for k in range(GRID)]
-    assert nats == pytest.approx(min(every), rel=1e-6)
+    assert made.kl_nats(best) == pytest.approx(min(every), rel=1e-6)
     assert best == int(np.argmin(every))
 
 
 def test_the_gradient_is_that_of_the_divergence(net, sample):
     made = posterior(net, sample)
-    _, k = made.kl_nats()
+    k = made.best_scale()
     total = sum(
         kl_divergence(Normal(mean, made.log_std[n].exp()), Normal(made.center[n], scale(k) * made.unit[n])).sum()
         for n, mean in made.mean.items()
@@ -87,6 +88,22 @@ def test_a_certificate_says_what_it_is_and_follows_from_its_parts(net, sample):
     assert found.steps == 100
     again = certify_randomised(net, sample, settings, run=Run(seed=0))
     assert again == found
+
+
+def test_what_must_be_fixed_beforehand_is_said_and_hashed(net, sample):
+    settings = RandomisedSettings(num_steps=1, draws=2, part=5)
+    found = certify_randomised(net, sample, settings, run=Run(seed=3))
+    told = " ".join(found.conditions)
+    for words in ("seed 3", "a random network", "2 draws of at most 5 examples", "share 0.01", "the only run"):
+        assert words in told
+    hashes = {found.declared_hash}
+    for changed in ({"draws": 3}, {"part": 6}, {"delta": 0.06}, {"draws_delta": 0.02}):
+        hashes.add(certify_randomised(net, sample, replace(settings, **changed), run=Run(seed=3)).declared_hash)
+    hashes.add(certify_randomised(net, sample, settings, run=Run(seed=4)).declared_hash)
+    assert len(hashes) == 6
+    assert (
+        certify_randomised(net, sample, replace(settings, rate=0.1), run=Run(seed=3)).helper_hash == found.helper_hash
+    )
 
 
 def test_the_bound_by_two_inversions_of_scipy():

@@ -14,9 +14,10 @@ from bitcert.coding.votes import Ramp, Side, Term, Votes
 from bitcert.decoder.votes import VotesClassifier, term_values, write
 from bitcert.errors import InputError
 from bitcert.run import Checkpoint
+from bitcert.search.judging import Judge, OriginalNetwork, soft_labels
 from bitcert.search.tree_table import Binned
 from bitcert.search.vote_terms import TermModel, canonical, near, paths_of, ramps, thresholds
-from bitcert.search.votes import compress_votes
+from bitcert.search.votes import VoteSearch, compress_votes
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,18 @@ def test_a_certificate_counts_what_the_search_booked_and_no_example_is_a_near_ti
     classifier = decode_message(again.message, again.helper).classifier
     assert isinstance(classifier, VotesClassifier)
     assert {c.subject.column for term in classifier.votes.terms for c in term.conditions} & {0, 1, 2}
+
+
+def test_votes_for_an_original_network_are_ranked_by_its_bound(monkeypatch) -> None:
+    monkeypatch.setattr("bitcert.search.votes._MOST_TERMS", 40)
+    monkeypatch.setattr("bitcert.search.votes._FEWEST_TERMS", 40)
+    sample = sample_of(*additive(0, 300))
+    logits = np.eye(2, dtype=np.float32)[sample.labels]
+    judge = Judge(sample, 0.01, OriginalNetwork(logits, 200, 0.03))
+    search = VoteSearch(sample, Helper.for_sample(sample), Run(1, 1.0), soft_labels(logits, sample), judge)
+    search.search()
+    assert search.worths
+    assert min(worth.bound for worth in search.worths.values()) == search.rank(search.best.candidates[0])[0]
 
 
 def test_too_many_columns_are_refused_in_one_sentence() -> None:

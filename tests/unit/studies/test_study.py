@@ -15,6 +15,7 @@ from bitcert.errors import DecodeError, InputError
 from bitcert.studies import STUDIES, Curve, Field, Figure, Outcome, Panel, Row, Size, StudyResult, find_studies
 from bitcert.studies import run_study as run_one
 from bitcert.studies.arora2018_bounds import shuffled
+from bitcert.studies.context import Context
 from bitcert.studies.running import check_study, state_of
 from tests.unit.studies import toy
 
@@ -69,6 +70,14 @@ def test_pieces_of_another_size_or_seed_are_not_taken(tmp_path):
     for size, seed in ((Size.QUICK, 0), (Size.QUICK, 0), (Size.DEFAULT, 0), (Size.QUICK, 1)):
         run_one(toy.TOY, size, tmp_path, Run(seed=seed))
     assert len(toy.CALLS) == 3
+
+
+def test_two_pieces_that_nothing_tells_apart_are_refused(tmp_path):
+    context = Context("toy.table1", Size.QUICK, tmp_path, tmp_path, Run())
+    assert context.piece("errors", int, lambda: 1, "mnist") == 1
+    assert context.piece("errors", int, lambda: 2, "fashion-mnist") == 2
+    with pytest.raises(ValueError, match="got two"):
+        context.piece("errors", int, lambda: 3, "mnist")
 
 
 def test_a_piece_that_cannot_be_read_is_made_again(tmp_path):

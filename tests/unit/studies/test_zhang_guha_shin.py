@@ -16,7 +16,7 @@ from bitcert.random import stream
 from bitcert.studies import STUDIES, Size, StudyResult
 from bitcert.studies.context import Context
 from bitcert.studies.guha2023 import DEPTH, mlp
-from bitcert.studies.guha_readings import COLUMNS, PAPER, readings
+from bitcert.studies.guha_readings import COLUMNS, readings
 from bitcert.studies.published import PUBLISHED, load_published
 from bitcert.studies.replacement import RULES, head_of, replaced
 from bitcert.studies.shin2021 import _point, _small_recipes, fig2
@@ -63,11 +63,10 @@ def test_guhas_network_is_five_layers_without_biases_as_linear_draws_them():
 def test_readings_of_a_diagonal_network_by_hand():
     """``2 I`` twice: Frobenius product 8 * 8; the gap is half the logarithm of capacity over m."""
     inputs = hand.inputs([2 * np.eye(2), 2 * np.eye(2)])
-    found = readings(inputs, {"trained network": 0.25, "pruned": 0.0}, PAPER[784])
+    found = readings(inputs, {"trained network": 0.25, "pruned": 0.0})
     (first,) = [own for own in found if own.theorem and own.column == COLUMNS[0]]
     capacity = 4**2 * 8 * 8 / inputs.gamma**2
     assert first.log == pytest.approx(0.5 * math.log(capacity / inputs.m))
-    assert first.paper == PAPER[784][0]
     errors = [own for own in found if own.column == COLUMNS[4]]
     assert [own.log for own in errors] == [math.log(0.25), None]
     assert sum(own.fits for own in found) == sum(own.theorem for own in found) == 5

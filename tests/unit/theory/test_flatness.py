@@ -109,6 +109,14 @@ def test_a_budget_limits_the_examples_of_each_draw():
     assert found.sigma == pytest.approx(1 / (math.sqrt(2) * QUANTILE), rel=0.3)
 
 
+def test_memory_limits_the_examples_of_all_draws_together(monkeypatch):
+    network, _ = separator(200)
+    width = network.architecture.input_shape[0]
+    monkeypatch.setattr("bitcert.theory.ingredients.flatness._MOST_ENTRIES", 150 * width)
+    assert affordable_examples(network, 150, 10, 1e30) == 150, "once in memory for all draws"
+    assert affordable_examples(network, 200, 10, 1e30) == 15
+
+
 def test_examples_of_the_draws_are_spread_and_differ():
     parts = [spread(1000, 30, k, 10) for k in range(10)]
     together = np.concatenate(parts)

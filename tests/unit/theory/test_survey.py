@@ -107,12 +107,13 @@ def test_networks_may_be_modules_or_loaded_when_their_turn_comes_and_one_that_fa
     given = {
         "module": nets.chain(),
         "late": lambda: nets.captured(nets.chain(), 5),
+        "late module": nets.chain,
         "missing": missing,
         "narrow": nets.captured(torch.nn.Linear(5, 2), 5),
     }
     found = survey(given, sample, ["jiang2020-l2"])
-    assert [row.name for row in found.rows] == ["module", "late"]
-    assert found.rows[0].readings == found.rows[1].readings
+    assert [row.name for row in found.rows] == ["module", "late", "late module"]
+    assert found.rows[0].readings == found.rows[1].readings == found.rows[2].readings
     assert set(found.refused) == {"missing", "narrow"}
     assert "expected a file" in found.refused["missing"]
     assert found.holdout is None

@@ -43,6 +43,7 @@ CONSTANT_GROUP = -1
 _EPSILON = 1e-6
 _AREA_FLOOR = 1e-4
 _PIXELS_A_WINDOW = 1.5
+_RAYS = ("rays", "diagonal rays")
 _SECOND = ("second edges", "second sharp edges")
 
 
@@ -163,7 +164,9 @@ class _Maps:
     def __init__(self, x: Tensor) -> None:
         self._x, self._found = x, dict[str, Tensor]()
 
-    def __call__(self, kind: str) -> Tensor:
+    def __call__(self, kind: str, numbers: NDArray[np.intp] | None = None) -> Tensor:
+        if numbers is not None:
+            return rays(ink(self._x), kind == "diagonal rays", numbers.tolist())
         if kind not in self._found:
             self._found[kind] = self._compute(kind)
         return self._found[kind]
@@ -181,9 +184,7 @@ class _Maps:
             return self._x
         if kind == "wave maps":
             return bank_waves.wave_maps(self._x)
-        if kind == "holes":
-            return holes(ink(self._x))
-        return rays(ink(self._x), kind == "diagonal rays")
+        return holes(ink(self._x))
 
 
 def bank_features(bank: Bank | None, x: Tensor, wanted: NDArray[np.intp] | None = None) -> Tensor:
@@ -223,21 +224,26 @@ class _Views:
         if kind in bank_waves.KINDS:
             waves = self._maps("wave maps")
             return bank_waves.wave_features(kind, grid, waves, self._shape[0], self._mirrored, wanted)
-        pooled = _pooled(kind, grid, self._maps)
         if self._turned is None:
-            return taken(pooled, wanted)
+            return _pooled(kind, grid, self._maps, wanted)
         own, partners = _kept(part, self._shape)[wanted], _partners(part, self._shape)
         # Sweeps that end early, and a last column that is left out when halving, tell left from right.
-        exact = kind != "holes" and (kind not in _SECOND or self._shape[2] % 2 == 0)
-        other = taken(pooled, partners[own]) if exact else taken(_pooled(kind, grid, self._turned), own)
-        return (taken(pooled, own) + other) / 2
+        if kind == "holes" or (kind in _SECOND and self._shape[2] % 2):
+            return (_pooled(kind, grid, self._maps, own) + _pooled(kind, grid, self._turned, own)) / 2
+        both = _pooled(kind, grid, self._maps, np.concatenate([own, partners[own]]))
+        return (both[: len(own)] + both[len(own) :]) / 2
 
 
-def _pooled(kind: str, grid: int, maps: _Maps) -> Tensor:
-    """All features of one kind for one view, ``[features, batch]``."""
-    found = maps(kind)
+def _pooled(kind: str, grid: int, maps: _Maps, wanted: NDArray[np.intp]) -> Tensor:
+    """Some features of one kind for one view, ``[wanted, batch]``."""
+    numbers = None
+    if kind in _RAYS:
+        # the only kind with many maps and no norm of all of them
+        numbers, place = np.unique(wanted // grid**2, return_inverse=True)
+        wanted = place * grid**2 + wanted % grid**2
+    found = maps(kind, numbers)
     windows = windowed(found, pooling(int(found.shape[1]), grid), pooling(int(found.shape[2]), grid))
-    return _scaled(kind, windows.flatten(0, 2))
+    return taken(_scaled(kind, windows.flatten(0, 2)), wanted)
 
 
 def _scaled(kind: str, pooled: Tensor) -> Tensor:

@@ -43,6 +43,17 @@ def exporting() -> bool:
     return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
+def as_array(x: Tensor) -> NDArray[np.floating] | None:
+    """The same memory as a numpy array, unless gradients or a program being made need torch's own operations."""
+    return None if exporting() or x.requires_grad or not x.is_cpu else x.numpy()
+
+
+def root(x: Tensor) -> Tensor:
+    """Square roots. Those of torch take 20 times as long where there are zeros, of which maps are full (MKL)."""
+    values = as_array(x)
+    return x.sqrt() if values is None else torch.from_numpy(np.sqrt(values))
+
+
 def taken(values: Tensor, places: NDArray[np.intp]) -> Tensor:
     """Some rows of values, as an operation that a program being made has."""
     return values.index_select(0, torch.from_numpy(places).to(values.device))
@@ -112,7 +123,7 @@ def _local_mean(maps: Tensor) -> Tensor:
 def oriented(maps: Tensor, orientations: int) -> Tensor:
     """Locally normalised oriented responses ``[maps * orientations, height, width, batch]``."""
     dx, dy = _difference(maps, 2), _difference(maps, 1)
-    magnitude = (dx * dx).add_(dy * dy).sqrt_()
+    magnitude = root((dx * dx).add_(dy * dy))
     strength = magnitude / _local_mean(magnitude).add_(_LOCAL_FLOOR)
     magnitude = magnitude + _EPSILON
     dx, dy = dx.div_(magnitude), dy.div_(magnitude)
@@ -121,8 +132,8 @@ def oriented(maps: Tensor, orientations: int) -> Tensor:
     for index in range(half):
         angle = math.pi * index / half
         cosine = (math.cos(angle) * dx).add_(dy, alpha=math.sin(angle))
-        square = cosine * cosine
-        both = (square * square).mul_(square).mul_(strength)
-        ahead.append(both * (cosine > 0))
-        behind.append(both.sub_(ahead[-1]))
+        # a comparison would take ten times as long as a product
+        for found, part in ((ahead, cosine.clamp_min(0)), (behind, cosine.clamp_max(0))):
+            square = part * part
+            found.append((square * square).mul_(square).mul_(strength))
     return torch.stack([*ahead, *behind], 1).flatten(0, 1)

@@ -9,7 +9,7 @@ waves. Each map is split into its positive and its negative part, and 4 x 4 plac
 quarter of the side. Nothing here looks at data, so nothing costs bits.
 
 Flipping an image left to right flips the maps, and the parts of the waves that are odd across change places
-(:func:`flipped`).
+(:func:`partners`).
 Not promised: invariance to anything else. Sides from 8 pixels.
 """
 
@@ -132,8 +132,3 @@ def partners(num_channels: int) -> Tensor:
     odd = torch.tensor([across % 2 == 1 for _, across in _frequencies(num_channels)])
     order = torch.arange(len(odd)) + odd * len(odd)
     return torch.cat([order, (order + len(odd)) % (2 * len(odd))])
-
-
-def flipped(maps: Tensor, num_channels: int) -> Tensor:
-    """Maps ``[num_maps, rows, columns, batch]`` of the images flipped left to right, see :func:`partners`."""
-    return maps.flip(2)[partners(num_channels)]

@@ -18,12 +18,15 @@ But for :func:`upright`, maps are ``[maps, height, width, batch]`` (see :mod:`bi
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bitcert.decoder.features.edges import exporting, oriented, smooth
+from bitcert.decoder.features.edges import as_array, exporting, oriented, root, smooth
 
 ORIENTATIONS = 8
 _USUAL_HEIGHT, _USUAL_WIDTH = 0.2, 0.16
@@ -65,14 +68,14 @@ def edges(x: Tensor, smoothed: bool = True) -> Tensor:
 def crossings(edge_maps: Tensor) -> Tensor:
     """For each two of the four undirected orientations, ``[6, height, width, batch]``."""
     half = ORIENTATIONS // 2
-    undirected = smooth(smooth(edge_maps[:half] + edge_maps[half:])).sqrt_()
+    undirected = root(smooth(smooth(edge_maps[:half] + edge_maps[half:])))
     return torch.cat([undirected[i] * undirected[i + 1 :] for i in range(half - 1)])
 
 
 def second_edges(edge_maps: Tensor) -> Tensor:
     """Oriented responses to each of the four undirected orientations, ``[32, height // 2, width // 2, batch]``."""
     half = ORIENTATIONS // 2
-    roots = edge_maps.sqrt()
+    roots = root(edge_maps)
     undirected = smooth(roots[:half] + roots[half:])
     rows, columns = (undirected.shape[axis] // 2 * 2 for axis in (1, 2))
     pairs = undirected[:, :rows:2] + undirected[:, 1:rows:2]
@@ -108,37 +111,49 @@ def ink(x: Tensor) -> Tensor:
 
 def _running(values: Tensor, axis: int, backwards: bool, move: int = 0) -> Tensor:
     """Running maximum along an axis; ``move`` by so many columns (-1, 0 or 1) at each step."""
-    lines = list(values.unbind(axis))
+    lib, (lines,) = _lines(axis, values)
     order = range(len(lines) - 1, -1, -1) if backwards else range(len(lines))
     for last, place in itertools.pairwise(order):
         before, here = lines[last], lines[place]
         if move == 1:
-            lines[place] = torch.cat([here[:1], torch.maximum(here[1:], before[:-1])])
+            lines[place] = lib.concatenate([here[:1], lib.maximum(here[1:], before[:-1])])
         elif move == -1:
-            lines[place] = torch.cat([torch.maximum(here[:-1], before[1:]), here[-1:]])
+            lines[place] = lib.concatenate([lib.maximum(here[:-1], before[1:]), here[-1:]])
         else:
-            lines[place] = torch.maximum(here, before)
-    return torch.stack(lines, axis)
+            lines[place] = lib.maximum(here, before)
+    return torch.as_tensor(lib.stack(lines, axis))
 
 
-def _patterns(written: Tensor, met: list[Tensor]) -> Tensor:
-    parts = (1 - written)[None]
-    for hit in met:
+def _lines(axis: int, *values: Tensor) -> tuple[Any, list[list[Any]]]:
+    """The lines of each along an axis, and what computes with them: numpy, whose many small steps take half the time.
+
+    Torch where gradients or a program being made need it.
+    """
+    arrays = [as_array(each) for each in values]
+    lib, found = (torch, values) if any(each is None for each in arrays) else (np, arrays)
+    return lib, [list(each.swapaxes(0, axis)) for each in found if each is not None]
+
+
+def _patterns(written: Tensor, met: list[Tensor], wanted: Sequence[int]) -> Tensor:
+    parts = {0: 1 - written}
+    for left, hit in zip(reversed(range(len(met))), met, strict=True):
+        missed = 1 - hit
+        needed = dict.fromkeys(pattern >> left for pattern in wanted)
         # the last direction changes fastest
-        parts = torch.stack([parts * (1 - hit), parts * hit], 1).flatten(0, 1)
-    return parts
+        parts = {bits: parts[bits >> 1] * (hit if bits & 1 else missed) for bits in needed}
+    return torch.stack([parts[pattern] for pattern in wanted])
 
 
-def rays(written: Tensor, diagonal: bool) -> Tensor:
-    """Share of background that meets ink in exactly these directions, ``[16, height, width, batch]``.
+def rays(written: Tensor, diagonal: bool, wanted: Sequence[int] = range(16)) -> Tensor:
+    """Share of background that meets ink in exactly these directions, ``[wanted, height, width, batch]``.
 
-    ``written [height, width, batch]`` in 0..1; the patterns count up, the last direction changing fastest.
+    ``written [height, width, batch]`` in 0..1; the 16 patterns count up, the last direction changing fastest.
     """
     if diagonal:
         ways = ((False, 1), (True, -1), (False, -1), (True, 1))
-        return _patterns(written, [_running(written, 0, backwards, move) for backwards, move in ways])
+        return _patterns(written, [_running(written, 0, backwards, move) for backwards, move in ways], wanted)
     ahead = ((0, False), (0, True), (1, False), (1, True))
-    return _patterns(written, [_running(written, axis, backwards) for axis, backwards in ahead])
+    return _patterns(written, [_running(written, axis, backwards) for axis, backwards in ahead], wanted)
 
 
 def holes(written: Tensor) -> Tensor:
@@ -151,12 +166,12 @@ def holes(written: Tensor) -> Tensor:
     for _ in range(_HOLE_SWEEPS):
         before = reached
         for axis in (0, 1):
-            open_lines, lines = free.unbind(axis), list(reached.unbind(axis))
+            lib, (open_lines, lines) = _lines(axis, free, reached)
             there = range(len(lines))
             for order in (there, reversed(there)):
                 for last, place in itertools.pairwise(order):
-                    lines[place] = torch.maximum(lines[place], torch.minimum(open_lines[place], lines[last]))
-            reached = torch.stack(lines, axis)
+                    lines[place] = lib.maximum(lines[place], lib.minimum(open_lines[place], lines[last]))
+            reached = torch.as_tensor(lib.stack(lines, axis))
         if not exporting() and torch.equal(before, reached):
             break
     return (free - reached)[None, 1:-1, 1:-1].clamp_min_(0)

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitcert.decoder.features.edges import taken, windowed
+from bitcert.decoder.features.edges import root, taken, windowed
 from bitcert.decoder.features.front import front, num_maps, partners, wave_orders
 from bitcert.decoder.transforms.base import Draws
 from bitcert.decoder.transforms.normal import UNIT
@@ -127,7 +127,7 @@ def _lattice_means(maps: Tensor, grid: int) -> Tensor:
 
 def _pair_means(maps: Tensor, wanted: NDArray[np.intp], num_channels: int) -> Tensor:
     """Of the pairs wanted, ``[wanted, batch]``."""
-    roots = maps.clamp_min(0).sqrt()
+    roots = root(maps.clamp_min(0))
     first, second = _pairs(num_channels)[:, wanted]
     places = [np.flatnonzero(first == each) for each in np.unique(first)]
     found = [(roots[int(first[rows[0]])] * taken(roots, second[rows])).mean((1, 2)) for rows in places]

@@ -16,6 +16,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
+from bitcert.errors import listed
 from bitcert.report import text as words
 from bitcert.report.bounds import words as bounds_words
 from bitcert.report.bounds.figures import (
@@ -28,7 +29,7 @@ from bitcert.report.bounds.figures import (
 )
 from bitcert.report.bounds.series import differences, plot_series, series_json, series_rows, sort_series
 from bitcert.report.bounds.words import facts, gap_text, headline, order_text, papers, power, status_text, value_text
-from bitcert.report.model import Picture, Table, detail_rows, page_files, render
+from bitcert.report.model import Picture, Table, detail_rows, page_files, render, section_page
 from bitcert.report.text import clean, number
 from bitcert.theory.table import BoundRow, BoundTable
 from bitcert.theory.value import Kind, Unit
@@ -135,8 +136,7 @@ def _bars_caption(table: BoundTable) -> str:
 
 
 def _page(table: BoundTable, drawn: Sequence[Picture]) -> str:
-    lead, section = f"bitcert bounds · {table.sample['name']}", _section(table, drawn)
-    return render("page.html.j2", lead=lead, headline=headline(table), section=section)
+    return section_page(f"bitcert bounds · {table.sample['name']}", headline(table), _section(table, drawn))
 
 
 def _section(table: BoundTable, drawn: Sequence[Picture]) -> Markup:
@@ -201,7 +201,7 @@ def bounds_summary(table: BoundTable) -> Group:
     parts += [Text(f"{term}: {sentence}") for term, sentence in facts(table)]
     parts.append(Padding(_Rows(table), (1, 0, 1, 0)))
     for why, names in found[:MOST_TERMINAL_REASONS]:
-        parts.append(Text(f"{_names(names)}: {clean(why, MAX_REASON)}", style="dim"))
+        parts.append(Text(f"{listed(names, MOST_NAMES)}: {clean(why, MAX_REASON)}", style="dim"))
     if len(found) > MOST_TERMINAL_REASONS:
         text = f"{number(len(found) - MOST_TERMINAL_REASONS)} more reasons are in the report"
         parts.append(Text(text, style="dim"))
@@ -251,9 +251,3 @@ def _cells(row: BoundRow) -> list[Text]:
     style = "bold" if proved and not row.vacuous else ("dim" if row.log10 is None else "")
     conditions = status_text(row).removeprefix("conditions ").replace("no conditions", "none")
     return [Text(cell, style=style) for cell in (name, value_text(row), order_text(row), _gap(row), conditions)]
-
-
-def _names(names: list[str]) -> str:
-    if len(names) <= MOST_NAMES:
-        return ", ".join(names)
-    return f"{', '.join(names[:MOST_NAMES])} and {number(len(names) - MOST_NAMES)} more"

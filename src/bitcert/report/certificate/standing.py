@@ -7,10 +7,11 @@ it supposes that a classifier errs on other examples as often as this one on tho
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from bitcert.certificates.certificate import Certificate
-from bitcert.proof import holdout_bound, occam_bound
-from bitcert.report.certificate.claims import counted_on
+from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
+from bitcert.report.certificate.claims import errors_on
 from bitcert.report.text import estimated, number, percent, percent_up, share
 from bitcert.search.forecast import Facts, held_out, held_out_size, with_prior
 
@@ -29,7 +30,7 @@ def weak_because(certificate: Certificate) -> str:
     limit = guessing(certificate) or 1.0
     if not certificate.vacuous and certificate.bound < limit:
         return ""
-    return "errors" if _occam(certificate, bits=0) >= limit else "bits"
+    return "errors" if _bound(certificate, bits=0) >= limit else "bits"
 
 
 def standing(certificate: Certificate) -> list[str]:
@@ -48,7 +49,7 @@ def standing(certificate: Certificate) -> list[str]:
     lines = [
         told,
         f"Against holding out: with a tenth of the same labels ({number(size)}) held out, a classifier that errs on "
-        f"them as on {counted_on(certificate)} ({rate}) would be certified at "
+        f"them as on {errors_on(certificate)} ({rate}) would be certified at "
         f"{estimated(percent_up(held_out(facts)[0]), True)}; most err more on new data.",
         *_labelled(certificate),
     ]
@@ -63,35 +64,77 @@ def _facts(certificate: Certificate) -> Facts:
 
 def _labelled(certificate: Certificate) -> list[str]:
     """What labelling the unlabelled examples would buy."""
-    original = certificate.original
-    count = None if original is None else original.get("samples")
-    if type(count) is not int or count < 1:
+    count = _unlabelled(certificate)
+    if count < 1:
         return []
     errors = math.ceil(certificate.errors / certificate.samples * count)
     bound = percent_up(holdout_bound(errors, count, certificate.delta))
     return [
         f"Labelling the {number(count)} unlabelled examples instead would certify {estimated(bound, True)}, if the "
-        "original network errs on them as often as the compressed one on its training examples."
+        f"original network errs on them as often as the compressed one on {errors_on(certificate)}."
     ]
 
 
+def _unlabelled(certificate: Certificate) -> int:
+    """How many unlabelled examples a certificate of an original network has; 0 where there are none."""
+    data = {} if certificate.original is None else certificate.original.get("unlabelled")
+    count = data.get("samples") if isinstance(data, Mapping) else None
+    return count if type(count) is int and count > 0 else 0
+
+
+def _apart(certificate: Certificate) -> int | None:
+    """On how many of these the two networks differ; ``None`` where there is no sensible number."""
+    apart = None if certificate.original is None else certificate.original.get("disagreements")
+    return apart if type(apart) is int and 0 <= apart <= _unlabelled(certificate) else None
+
+
 def _help(certificate: Certificate, facts: Facts) -> str:
-    """What would lower the bound of the compressed network most, the best first."""
-    errors, bits = certificate.errors, certificate.message_bits
+    """What would lower the bound most, the best first."""
+    errors, bits, apart = certificate.errors, certificate.message_bits, _apart(certificate)
+    of, more = ("", "examples") if apart is None else (" of the surrogate", "labelled examples")
     options = {
-        "half as many bits (a longer --budget, a smaller architecture)": _occam(certificate, bits=bits // 2),
-        "half as many errors": _occam(certificate, errors=errors // 2),
-        "twice as many examples": _occam(certificate, times=2),
+        f"half as many bits{of} (a longer --budget, a smaller architecture)": _bound(certificate, bits=bits // 2),
+        f"half as many errors{of}": _bound(certificate, errors=errors // 2),
+        f"twice as many {more}": _bound(certificate, times=2),
     }
     if certificate.prior is None:
-        options["half of the examples as a prior part (--prior-split 0.5)"] = with_prior(facts)[0]
+        split = _plus(certificate, with_prior(facts)[0])
+        options["half of the examples as a prior part (--prior-split 0.5)"] = split
+    if apart is not None:
+        options["half as many disagreements"] = _bound(certificate, apart=apart // 2)
+        options["four times as many unlabelled examples"] = _bound(certificate, unlabelled=4)
     best = sorted(options.items(), key=lambda option: option[1])
     lines = "; ".join(f"{what}: {percent_up(value)}" for what, value in best)
     return f"What would help most, estimated from these counts: {lines}."
 
 
-def _occam(certificate: Certificate, *, errors: int | None = None, bits: int | None = None, times: int = 1) -> float:
-    """The bound with other counts, at the same delta."""
+def _spent(certificate: Certificate, place: int) -> float:
+    """What the ledger gives the message (0) or the disagreement (1) of delta; all of it where it says nothing."""
+    ledger = certificate.delta_ledger
+    amount = ledger[place][1] if place < len(ledger) else certificate.delta
+    return amount if 0 < amount < 1 else certificate.delta
+
+
+def _bound(
+    certificate: Certificate,
+    *,
+    errors: int | None = None,
+    bits: int | None = None,
+    times: int = 1,
+    apart: int | None = None,
+    unlabelled: int = 1,
+) -> float:
+    """The bound on what is certified with other counts."""
     wrong = times * (certificate.errors if errors is None else errors)
     size = certificate.message_bits if bits is None else bits
-    return occam_bound(wrong, times * certificate.samples, size, certificate.delta).binomial
+    occam = occam_bound(wrong, times * certificate.samples, size, _spent(certificate, 0)).binomial
+    return _plus(certificate, occam, apart, unlabelled)
+
+
+def _plus(certificate: Certificate, occam: float, apart: int | None = None, times: int = 1) -> float:
+    """A bound on the compressed network as one on what is certified: of an original with their disagreement."""
+    counted = _apart(certificate)
+    if counted is None:
+        return occam
+    differ = times * (counted if apart is None else apart)
+    return disagreement_bound(occam, differ, times * _unlabelled(certificate), _spent(certificate, 1))

@@ -28,7 +28,7 @@ from bitcert.report.model import (
     rows_grid,
 )
 from bitcert.report.text import Sections, clean, number, percent, share
-from bitcert.theory.prediction import Theory
+from bitcert.theory.value import Theory
 
 TITLE = "Bound and training error against message length"
 CAPTION = (

@@ -17,7 +17,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bitcert.report.drawing import spread
-from bitcert.report.model import Picture, detail_rows, page_files, render, rows_grid
+from bitcert.report.model import Picture, detail_rows, page_files, render, rows_grid, section_page
 from bitcert.report.stability import figures, words
 from bitcert.report.stability.distributions import plot_cushions, plot_four_distributions
 from bitcert.report.stability.words import headline, hypothesis_word, measured_on, short, strip_dot
@@ -54,8 +54,8 @@ def stability_files(profile: StabilityProfile) -> dict[str, bytes]:
 
 
 def _page(profile: StabilityProfile, overviews: Sequence[Picture]) -> str:
-    lead, section = f"bitcert measure · {profile.sample['name']}", _section(profile, overviews)
-    return render("page.html.j2", lead=lead, headline=headline(profile), section=section)
+    lead = f"bitcert measure · {profile.sample['name']}"
+    return section_page(lead, headline(profile), _section(profile, overviews))
 
 
 def _section(profile: StabilityProfile, overviews: Sequence[Picture]) -> Markup:

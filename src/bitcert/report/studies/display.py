@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -14,6 +12,7 @@ from bitcert.report.model import Picture, Table, detail_rows, page_files, render
 from bitcert.report.studies.figure import plot_study
 from bitcert.report.text import UNKNOWN, clean, number, percent
 from bitcert.studies.result import Row, StudyResult, Trained
+from bitcert.theory.survey_table import as_csv
 
 TITLES = ("quantity", "paper", "ours", "ratio or difference", "comment")
 SIZES = {"quick": "--quick", "default": "the default size", "full": "--full"}
@@ -49,13 +48,8 @@ def table_markdown(result: StudyResult) -> str:
 
 def table_csv(result: StudyResult) -> str:
     """The table with plain numbers, as CSV."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("quantity", "unit", "paper", "ours", "comment"))
-    for row in result.outcome.rows:
-        told = ["" if value is None else repr(value) for value in (row.paper, row.ours)]
-        writer.writerow((_cell(row.quantity), row.unit, *told, _cell(row.comment)))
-    return buffer.getvalue()
+    rows = [(_cell(row.quantity), row.unit, row.paper, row.ours, _cell(row.comment)) for row in result.outcome.rows]
+    return as_csv(("quantity", "unit", "paper", "ours", "comment"), rows)
 
 
 def _cell(text: str) -> str:

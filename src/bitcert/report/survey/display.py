@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from bitcert.errors import listed
 from bitcert.report.bounds.words import MAX_REASON
 from bitcert.report.model import MAX_NAME, Picture, Table, detail_rows, page_files, render, rows_grid
 from bitcert.report.survey.figures import plot_correlations, plot_scatter
@@ -116,7 +117,10 @@ def reasons(survey: Survey) -> list[tuple[str, str]]:
             names, measures = found.setdefault(_reason(survey, why), (set(), []))
             names.update(networks)
             measures.append(measure)
-    return [(why, f"{_list(measures)} of {_networks(survey, networks)}") for why, (networks, measures) in found.items()]
+    return [
+        (why, f"{listed([clean(name, 60) for name in dict.fromkeys(measures)], 4)} of {_networks(survey, networks)}")
+        for why, (networks, measures) in found.items()
+    ]
 
 
 def _reason(survey: Survey, why: str) -> str:
@@ -127,17 +131,11 @@ def _reason(survey: Survey, why: str) -> str:
     return _OPTIONS.get(why, clean(why, MAX_REASON).partition(";")[0])
 
 
-def _list(measures: list[str]) -> str:
-    measures = list(dict.fromkeys(measures))
-    shown = ", ".join(clean(name, 60) for name in measures[:4])
-    return shown if len(measures) <= 4 else f"{shown} and {number(len(measures) - 4)} more"
-
-
 def _networks(survey: Survey, names: set[str]) -> str:
     if len(names) == len(survey.rows):
         return "every network"
-    shown = ", ".join(clean(name, MAX_NAME) for name in sorted(names)[:3])
-    return shown if len(names) <= 3 else f"{shown} and {number(len(names) - 3)} more networks"
+    shown = listed([clean(name, MAX_NAME) for name in sorted(names)])
+    return f"{shown} networks" if len(names) > 3 else shown
 
 
 def _pictures(survey: Survey) -> list[Picture]:

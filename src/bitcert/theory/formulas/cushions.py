@@ -21,7 +21,7 @@ from typing import ClassVar
 from bitcert.errors import InputError
 from bitcert.stability.profile import LayerRow, StabilityProfile
 from bitcert.theory.formulas.projection_tail import num_projections
-from bitcert.theory.prediction import Condition
+from bitcert.theory.value import Condition
 
 _ROUNDED = 1.001
 

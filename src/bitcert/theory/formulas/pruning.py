@@ -24,11 +24,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bitcert.errors import listed
 from bitcert.random import stream
 from bitcert.theory.formulas.pruning_theory import at_least, prunable_probability
 from bitcert.theory.inputs import BoundInputs, LayerInputs
 from bitcert.theory.logs import log, log_sum
-from bitcert.theory.value import Condition, listed, outside
+from bitcert.theory.value import Condition, outside
 
 Matrix = NDArray[np.float64]
 

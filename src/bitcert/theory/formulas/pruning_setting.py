@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bitcert.errors import listed
 from bitcert.theory.formulas.pruning import (
     Pruned,
     Weights,
@@ -28,7 +29,7 @@ from bitcert.theory.formulas.pruning import (
 )
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log
-from bitcert.theory.value import Condition, Ingredient, in_every_layer, listed
+from bitcert.theory.value import Condition, Ingredient, in_every_layer
 
 STRENGTH = 1.0
 """``d`` of the rows at a stated strength: a Gaussian layer keeps ``1 - sqrt(1/3)``, 42 %, of its entries."""

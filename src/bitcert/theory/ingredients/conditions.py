@@ -11,10 +11,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from bitcert.errors import listed
 from bitcert.network import Architecture, Node
 from bitcert.stability import Structure
 from bitcert.stability.hypotheses import offsets, structural_hypotheses
-from bitcert.theory.value import Condition, listed
+from bitcert.theory.value import Condition
 
 EVERY_LAYER = "every weight layer measured"
 OFFSETS_IN_LAYERS = "every offset is a bias of a weight layer"

@@ -53,6 +53,9 @@ _EVALUATIONS = 20
 _FEWEST = 100
 """Examples of all draws together, whatever the budget."""
 
+_MOST_ENTRIES = 1 << 26
+"""Numbers in the inputs of all draws together, which stay in memory."""
+
 _BATCH_ENTRIES = 1 << 24
 
 Draw = Callable[[Tensor, Tensor, float], Tensor]
@@ -157,7 +160,7 @@ def flatness(
         seed: of the noise.
         drop: accuracy given up, in (0, 1).
         draws: of the noise, at least 2.
-        budget: floating-point operations, which limit the examples (never below 100 together).
+        budget: floating-point operations, which limit the examples, as memory does (never below 100 together).
         progress: called with the task and the fraction done.
 
     Returns:
@@ -198,9 +201,13 @@ def flatness(
 
 
 def affordable_examples(network: Network, num_samples: int, draws: int, budget: float) -> int:
-    """Examples of each draw: as many as the arithmetic allows, at least 100 together, at most all."""
+    """Examples of each draw: as many as arithmetic and memory allow, at least 100 together, at most all."""
     work = max(1, sum(network.architecture.propagation.flops.values()))
-    return min(num_samples, max(math.ceil(_FEWEST / draws), int(budget / (_EVALUATIONS * draws * work))))
+    fitting = _MOST_ENTRIES // math.prod(network.architecture.input_shape)
+    few, affordable = math.ceil(_FEWEST / draws), int(budget / (_EVALUATIONS * draws * work))
+    if num_samples <= min(affordable, fitting):
+        return num_samples  # once in memory for all draws
+    return min(num_samples, max(few, min(affordable, fitting // draws)))
 
 
 def spread(num_samples: int, count: int, draw: int, draws: int) -> NDArray[np.int64]:
@@ -214,7 +221,7 @@ def spread(num_samples: int, count: int, draw: int, draws: int) -> NDArray[np.in
 
 def _parts(sample: Sample, preprocessing: Preprocessing, where: list[NDArray[np.int64]]) -> tuple[Part, ...]:
     whole = len(where[0]) == len(sample)  # every draw sees everything: once in memory
-    parts = [(preprocessing(sample.inputs[k]), sample.labels[k]) for k in (where[:1] if whole else where)]
+    parts = [(preprocessing(sample.inputs_at(k)), sample.labels[k]) for k in (where[:1] if whole else where)]
     return tuple(parts * len(where) if whole else parts)
 
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bitcert.errors import listed
 from bitcert.network import Architecture, Node
 from bitcert.network.attributes import Attribute
 from bitcert.network.nodes import INPUT
 from bitcert.network.operations import OPERATIONS
 from bitcert.stability.hypotheses import slope_at_most_one
-from bitcert.theory.value import Absent, Status, listed
+from bitcert.theory.value import Absent, Status
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ def refusal(graph: Graph, statement: str, problem: Callable[[Node], str]) -> Abs
         problems = [f"{node.name} ({node.op}: {why})" for node in graph.varying_nodes if (why := problem(node))]
     if not problems:
         return None
-    named = listed(problems, "; ")
+    named = listed(problems, separator="; ")
     return Absent(Status.OUTSIDE, f"does not apply: {statement}, which this network is not: {named}")
 
 

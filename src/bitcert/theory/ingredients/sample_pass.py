@@ -13,8 +13,10 @@ for other examples, and a maximum over a sample is a fact about that sample only
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from bitcert.decoder import Preprocessing
 from bitcert.decoder.helper import MAX_BATCH_SIZE
 from bitcert.errors import InputError
 from bitcert.network import Network
+from bitcert.shards import Here, Part, Task, in_shards
 from bitcert.theory.ingredients.messages import OpenedMessage
 from bitcert.theory.inputs import HoldoutFacts, MessageFacts, SampleFacts
 
@@ -84,37 +87,26 @@ def pass_over(
     Raises:
         InputError: logits of the network that are not finite.
     """
-    found = [MessageFacts(own.name, own.bits, 0, 0.0, 0.0, basis=own.basis) for own in messages]
-    margins: list[Tensor] = []
-    squares: list[Tensor] = []
-    outputs: list[float] = []
-    errors, places = 0, torch.zeros((), dtype=torch.float64)
-    sizes = [message.batch_size for message in messages]
-    task = "margins of the training data"
-    for batch in _batches(network, sample, preprocessing, device, task, progress, sizes):
-        found = [_compared(own, message, batch) for own, message in zip(found, messages, strict=True)]
-        errors += batch.errors(batch.logits)
-        margins.append(batch_margins(batch.logits, batch.labels)[0])
-        outputs.append(float(batch.logits.double().norm(dim=1).max()))
-        entries = batch.x.double().square_()
-        squares.append(entries.flatten(1).sum(1))
-        sums = entries.sum(0)
-        # an image's channels are one place; the entries of a vector are places of their own
-        places = places + (sums.sum(0) if sums.dim() > 1 else sums)
+    run = _Pass(network, sample, preprocessing, device, tuple(message.batch_size for message in messages))
+
+    def gather(start: int, stop: int) -> _Facts:
+        return reduce(operator.add, (_Facts.of(batch, messages) for batch in run.batches(start, stop)))
+
+    found = reduce(operator.add, run.in_shards(gather, "margins of the training data", progress))
     facts = SampleFacts(
         name=sample.name[:200],
         num_samples=len(sample),
         num_classes=sample.num_classes,
-        errors=errors,
-        margins=np.sort(torch.cat(margins).numpy()),
-        largest_input=math.sqrt(max(float(own.max()) for own in squares)),
-        largest_output=max(outputs),
-        largest_pixel=float(places.max()),
+        errors=found.errors,
+        margins=np.sort(torch.cat(found.margins).numpy()),
+        largest_input=math.sqrt(found.largest_square),
+        largest_output=found.largest_output,
+        largest_pixel=float(found.places.max()),
         input_shape=sample.input_shape,
         norm_limit=_norm_limit(sample, preprocessing),
-        total_square=sum(float(own.sum()) for own in squares),
+        total_square=found.total_square,
     )
-    return facts, tuple(found)
+    return facts, found.messages
 
 
 def count_holdout(
@@ -129,8 +121,12 @@ def count_holdout(
     Raises:
         InputError: logits that are not finite.
     """
-    batches = _batches(network, holdout, preprocessing, device, "held-out data", progress)
-    return HoldoutFacts(holdout.name[:200], sum(batch.errors(batch.logits) for batch in batches), len(holdout))
+    run = _Pass(network, holdout, preprocessing, device)
+
+    def count(start: int, stop: int) -> int:
+        return sum(batch.errors(batch.logits) for batch in run.batches(start, stop))
+
+    return HoldoutFacts(holdout.name[:200], sum(run.in_shards(count, "held-out data", progress)), len(holdout))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,32 +143,76 @@ class _Batch:
         return count_batch(logits, self.labels, DecisionRule().tolerance).errors
 
 
-def _batches(
-    network: Network,
-    sample: Sample,
-    preprocessing: Preprocessing,
-    device: str,
-    task: str,
-    progress: Progress | None,
-    limits: Sequence[int] = (),
-) -> Iterator[_Batch]:
-    """The whole sample through the network in batches of at most the ``limits``; refuses logits that are not finite."""
-    parameters = {name: value.to(device) for name, value in network.parameters.items()}
-    own = min(
-        MAX_BATCH_SIZE,
-        _BATCH_ENTRIES // math.prod(network.architecture.input_shape),
-        batch_rows(network, _BATCH_ENTRIES),
-    )
-    done = 0
-    for inputs, labels in sample.batches(max(1, min([own, *limits]))):
-        x = preprocessing(inputs)
-        with torch.no_grad():
-            logits = network.architecture.forward(x.to(device), parameters).cpu()
-        _check_finite(logits, done, sample)
-        yield _Batch(inputs, x, logits, labels)
-        done += len(labels)
-        if progress is not None:
-            progress(task, done / len(sample))
+@dataclass(frozen=True, eq=False)
+class _Facts:
+    """What is known of some examples in their order; ``places`` are the sums of squares at each place of the input."""
+
+    errors: int
+    margins: tuple[Tensor, ...]
+    largest_square: float
+    total_square: float
+    largest_output: float
+    places: Tensor
+    messages: tuple[MessageFacts, ...]
+
+    @classmethod
+    def of(cls, batch: _Batch, messages: Sequence[OpenedMessage]) -> _Facts:
+        """Those of one batch."""
+        entries = batch.x.double().square_()
+        squares, sums = entries.flatten(1).sum(1), entries.sum(0)
+        return cls(
+            errors=batch.errors(batch.logits),
+            margins=(batch_margins(batch.logits, batch.labels)[0],),
+            largest_square=float(squares.max()),
+            total_square=float(squares.sum()),
+            largest_output=float(batch.logits.double().norm(dim=1).max()),
+            # an image's channels are one place; the entries of a vector are places of their own
+            places=sums.sum(0) if sums.dim() > 1 else sums,
+            messages=tuple(_compared(message, batch) for message in messages),
+        )
+
+    def __add__(self, other: _Facts) -> _Facts:
+        return _Facts(
+            self.errors + other.errors,
+            self.margins + other.margins,
+            max(self.largest_square, other.largest_square),
+            self.total_square + other.total_square,
+            max(self.largest_output, other.largest_output),
+            self.places + other.places,
+            tuple(map(_joined, self.messages, other.messages)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """A sample on its way through the network, in batches of at most the ``limits``."""
+
+    network: Network
+    sample: Sample
+    preprocessing: Preprocessing
+    device: str
+    limits: tuple[int, ...] = ()
+
+    @cached_property
+    def batch_size(self) -> int:
+        rows = _BATCH_ENTRIES // math.prod(self.network.architecture.input_shape)
+        return max(1, min(MAX_BATCH_SIZE, rows, batch_rows(self.network, _BATCH_ENTRIES), *self.limits))
+
+    def in_shards(self, task: Task[Part], name: str, progress: Progress | None) -> list[Part]:
+        """A forked process cannot use a GPU that this one has opened, so with one the pass stays here."""
+        executor = None if self.device == "cpu" else Here()
+        return in_shards(task, len(self.sample), self.batch_size, name, progress, executor)
+
+    def batches(self, start: int, stop: int) -> Iterator[_Batch]:
+        """Those of a range of examples; refuses logits that are not finite."""
+        parameters = {name: value.to(self.device) for name, value in self.network.parameters.items()}
+        for inputs, labels in self.sample.batches(self.batch_size, start, stop):
+            x = self.preprocessing(inputs)
+            with torch.no_grad():
+                logits = self.network.architecture.forward(x.to(self.device), parameters).cpu()
+            _check_finite(logits, start, self.sample)
+            yield _Batch(inputs, x, logits, labels)
+            start += len(labels)
 
 
 def batch_rows(network: Network, entries: int) -> int:
@@ -200,8 +240,8 @@ def _norm_limit(sample: Sample, preprocessing: Preprocessing) -> float | None:
     return float(torch.maximum(*ends).norm()) * _ROUNDING
 
 
-def _compared(so_far: MessageFacts, message: OpenedMessage, batch: _Batch) -> MessageFacts:
-    """The facts of a message with one more batch."""
+def _compared(message: OpenedMessage, batch: _Batch) -> MessageFacts:
+    """The facts of a message on one batch."""
     f = batch.logits
     with torch.no_grad():
         g = message.classifier(batch.inputs).cpu()
@@ -211,10 +251,23 @@ def _compared(so_far: MessageFacts, message: OpenedMessage, batch: _Batch) -> Me
     difference = f.double() - g.double()
     # a decoded network may overflow: its distance is then infinite, and never NaN
     difference = torch.where(torch.isfinite(difference), difference.abs(), torch.full_like(difference, math.inf))
+    return MessageFacts(
+        name=message.name,
+        bits=message.bits,
+        errors=batch.errors(g),
+        deviation=float(difference.max()),
+        deviation_l2=float(difference.norm(dim=1).max()),
+        disagreements=int((f.argmax(1) != g.argmax(1)).sum()),
+        basis=message.basis,
+    )
+
+
+def _joined(own: MessageFacts, other: MessageFacts) -> MessageFacts:
+    """The facts of one message on the examples of both."""
     return replace(
-        so_far,
-        errors=so_far.errors + batch.errors(g),
-        disagreements=so_far.disagreements + int((f.argmax(1) != g.argmax(1)).sum()),
-        deviation=max(so_far.deviation, float(difference.max())),
-        deviation_l2=max(so_far.deviation_l2, float(difference.norm(dim=1).max())),
+        own,
+        errors=own.errors + other.errors,
+        deviation=max(own.deviation, other.deviation),
+        deviation_l2=max(own.deviation_l2, other.deviation_l2),
+        disagreements=own.disagreements + other.disagreements,
     )

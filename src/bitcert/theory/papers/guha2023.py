@@ -35,6 +35,7 @@ from dataclasses import replace
 
 import torch
 
+from bitcert.errors import listed
 from bitcert.linear.lanczos import largest_singular_value
 from bitcert.theory.formulas.pruning import Pruned, claim_kept, epsilon, log_alphabet, log_step
 from bitcert.theory.formulas.pruning_setting import (
@@ -55,7 +56,7 @@ from bitcert.theory.formulas.pruning_theory import keep_probability, naive_bits,
 from bitcert.theory.inputs import BoundInputs
 from bitcert.theory.logs import log, log_sum
 from bitcert.theory.registry import bound
-from bitcert.theory.value import BoundValue, Condition, Unit, in_every_layer, listed, outside
+from bitcert.theory.value import BoundValue, Condition, Unit, in_every_layer, outside
 
 _DROPPED = "the constant of O(.), Latala's constant C (1 taken), the alphabet of the sketch's sums"
 _SPREAD_DROPPED = ", the constants of Condition C.1 (those of the sphere taken)"

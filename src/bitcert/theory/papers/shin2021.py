@@ -31,12 +31,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bitcert.errors import listed
 from bitcert.theory.formulas.heavy_tail_theory import SIGNIFICANT, Replaced, log_printed_tau, scaled, sparsity_bound
 from bitcert.theory.formulas.noise_stability import Variant, log_layer_epsilons, stability_of
 from bitcert.theory.inputs import BoundInputs, LayerInputs
 from bitcert.theory.logs import log, log_sum
 from bitcert.theory.registry import bound
-from bitcert.theory.value import Absent, BoundValue, Condition, NotComputed, Unit, in_every_layer, listed, outside
+from bitcert.theory.value import Absent, BoundValue, Condition, NotComputed, Unit, in_every_layer, outside
 
 _ROUNDING = 1e-9
 _INDEPENDENT = Condition("weights are independent", None, "cannot be shown of one trained layer (Remark 3)")
