@@ -1,11 +1,12 @@
 """Build the wheel and the sdist, install the wheel in a fresh environment, and use it outside the repository.
 
 What a stranger has after ``pip install bitcert``: no repository beside it, no development packages. The commands are
-those of the README that need no files of the repository. ``python docs/run_wheel.py [DIST]``; the files stay in
-``DIST`` (``dist``).
+all those of the README, after its command that copies the examples, and a few more. The files stay in ``DIST`` of
+``python docs/run_wheel.py [DIST]`` (``dist``).
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -13,14 +14,16 @@ import venv
 import zipfile
 from pathlib import Path
 
+from run_readme import commands
+
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = (
+COPY = re.compile(r"`(cp -r [^`]*share/bitcert[^`]*)`")
+FURTHER = (
     "bitcert --version",
-    "bitcert certify --data digits --budget 5 --out out",
-    "bitcert verify out/certificate.json",
-    "bitcert predict out --data new.npz --out classes.csv",
-    "bitcert export out --to state_dict --out classifier.safetensors",
-    "bitcert export out --to hub --out card",
+    "bitcert verify records/digits/certificate.json",
+    "bitcert predict out-cnn --data new.npz --out classes.csv",
+    "bitcert export out-cnn --to state_dict --out classifier.safetensors",
+    "bitcert export out-cnn --to hub --out card",
     "bitcert verify card/certificate.json",
     "bitcert counts --errors 26 --samples 1797 --bits 504",
     "python -m bitcert --help",
@@ -45,7 +48,8 @@ def check_content(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
-    for part in ("bitcert/py.typed", "licenses/LICENSE"):
+    shared = ("share/bitcert/examples/lenet.py", "share/bitcert/records/digits/message.bin")
+    for part in ("bitcert/py.typed", "licenses/LICENSE", *shared):
         assert any(name.endswith(part) for name in names), f"no {part} in {wheel}"
     assert "](docs/" not in metadata, "a relative link on the page of the package"
     print(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size:,} bytes")
@@ -69,9 +73,13 @@ def main(dist: Path) -> None:
         work = folder / "work"
         work.mkdir()
         subprocess.run([programs / "python", "-c", NEW_DATA], check=True, cwd=work, env=environment)
-        for command in COMMANDS:
-            print("+", command, flush=True)
-            subprocess.run(["bash", "-euc", command], check=True, cwd=work, env=environment)
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        printed = [command.arguments for command in commands(readme) if not command.arguments[-1].startswith("make ")]
+        further = [["bash", "-euc", command] for command in (*COPY.findall(readme), *FURTHER)]
+        for arguments in (further[0], *printed, *further[1:]):
+            print("+", arguments[-1], flush=True)
+            program = programs / "python" if arguments[0] == sys.executable else arguments[0]
+            subprocess.run([program, *arguments[1:]], check=True, cwd=work, env=environment)
 
 
 if __name__ == "__main__":

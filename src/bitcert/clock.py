@@ -15,3 +15,13 @@ def seconds() -> float:
     True
     """
     return time.monotonic()
+
+
+def processor_seconds() -> float:
+    """Seconds that this process has used of the processors, all threads together: of work done, not of time passed.
+
+    >>> before = processor_seconds()
+    >>> processor_seconds() >= before
+    True
+    """
+    return time.process_time()

@@ -23,7 +23,9 @@ from bitcert.coding import MAX_MAGNITUDE, Ledger, MessageReader, MessageWriter, 
 from bitcert.coding.coders import CODERS
 from bitcert.coding.steps import MAX_EXPONENT
 from bitcert.coding.trees import Comparison, Leaf, Split, Subject
-from bitcert.decoder import Helper, HelperWeights, decode_message, network_head, trees
+from bitcert.coding.votes import Ramp, Side, Term, Votes
+from bitcert.data import Column, Schema, Table
+from bitcert.decoder import Helper, HelperWeights, abstaining, decode_message, network_head, trees, votes
 from bitcert.decoder import head as bank_head
 from bitcert.decoder import network as quantised
 from bitcert.decoder import tensors as composed
@@ -391,6 +393,62 @@ def _network_head(form: network_head.Form, source: int, classes: int, inferred: 
     return Golden(encode, decode)
 
 
+def _table(classifier: object, kind: type, name: str) -> Json:
+    """What a classifier of a table is, and what it answers on a pattern of six columns."""
+    _expect(isinstance(classifier, kind))
+    inputs = pattern(6 * 64, f"{name} inputs", 30, 40).reshape(64, 6).astype(np.float32)
+    logits = classifier.logits(inputs, torch.float32)
+    answers = _integers(logits.argmax(1).numpy().astype(np.int64))
+    return {name: asdict(getattr(classifier, name)), "answers": answers, "float32": float32_hash([logits])}
+
+
+def _of_table(write: Callable[[], tuple[bytes, Ledger]], helper: Helper, kind: type, name: str) -> Golden:
+    def decode(message: bytes) -> Json:
+        decoded = decode_message(message, helper)
+        told: Json = {"ledger": _ledger(decoded.ledger), "description": decoded.description}
+        if decoded.abstains_within:
+            told["abstains within"] = decoded.abstains_within.hex()
+        return told | _table(decoded.classifier, kind, name)
+
+    return Golden(write, decode)
+
+
+def _votes() -> Golden:
+    """Votes with every kind of condition: a ramp, an equality, a pair with two factors, a product."""
+    ramp, near = Ramp(Subject(0), -3.5, 1), Side(Comparison(Subject(2), 2.0))
+    equal, pair = Side(Comparison(Subject(2), 1.0, equal=True), passed=False), Comparison(Subject(1, 3, -0.5), 0.75)
+    found = Votes(
+        (2, -1, 0),
+        (
+            Term((ramp,), (0, 3, -2)),
+            Term((near,), (1, 0, 0)),
+            Term((equal, Side(Comparison(Subject(5), 4.0))), (0, 0, 5)),
+            Term((Side(pair),), (-4, 0, 1)),
+        ),
+    )
+    return _of_table(lambda: votes.write(found, _VECTORS), _VECTORS, votes.VotesClassifier, "votes")
+
+
+def _declared() -> Golden:
+    """A tree that tests declared categories, of which one column has three and one has five."""
+    columns = tuple(Column(f"c{k}", categories=tuple("vwxyz"[: {1: 3, 4: 5}.get(k, 0)])) for k in range(6))
+    helper = Helper((6,), 3, table=Table(Schema(columns), tuple(f"c{k}" for k in range(6))))
+    one, other = Comparison(Subject(4), 3.0, equal=True), Comparison(Subject(1), 1.0, equal=True)
+    tree = Split(one, Leaf(2), Split(Comparison(Subject(0), 2.5), Leaf(0), Split(other, Leaf(1), Leaf(0))))
+    return _of_table(lambda: trees.write(tree, helper), helper, trees.TreeClassifier, "tree")
+
+
+def _abstaining() -> Golden:
+    """A tree that abstains where its two largest logits differ by less than a threshold."""
+    tree = Split(Comparison(Subject(1), 0.5), Leaf(0), Leaf(2))
+
+    def write() -> tuple[bytes, Ledger]:
+        message = abstaining.write(trees.write(tree, _VECTORS)[0], -7)
+        return message, decode_message(message, _VECTORS).ledger
+
+    return _of_table(write, _VECTORS, trees.TreeClassifier, "tree")
+
+
 def _tree() -> Golden:
     """A decision tree with every kind of test, some of them twice."""
     first, pair = Comparison(Subject(4), 20.0), Comparison(Subject(1, 3, -0.25), -1.5)
@@ -398,25 +456,15 @@ def _tree() -> Golden:
     right = Split(first, Leaf(1), Split(Comparison(Subject(2), 0.0), Leaf(0), Leaf(1)))
     tree = Split(first, Split(pair, Leaf(0), Split(other, Leaf(1), Leaf(2))), Split(equal, right, Leaf(2)))
 
-    def decode(message: bytes) -> Json:
-        decoded = decode_message(message, _VECTORS)
-        classifier = decoded.classifier
-        _expect(isinstance(classifier, trees.TreeClassifier))
-        inputs = pattern(6 * 64, "tree inputs", 30, 40).reshape(64, 6).astype(np.float32)
-        return {
-            "ledger": _ledger(decoded.ledger),
-            "description": decoded.description,
-            "tree": asdict(classifier.tree),
-            "answers": _integers(trees.answers(classifier.tree, inputs).astype(np.int64)),
-            "float32": float32_hash([classifier.logits(inputs, torch.float32)]),
-        }
-
-    return Golden(lambda: trees.write(tree, _VECTORS), decode)
+    return _of_table(lambda: trees.write(tree, _VECTORS), _VECTORS, trees.TreeClassifier, "tree")
 
 
 GOLDEN: dict[str, Golden] = {
     "raw": _raw(),
     "tree": _tree(),
+    "tree-declared": _declared(),
+    "tree-abstaining": _abstaining(),
+    "votes": _votes(),
     "bank-digits": _bank(3, _DIGITS, 90),
     "bank-colour": _bank(4, _COLOUR, 97),
     "bank-vectors": _bank(None, _VECTORS, 30),

@@ -16,10 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcert.coding import ArithmeticDecoder, ArithmeticEncoder, BitReader, BitWriter, blank, code_integers
+from bitcert.coding.trees import Comparison, Leaf, Split, Subject
+from bitcert.coding.votes import Ramp, Side, Term, Votes
+from bitcert.data import Column, Schema, Table
 from bitcert.decoder import Helper, decode_message
 from bitcert.decoder import head as bank_head
 from bitcert.decoder import tensors as composed
 from bitcert.decoder import trees as decision_tree
+from bitcert.decoder import votes as sum_of_votes
 from bitcert.decoder.tensors import Base, ComposedMessage, TensorCode
 from bitcert.decoder.transforms import Coefficients
 from bitcert.errors import DecodeError
@@ -71,6 +75,38 @@ def composed_file(values: tuple[int, ...]) -> str:
     return "".join(f"{byte:08b}" for byte in message)
 
 
+TWO_COLUMNS = Helper((2,), 2)
+DECLARED_COLUMN = Helper((2,), 2, table=Table(Schema((Column("a", categories=("x", "y", "z")),)), ("a", "b")))
+
+
+def tree_file(choice: tuple[int, ...], helper: Helper = TWO_COLUMNS) -> str:
+    """A leaf; or a test of which column, which value, whether equality, and which leaf or second test fails it."""
+    column, value, equal, label, second = choice
+    test = Comparison(Subject(column), float(value), bool(equal))
+    again = Comparison(Subject(1 - column), float(value), bool(equal))
+    failed = Split(again, Leaf(label), Leaf(1 - label)) if second else Leaf(1 - label)
+    tree = Split(test, Leaf(label), failed) if column >= 0 else Leaf(label)
+    message, ledger = decision_tree.write(tree, helper)
+    assert ledger.total_bits == 8 * len(message)
+    return "".join(f"{byte:08b}" for byte in message)
+
+
+def declared_tree_file(choice: tuple[int, ...]) -> str:
+    """The same where the values are declared."""
+    return tree_file(choice, DECLARED_COLUMN)
+
+
+def votes_file(choice: tuple[int, ...]) -> str:
+    """What is always given; a term of a test, or of a ramp too, on one of two columns, its threshold and its vote."""
+    always, ramp, column, value, vote = choice
+    side = Side(Comparison(Subject(column), float(value)))
+    conditions = (Ramp(Subject(1 - column), float(value), ramp), side) if ramp else (side,)
+    terms = (Term(conditions, (0, vote)),) if vote else ()
+    message, ledger = sum_of_votes.write(Votes((0, always), terms), TWO_COLUMNS)
+    assert ledger.total_bits == 8 * len(message)
+    return "".join(f"{byte:08b}" for byte in message)
+
+
 def assert_prefix_code(words: list[str]) -> None:
     words = sorted(words)
     assert not any(after.startswith(word) for word, after in pairwise(words))
@@ -88,6 +124,11 @@ def cases() -> Iterator[tuple[str, Callable[[tuple[int, ...]], str], list[tuple[
     choices = product((0, 1, 2), (1, 2), (-12, -11, 30), range(-2, 3), range(-2, 3))
     yield "file of a composed network", composed_file, [c for c in choices if c[2] == -12 or any(c[3:])]
     yield "file of a head", head_file, list(product(range(-2, 3), repeat=4))
+    trees = [(-1, 0, 0, 0, 0), (-1, 0, 0, 1, 0), *product((0, 1), (0, 1, 2, -3), (0, 1), (0, 1), (0, 1))]
+    yield "file of a tree", tree_file, trees
+    yield "file of a tree of categories", declared_tree_file, [each for each in trees if each[1] >= 0]
+    votes = product(range(-2, 3), (0, 1, 2), (0, 1), (0, 1, 2, -3), (-2, -1, 1, 3))
+    yield "file of votes", votes_file, [*votes, *((always, 0, 0, 0, 0) for always in range(-2, 3))]
 
 
 CASES = {name: (write, inputs) for name, write, inputs in cases()}

@@ -17,6 +17,7 @@ import pytest
 from scipy.stats import binom
 
 from bitcert import Certificate, Compressed, Helper, Role, Run, Sample, certify, decode_message
+from bitcert.certificates import certification
 from bitcert.coding.trees import Comparison, Leaf, Split, Subject
 from bitcert.coding.votes import Side, Term, Votes
 from bitcert.data.schema import Column, Schema, Table
@@ -199,6 +200,14 @@ class Simulated(NamedTuple):
         """As for the formulas: a correct program fails this with a probability of a thousandth; the seeds are fixed."""
         low, promised = rate - 3.1 * standard_error, self.family.promised
         assert low <= promised, f"fails with probability {low:.3g} at least, promised {promised:.3g}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _described_once():
+    """The members' helpers are the same for every sample, and so is what their descriptions cost."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certification, "helper_ledger", cache(certification.helper_ledger))
+        yield
 
 
 FAMILIES = {

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
+from bitcert.proof import disagreement_bound, holdout_bound, occam_bound, trials_apart
 from bitcert.proof.claims import LOSS_UNITS, bounded_loss_bound, delta_plan, zero_one_loss_bound
 from bitcert.search.forecast import SPLITS, best_split
 
@@ -171,6 +171,37 @@ def test_an_unlabelled_sample_that_was_trained_on_is_not_valid():
     fresh = rng.binomial(half, APART, DRAWS)
     assert_valid(int(np.sum(each(holdout, fresh + unseen, UNLABELLED, DELTA) < APART)))
     assert_broken(int(np.sum(each(holdout, seen + unseen, UNLABELLED, DELTA) < APART)))
+
+
+# Unlabelled rows that are in the training data too: by chance, or copied from there
+
+SHARED = 120
+
+
+def shared_failures(trials, copied: bool, seed: int = 8) -> int:
+    """Draws in which the limit of the disagreement is too low.
+
+    What is copied is right: the surrogate was fitted there. What is shared by chance differs as often as all else.
+    """
+    rng = np.random.default_rng(seed)
+    draws = UNLABELLED - SHARED if copied else UNLABELLED
+    disagreements = rng.binomial(draws, APART, DRAWS)
+    return int(np.sum(each(lambda a: holdout(a, trials(a, UNLABELLED, SHARED), DELTA), disagreements) < APART))
+
+
+def test_shared_rows_are_no_trials_but_their_disagreements_count():
+    copied = shared_failures(trials_apart, copied=True)
+    assert_valid(copied)
+    assert copied >= 0.6 * DELTA * DRAWS
+    assert_valid(shared_failures(trials_apart, copied=False))
+
+
+def test_copied_rows_counted_as_trials_are_not_valid():
+    """Nor is leaving a shared row out together with its disagreement, where those that differ are left out."""
+    assert_broken(shared_failures(lambda a, n, shared: n, copied=True))
+    rng = np.random.default_rng(8)
+    left = np.maximum(rng.binomial(UNLABELLED, APART, DRAWS) - 10, 0)  # ten of those shared by chance differ
+    assert_broken(int(np.sum(each(lambda a: holdout(a, UNLABELLED - 10, DELTA), left) < APART)))
 
 
 # A helper that depends on a declared part of the data, fitted by looking at real examples

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from bitcert import Helper
 from bitcert.data import Role, load_sample
-from bitcert.proof import occam_bound
+from bitcert.decoder.description import helper_ledger
+from bitcert.proof import occam_bound, self_contained_bound
 
 DELTA = 0.05
 DRAWS = 60
@@ -107,3 +109,50 @@ def test_a_row_is_read_without_a_look_at_the_others(honest):
 def test_the_broken_twin_looks_at_the_others():
     with pytest.raises(AssertionError):
         assert_no_leak(in_order_of_appearance)
+
+
+# A schema is declared before the data: one whose list is sorted by the labels of the data is a leak of another kind
+
+CATEGORIES = 100
+
+
+def schema_failures(tmp_path, learned: bool, alone: bool = False) -> int:
+    """In how many draws a threshold among the declared categories is bounded below its true error.
+
+    Args:
+        tmp_path: for the file.
+        learned: the list is sorted by the labels; else by nothing.
+        alone: by the self-contained bound, which charges the schema.
+    """
+    rng, broken = np.random.default_rng(9), 0
+    for _ in range(DRAWS):
+        texts, y = rng.integers(0, CATEGORIES, SAMPLES), rng.integers(0, 2, SAMPLES)  # neither says anything
+        rates = [y[texts == k].mean() if np.any(texts == k) else 0.5 for k in range(CATEGORIES)]
+        order = np.argsort(rates, kind="stable") if learned else np.arange(CATEGORIES)
+        with open(tmp_path / "train.csv", "w", newline="") as file:
+            rows = [["kind", "label"], *zip([f"k{k:02d}" for k in texts], y.tolist(), strict=True)]
+            csv.writer(file).writerows(rows)
+        declared = {"columns": [{"name": "kind", "categories": [f"k{k:02d}" for k in order]}], "label": "label"}
+        sample = load_sample(tmp_path / "train.csv", Role.TRAIN, num_classes=2, schema=declared)
+        answers = np.array([(sample.inputs[:, 0] <= t) == side for side in (True, False) for t in range(256)])
+        errors = int((answers != sample.labels).sum(axis=1).min())
+        if alone:
+            helper_bits = helper_ledger(Helper.for_sample(sample)).total_bits
+            bound = self_contained_bound(errors, SAMPLES, BITS, helper_bits, DELTA)
+        else:
+            bound = occam_bound(errors, SAMPLES, BITS, DELTA).binomial
+        broken += bound < 0.5
+    return broken
+
+
+def test_a_schema_that_was_declared_keeps_the_bound_valid(tmp_path):
+    assert_valid(schema_failures(tmp_path, learned=False))
+
+
+def test_a_schema_learned_from_the_data_breaks_it(tmp_path):
+    with pytest.raises(AssertionError, match="broke the bound"):
+        assert_valid(schema_failures(tmp_path, learned=True))
+
+
+def test_the_self_contained_bound_holds_for_a_schema_learned_from_the_data(tmp_path):
+    assert schema_failures(tmp_path, learned=True, alone=True) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +15,7 @@ from bitcert.data import Sample
 from bitcert.decoder.helper import examples_at_a_time
 from bitcert.errors import BitcertError
 from bitcert.network import Network, estimate_plan, operations_in_words
+from bitcert.network.architecture import WeightLayer
 from bitcert.report.text import percent
 from bitcert.search.forecast import Facts, forecasts
 from bitcert.search.request import CertifyRequest
@@ -40,9 +43,10 @@ def check(options: NetworkOptions) -> None:
     network = loaded.predictor
     table = Table("layer", "operation", "weight", "bias", title="Weight layers")
     shapes = {spec.name: list(spec.shape) for spec in network.architecture.parameters}
-    for layer in network.weight_layers:
+    for layer, nodes in _by_weight(network).items():
         bias = "–" if layer.bias is None else str(shapes[layer.bias])
-        table.add_row(layer.node, layer.op, f"{layer.weight} {shapes[layer.weight]}", bias)
+        others = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+        table.add_row(nodes[0] + others, layer.op, f"{layer.weight} {shapes[layer.weight]}", bias)
     console.print(table)
     report = network.report
     for kind, entries in (("folded", report.folded), ("tied", report.tied), ("dropped", report.dropped)):
@@ -56,6 +60,14 @@ def check(options: NetworkOptions) -> None:
         f"{plan.memory_bytes / 2**20:.0f} MiB; fine-tuning about {plan.gradient_bytes / 2**20:.0f} MiB a batch."
     )
     _print_options(console, options, sample, loaded, plan.estimate_seconds())
+
+
+def _by_weight(network: Network) -> dict[WeightLayer, list[str]]:
+    """One layer for each weight, bias and operation, with the nodes that use it: a recurrent layer has one a step."""
+    found: dict[WeightLayer, list[str]] = {}
+    for layer in network.weight_layers:
+        found.setdefault(replace(layer, node="", source=""), []).append(layer.node)
+    return found
 
 
 def _facts(options: NetworkOptions, sample: Sample, loaded: LoadedNetwork, seconds: float) -> Facts:

@@ -5,9 +5,8 @@ the content hash, ``n`` examples of ``b`` bytes in ``s`` shards, and ``N`` worke
 
     start + h b n + ceil(s / N) / s * c n
 
-The hash and the start (reading the network) stay in one process, and no more than ``s`` workers have something to do:
-there it stops being linear. NOT in it: disks slower than the hash, a network between machines, and cores that share a
-cache.
+The hash and the start stay in one process, and no more than ``s`` workers have something to do: there it stops being
+linear. NOT in it: disks slower than the hash, a network between machines, and cores that share a cache.
 """
 
 from __future__ import annotations
@@ -139,12 +138,11 @@ def _examples(options: PlanOptions, sample: Sample) -> int:
 
 def _cost(options: PlanOptions, sample: Sample, examples: int) -> Cost:
     """Measured on a few examples, with one thread, as a worker has."""
-    started = clock.seconds()
     loaded = options.load_network(sample)
     part = sample.take(np.arange(options.measured) % len(sample))
     classifier = CertifyRequest(part, loaded.predictor, loaded.values, options.preprocessing(sample)).classifier()
     batch_size = examples_at_a_time(loaded.described, sample.input_shape, sample.num_classes)
-    start = clock.seconds() - started
+    start = clock.processor_seconds()
     become_worker()
     counting = min(_seconds(lambda: count_losses(classifier, part, DecisionRule(batch_size))) for _ in range(_REPEATS))
     content = bytes(_HASHED)
@@ -165,9 +163,9 @@ def _cost(options: PlanOptions, sample: Sample, examples: int) -> Cost:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    started = clock.seconds()
+    started = clock.processor_seconds()
     work()
-    return clock.seconds() - started
+    return clock.processor_seconds() - started
 
 
 def _duration(seconds: float) -> str:

@@ -75,9 +75,7 @@ def load_sample(
     if path is not None and is_table(path):
         return _shaped(read_table(open_table(path), load_schema(schema).having(label), role, num_classes), shape)
     if label is not None or schema is not None:
-        kinds = " or ".join(OPENERS)
-        do = f"leave out label and schema, or name a {kinds} file"
-        raise InputError(f"a table in a {kinds} file for a label or schema", repr(text[:200]), do)
+        raise _not_a_table(text)
     if path is not None:
         # Only the last part of a path: a certificate is shown to strangers.
         title, (inputs, labels, classes) = Path(text).name, _load_path(path, split, role)
@@ -90,6 +88,12 @@ def load_sample(
         names, (inputs, labels, classes) = (), _load_named(name, split, download, progress)
     classes = classes if num_classes is None else num_classes
     return _shaped(Sample.from_arrays(inputs, labels, role, title, classes, columns=names), shape)
+
+
+def _not_a_table(text: str) -> InputError:
+    kinds = " or ".join(OPENERS)
+    do = f"leave out label and schema, or name a {kinds} file"
+    return InputError(f"a table in a {kinds} file for a label or schema", repr(text[:200]), do)
 
 
 def shaped_like(sample: Sample, shape: tuple[int, ...]) -> Sample:

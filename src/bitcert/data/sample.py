@@ -313,12 +313,10 @@ def _read_only(array: Array) -> Array:
 
 def _checked_inputs(inputs: object, name: str) -> Array:
     array = _as_array(inputs, f"inputs of {name!r}")
+    if array.size == 0 and array.ndim:
+        raise InputError(f"at least one example in {name!r}", "an empty set", "pass data with examples")
     if array.ndim < 2:
-        if array.ndim == 1 and array.size == 0:
-            raise _empty(name)
         raise InputError(f"inputs of {name!r} with shape [n, ...]", f"shape {list(array.shape)}", "add a feature axis")
-    if array.size == 0:
-        raise _empty(name)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype in (np.dtype(np.float64), np.dtype(np.float16)):
         with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused below
@@ -394,7 +392,3 @@ def _check_classes(labels: NDArray[np.int64], num_classes: object, role: Role, n
         raise InputError(
             f"examples of at least two classes in {name!r}", got, "pass data that were not filtered or sorted"
         )
-
-
-def _empty(name: str) -> InputError:
-    return InputError(f"at least one example in {name!r}", "an empty set", "pass data with examples")

@@ -34,6 +34,7 @@ GROWN_ON = 20_000
 """A head grows on at most so many examples."""
 
 _EXAMPLES_AT_ONCE, _NUMBERS_AT_ONCE = 500, 1 << 22
+_LARGEST = 65536.0
 _CHUNK = 250
 _STAGING = 8
 
@@ -44,7 +45,11 @@ Block = tuple[str, int]
 def feature_examples(
     sample: Sample, helper: Helper, bank: Bank | None, rows: NDArray[np.intp], targets: NDArray[np.float32] | None
 ) -> Examples:
-    """Features and labels of ``rows`` of the sample, sorted by label."""
+    """Features and labels of ``rows`` of the sample, sorted by label.
+
+    Large features, as of a column in a small unit, are divided by a common number. No decision depends on it, and sums
+    of fourth powers stay within float32.
+    """
     rows = rows[np.argsort(sample.labels[rows], kind="stable")]
     matrix = torch.empty(len(bank_groups(bank, helper.input_shape)), len(rows))
     chunk = max(1, min(_EXAMPLES_AT_ONCE, _NUMBERS_AT_ONCE // math.prod(helper.input_shape)))
@@ -52,6 +57,9 @@ def feature_examples(
         chosen = rows[start : start + chunk]
         batch = helper.preprocessing(sample.inputs_at(chosen))
         matrix[:, start : start + len(chosen)] = bank_features(bank, batch).T
+    largest = float(matrix.abs().max())
+    if largest > _LARGEST:
+        matrix *= 4 / largest
     counts = np.bincount(sample.labels[rows], minlength=helper.num_classes)
     soft = None if targets is None else torch.from_numpy(np.ascontiguousarray(targets[rows].T, dtype=np.float32))
     return Examples(matrix, counts, len(sample) / len(rows), soft)

@@ -265,14 +265,14 @@ def certify_randomised(
         conditions=conditions,
         declared_hash=_declared_hash(helper, settings, run.seed, conditions),
         steps=trainer.num_steps,
-        settings={
-            "seed": run.seed,
-            "rate": settings.rate,
-            "batch_size": settings.batch_size,
-            "base": settings.base.name,
-        },
+        settings=_stated(settings, run.seed),
         versions=versions(),
     )
+
+
+def _stated(settings: RandomisedSettings, seed: int) -> dict[str, Any]:
+    stated = {"seed": seed, "rate": settings.rate, "batch_size": settings.batch_size}
+    return {**stated, "base": settings.base.name}
 
 
 def _conditions(settings: RandomisedSettings, seed: int) -> tuple[str, ...]:

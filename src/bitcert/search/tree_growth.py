@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,36 @@ from bitcert.search.tree_table import Binned, Floats, Rows
 
 _MAX_DEPTH = 40
 _LEAVES = 2.5
+
+
+Path = tuple[bool, ...]
+"""From the root to a node: whether the tests on the way are passed."""
+
+
+def at(tree: Tree, path: Path) -> Tree:
+    """The subtree at a node."""
+    for passed in path:
+        assert isinstance(tree, Split)
+        tree = tree.passed if passed else tree.failed
+    return tree
+
+
+def put(tree: Tree, path: Path, new: Tree) -> Tree:
+    """The tree with another subtree at a node."""
+    if not path:
+        return new
+    assert isinstance(tree, Split)
+    if path[0]:
+        return replace(tree, passed=put(tree.passed, path[1:], new))
+    return replace(tree, failed=put(tree.failed, path[1:], new))
+
+
+def paths(tree: Tree, so_far: Path = ()) -> Iterator[Path]:
+    """All nodes."""
+    yield so_far
+    if isinstance(tree, Split):
+        yield from paths(tree.passed, (*so_far, True))
+        yield from paths(tree.failed, (*so_far, False))
 
 
 def tree_bits(tree: Tree, table: Binned) -> float:

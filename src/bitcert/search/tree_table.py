@@ -75,8 +75,8 @@ def _cut(values: Columns, most: int) -> tuple[Floats, NDArray[np.intp], Floats]:
     return thresholds[known], digits[known], distinct if few else np.empty(0)
 
 
-def pairs_of(columns: Columns, chosen: Sequence[int]) -> list[Subject]:
-    """Sums and differences of every two of the chosen columns, scaled by powers of two to be of a size."""
+def pairs_of(columns: Columns, chosen: Sequence[int], octaves: int) -> list[Subject]:
+    """Sums and differences of every two chosen columns, scaled by powers of two to be of a size up to ``octaves``."""
     sizes = columns[:, chosen].astype(np.float64).std(0)
     found = []
     for second, other in enumerate(chosen):
@@ -84,9 +84,10 @@ def pairs_of(columns: Columns, chosen: Sequence[int]) -> list[Subject]:
             if not sizes[first] or not sizes[second]:
                 continue
             octave = round(math.log2(sizes[first] / sizes[second]))
-            if not LEAST_EXPONENT < octave < LARGEST_EXPONENT:
+            if not LEAST_EXPONENT + octaves <= octave <= LARGEST_EXPONENT - octaves:
                 continue
-            found += [Subject(column, other, sign * 2.0 ** (octave + more)) for sign in (1, -1) for more in (-1, 0, 1)]
+            factors = [2.0 ** (octave + more) for more in range(-octaves, octaves + 1)]
+            found += [Subject(column, other, sign * factor) for sign in (1, -1) for factor in factors]
     return found
 
 

@@ -29,7 +29,19 @@ from bitcert.proof import occam_bound
 from bitcert.random import stream
 from bitcert.run import Best, Compressed, Run
 from bitcert.search.judging import errors_per_bit
-from bitcert.search.tree_growth import comparisons, grow, predictions, prices_beside, prune, tidy, tree_bits
+from bitcert.search.tree_growth import (
+    Path,
+    at,
+    comparisons,
+    grow,
+    paths,
+    predictions,
+    prices_beside,
+    prune,
+    put,
+    tidy,
+    tree_bits,
+)
 from bitcert.search.tree_table import LEAST_BINS, MOST_COUNTS, Binned, Floats, Rows, pairs_of
 
 _GROWTH = (2.0, 1.0, 0.5, 0.25)
@@ -40,7 +52,9 @@ _FIRST_BITS = 50
 _PRUNING = (0.35, 0.6, 1.0, 1.7)
 """Prices of a bit relative to that of the best tree so far."""
 
-_SHORTLIST = 3
+_SHORTLIST, _LONGLIST, _LIST_ROWS = 3, 32, 1 << 15
+"""Changes of a node that are looked at, of each kind: the more the fewer examples arrive there, with so many in all."""
+
 _NOISE = 0.4
 """Standard deviation of the logarithm of what the gains of a subject are multiplied by in random trees."""
 
@@ -56,34 +70,8 @@ _TABLE_ENTRIES = 1 << 25
 _PAIRED, PAIR_ENTRIES = 48, 1 << 24
 """How many columns are paired, and how many numbers of pairs are tried at once."""
 
-Path = tuple[bool, ...]
-"""From the root to a node: whether the tests on the way are passed."""
-
-
-def at(tree: Tree, path: Path) -> Tree:
-    """The subtree at a node."""
-    for passed in path:
-        assert isinstance(tree, Split)
-        tree = tree.passed if passed else tree.failed
-    return tree
-
-
-def put(tree: Tree, path: Path, new: Tree) -> Tree:
-    """The tree with another subtree at a node."""
-    if not path:
-        return new
-    assert isinstance(tree, Split)
-    if path[0]:
-        return replace(tree, passed=put(tree.passed, path[1:], new))
-    return replace(tree, failed=put(tree.failed, path[1:], new))
-
-
-def paths(tree: Tree, so_far: Path = ()) -> Iterator[Path]:
-    """All nodes."""
-    yield so_far
-    if isinstance(tree, Split):
-        yield from paths(tree.passed, (*so_far, True))
-        yield from paths(tree.failed, (*so_far, False))
+_MORE_OCTAVES, _SMALL_TABLE = 1 << 22, 1 << 20
+"""So few numbers of pairs have five factors a pair and sign instead of three; so few are tried at every node."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +128,12 @@ class TreeSearch(Best):
     def bits(self, tree: Tree) -> float:
         """Length of a tree's message: half the bits, half the bytes that hold them, so that fewer bits always count."""
         if tree not in self.known_bits:
-            bits = self.header_bits + tree_bits(tree, self.table)
-            self.known_bits[tree] = (bits + 8 * math.ceil((bits + 1) / 8)) / 2
-        return self.known_bits[tree]
+            self.known_bits[tree] = self.header_bits + tree_bits(tree, self.table)
+        return (self.known_bits[tree] + self.whole_bits(tree)) / 2
+
+    def whole_bits(self, tree: Tree) -> int:
+        """The bytes of a tree's message in bits, up to one byte: its code may end a bit later."""
+        return 8 * math.ceil((self.known_bits[tree] + 1) / 8)
 
     def book(self, name: str, counted: Counted) -> None:
         """Judge a tree as a message and keep it if it is the best."""
@@ -221,12 +212,12 @@ class TreeSearch(Best):
         return rows
 
     def better(self, counted: Counted, path: Path) -> Counted:
-        """The best change at a node, or the same one."""
+        """The best change at a node, or the same one; one that is better than all before by its bytes is booked."""
         rows = self.arriving(counted.tree, path)
         here = at(counted.tree, path)
         labels = self.table.labels[rows]
         wrong = int(np.count_nonzero(predictions(self.table, here, rows) != labels))
-        best = counted
+        best, shortest = counted, self.top
         for subtree in dict.fromkeys(self.proposals(counted.tree, here, rows)):
             errors = counted.errors - wrong
             errors += int(np.count_nonzero(predictions(self.table, subtree, rows) != labels))
@@ -234,7 +225,15 @@ class TreeSearch(Best):
             proposed = Counted(tree, errors, self.bits(tree))
             if proposed.cost(self.rate) < best.cost(self.rate) - 1e-6:
                 best = proposed
+            if self.whole_cost(proposed) < self.whole_cost(shortest) - 1e-6:
+                shortest = proposed
+        if shortest is not self.top:
+            self.book("on the way", shortest)
         return best
+
+    def whole_cost(self, counted: Counted) -> float:
+        """Errors plus bytes at the present price."""
+        return counted.errors + self.rate * self.whole_bits(counted.tree)
 
     def proposals(self, tree: Tree, here: Tree, rows: Rows) -> Iterator[Tree]:
         """Subtrees that might replace the one at a node."""
@@ -245,43 +244,44 @@ class TreeSearch(Best):
             return
         beside = comparisons(tree)
         prices = self.rate * prices_beside(beside, self.table)
+        most = int(np.clip(_LIST_ROWS // len(rows), _SHORTLIST, _LONGLIST))
         if isinstance(here, Split):
             yield here.passed
             yield here.failed
             yield Split(here.test, here.failed, here.passed)
             right = [predictions(self.table, child, rows) == labels for child in (here.passed, here.failed)]
-            for _, test in self.largest(self.right(rows, *right) - prices):
+            for _, test in self.largest(self.right(rows, *right) - prices, most):
                 yield replace(here, test=test)
         yield prune(grow(self.table, rows, beside - comparisons(here), self.rate, self.is_late), self.rate)[0]
-        added = [*self.stumps(rows, counts, prices), *self.tests_above(here, rows, labels, prices)]
-        for _, subtree in sorted(added, key=lambda each: -each[0])[:_SHORTLIST]:
+        added = [*self.stumps(rows, counts, prices, most), *self.tests_above(here, rows, labels, prices, most)]
+        for _, subtree in sorted(added, key=lambda each: -each[0])[:most]:
             yield subtree
 
     def right(self, rows: Rows, passed: NDArray[np.bool_], failed: NDArray[np.bool_]) -> Floats:
         """Examples right after each test, given who is right if it passes and if it fails."""
         return self.table.passing(self.table.totals(rows, passed.astype(np.float64) - failed)) + float(failed.sum())
 
-    def stumps(self, rows: Rows, counts: NDArray[np.intp], prices: Floats) -> Iterator[tuple[float, Tree]]:
+    def stumps(self, rows: Rows, counts: NDArray[np.intp], prices: Floats, most: int) -> Iterator[tuple[float, Tree]]:
         """Single tests with the best class on either side."""
         passing = self.table.passing(self.table.counts(rows))
         right = passing.max(-1) + (counts - passing).max(-1)
-        for gain, test in self.largest(right - prices):
+        for gain, test in self.largest(right - prices, most):
             inside = passing[self.table.bin_of(test)]
             yield gain, Split(test, Leaf(int(inside.argmax())), Leaf(int((counts - inside).argmax())))
 
     def tests_above(
-        self, here: Tree, rows: Rows, labels: NDArray[np.int64], prices: Floats
+        self, here: Tree, rows: Rows, labels: NDArray[np.int64], prices: Floats, most: int
     ) -> Iterator[tuple[float, Tree]]:
         """The subtree behind a new test that gives a class to the others."""
         right_here = predictions(self.table, here, rows) == labels
         for label in np.unique(labels):
             alone, leaf = labels == label, Leaf(int(label))
-            for gain, test in self.largest(self.right(rows, alone, right_here) - prices):
+            for gain, test in self.largest(self.right(rows, alone, right_here) - prices, most):
                 yield gain, Split(test, leaf, here)
-            for gain, test in self.largest(self.right(rows, right_here, alone) - prices):
+            for gain, test in self.largest(self.right(rows, right_here, alone) - prices, most):
                 yield gain, Split(test, here, leaf)
 
-    def largest(self, gain: Floats, most: int = _SHORTLIST) -> list[tuple[float, Comparison]]:
+    def largest(self, gain: Floats, most: int) -> list[tuple[float, Comparison]]:
         """The tests with the largest gains."""
         flat = gain.ravel()
         chosen = np.argpartition(-flat, min(most, len(flat) - 1))[:most]
@@ -289,9 +289,12 @@ class TreeSearch(Best):
         return [(value, self.table.test(*place)) for value, place in found]
 
     def look_for_pairs(self, noise: bool = False) -> None:
-        """Let tests look at pairs of columns too: those in the best tree, and in one grown on a part of the sample."""
+        """Let tests look at pairs of columns too: all of a small table, else those of the best tree and one more."""
         table = self.paired
         if table is None:
+            return
+        if table.bins.size <= _SMALL_TABLE and len(table) == len(self.table):
+            self.table = table
             return
         part = len(table) / len(self.table)
         noisy = self.noise(table) if noise else lambda: 1.0
@@ -305,10 +308,12 @@ class TreeSearch(Best):
     @cached_property
     def paired(self) -> Binned | None:
         """A part of the sample with all pairs of the columns that say most."""
-        pairs = pairs_of(self.columns, self.telling(_PAIRED))
+        chosen, size = self.telling(_PAIRED), len(self.columns)
+        pairs = pairs_of(self.columns, chosen, 2)
+        if len(pairs) * size > _MORE_OCTAVES:
+            pairs = pairs_of(self.columns, chosen, 1)
         if not pairs:
             return None
-        size = len(self.columns)
         part = np.sort(self.order.permutation(size)[: min(size, PAIR_ENTRIES // len(pairs))])
         return self.table.beside(self.columns, pairs, part)
 

@@ -36,7 +36,7 @@ TABLE1 = {
 
 QUANTITIES = ("layer_cushion", "interlayer_cushion", "contraction", "smoothness")
 FIG2_LAYER = 13
-VGG_COSTS = (Cost(100), Cost(3_000, 2_000, 300), Cost(2_000_000, 12_000, 30_000))
+VGG_COSTS = (Cost(60), Cost(1_500, 2_000, 300), Cost(2_000_000, 12_000, 30_000))
 SCALED = {
     "quick": "VGG-19 at a sixteenth of its width, 1,000 images, 30 epochs of SGD at rate 0.01 without dropout; the "
     "paper trains the full width on 50,000 images for about 300 epochs.",

@@ -390,7 +390,7 @@ STUDIES = (
         "arora2018.corrupted",
         "AlexNet on true and on shuffled labels: cushions, contraction, capacity, certificate",
         f"{PAPER}, section 6.2 and appendix D.2: validation accuracy 77.22 % and 9.86 %.",
-        (Cost(110), Cost(3_400, 2_000, 300), Cost(200_000, 12_000, 3_000)),
+        (Cost(60), Cost(3_400, 2_000, 300), Cost(200_000, 12_000, 3_000)),
         corrupted,
         ("cifar10",),
     ),

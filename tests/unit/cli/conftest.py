@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from bitcert.cli import main
+from bitcert.report.model import Picture
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,17 @@ def bitcert(here, capsys) -> Callable[..., Outcome]:
         return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def drawn():
+    """Asked for by tests whose pages have their pictures; elsewhere none are drawn, which takes time."""
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request, monkeypatch):
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(Picture, "svg", property(lambda picture: Markup("")))
 
 
 @pytest.fixture

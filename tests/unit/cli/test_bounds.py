@@ -72,7 +72,7 @@ def table_in(folder) -> BoundTable:
     return BoundTable.from_json((folder / "bounds.json").read_text())
 
 
-def test_it_writes_table_figures_and_page(bitcert, network):
+def test_it_writes_table_figures_and_page(bitcert, network, drawn):
     outcome = bitcert("bounds", "nets:mlp", *QUICK)
     assert outcome.code == 0, outcome.err
     written = {path.name for path in (network / "bounds-out").iterdir()}

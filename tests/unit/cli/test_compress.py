@@ -185,7 +185,7 @@ def test_networks_that_cannot_be(refused, network):
 # Compare
 
 
-def test_a_comparison_writes_table_figure_and_page(bitcert, network):
+def test_a_comparison_writes_table_figure_and_page(bitcert, network, drawn):
     outcome = bitcert("compare", "nets:mlp", *DATA, "--codecs", "quantise, exact,per-layer", "--strengths", "2")
     assert outcome.code == 0, outcome.err
     folder = network / "compared"

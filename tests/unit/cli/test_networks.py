@@ -19,6 +19,16 @@ class Mlp(nn.Sequential):
     def __init__(self):
         super().__init__(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
 
+class Again(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.step, self.last = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def forward(self, x):
+        for _ in range(5):
+            x = torch.relu(self.step(x))
+        return self.last(x)
+
 class Guarded(Mlp):
     # cannot be exported: Python looks at the numbers
     def forward(self, x):
@@ -202,6 +212,13 @@ def test_check_a_captured_network(bitcert, network):
     (rate,) = re.findall(r"it errs on\s+([\d.]+) %", outcome.out)
     assert float(rate) < 10, "of the trained network"
     assert not (network / "out").exists()
+
+
+def test_check_lists_a_weight_that_every_step_uses_once(bitcert, network):
+    outcome = bitcert("check", "my_networks:Again", "--data", "toy.npz")
+    assert outcome.code == 0
+    assert outcome.out.count("step.weight") == 1
+    assert "linear and 4 more" in outcome.out
 
 
 def test_check_an_opaque_network(bitcert, network):

@@ -20,8 +20,8 @@ def net():
 @pytest.fixture
 def large(here, toy_data, monkeypatch):
     (here / "large_net.py").write_text(NET)
-    # half a second passes at every look at the clock
-    monkeypatch.setattr(plan.clock, "seconds", partial(next, itertools.count(0.0, 0.5)))
+    # the processor's time advances by half a second whenever it is read
+    monkeypatch.setattr(plan.clock, "processor_seconds", partial(next, itertools.count(0.0, 0.5)))
     return "large_net:net", "--data", toy_data
 
 

@@ -16,7 +16,7 @@ def certify(bitcert, *arguments):
     return outcome
 
 
-def test_files_and_sentence(bitcert, here):
+def test_files_and_sentence(bitcert, here, drawn):
     outcome = certify(bitcert)
     assert {path.name for path in (here / "out").iterdir()} == {"message.bin", "certificate.json", "report.html"}
     assert [path.name for path in here.iterdir()] == ["out"], "no checkpoint is left"
@@ -25,6 +25,7 @@ def test_files_and_sentence(bitcert, here):
     assert certificate.message_bits == 8 * (here / "out" / "message.bin").stat().st_size
     assert certificate.sentence in " ".join(outcome.out.split())
     assert "certificate.json" in outcome.out
+    assert (here / "out" / "report.html").read_text().count("<svg") == 3
     assert outcome.failures == []
     assert bitcert("verify", "out/certificate.json").code == 0
 
@@ -39,9 +40,9 @@ def test_json_is_one_object_and_nothing_else(bitcert, here, toy_data):
 
 
 def test_the_same_command_gives_the_same_message(bitcert, here, toy_data):
-    certify(bitcert, "--data", toy_data, "--budget", "10")
+    certify(bitcert, "--data", toy_data, "--budget", "1")
     first = (here / "out" / "certificate.json").read_bytes()
-    certify(bitcert, "--data", toy_data, "--budget", "10")
+    certify(bitcert, "--data", toy_data, "--budget", "1")
     assert (here / "out" / "certificate.json").read_bytes() == first
 
 

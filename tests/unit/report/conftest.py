@@ -2,9 +2,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 
 from bitcert.certificates.certificate import Certificate
 from bitcert.proof import holdout_bound, occam_bound
+from bitcert.report.model import Picture
 from bitcert.run import Candidate
 
 MakeCertificate = Callable[..., Certificate]
@@ -42,6 +44,12 @@ def _make(errors: int = 7920, samples: int = 60000, delta: float = 0.05, **chang
         "versions": {"bitcert": "0.1.0", "torch": "2.13.0"},
     }
     return Certificate(**{**fields, **changes})
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without their pictures, where a test is about the words."""
+    monkeypatch.setattr(Picture, "svg", property(lambda picture: Markup("")))
 
 
 @pytest.fixture

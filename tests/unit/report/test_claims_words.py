@@ -12,6 +12,8 @@ from bitcert.run import Candidate
 
 from .test_page import show
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 OF_COMPRESSED, REST = "of the compressed network only", "the rest of the training set"
 HOSTILE = '"><script>alert(1)</script>\x1b[2J'
 

@@ -154,6 +154,7 @@ def test_control_and_direction_characters_do_not_reach_the_page(make_certificate
     assert "字😀" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_sum_of_sections_is_shown(make_certificate):
     page = Page(render_report(make_certificate()))
     assert ["head", "2,903", "90.04 %"] in page.rows
@@ -161,11 +162,13 @@ def test_sum_of_sections_is_shown(make_certificate):
     assert "Do not trust" not in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_sections_that_do_not_add_up_are_denounced(make_certificate):
     page = Page(render_report(replace(make_certificate(), message_bits=3000)))
     assert "Do not trust this certificate: its sections add up to 3,224 bits" in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_sentence_stands_first_and_promises_are_limited(make_certificate):
     certificate = make_certificate()
     page = Page(render_report(certificate))
@@ -178,6 +181,7 @@ def test_sentence_stands_first_and_promises_are_limited(make_certificate):
     assert "ab" * 32 in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_original_network_is_not_called_compressed(make_certificate):
     ledger = (("occam-binomial", 0.04), ("disagreement", 0.01))
     text = Page(render_report(make_certificate(certifies="original", delta_ledger=ledger))).text
@@ -185,6 +189,7 @@ def test_original_network_is_not_called_compressed(make_certificate):
     assert "about the compressed network" not in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_condition_is_on_the_page_and_one_that_does_not_hold_stands_out(make_certificate):
     conditions = ("first <b>", "for `bound` only: the helper was fixed", f"{NOT_MET}this is a benchmark")
     html = render_report(make_certificate(conditions=conditions))
@@ -194,6 +199,7 @@ def test_every_condition_is_on_the_page_and_one_that_does_not_hold_stands_out(ma
     assert f"<strong>{NOT_MET}this is a benchmark</strong>" in html
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_self_contained_bound_stands_beside_the_other(make_certificate):
     certificate = make_certificate(self_contained=0.2612001)
     rows = Page(render_report(certificate)).rows
@@ -205,6 +211,7 @@ def test_the_self_contained_bound_stands_beside_the_other(make_certificate):
     assert ["self-contained bound", "100.00 % (vacuous)"] in unknown
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_bounds_are_rounded_up(make_certificate):
     certificate = make_certificate(bounds={"binomial": 0.241001, "kl_chernoff": 0.2416, "hoeffding": 0.3})
     rows = Page(render_report(certificate)).rows
@@ -223,6 +230,7 @@ def test_vacuous_is_a_word(make_certificate):
     assert "vacuous" not in Page(render_report(make_certificate())).text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_bound_that_says_no_more_than_guessing_is_set_beside_it(make_certificate):
     said = "It says no more than guessing: one of 10 classes at random errs on 90.00 %."
     for bits, shown in [(8_000, True), (80, False)]:
@@ -233,6 +241,7 @@ def test_a_bound_that_says_no_more_than_guessing_is_set_beside_it(make_certifica
         assert (said in show(terminal_summary(certificate))) is shown
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_holdout_row_and_honest_comparison(make_certificate, holdout):
     page = Page(render_report(make_certificate(holdout=holdout)))
     assert ["errors on leaves of May", "1,450 of 10,000"] in page.rows
@@ -243,6 +252,7 @@ def test_holdout_row_and_honest_comparison(make_certificate, holdout):
     assert "holding out would" not in Page(render_report(make_certificate())).text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_candidates_are_listed_best_first(make_certificate, candidates):
     page = Page(render_report(make_certificate(), candidates))
     rows = [row for row in page.rows if row and row[0].startswith("lambda")]
@@ -278,6 +288,7 @@ def test_extreme_counts_have_a_page(make_certificate, errors, samples, bits):
     assert f"{bits:,} bits" in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_verification_lines_are_shown(make_certificate):
     assert "message hash agrees" in Page(render_report(make_certificate(), (), ["message hash agrees"])).text
 
@@ -287,6 +298,7 @@ def test_impossible_counts_are_refused_in_words(make_certificate):
         render_report(replace(make_certificate(), errors=60001))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_public_weights_in_the_helper_are_told_on_the_page_and_in_the_terminal(make_certificate):
     certificate = make_certificate()
     public = replace(certificate, helper={**certificate.helper, "weights": "<ab>" + "0" * 60})

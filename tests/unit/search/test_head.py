@@ -268,6 +268,13 @@ def test_constant_inputs_do_no_harm():
     assert certify(compressed(sample), sample).bound >= 0.5
 
 
+@pytest.mark.parametrize("unit", [1e9, 1e36])
+def test_a_column_in_a_small_unit_is_learned_and_overflows_nowhere(columns, unit):
+    inputs = np.hstack([columns.inputs[:, 7:8] * np.float32(unit), columns.inputs[:, :2]])
+    sample = Sample(inputs, (columns.inputs[:, 7] > 0).astype(np.int64), 2, Role.TRAIN, "a small unit")
+    assert certify(compressed(sample), sample).bound < 0.2
+
+
 def test_few_examples():
     sample = Sample(np.eye(2, dtype=np.float32), np.array([0, 1]), 2, Role.TRAIN, "two")
     assert certify(compressed(sample), sample).bound > 0.77, "no two examples show more"

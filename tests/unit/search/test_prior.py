@@ -229,6 +229,20 @@ def test_a_double_precision_module_is_trained_in_single_precision() -> None:
     assert hash_of(one) == hash_of(train_prior(prior, Run(budget_seconds=FOREVER), two_layers(), recipe=FEW))
 
 
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_network_of_tokens_is_trained_on_tokens(captured: bool) -> None:
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 40, (300, 5))
+    model = torch.nn.Sequential(torch.nn.Embedding(40, 4), torch.nn.Flatten(), torch.nn.Linear(20, 2))
+    prior = Sample(tokens, (tokens[:, 0] > 19).astype(np.int64), 2, Role.PRIOR, "tokens")
+    given = capture(model, torch.from_numpy(tokens[:2])) if captured else model
+    network = train_prior(prior, Run(budget_seconds=FOREVER), given, recipe=PriorRecipe(batch_size=30, max_steps=150))
+    assert network.architecture.input_dtype == "int64"
+    with torch.no_grad():
+        answers = network.architecture.forward(torch.from_numpy(tokens), network.parameters).argmax(1)
+    assert (answers.numpy() != prior.labels).mean() < 0.05
+
+
 def test_refusals() -> None:
     full = digits()
     with pytest.raises(InputError, match="role prior"):

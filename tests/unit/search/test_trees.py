@@ -10,10 +10,10 @@ import pytest
 
 from bitcert import Helper, Role, Run, Sample, certify, decode_message
 from bitcert.coding.trees import Leaf, Split, short_form
-from bitcert.decoder.trees import answers, passes
+from bitcert.decoder.trees import answers, passes, write
 from bitcert.errors import InputError
 from bitcert.run import Checkpoint
-from bitcert.search.tree_growth import comparisons, grow, predictions, prune, tidy, tree_bits
+from bitcert.search.tree_growth import at, comparisons, grow, paths, predictions, prune, put, tidy, tree_bits
 from bitcert.search.tree_table import Binned, pairs_of, shortest_between
 from bitcert.search.trees import TreeSearch, compress_trees
 
@@ -84,7 +84,7 @@ def test_gaps_without_a_normal_float32_number_have_none() -> None:
 
 def test_every_test_of_a_table_decides_as_the_decoder_does() -> None:
     x, y = table_of()
-    table = Binned.of(x, y, 3, pairs_of(x, range(5)))
+    table = Binned.of(x, y, 3, pairs_of(x, range(5), 1))
     rows = np.arange(len(x))
     places = np.argwhere(table.tests)
     assert {table.test(*place).subject.other is None for place in places} == {True, False}
@@ -150,6 +150,36 @@ def test_every_change_of_a_node_is_judged_exactly() -> None:
 def bound_of(x: np.ndarray, y: np.ndarray) -> float:
     sample = sample_of(x, y)
     return certify(compressed(sample, 1.5), sample).bound
+
+
+def test_of_all_changes_of_a_node_the_best_by_its_bytes_is_a_candidate() -> None:
+    """Fewer bits in as many bytes save nothing, and one bit less may save a byte: what is kept is counted in bytes."""
+    x, y = table_of(samples=150)
+    search = TreeSearch(sample_of(x, y), Helper.for_sample(sample_of(x, y)), Run(budget_seconds=1e9))
+    search.begin()
+    counted = search.counted(prune(grow(search.table, search.rows, comparisons(search.top.tree), 0.2), 0.2)[0])
+    kept = []
+    for path in paths(counted.tree):
+        rate, here = search.rate, at(counted.tree, path)
+        changed = [
+            search.counted(tidy(put(counted.tree, path, subtree)))
+            for subtree in search.proposals(counted.tree, here, search.arriving(counted.tree, path))
+        ]
+        least = min(each.errors + rate * search.whole_bits(each.tree) for each in changed)
+        search.better(counted, path)
+        assert search.top.errors + rate * search.whole_bits(search.top.tree) <= least + 1e-6
+        kept.append(search.top)
+    assert all(8 * len(write(each.tree, search.helper)[0]) == search.whole_bits(each.tree) for each in kept)
+
+
+def test_a_small_table_has_all_pairs_at_every_node() -> None:
+    x, y = table_of()
+    search = TreeSearch(sample_of(x, y), Helper.for_sample(sample_of(x, y)), Run(budget_seconds=1e9))
+    search.begin()
+    search.look_for_pairs()
+    pairs = [subject for subject in search.table.subjects if subject.other is not None]
+    assert len(set(pairs)) == len(pairs) == 6 * 2 * 5  # of the four columns that are not constant
+    assert len(search.table) == len(x)
 
 
 def test_a_table_in_another_order_or_other_units_has_the_same_certificate(monkeypatch) -> None:
