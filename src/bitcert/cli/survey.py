@@ -93,7 +93,7 @@ def survey_networks(options: SurveyOptions) -> None:
                 holdout=held,
                 preprocessing=preprocessing,
                 init=starts,
-                hyperparameters=grid,
+                hyperparameters=_comparable(grid) if options.grid is None else grid,
                 folder=rows,
                 progress=progress,
             )
@@ -129,16 +129,24 @@ def network_files(folder: Path, model: str | None) -> dict[str, Path]:
 
 
 def hyperparameters(files: Mapping[str, Path], grid: Path | None) -> dict[str, dict[str, Value]]:
-    """Of each network, from a CSV file or from its name; none if not all names state the same ones.
+    """Of each network, from a CSV file or from its name.
 
     Raises:
         InputError: the file cannot be read, has no column ``network``, or does not name every network.
     """
     if grid is not None:
         return {name: own for name, own in _read_grid(grid).items() if name in files}
-    found = {name: {key: _value(value) for key, value in _PAIR.findall(name)} for name in files}
-    names = {tuple(sorted(own)) for own in found.values()}
-    return found if len(names) == 1 and names != {()} else {}
+    return {name: {key: _value(value) for key, value in _PAIR.findall(name)} for name in files}
+
+
+def _comparable(grid: dict[str, dict[str, Value]]) -> dict[str, dict[str, Value]]:
+    """Hyperparameters that every network states, for the conditional correlations; none, with a note, otherwise."""
+    stated = {tuple(sorted(own)) for own in grid.values()}
+    if len(stated) == 1:
+        return {} if stated == {()} else grid
+    odd = min(grid, key=lambda name: sum(set(own) == set(grid[name]) for own in grid.values()))
+    note(f"Note: no correlations by hyperparameter: {odd} states other ones than the rest, or none.")
+    return {}
 
 
 def _read_grid(path: Path) -> dict[str, dict[str, Value]]:

@@ -49,6 +49,15 @@ def test_one_command_makes_the_table_the_correlations_and_the_figures(checkpoint
         assert "granulated_width" in next(csv.reader(file))
 
 
+def test_a_stray_file_does_not_take_the_hyperparameters_of_the_others(checkpoints, bitcert):
+    (checkpoints / "ckpt" / "last.safetensors").write_bytes(b"no weights")
+    told = bitcert("survey", "ckpt", *QUICK[:2], "--data", "toy.npz", "--json", "--measures", "parameters")
+    assert told.code == 0, told.err
+    assert "left out last" in told.err
+    assert "no correlations by hyperparameter: last states" in " ".join(told.err.split())
+    assert sorted(row.num_parameters for row in Survey.from_json(told.out).rows) == [22, 42, 82, 162]
+
+
 def test_a_grid_file_names_the_hyperparameters_and_without_labels_there_is_no_gap(checkpoints, bitcert):
     rows = [f'"width={width},kind=a_b",{width / 10}' for width in (4, 8, 16, 32)]
     (checkpoints / "grid.csv").write_text("\n".join(["network,decay", *rows]))
