@@ -1,8 +1,8 @@
 """Build the wheel and the sdist, install the wheel in a fresh environment, and use it outside the repository.
 
 What a stranger has after ``pip install bitcert``: no repository beside it, no development packages. The commands are
-all those of the README, after its command that copies the examples, and a few more.
-``python docs/run_wheel.py [DIST]``; the files stay in ``DIST`` (``dist``).
+all those of the README, after its command that copies the examples, and a few more. The files stay in ``DIST`` of
+``python docs/run_wheel.py [DIST]`` (``dist``).
 """
 
 import os

@@ -1,7 +1,8 @@
-"""Errors of compressed networks, and how far their outputs are from the original's, message by message.
+"""Counts of messages beside the original network: errors, deviations of the outputs, held-out errors.
 
 Errors are counted as :func:`bitcert.counting.count_errors` counts them, batch by batch with the same rule, so that a
 certificate of the same message has the same count. The original's logits are computed once and kept where they fit.
+Deviations are those of :mod:`bitcert.comparison.deviation`.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Counter:
     def _count(self, classifier: Classifier, start: int, stop: int) -> tuple[ErrorCount, Columns]:
         original = self.original
         if self._logits is not None:
-            kept = iter(self._logits[start:stop].split(self.rule.batch_size))
+            kept = iter(torch.split(self._logits[start:stop], self.rule.batch_size))
             original = lambda _: next(kept)  # noqa: E731
         total, parts = ErrorCount(0, 0, 0), []
         for f, g, labels in paired_outputs((original, classifier), self.sample, self.rule.batch_size, start, stop):

@@ -27,7 +27,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bitcert.canonical import plain
-from bitcert.counting import Classifier, Progress, margins, one_pass
+from bitcert.counting import (
+    Classifier,
+    Progress,
+    margins,
+    one_pass,
+)
 from bitcert.data import Sample
 from bitcert.decoder import Helper, as_network
 from bitcert.decoder.network import QuantisedNetwork
@@ -241,7 +246,7 @@ class Columns:
 
     @property
     def size(self) -> int:
-        """Examples."""
+        """How many examples."""
         return len(self.entrywise)
 
     def summary(self) -> OutputDeviation:

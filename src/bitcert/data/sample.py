@@ -27,8 +27,7 @@ from bitcert.errors import InputError, unknown_name
 CHUNK_BYTES = 1 << 24
 """Working memory of the streamed checks and hashes, in bytes."""
 
-_PAGES_BYTES = 1 << 21
-"""What the system may put into memory for one place of a mapped file: a huge page."""
+_AT_ONCE = CHUNK_BYTES >> 21  # places of a mapped file: the system may read 2 MiB for each
 
 MAX_CLASSES = 1 << 20
 """More are taken for labels that are not class numbers (a file of identifiers, a hostile file)."""
@@ -224,9 +223,8 @@ class Sample:
         if _map_of(self.inputs) is None or places.ndim != 1:
             return self.inputs[index]
         found = np.empty((len(places), *self.input_shape), self.inputs.dtype)
-        step = max(1, CHUNK_BYTES // (_PAGES_BYTES + self.inputs.nbytes // len(self)))
-        for start in range(0, len(places), step):
-            found[start : start + step] = self.inputs[places[start : start + step]]
+        for start in range(0, len(places), _AT_ONCE):
+            found[start : start + _AT_ONCE] = self.inputs[places[start : start + _AT_ONCE]]
             release(self.inputs)
         return found
 

@@ -57,7 +57,7 @@ def bitcert(here, capsys) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def drawn():
-    """Asked for by tests whose pages have pictures; elsewhere pages are written without, as drawing takes time."""
+    """Asked for by tests whose pages have their pictures; elsewhere none are drawn, which takes time."""
 
 
 @pytest.fixture(autouse=True)

@@ -92,14 +92,30 @@ def exported():
     return export
 
 
+@pytest.fixture(scope="module")
+def decomposed():
+    """So is what torch decomposes such a program into."""
+    decompose_once = capturing._decomposed
+    found = {}
+
+    def decompose(program):
+        key = id(program.exported)
+        if key not in found:
+            found[key] = decompose_once(program), program.exported
+        return found[key][0]
+
+    return decompose
+
+
 @pytest.fixture
-def folder(here, monkeypatch, ticking, exported):
+def folder(here, monkeypatch, ticking, exported, decomposed):
     """A user's folder with the module; nothing is drawn, and a budget is a number of steps."""
     shutil.copy(Path(__file__).with_name("zoo.py"), here / "zoo.py")
     monkeypatch.setattr(measure, "stability_files", lambda profile: {})
     monkeypatch.setattr(bounds, "bounds_files", lambda table: {})
     monkeypatch.setattr(certify, "render_report", lambda *facts: "")
     monkeypatch.setattr(capturing, "_export", exported)
+    monkeypatch.setattr(capturing, "_decomposed", decomposed)
     ticking(0.05)
     return here
 

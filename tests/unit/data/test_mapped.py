@@ -57,7 +57,7 @@ def test_shards_and_mapped_arrays_are_the_same_sample_as_one_archive(tmp_path, w
 def test_examples_at_places_are_read_a_few_at_a_time(tmp_path, monkeypatch):
     mapped, given_back = load_sample(write_arrays(tmp_path / "arrays"), Role.TRAIN), []
     monkeypatch.setattr(sample_module, "release", lambda array: given_back.append(release(array)))
-    monkeypatch.setattr(sample_module, "CHUNK_BYTES", 1 << 23)
+    monkeypatch.setattr(sample_module, "_AT_ONCE", 3)
     places = np.array([22, 0, -1, 7, 7])
     assert np.array_equal(mapped.inputs_at(places), X[places][:, None])
     assert len(given_back) == 2, "three examples at a time"
