@@ -69,6 +69,10 @@ def tiny_model(kind: str, name: str):
     known = {key: value for key, value in TINY.items() if hasattr(default, key)}
     if kind == "image" and isinstance(getattr(default, "hidden_size", 32), list):
         known.pop("hidden_size")
+    if kind == "image" and hasattr(default, "depths"):  # stages, whose sizes and number fit each other by default
+        known = {
+            key: value for key, value in known.items() if key not in ("num_hidden_layers", "num_layers", "patch_size")
+        }
     known = {key: value for key, value in known.items() if isinstance(getattr(default, key), int | type(None))}
     config = None
     while config is None:  # some settings follow from others in some families

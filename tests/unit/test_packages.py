@@ -1,9 +1,13 @@
 """The packages as a user reaches them, and what importing them loads."""
 
+import fnmatch
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import house
 import pytest
@@ -11,6 +15,7 @@ import pytest
 import bitcert
 from bitcert.cli.app import VERBS, main
 
+ROOT = Path(__file__).parents[2]
 FOUND = pkgutil.walk_packages(bitcert.__path__, "bitcert.")
 MODULES = sorted(module.name for module in FOUND if not module.name.endswith("__main__"))
 
@@ -83,3 +88,27 @@ def test_no_import_leads_back(folder):
     assert house.circle(graph) == []
     one, another = [name for name in graph if graph[name]][:2]
     assert house.circle({**graph, one: {another}, another: {one}})
+
+
+def test_what_the_dockerfile_names_is_there():
+    text = (ROOT / "Dockerfile").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    left_out = (ROOT / ".dockerignore").read_text().split()
+    needed = [
+        *re.findall(r"/src/([\w.]+)", text),
+        "README.md",
+        "LICENSE",
+        "hatch_build.py",
+        "src",
+        "examples",
+        "records",
+    ]
+    for name in needed:
+        assert (ROOT / name).exists()
+        assert not any(fnmatch.fnmatch(name, pattern) for pattern in left_out)
+    (extras,) = re.findall(r"/src\[([\w,]+)\]", text)
+    assert set(extras.split(",")) <= project["project"]["optional-dependencies"].keys()
+    (version,) = re.findall(r"^FROM python:(\d\.\d+)-slim$", text, re.MULTILINE)
+    assert f"Programming Language :: Python :: {version}" in project["project"]["classifiers"]
+    (entry,) = re.findall(r'^ENTRYPOINT \["(\w+)"\]$', text, re.MULTILINE)
+    assert entry in project["project"]["scripts"]

@@ -14,7 +14,7 @@ from torch import fx
 
 from bitcert.network import choosing, composites, moving, recurrent, resizing  # noqa: F401  (they fill the table with their handlers)
 from bitcert.network.attributes import Attribute
-from bitcert.network.choosing import operand
+from bitcert.network.choosing import finite, operand
 from bitcert.network.lowering import (
     HANDLERS,
     Args,
@@ -264,7 +264,7 @@ def _binary(low: Lowering, node: fx.Node, args: Args) -> str:
     op, other, alpha = _BINARY[operator_of(node)], args["other"], args.get("alpha")
     if isinstance(other, fx.Node) and isinstance(other.meta.get("val"), torch.Tensor):
         return low.emit(op, [low.value(args["self"]), _scaled(low, other, alpha, node.name)], {}, node.name)
-    value = number_of(other) * (1.0 if alpha is None else number_of(alpha))
+    value = finite(other) * (1.0 if alpha is None else number_of(alpha))
     op, value = ("add", -value) if op == "sub" else (op, value)
     return low.typed(low.apply(f"{op}_scalar", node, args["self"], value=value), node)
 

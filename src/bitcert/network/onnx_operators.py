@@ -253,7 +253,11 @@ def _where(call: Call) -> Any:
     if _known(call):
         parts = np.broadcast_arrays(*call.inputs)
         return _filled_like(parts[0], [b if a else c for a, b, c in zip(*map(np.ravel, parts), strict=True)])
-    return torch.where(call.tensor(0) != 0, call.tensor(1), call.tensor(2))
+    chosen, value = call.tensor(0) != 0, call.inputs[1]
+    if isinstance(value, float) and math.isinf(value):  # a masked entry: no tensor of an architecture may be infinite
+        other = call.tensor(2)
+        return other.expand(torch.broadcast_shapes(chosen.shape, other.shape)).masked_fill(chosen, value)
+    return torch.where(chosen, call.tensor(1), call.tensor(2))
 
 
 @reads("CumSum")

@@ -171,6 +171,17 @@ def logic():
     return build(nodes, {"mask": mask, "zero": zero, "th": number(0.1), "ax": np.array(1, np.int64)}, ["N", 4], 13)
 
 
+def masked():
+    """Attention's padding as exporters write it: minus infinity where an entry does not count."""
+    nodes = [
+        N("Greater", ["x", "th"], ["gt"]),
+        N("Constant", [], ["endless"], value=numpy_helper.from_array(number(-np.inf))),
+        N("Where", ["gt", "endless", "m"], ["w"]),
+        N("Softmax", ["w"], ["y"], axis=1),
+    ]
+    return build(nodes, {"th": number(1.0), "m": floats(1, 40)}, ["N", 40], 13)
+
+
 MODELS = {
     "same padding": (same_padding, (3, 11, 11)),
     "batch norm": (batch_norm, (2, 9, 9)),
@@ -181,6 +192,7 @@ MODELS = {
     "halves": (halves, (5,)),
     "oldest": (oldest, (1, 4, 4)),
     "logic": (logic, (4,)),
+    "masked": (masked, (40,)),
 }
 
 

@@ -187,3 +187,16 @@ def test_malformed_architectures_are_refused(name):
     with pytest.raises(DecodeError) as caught:
         decode_architecture(text)
     assert "\n" not in str(caught.value)
+
+
+class Padded(nn.Module):
+    """A mask as older text models add it: the lowest float32 times one minus the mask."""
+
+    def forward(self, x):
+        return torch.softmax(x + (1.0 - (x > -0.5).float()) * torch.finfo(torch.float32).min, 1)
+
+
+def test_a_mask_of_the_lowest_number_is_captured():
+    x = torch.randn(6, 9, generator=torch.Generator().manual_seed(0))
+    network = capture(Padded(), x[:2])
+    assert torch.allclose(network.architecture.forward(x, network.parameters), Padded()(x), atol=1e-6)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from markupsafe import Markup
 from rich.console import Group
 from rich.padding import Padding
 from rich.text import Text
@@ -75,7 +76,7 @@ def render_report(
         lead=f"bitcert certificate · {certificate.data.get('name', 'unnamed data')}",
         headline=certificate.sentence,
         certificate=certificate,
-        rules="\n".join(rules),
+        rules=Markup("\n").join(" " * (len(line) - len(line.lstrip(" "))) + words.clean(line) for line in rules),
         **_sections(certificate),
         bounds=bound_rows(certificate.bounds)[:MOST_LINES],
         delta_ledger=certificate.delta_ledger[:MOST_LINES],
