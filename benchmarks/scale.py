@@ -134,6 +134,7 @@ def ray_overhead() -> float:
 
     with executing_on(cluster := RayCluster()):
         times = [seconds(cluster) for _ in range(4)]
+    ray.shutdown()
     return min(times[1:]) - min(seconds(LocalWorkers(2)) for _ in range(3))
 
 

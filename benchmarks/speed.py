@@ -28,6 +28,7 @@ torch.set_num_threads(1)
 record, examples = sys.argv[1], int(sys.argv[2])
 certified, sample = load(f"records/{record}"), load_sample(record, Role.TRAIN)
 sample = sample.take(slice(0, examples or len(sample)))
+classifier = getattr(certified, "classifier", None) or certified._classifier
 rule, levels = DecisionRule(certified.helper.batch_size), (Level.LENIENT, Level.STRICT)
 try:
     from bitcert.certificates.screening import screened_ways
@@ -35,7 +36,7 @@ try:
 except ImportError:
     how = {}
 started = time.process_time()
-counts = count_losses(certified.classifier, sample, rule, levels=levels, **how)
+counts = count_losses(classifier, sample, rule, levels=levels, **how)
 seconds = time.process_time() - started
 print(json.dumps([1000 * seconds / len(sample), [[each.errors.errors, each.errors.near_ties] for each in counts]]))
 """

@@ -86,7 +86,7 @@ def vgg_recipe(context: Context) -> Recipe:
 
 def vgg_of(context: Context) -> Vgg:
     """The VGG-19 of this size, trained on CIFAR-10."""
-    count, tested, measured = context.choose((1_000, 1_000, 16), (5_000, None, 50), (None, None, 2_000))
+    count, tested, measured = context.choose((1_000, 1_000, 16), (5_000, None, 20), (None, None, 2_000))
     sample = context.sample("cifar10", count)
     test = context.sample("cifar10", tested, role=Role.HOLDOUT, split="test")
     trained = context.train(vgg_recipe(context), sample, test)

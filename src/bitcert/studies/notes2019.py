@@ -71,6 +71,9 @@ def _width(context: Context, sample: Sample, test: Sample, width: int) -> Width:
         rate=0.001,
         optimiser="adam",
         batch_size=64,
+        # without it narrow networks die on inputs that are all positive
+        mean=arora2018.MEAN if sample.input_shape[0] == 3 else (),
+        std=arora2018.STD if sample.input_shape[0] == 3 else (),
         stop_at=0.0,
     )
     trained = context.train(recipe, sample, test)

@@ -6,6 +6,7 @@ import pytest
 
 from bitcert.report import render_studies
 from bitcert.studies import STUDIES, Size, StudyResult
+from bitcert.studies.guha_readings import COLUMNS, PAPER
 
 DOCS = Path(__file__).parents[3] / "docs"
 KEPT = sorted((DOCS / "results-studies").glob("*.json"))
@@ -22,6 +23,19 @@ def test_size_and_time_of_what_is_kept_are_on_the_page_and_no_more_than_the_list
     (row,) = [line for line in (DOCS / "studies.md").read_text().splitlines() if line.startswith(f"| `{path.stem}`")]
     assert f"| {result.size}, {result.seconds:,.0f} s |" in row
     assert result.seconds <= STUDIES[result.study].cost(Size(result.size)).seconds
+
+
+def test_the_page_of_guhas_table_quotes_the_stored_study():
+    result = StudyResult.from_json((DOCS / "results-studies" / "guha2023.table1.json").read_text())
+    page = (DOCS / "guha-table.md").read_text().replace("−", "-")
+    rows = {row.quantity: row for row in result.outcome.rows}
+    gaps = [rows[f"width 784: {column}, ln of the gap"] for column in COLUMNS]
+    for column, row in zip(COLUMNS, gaps, strict=True):
+        assert f"| {column} | {row.paper:.2f} | {row.ours:.2f} |" in page
+    for width in PAPER:
+        fits = [rows[f"width {width}: {column}, ln"] for column in COLUMNS[:3]]
+        cells = [*fits, rows[f"width {width}: {COLUMNS[3]}, ln of the gap"]]
+        assert " | ".join([f"| {width}", *(f"{row.paper:.2f} | {row.ours:.2f}" for row in cells)]) in page
 
 
 def test_kept_results_are_of_studies():
