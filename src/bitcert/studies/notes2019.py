@@ -63,8 +63,9 @@ def fig1(context: Context) -> Outcome:
     return Outcome(tuple(rows), (figure,), tuple(findings), scaled, facts, {"depth": DEPTH})
 
 
-def _width(context: Context, sample: Sample, test: Sample, width: int) -> Width:
-    recipe = Recipe(
+def _recipe(context: Context, sample: Sample, width: int) -> Recipe:
+    coloured = sample.input_shape[0] == 3
+    return Recipe(
         f"dense {width} x {DEPTH}",
         partial(dense, sample.inputs[0].size, width, DEPTH),
         context.choose(20, 30, 60),
@@ -72,11 +73,14 @@ def _width(context: Context, sample: Sample, test: Sample, width: int) -> Width:
         optimiser="adam",
         batch_size=64,
         # without it narrow networks die on inputs that are all positive
-        mean=arora2018.MEAN if sample.input_shape[0] == 3 else (),
-        std=arora2018.STD if sample.input_shape[0] == 3 else (),
+        mean=arora2018.MEAN if coloured else (),
+        std=arora2018.STD if coloured else (),
         stop_at=0.0,
     )
-    trained = context.train(recipe, sample, test)
+
+
+def _width(context: Context, sample: Sample, test: Sample, width: int) -> Width:
+    trained = context.train(_recipe(context, sample, width), sample, test)
     facts = trained.trained
     key = (facts.name, facts.settings, facts.epochs)
     capacity = context.piece("capacity", tuple[float | None], lambda: _capacity(context, trained, sample), *key)

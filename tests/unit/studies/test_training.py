@@ -32,9 +32,9 @@ def stopping_at(fraction: float) -> Run:
     return Run(progress=progress)
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
-def test_an_interrupted_training_ends_with_the_same_weights(sample, tmp_path, optimiser):
-    recipe = replace(RECIPE, optimiser=optimiser, rate=0.05 if optimiser == "sgd" else 0.01)
+@pytest.mark.parametrize(("optimiser", "bfloat16"), [("sgd", False), ("adam", False), ("adam", True)])
+def test_an_interrupted_training_ends_with_the_same_weights(sample, tmp_path, optimiser, bfloat16):
+    recipe = replace(RECIPE, optimiser=optimiser, rate=0.05 if optimiser == "sgd" else 0.01, bfloat16=bfloat16)
     whole = train(recipe, sample, None, tmp_path / "whole", Run())
     for fraction in (0.1, 0.5, 0.9):  # within each of the three epochs
         with pytest.raises(KeyboardInterrupt):

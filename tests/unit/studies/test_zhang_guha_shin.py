@@ -17,6 +17,7 @@ from bitcert.studies import STUDIES, Size, StudyResult
 from bitcert.studies.context import Context
 from bitcert.studies.guha2023 import DEPTH, mlp
 from bitcert.studies.guha_readings import COLUMNS, readings
+from bitcert.studies.notes2019 import _recipe
 from bitcert.studies.published import PUBLISHED, load_published
 from bitcert.studies.replacement import RULES, head_of, replaced
 from bitcert.studies.shin2021 import _point, _small_recipes, fig2
@@ -70,6 +71,15 @@ def test_readings_of_a_diagonal_network_by_hand():
     errors = [own for own in found if own.column == COLUMNS[4]]
     assert [own.log for own in errors] == [math.log(0.25), None]
     assert sum(own.fits for own in found) == sum(own.theorem for own in found) == 5
+
+
+def test_networks_of_the_notes_see_colours_around_zero(tmp_path):
+    """On inputs that are all positive, those of width 4 and 20 answered the same to everything."""
+    for channels in (3, 1):
+        inputs = np.full((2, channels, 4, 4), 128, np.uint8)
+        sample = to_sample((inputs, np.array([0, 1])), Role.TRAIN)
+        seen = _recipe(context(tmp_path), sample, 4).preprocessing(sample)(inputs)
+        assert bool(seen.abs().max() < 0.3) == (channels == 3)
 
 
 def test_forty_three_networks_and_more(tmp_path):
