@@ -174,6 +174,7 @@ def table(path: Path) -> str:
     lines = ["| family | inputs | result | why not captured |", "| --- | --- | --- | --- |"]
     for row in rows:
         why = "" if row["result"] == "captured" else str(row.get("why", "")).replace("|", "\\|")
+        why = why if len(why) <= 140 else f"{why[:139].rsplit(' ', 1)[0]} …"
         lines.append(f"| {row['family']} | {row['kind']} | {row['result']} | {why} |")
     return "\n".join(lines)
 

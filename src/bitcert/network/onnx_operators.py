@@ -256,7 +256,8 @@ def _where(call: Call) -> Any:
     chosen, value = call.tensor(0) != 0, call.inputs[1]
     if isinstance(value, float) and math.isinf(value):  # a masked entry: no tensor of an architecture may be infinite
         other = call.tensor(2)
-        return other.expand(torch.broadcast_shapes(chosen.shape, other.shape)).masked_fill(chosen, value)
+        shape = torch.broadcast_shapes(chosen.shape, other.shape)  # type: ignore[no-untyped-call]
+        return other.expand(shape).masked_fill(chosen, value)
     return torch.where(chosen, call.tensor(1), call.tensor(2))
 
 
