@@ -28,7 +28,7 @@ from bitcert.coding import Ledger
 from bitcert.counting import Progress
 from bitcert.data import Sample
 from bitcert.decoder import Decoded, Helper, decode_message
-from bitcert.errors import DecodeError
+from bitcert.errors import DecodeError, InputError
 from bitcert.locking import replacing
 from bitcert.proof import occam_bound
 
@@ -141,6 +141,9 @@ class Run:
         checkpoint: where to keep the state, or ``None``.
         watch: called with every candidate that is booked.
 
+    Raises:
+        InputError: a negative seed.
+
     Attributes:
         candidates: what was booked so far.
         stopped: whether :meth:`stop` was called, here or on the run this one is a part of.
@@ -157,6 +160,10 @@ class Run:
     stopped: bool = field(default=False, init=False)
     _parts: list[Run] = field(default_factory=list, init=False, repr=False)
     _started: float = field(default_factory=lambda: clock.seconds())
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError("a --seed of 0 or more", str(self.seed), "give e.g. 0")
 
     @property
     def seconds(self) -> float:

@@ -45,7 +45,7 @@ class PlanOptions(NetworkOptions):
     """The options of the verb."""
 
     data: Annotated[str, Option(help="A few examples like those of the real data: a name or path.")] = "digits"
-    examples: Annotated[int | None, Option(help="How many the real data have; else as many as --data.")] = None
+    examples: Annotated[float | None, Option(help="How many the real data have; else as many as --data.")] = None
     tokens: Annotated[float | None, Option(help="Of sequences: numbers in all real examples together.")] = None
     workers: Annotated[str, Option(help="Numbers of workers to plan for, with commas.")] = "1,2,8,32,128"
     measured: Annotated[int, Option(help="Examples that the cost is measured on.")] = 32
@@ -130,10 +130,10 @@ def _examples(options: PlanOptions, sample: Sample) -> int:
         raise InputError("--examples or --tokens", "both", "leave out one of them")
     count = len(sample) if options.examples is None else options.examples
     if options.tokens is not None:
-        count = math.ceil(options.tokens / math.prod(sample.input_shape)) if math.isfinite(options.tokens) else 0
-    if count < 1:
-        raise InputError("at least one example to plan for", str(count), "give --examples or --tokens")
-    return count
+        count = options.tokens / math.prod(sample.input_shape)
+    if not 0 < count < math.inf:
+        raise InputError("at least one example to plan for", f"{count:g}", "give --examples or --tokens")
+    return math.ceil(count)
 
 
 def _cost(options: PlanOptions, sample: Sample, examples: int) -> Cost:

@@ -16,6 +16,7 @@ from bitcert.decoder import Helper
 from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
 from bitcert.folder import RANDOMISE_FILES, write_output
+from bitcert.network import estimate_plan
 from bitcert.report.text import percent, percent_up, vacuous_word
 from bitcert.run import Run
 from bitcert.search.randomised import RandomisedCertificate, RandomisedSettings, certify_randomised
@@ -65,7 +66,9 @@ def randomise_network(options: RandomiseOptions) -> None:
         helper = replace(Helper.for_sample(sample, network.architecture, preprocessing), weights=public)
         options.note_weights("training starts from the weights that the factory itself sets")
         time = f"{options.budget:g} s" if options.steps is None else f"{options.steps:,} steps"
-        note(f"Plan: {len(sample):,} samples, {time} of training and {options.draws:,} draws of weights.")
+        draws = estimate_plan(network, settings.draws * min(settings.part, len(sample)), settings.part)
+        more = f"at least {max(1.0, draws.estimate_seconds()):.0f} s more on two idle cores"
+        note(f"Plan: {len(sample):,} samples, {time} of training; then {options.draws:,} draws of weights, {more}.")
         run = Run(options.seed, options.budget, options.delta, progress=progress)
         parts = [sample.content_hash, helper.content_hash, network_hash(network), options.seed, repr(settings)]
         run.checkpoint = checkpoint_beside(options.out, parts)

@@ -140,6 +140,7 @@ def test_held_out_data(refused, here):
         (["--family", "haed"], "'head'"),
         (["--device", "gpu"], "'cuda'"),
         (["--seed", "x"], "--seed"),
+        (["--seed", "-1"], "a --seed of 0 or more"),
         (["--scale", "0"], "scale"),
         (["--scale", "nan"], "scale"),
         (["--mean", "0.5"], "as many channel means as stds"),

@@ -26,7 +26,7 @@ def large(here, toy_data, monkeypatch):
 
 
 def test_a_plan_follows_from_the_measured_cost(bitcert, large):
-    outcome = bitcert("plan", *large, "--examples", 1_000_000, "--measured", 50, "--workers", "1,10", "--json")
+    outcome = bitcert("plan", *large, "--examples", "1e6", "--measured", 50, "--workers", "1,10", "--json")
     found = json.loads(outcome.out)
     assert (found["examples"], found["data_bytes"]) == (1_000_000, 8_000_000)
     assert found["seconds_each"] == 0.5 / 50
@@ -47,6 +47,7 @@ def test_a_plan_for_tokens_in_words(bitcert, large):
     [
         (("--examples", 5, "--tokens", 5), "--examples or --tokens"),
         (("--examples", 0), "at least one example"),
+        (("--examples", "nan"), "at least one example"),
         (("--tokens", "nan"), "at least one example"),
         (("--workers", "1,x"), "numbers of workers"),
         (("--workers", "0"), "numbers of workers"),

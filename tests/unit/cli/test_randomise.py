@@ -43,6 +43,7 @@ def test_it_says_what_is_certified_and_what_is_not(bitcert, folder):
     [
         (("--draws-delta", "0.05"), "0 < share of the draws < delta"),
         (("--draws", "0"), "at least 1 draw"),
+        (("--seed", "-1"), "a --seed of 0 or more"),
         (("--budget", "-1"), "a positive number of seconds"),
     ],
 )
