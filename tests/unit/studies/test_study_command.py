@@ -94,7 +94,7 @@ def test_bad_input_is_told_in_one_sentence(capsys, tmp_path, monkeypatch, argume
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("result.json", "{}", "another kind of file"),
+        ("result.json", "{}", "another format; choose another --out"),
         ("holiday.txt", "", "with 'holiday.txt' in it"),
         ("message.bin", "", "the result of another command"),
         ("result.json", {"study": "toy.fig1"}, "one of toy.fig1"),
@@ -105,7 +105,8 @@ def test_a_folder_of_something_else_is_refused(capsys, tmp_path, done, name, con
     folder = tmp_path / "toy.table1"
     folder.mkdir()
     if isinstance(content, dict):
-        content = json.dumps({**json.loads((done / "toy.table1" / name).read_text()), **content})
+        content = {**json.loads((done / "toy.table1" / name).read_text()), **content}
+        content = json.dumps(content, sort_keys=True, separators=(",", ":")) + "\n"
     (folder / name).write_text(content)
     assert sentence in call(capsys, "toy.table1", "--quick", "--out", tmp_path, code=2)
     assert (folder / name).read_text() == content
