@@ -25,7 +25,7 @@ from typer import Option
 
 from bitcert import clock
 from bitcert.certificates.original import RawClassifier
-from bitcert.cli.common import progress_bar
+from bitcert.cli.common import duration, progress_bar
 from bitcert.cli.options import NetworkOptions, split_commas
 from bitcert.counting import DecisionRule, count_losses
 from bitcert.data import Role, Sample
@@ -109,12 +109,12 @@ def plan_counting(options: PlanOptions) -> None:
     table = Table("workers", "time", "times as fast", "memory", title=title, title_justify="left")
     for n, seconds in rows.items():
         faster = f"{cost.seconds(1) / seconds:.1f}"
-        table.add_row(f"{n:,}", _duration(seconds), faster, _size(n * cost.worker_bytes))
+        table.add_row(f"{n:,}", duration(seconds), faster, _size(n * cost.worker_bytes))
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
     console.print(
         f"Linear up to {cost.linear_until:,} workers: the content hash and the start stay in one process, "
-        f"{_duration(cost.serial_seconds)}, and there are {cost.shards:,} shards. The inputs take "
+        f"{duration(cost.serial_seconds)}, and there are {cost.shards:,} shards. The inputs take "
         f"{_size(cost.data_bytes)}: on the disk where they are mapped, and in Ray's object store with --ray."
     )
 
@@ -172,11 +172,6 @@ def _seconds(work: Callable[[], object]) -> float:
     started = clock.processor_seconds()
     work()
     return clock.processor_seconds() - started
-
-
-def _duration(seconds: float) -> str:
-    unit, size = next(((name, size) for name, size in (("h", 3600.0), ("min", 60.0)) if seconds >= size), ("s", 1.0))
-    return f"{seconds / size:.3g} {unit}"
 
 
 def _size(count: int) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from bitcert.cli.app import main
 from bitcert.report import plot_study
 from bitcert.report.studies.display import table_csv
 from bitcert.studies import Curve, Field, Figure, Outcome, Panel, Row, StudyResult
+from bitcert.studies.study import Cost
 from tests.unit.studies import toy
 
 FILES = {"result.json", "table.md", "table.csv", "report.html", "figure.svg"}
@@ -50,6 +52,16 @@ def test_without_a_name_all_studies_are_listed_with_their_state(capsys, done):
     shown = call(capsys, "--out", done)
     assert "done (quick)" in shown
     assert "toy.fig1" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+def test_the_listing_of_long_times_fits_a_narrow_pipe(capsys, monkeypatch, tmp_path):
+    costs = (Cost(25, 1, 1), Cost(2500, 1, 1), Cost(90_000, 1, 1))
+    study = replace(toy.TOY, name="paper2020.projection", title="a long title " * 9, costs=costs)
+    monkeypatch.setattr(sys.modules["bitcert.studies.registry"], "STUDIES", {study.name: study})
+    shown = call(capsys, "--out", tmp_path)
+    assert all(word in shown for word in (study.name, "not run", "25 s", "41.7 min", "25 h", "Data: digits"))
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_a_study_writes_table_figure_result_and_page(done):
