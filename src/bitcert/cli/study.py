@@ -118,11 +118,11 @@ def _list(chosen: Sequence[Study], options: StudyOptions) -> None:
         ]
         print(json.dumps(entries, indent=1))
         return
-    print(f"{'study':22}{'state':16}" + "".join(f"{size.value:>12}" for size in Size))
+    print(f"{'study':26}{'state':16}" + "".join(f"{size.value:>12}" for size in Size))
     for study, state in zip(chosen, states, strict=True):
         word = state.word if state.result is None else f"done ({state.result.size})"
         data = ", ".join(name if is_there(name) else f"{name} (missing)" for name in study.needs) or "none"
-        print(f"{study.name:22}{word:16}" + "".join(f"{duration(study.cost(size).seconds):>12}" for size in Size))
+        print(f"{study.name:26}{word:16}" + "".join(f"{duration(study.cost(size).seconds):>12}" for size in Size))
         print(textwrap.fill(f"{study.title}. Data: {data}.", 78, initial_indent="  ", subsequent_indent="  "))
 
 
