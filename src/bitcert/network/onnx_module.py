@@ -9,6 +9,7 @@ refused by name, all at once.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ class OnnxModule(nn.Module):
         for name, array in graph.weights.items():
             if array.dtype == np.int64 and array.size <= MAX_KNOWN:
                 self._known[name] = array.astype(object)
+                continue
+            if array.size == 1 and np.isinf(array).all():  # no weight may be infinite: a number, as in Constant
+                self._known[name] = float(array.reshape(-1)[0])
                 continue
             tensor = torch.from_numpy(array.T.copy() if name in self._linear else array)
             self._names[name] = _attribute_name(name, self._names.values())
@@ -116,9 +120,9 @@ class OnnxModule(nn.Module):
             raise CaptureError("operators as torch has them", got, "pass the model's own code") from error
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             got = f"{title}: {one_line(error)}"
-            raise CaptureError(
-                "a graph that can be computed on these inputs", got, "check the data and the file"
-            ) from error
+            fixed = "export it with a free batch size, as it is for " + str(declared[0]) if any(declared) else ""
+            do = fixed or "check the data and the file"
+            raise CaptureError("a graph that can be computed on these inputs", got, do) from error
         return list(found) if isinstance(found, list | tuple) else [found]
 
 
@@ -126,9 +130,10 @@ def _limited(result: Any, batched: bool, node: OnnxNode) -> Any:
     """The result, if it is not beyond what an architecture may hold of one sample."""
     size = result.size if isinstance(result, np.ndarray) else 0
     if isinstance(result, Tensor):
-        size = result.shape[1:].numel() if batched else result.numel()
+        sizes = result.shape[1:] if batched else result.shape
+        size = math.prod(n for n in sizes if isinstance(n, int))  # asking a symbolic batch size would fix it
     most = MAX_KNOWN if isinstance(result, np.ndarray) else MAX_ACTIVATION_ELEMENTS
-    if isinstance(size, int) and size > most:
+    if size > most:
         got = f"{size:,} made by {node.op}"
         raise CaptureError(f"values of at most {most:,} entries", got, "use a smaller network")
     return result
