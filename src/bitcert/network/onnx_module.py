@@ -120,8 +120,8 @@ class OnnxModule(nn.Module):
             raise CaptureError("operators as torch has them", got, "pass the model's own code") from error
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             got = f"{title}: {one_line(error)}"
-            fixed = "export it with a free batch size, as it is for " + str(declared[0]) if any(declared) else ""
-            do = fixed or "check the data and the file"
+            fixed = f", or export it with a free batch size (it is for {declared[0]})" if any(declared) else ""
+            do = f"check the data and the file{fixed}"
             raise CaptureError("a graph that can be computed on these inputs", got, do) from error
         return list(found) if isinstance(found, list | tuple) else [found]
 
