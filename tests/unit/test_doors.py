@@ -182,6 +182,13 @@ class Recurrent(nn.Module):
         return self.head(self.cell(x[:, 0])[0][:, -1])
 
 
+def test_a_class_token_is_put_before_every_sample(tmp_path):
+    x, model = torch.from_numpy(sample_of("image").inputs[:3]), onnx_class_token(tmp_path)
+    expected = torch.cat([model(each[None]) for each in x])
+    assert torch.allclose(model(x), expected, rtol=1e-5)
+    assert torch.allclose(as_network(model, sample_of("image"))(x), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", sorted(DOORS))
 def test_certified_verified_run_and_exported(name, tmp_path):
     make, kind = DOORS[name]

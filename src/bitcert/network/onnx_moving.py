@@ -73,9 +73,10 @@ def _concat(call: Call) -> Any:
     if all(isinstance(value, np.ndarray) for value in call.inputs):
         return np.concatenate([np.atleast_1d(value) for value in call.inputs], axis)
     parts = [call.tensor(k) for k in range(len(call.inputs))]
-    rows = next((part.shape[0] for part in parts if part.dim() and type(part.shape[0]) is not int), None)
-    if rows is not None and axis % parts[0].dim():  # a part of one row, in a file for single samples
-        parts = [part.expand(rows, *part.shape[1:]) if part.shape[0] == 1 else part for part in parts]
+    if axis % parts[0].dim():  # a part of one row, in a file for single samples
+        single = [type(part.shape[0]) is int and part.shape[0] == 1 for part in parts]
+        rows = next((part.shape[0] for part, one in zip(parts, single, strict=True) if not one), 1)
+        parts = [part.expand(rows, *part.shape[1:]) if one else part for part, one in zip(parts, single, strict=True)]
     return torch.cat(parts, axis)
 
 
