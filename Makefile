@@ -9,7 +9,9 @@ PAGES = networks models using tables search original certificates records stabil
 
 FAST = $(addprefix tests/unit/,coding proof data test_certification.py test_conditions.py test_evaluate.py test_losses.py)
 
-.PHONY: certify test test-fast test-random mutation lint types contracts docs site wheel bench check constraints clean
+PYTHON_TESTS ?= $(FAST) $(addprefix tests/unit/,cli decoder network search test_doors.py)
+
+.PHONY: certify test test-fast test-python test-random mutation lint types contracts docs site wheel bench check constraints clean
 
 certify: $(STAMP)  ## train, compress, certify and verify on the embedded digits; results in out/
 	$(BIN)/bitcert certify --budget $(BUDGET) --out out
@@ -20,6 +22,9 @@ test: $(STAMP)  ## unit tests, laws, attacks, simulated validity, docstring exam
 
 test-fast: $(STAMP)  ## while you work: codes, proofs, data and counting, within a minute
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(FAST)
+
+test-python:  ## a part of the tests with another Python, in an environment of its own: make test-python PYTHON=python3.13
+	$(MAKE) VENV=.venv-$(notdir $(PYTHON)) FAST="$(PYTHON_TESTS)" test-fast
 
 test-random: $(STAMP)  ## the property tests with new examples for every seed: make test-random SEEDS="17 18"
 	for seed in $(SEEDS); do \

@@ -1,6 +1,7 @@
 """Whatever is brought in can be certified, verified and run: one small model of every kind."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 import bitcert
-from bitcert import CertifyRequest, Role, Run, Sample, Status, certify, compress, load, verify
+from bitcert import CertifyRequest, Role, Run, Sample, Status, certify, compress, export, load, verify
 from bitcert.certificates.certification import ARCHITECTURE_FILE
 from bitcert.decoder import as_network
 from bitcert.errors import CaptureError, InputError
@@ -24,6 +25,8 @@ def sample_of(kind: str) -> Sample:
     if kind == "tokens":
         inputs = rng.integers(3, 30_000, (ROWS, 6))
         inputs[:, 0] = 300 + labels
+    elif kind == "digits":
+        return Sample(rng.integers(0, 256, (ROWS, 1, 28, 28), np.uint8), np.arange(ROWS) % 10, 10, Role.TRAIN, kind)
     elif kind == "image":
         inputs = rng.random((ROWS, 1, 6, 6)).astype(np.float32) + labels[:, None, None, None]
     else:
@@ -51,18 +54,79 @@ def exported(folder):
     return load_model(str(folder / "net.pt2")).model
 
 
-def onnx_file(folder):
+def written(folder, nodes, weights, shape, opset):
+    """A file of ONNX as :func:`tests.unit.network.onnx_models.build` makes it, read."""
     onnx = pytest.importorskip("onnx")
-    weights = {"w": np.eye(5, 2, dtype=np.float32), "b": np.zeros(2, np.float32)}
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Gemm", ["x", "w", "b"], ["y"])],
-        "graph",
-        [onnx.helper.make_tensor_value_info("x", 1, ["N", 5])],
-        [onnx.helper.make_tensor_value_info("y", 1, ["N", 2])],
-        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)]), folder / "net.onnx")
+    from tests.unit.network.onnx_models import build
+
+    nodes = [onnx.helper.make_node(op, inputs, outputs, **settings) for op, inputs, outputs, settings in nodes]
+    onnx.save(build(nodes, weights, shape, opset), folder / "net.onnx")
     return load_model(str(folder / "net.onnx")).model
+
+
+def random(*shape):
+    return np.random.default_rng(4).standard_normal(shape).astype(np.float32)
+
+
+def onnx_file(folder):
+    nodes = [("Gemm", ["x", "w", "b"], ["y"], {})]
+    return written(folder, nodes, {"w": random(5, 2), "b": random(2)}, ["N", 5], 13)
+
+
+def onnx_image(folder):
+    """As Keras writes them: channels last, one sample, probabilities."""
+    nodes = [
+        ("Reshape", ["x", "s"], ["h"], {}),
+        ("Transpose", ["h"], ["t"], {"perm": [0, 3, 1, 2]}),
+        ("Conv", ["t", "w"], ["a"], {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+        ("Relu", ["a"], ["r"], {}),
+        ("Flatten", ["r"], ["f"], {"axis": 0}),
+        ("Gemm", ["f", "m", "b"], ["z"], {}),
+        ("Softmax", ["z"], ["y"], {}),
+    ]
+    weights = {"s": np.array([1, 6, 6, 1]), "w": random(2, 1, 3, 3), "m": random(18, 2), "b": random(2)}
+    return written(folder, nodes, weights, [1, 1, 6, 6], 11)
+
+
+def onnx_jax(folder):
+    """As JAX writes a softmax: a maximum that starts at minus infinity."""
+    nodes = [
+        ("MatMul", ["x", "w"], ["z"], {}),
+        ("ReduceMax", ["z"], ["m"], {"axes": [1]}),
+        ("Max", ["lowest", "m"], ["top"], {}),
+        ("Sub", ["z", "top"], ["y"], {}),
+    ]
+    return written(folder, nodes, {"w": random(5, 2), "lowest": np.array(-np.inf, np.float32)}, ["N", 5], 13)
+
+
+def onnx_class_token(folder):
+    """A token before all others and the samples second, in a file for one sample."""
+    nodes = [
+        ("Squeeze", ["x"], ["s"], {"axes": [1]}),
+        ("Concat", ["token", "s"], ["c"], {"axis": 1}),
+        ("Transpose", ["c"], ["t"], {"perm": [1, 0, 2]}),
+        ("ReduceMean", ["t"], ["m"], {"axes": [0], "keepdims": 0}),
+        ("MatMul", ["m", "w"], ["y"], {}),
+    ]
+    return written(folder, nodes, {"token": random(1, 1, 6), "w": random(6, 2)}, [1, 1, 6, 6], 11)
+
+
+def onnx_columns(folder):
+    """As skl2onnx writes chosen columns."""
+    nodes = [
+        ("ArrayFeatureExtractor", ["x", "k"], ["c"], {"domain": "ai.onnx.ml"}),
+        ("Scaler", ["c"], ["s"], {"domain": "ai.onnx.ml", "offset": [0.0, 1.0], "scale": [1.0, 0.5]}),
+        ("MatMul", ["s", "w"], ["y"], {}),
+    ]
+    return written(folder, nodes, {"k": np.array([3, 1]), "w": random(2, 2)}, ["N", 5], 15)
+
+
+def published(folder):
+    """The MNIST network of the ONNX model zoo, for one sample."""
+    pytest.importorskip("onnx")
+    if "BITCERT_DATA" not in os.environ:
+        pytest.skip("needs BITCERT_DATA")
+    return load_model(f"{os.environ['BITCERT_DATA']}/pretrained/onnx_mnist8/opt-mnist.onnx").model
 
 
 def transformers_folder(folder):
@@ -91,6 +155,11 @@ DOORS = {
     "tokens": (lambda folder: token_net(), "tokens"),
     "pt2": (exported, "vector"),
     "onnx": (onnx_file, "vector"),
+    "onnx, channels last, one sample": (onnx_image, "image"),
+    "onnx, class token, one sample": (onnx_class_token, "image"),
+    "onnx, minus infinity": (onnx_jax, "vector"),
+    "onnx, columns": (onnx_columns, "vector"),
+    "onnx, published": (published, "digits"),
     "transformers": (transformers_folder, "tokens"),
     "scikit-learn": (pipeline, "vector"),
 }
@@ -113,8 +182,15 @@ class Recurrent(nn.Module):
         return self.head(self.cell(x[:, 0])[0][:, -1])
 
 
+def test_a_class_token_is_put_before_every_sample(tmp_path):
+    x, model = torch.from_numpy(sample_of("image").inputs[:3]), onnx_class_token(tmp_path)
+    expected = torch.cat([model(each[None]) for each in x])
+    assert torch.allclose(model(x), expected, rtol=1e-5)
+    assert torch.allclose(as_network(model, sample_of("image"))(x), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", sorted(DOORS))
-def test_certified_verified_and_run(name, tmp_path):
+def test_certified_verified_run_and_exported(name, tmp_path):
     make, kind = DOORS[name]
     sample = sample_of(kind)
     network = as_network(make(tmp_path), sample)
@@ -124,8 +200,10 @@ def test_certified_verified_and_run(name, tmp_path):
     path = tmp_path / "certificate.json"
     path.write_text(certify(compressed, sample).to_json())
     assert verify(path, sample).status is Status.VALID
-    errors = int((load(tmp_path).predict(sample.inputs) != sample.labels).sum())
+    certified = load(tmp_path)
+    errors = int((certified.predict(sample.inputs) != sample.labels).sum())
     assert errors <= json.loads(path.read_text())["errors"]
+    assert export(certified, tmp_path / "net.safetensors").agreement.deviation <= 1e-5
 
 
 def test_a_module_is_taken_wherever_a_network_is(tmp_path):

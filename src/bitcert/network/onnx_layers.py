@@ -269,6 +269,8 @@ def _classic(call: Call) -> Any:
         return x / torch.linalg.vector_norm(x, order, 1, keepdim=True)
     if call.op == "LinearClassifier":
         return [None, _linear_classifier(call, x, numbers("coefficients"), numbers("intercepts"))]
+    if call.op == "ArrayFeatureExtractor":
+        return x.index_select(-1, torch.tensor(call.numbers(1), device=call.device))
     raise Unreadable("a use of it that changes the logits")
 
 

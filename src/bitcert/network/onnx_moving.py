@@ -36,6 +36,8 @@ def _flatten(call: Call) -> Tensor:
     x = call.tensor(0)
     axis = call.attribute("axis", 1)
     axis = axis % x.dim() if axis < 0 else axis
+    if axis == 0 and call.batch is not None and call.batch[0] == 1:
+        axis = 1  # the same in a file for single samples
     if axis != 1:
         raise Unreadable("flattening that joins the batch with other axes")
     return x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
@@ -70,7 +72,12 @@ def _concat(call: Call) -> Any:
     axis = call.attribute("axis", 1)
     if all(isinstance(value, np.ndarray) for value in call.inputs):
         return np.concatenate([np.atleast_1d(value) for value in call.inputs], axis)
-    return torch.cat([call.tensor(k) for k in range(len(call.inputs))], axis)
+    parts = [call.tensor(k) for k in range(len(call.inputs))]
+    if axis % parts[0].dim():  # a part of one row, in a file for single samples
+        single = [type(part.shape[0]) is int and part.shape[0] == 1 for part in parts]
+        rows = next((part.shape[0] for part, one in zip(parts, single, strict=True) if not one), 1)
+        parts = [part.expand(rows, *part.shape[1:]) if one else part for part, one in zip(parts, single, strict=True)]
+    return torch.cat(parts, axis)
 
 
 @reads("Split")

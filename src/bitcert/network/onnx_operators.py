@@ -109,7 +109,8 @@ _register_simple()
 
 @reads("Max", "Min", "Sum", "Mean")
 def _several(call: Call) -> Tensor:
-    parts = [call.tensor(k) for k in range(len(call.inputs))]
+    neutral = {"Max": -math.inf, "Min": math.inf}.get(call.op)  # JAX starts every maximum with it
+    parts = [call.tensor(k) for k, each in enumerate(call.inputs) if not (isinstance(each, float) and each == neutral)]
     function = {"Max": torch.maximum, "Min": torch.minimum}.get(call.op, torch.add)
     found = parts[0]
     for part in parts[1:]:

@@ -162,6 +162,13 @@ def test_a_node_without_inputs_in_a_file_of_one_batch_size(tmp_path):
     assert module(torch.ones(2, 4)).tolist() == [[0.5, 2, 3, 4]] * 2
 
 
+def test_a_batch_size_within_a_layout_is_named(tmp_path):
+    nodes = [N("Transpose", ["x"], ["t"], perm=[1, 0, 2]), N("Reshape", ["t", "s"], ["y"])]
+    path = saved(models.build(nodes, {"s": models.whole(6, 8)}, [1, 6, 8], 13), tmp_path)
+    with pytest.raises(CaptureError, match=r"Reshape \(y\).*free batch size \(it is for 1\)"):
+        load_model(path).model(torch.ones(2, 6, 8))
+
+
 def test_weights_beside_the_file(tmp_path):
     path = with_external(tmp_path)
     network = capture(load_model(path).model, torch.ones(2, 4))
