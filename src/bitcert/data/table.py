@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.data.cells import MISSING_TEXTS, CellProblem, with_missing
+from bitcert.data.cells import MISSING_TEXTS, CellProblem, is_bucketed, with_missing
 from bitcert.data.files import check_size, refused
 from bitcert.data.sample import MAX_CLASSES, Array, Role, Sample
 from bitcert.data.schema import MAX_TEXT, Column, Schema, Table, repeated, shown
@@ -87,13 +87,15 @@ def read_table(source: Source, schema: Schema, role: Role, num_classes: int | No
     Raises:
         InputError: naming file, column and row, for whatever cannot be read by the rule.
     """
+    buckets: list[str] = []
     layout = _layout(source, schema, role)
     classes = _num_classes(schema, num_classes, source.path)
     labels = None if layout.label is None else _Labels(source.path, schema, classes is not None)
-    inputs = _read(source, layout, labels)
+    inputs = _read(source, layout, labels, buckets)
     found = None if labels is None else labels.found()
     # Only the last part of a path: a certificate is shown to strangers.
     name, table = source.path.name, layout.table(schema, source.header)
+    table = None if table is None else replace(table, buckets=tuple(buckets))
     return Sample.from_arrays(inputs, found, role, name, classes, columns=layout.inputs, table=table)
 
 
@@ -186,7 +188,7 @@ def _num_classes(schema: Schema, stated: int | None, path: Path) -> int | None:
     return stated if declared is None else declared
 
 
-def _read(source: Source, layout: _Layout, labels: _Labels | None) -> Array:
+def _read(source: Source, layout: _Layout, labels: _Labels | None, buckets: list[str]) -> Array:
     width, rows, buffer = len(layout.inputs), 0, bytearray()
     file_bytes = source.path.stat().st_size
     for block in source.blocks:
@@ -197,6 +199,9 @@ def _read(source: Source, layout: _Layout, labels: _Labels | None) -> Array:
             labels.add(block, layout.label)
             if labels.refused:
                 continue
+        if block.first == 1:
+            free = [(place, column) for place, column in layout.columns if column.codes is None]
+            buckets += [column.name for place, column in free if any(map(is_bucketed, block.texts(place)))]
         values = np.empty((block.rows, width), np.float32)
         at = 0
         for place, column in layout.columns:
