@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from bitcert.errors import DecodeError, InputError, malformed
 
@@ -99,37 +99,52 @@ def parse(text: str, expected: str) -> Any:
         raise malformed(expected, "text that is not JSON") from error
 
 
+class Source(NamedTuple):
+    """A file's name, and what writes it."""
+
+    file: str
+    writer: str
+
+
+class Former(NamedTuple):
+    """A format that is no longer read: its name, what is wrong with it, and what to do."""
+
+    name: str
+    fault: str
+    advice: str
+
+
 def read(
     kind: type[T],
     text: str,
-    expected: str,
+    source: Source,
     name: str,
     check: Callable[[T], object] = lambda found: None,
-    former: tuple[str, str, str] = ("", "", ""),
+    former: Former | None = None,
 ) -> T:
     """A value from the one text that :func:`encode_text` writes of it with ``{"format": name}``.
 
     Args:
         kind: of the value.
         text: from an untrusted source.
-        expected: what it should be, e.g. ``"a bounds.json written by bitcert bounds"``.
+        source: the file it should be in.
         name: of the format.
         check: raises ``FormatProblem``, ``ValueError`` or ``InputError`` where parts do not fit together.
-        former: a format that is no longer read, what is wrong with it, and what to do.
+        former: a format that is no longer read.
 
     Raises:
         DecodeError: for any other text.
     """
+    expected = f"a {source.file} written by {source.writer}"
     content = parse(text, expected)
     found = content.pop("format", None) if isinstance(content, dict) else None
-    file = expected.split()[1]
-    if found is not None and found == former[0]:
-        got = f"one of format {found!r}, whose {former[1]}"
-        raise DecodeError(f"a {file} of format {name!r}", got, former[2])
+    if former is not None and found == former.name:
+        got = f"one of format {found!r}, whose {former.fault}"
+        raise DecodeError(f"a {source.file} of format {name!r}", got, former.advice)
     if found != name:
         raise malformed(expected, "another format")
     try:
-        value = decode(kind, content, file.partition(".")[0])
+        value = decode(kind, content, source.file.partition(".")[0])
         check(value)
     except (FormatProblem, ValueError, InputError, RecursionError) as problem:
         raise malformed(expected, str(problem)[:300]) from None

@@ -14,6 +14,7 @@ import ctypes
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Set
 from contextlib import suppress
 from pathlib import Path
@@ -117,8 +118,11 @@ def _check(target: Path, allowed: Set[str]) -> None:
     with suppress(FileNotFoundError):  # nothing there, or between two renames of another process
         _refuse_foreign(target, target, allowed)
     parent = next(p for p in target.parents if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError("a folder that can be written", str(target), _ADVICE)
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise InputError("a folder that can be written", str(target), _ADVICE) from error
 
 
 def _refuse_foreign(folder: Path, target: Path, allowed: Set[str]) -> None:

@@ -170,11 +170,16 @@ def test_a_folder_without_safetensors_is_refused(tmp_path):
         load_model(str(tmp_path))
 
 
-@pytest.mark.parametrize("key", ["num_labels", "num_hidden_layers", "vocab_size"])
+ENDLESS = {
+    **{key: f'"{key}": 1000000000' for key in ("num_labels", "num_hidden_layers", "vocab_size")},
+    "depths": '"depths": [1000000000, 1, 1, 1]',
+    "n_layer": '"text_config": {"sizes": [{"n_layer": 1000000000}]}',
+}
+
+
+@pytest.mark.parametrize("key", ENDLESS)
 def test_a_folder_of_endless_sizes_is_refused_before_anything_is_built(tmp_path, key):
-    (tmp_path / "config.json").write_text(
-        f'{{"architectures": ["BertForSequenceClassification"], "{key}": 1{"0" * 9}}}'
-    )
+    (tmp_path / "config.json").write_text(f'{{"architectures": ["BertForSequenceClassification"], {ENDLESS[key]}}}')
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match=rf"{key} of at most .*got 1,000,000,000;"):
         load_model(str(tmp_path))

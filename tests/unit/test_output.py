@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -99,9 +100,15 @@ def test_the_current_folder_is_refused(out, monkeypatch):
             check_output_folder(type(out)(target))
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a file system that makes no files")
+def test_a_file_system_that_makes_no_files_is_refused_beforehand():
+    with pytest.raises(InputError, match="can be written"):
+        check_output_folder(Path("/proc/x"))
+
+
 def test_a_parent_without_permission_is_refused_beforehand(out, monkeypatch):
     write_output(out, version(1))
-    monkeypatch.setattr(os, "access", lambda path, mode: os.fspath(path) != os.fspath(out.parent))
+    monkeypatch.setattr("tempfile.TemporaryFile", Failing(None, 1, PermissionError))
     with pytest.raises(InputError, match="can be written"):
         check_output_folder(out)
 

@@ -93,6 +93,24 @@ def test_only_a_claim_that_is_confirmed_needs_no_full_count(sample, monkeypatch)
     assert count_again(claim, Plain(), sample, RULE, (), None)[1] is False
 
 
+def test_without_float64_every_example_is_counted_twice_in_float32(sample):
+    class Single(Conditioned):
+        seen = 0
+
+        def logits(self, inputs, dtype):
+            if dtype == torch.float64:
+                raise RuntimeError("no float64")
+            self.seen += len(inputs)
+            return super().logits(inputs, dtype)
+
+    low, _, high = counts(Single(), sample, both_ways)
+    classifier = Single()
+    claim = Claim(high.errors.errors, high.errors.near_ties)
+    found, screened = count_again(claim, classifier, sample, RULE, (), None)
+    assert (found, screened) == ((low, high), False)
+    assert classifier.seen >= 2 * SIZE
+
+
 def test_logits_whose_terms_cancel_are_counted_in_full(sample):
     """One clear example, which is not looked at twice, is decided otherwise in float64."""
     gaps = np.sort(sample.inputs, 1)[:, -1] - np.sort(sample.inputs, 1)[:, -2]

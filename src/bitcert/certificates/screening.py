@@ -50,6 +50,8 @@ def screened_ways(classifier: Classifier, sample: Sample, double: bool) -> Ways:
     """Raw inputs of ``sample`` -> logits in two ways; of clear examples the second repeats the first."""
     assert isinstance(classifier, SummingClassifier)
     both = both_ways(classifier, sample, double)
+    if not double:  # float32 in other batches says too little of the examples that are left out
+        return both
     rule = DecisionRule()
 
     def evaluate(inputs: Values) -> TwoWays:
@@ -61,7 +63,7 @@ def screened_ways(classifier: Classifier, sample: Sample, double: bool) -> Ways:
         chosen[::EVERY] = True
         rows = chosen.nonzero().flatten()
         chosen_inputs = inputs[rows.numpy()]
-        second = check_logits(second_way(classifier, chosen_inputs, double), chosen_inputs, sample)
+        second = check_logits(second_way(classifier, chosen_inputs, True), chosen_inputs, sample)
         looked = TwoWays(single.single[rows], second)
         seen = clear[rows]
         if bool((seen & ~looked.clear(rule, Level.STRICT)).any()):
@@ -86,8 +88,8 @@ def count_again(
     """
     if isinstance(classifier, SummingClassifier) and not losses:
         found = count_losses(classifier, sample, rule, (), LEVELS, progress, screened_ways)
-        low, high = (each.errors for each in found)
-        errors = low.errors <= certificate.errors <= high.errors
-        if errors and low.near_ties <= certificate.near_ties <= high.near_ties:
-            return found, True
+        low, high = found
+        errors = low.errors.errors <= certificate.errors <= high.errors.errors
+        if errors and low.errors.near_ties <= certificate.near_ties <= high.errors.near_ties:
+            return found, low.double
     return count_losses(classifier, sample, rule, losses, LEVELS, progress), False

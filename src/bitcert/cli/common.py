@@ -61,6 +61,16 @@ def note(text: str) -> None:
     stderr_console().print(text, markup=False, soft_wrap=True)
 
 
+def duration(seconds: float) -> str:
+    """Seconds to three digits in a unit that people use.
+
+    >>> duration(25), duration(2500), duration(90_000)
+    ('25 s', '41.7 min', '25 h')
+    """
+    unit, size = next(((name, size) for name, size in (("h", 3600.0), ("min", 60.0)) if seconds >= size), ("s", 1.0))
+    return f"{seconds / size:.3g} {unit}"
+
+
 def wide_console() -> Console:
     """For tables with long names: in a file or a pipe names of rows are looked for, so none is folded there."""
     console = Console(highlight=False)

@@ -24,15 +24,15 @@ from rich.table import Table
 from typer import Option
 
 from bitcert import clock
-from bitcert.cli.common import progress_bar
+from bitcert.certificates.original import RawClassifier
+from bitcert.cli.common import duration, progress_bar
 from bitcert.cli.options import NetworkOptions, split_commas
 from bitcert.counting import DecisionRule, count_losses
-from bitcert.data import Sample
+from bitcert.data import Role, Sample
 from bitcert.decoder.helper import examples_at_a_time
 from bitcert.errors import InputError
 from bitcert.network import Network, estimate_plan
-from bitcert.search.request import CertifyRequest
-from bitcert.shards import become_worker, plan_shards
+from bitcert.shards import LocalWorkers, plan_shards
 
 LINEAR = 0.8
 """Below this part of N times the speed of one worker, N workers no longer pay."""
@@ -97,8 +97,10 @@ def plan_counting(options: PlanOptions) -> None:
     if options.measured < 2:
         raise InputError("at least 2 examples for --measured", str(options.measured), "leave it out")
     with progress_bar() as progress:
+        began = clock.processor_seconds()
         sample = options.load_sample(progress)
-        cost = _cost(options, sample, _examples(options, sample))
+        loading = clock.processor_seconds() - began
+        cost = _cost(options, sample, _examples(options, sample), loading)
     rows = {n: cost.seconds(n) for n in numbers}
     if options.json_output:
         print(json.dumps({**asdict(cost), "seconds": rows, "linear_until": cost.linear_until}, indent=1))
@@ -107,12 +109,12 @@ def plan_counting(options: PlanOptions) -> None:
     table = Table("workers", "time", "times as fast", "memory", title=title, title_justify="left")
     for n, seconds in rows.items():
         faster = f"{cost.seconds(1) / seconds:.1f}"
-        table.add_row(f"{n:,}", _duration(seconds), faster, _size(n * cost.worker_bytes))
+        table.add_row(f"{n:,}", duration(seconds), faster, _size(n * cost.worker_bytes))
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
     console.print(
         f"Linear up to {cost.linear_until:,} workers: the content hash and the start stay in one process, "
-        f"{_duration(cost.serial_seconds)}, and there are {cost.shards:,} shards. The inputs take "
+        f"{duration(cost.serial_seconds)}, and there are {cost.shards:,} shards. The inputs take "
         f"{_size(cost.data_bytes)}: on the disk where they are mapped, and in Ray's object store with --ray."
     )
 
@@ -136,15 +138,19 @@ def _examples(options: PlanOptions, sample: Sample) -> int:
     return math.ceil(count)
 
 
-def _cost(options: PlanOptions, sample: Sample, examples: int) -> Cost:
-    """Measured on a few examples, with one thread, as a worker has."""
+def _cost(options: PlanOptions, sample: Sample, examples: int, loading: float) -> Cost:
+    """Measured on a few examples of any classes by one worker; loading these data (seconds) is no part of the start."""
     loaded = options.load_network(sample)
-    part = sample.take(np.arange(options.measured) % len(sample))
-    classifier = CertifyRequest(part, loaded.predictor, loaded.values, options.preprocessing(sample)).classifier()
+    part = sample.with_role(Role.UNLABELLED).take(np.arange(options.measured) % len(sample))
+    classifier = RawClassifier(loaded.described, loaded.values, options.preprocessing(sample))
     batch_size = examples_at_a_time(loaded.described, sample.input_shape, sample.num_classes)
-    start = clock.processor_seconds()
-    become_worker()
-    counting = min(_seconds(lambda: count_losses(classifier, part, DecisionRule(batch_size))) for _ in range(_REPEATS))
+    start = clock.processor_seconds() - loading
+    rule = DecisionRule(batch_size)
+    (counting,) = LocalWorkers(1).map(
+        lambda first, stop: min(_seconds(lambda: count_losses(classifier, part, rule)) for _ in range(first, stop)),
+        [(0, _REPEATS)],
+        lambda index, seconds: seconds,
+    )
     content = bytes(_HASHED)
     hashing = min(_seconds(lambda: hashlib.sha256(content)) for _ in range(_REPEATS)) / _HASHED
     data_bytes = examples * (sample.inputs.nbytes // len(sample))
@@ -166,11 +172,6 @@ def _seconds(work: Callable[[], object]) -> float:
     started = clock.processor_seconds()
     work()
     return clock.processor_seconds() - started
-
-
-def _duration(seconds: float) -> str:
-    unit, size = next(((name, size) for name, size in (("h", 3600.0), ("min", 60.0)) if seconds >= size), ("s", 1.0))
-    return f"{seconds / size:.3g} {unit}"
 
 
 def _size(count: int) -> str:

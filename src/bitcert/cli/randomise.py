@@ -19,7 +19,7 @@ from bitcert.folder import RANDOMISE_FILES, write_output
 from bitcert.network import estimate_plan
 from bitcert.report.text import percent, percent_up, vacuous_word
 from bitcert.run import Run
-from bitcert.search.randomised import RandomisedCertificate, RandomisedSettings, certify_randomised
+from bitcert.search.randomised import RandomisedCertificate, RandomisedSettings, certify_randomised, declared_hash
 from bitcert.stability import network_hash
 
 RANDOMISED_FILE = "randomised.json"
@@ -69,6 +69,7 @@ def randomise_network(options: RandomiseOptions) -> None:
         draws = estimate_plan(network, settings.draws * min(settings.part, len(sample)), settings.part)
         more = f"at least {max(1.0, draws.estimate_seconds()):.0f} s more on two idle cores"
         note(f"Plan: {len(sample):,} samples, {time} of training; then {options.draws:,} draws of weights, {more}.")
+        note(f"Hash of what must be fixed beforehand: {declared_hash(helper, settings, options.seed)}.")
         run = Run(options.seed, options.budget, options.delta, progress=progress)
         parts = [sample.content_hash, helper.content_hash, network_hash(network), options.seed, repr(settings)]
         run.checkpoint = checkpoint_beside(options.out, parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +13,17 @@ from typing import Annotated
 from rich.console import Console
 from typer import Argument, Option
 
-from bitcert.cli.common import intermediate_folder, note, progress_bar
+from bitcert.cli.common import duration, intermediate_folder, note, progress_bar
 from bitcert.cli.options import Device, refuse_both
 from bitcert.errors import InputError
 from bitcert.folder import STUDY_FILES, check_output_folder, write_output
 from bitcert.locking import replacing
-from bitcert.report import render_studies, rows_grid, study_files, study_summary
+from bitcert.report import render_studies, study_files, study_summary
 from bitcert.run import Run
 from bitcert.stability.settings import check_available
 from bitcert.studies import Size, Study, StudyResult, find_studies, run_study
 from bitcert.studies.running import RESULT_FILE, check_study, is_there, read_result, state_of
 
-TITLES = ("study", "state", "data", "quick s", "default s", "full s", "what")
 REPORT = "report.html"
 
 
@@ -118,12 +118,12 @@ def _list(chosen: Sequence[Study], options: StudyOptions) -> None:
         ]
         print(json.dumps(entries, indent=1))
         return
-    rows = []
+    print(f"{'study':26}{'state':16}" + "".join(f"{size.value:>12}" for size in Size))
     for study, state in zip(chosen, states, strict=True):
         word = state.word if state.result is None else f"done ({state.result.size})"
         data = ", ".join(name if is_there(name) else f"{name} (missing)" for name in study.needs) or "none"
-        rows.append([study.name, word, data, *(f"{study.cost(size).seconds:,.0f}" for size in Size), study.title])
-    Console(highlight=False).print(rows_grid(TITLES, rows, "what", "fold"))
+        print(f"{study.name:26}{word:16}" + "".join(f"{duration(study.cost(size).seconds):>12}" for size in Size))
+        print(textwrap.fill(f"{study.title}. Data: {data}.", 78, initial_indent="  ", subsequent_indent="  "))
 
 
 def _write_report(chosen: Sequence[Study], options: StudyOptions) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -141,10 +142,10 @@ def hyperparameters(files: Mapping[str, Path], grid: Path | None) -> dict[str, d
 
 def _comparable(grid: dict[str, dict[str, Value]]) -> dict[str, dict[str, Value]]:
     """Hyperparameters that every network states, for the conditional correlations; none, with a note, otherwise."""
-    stated = {tuple(sorted(own)) for own in grid.values()}
+    stated = Counter(frozenset(own) for own in grid.values())
     if len(stated) == 1:
-        return {} if stated == {()} else grid
-    odd = min(grid, key=lambda name: sum(set(own) == set(grid[name]) for own in grid.values()))
+        return grid if all(stated) else {}
+    odd = min(grid, key=lambda name: stated[frozenset(grid[name])])
     note(f"Note: no correlations by hyperparameter: {odd} states other ones than the rest, or none.")
     return {}
 

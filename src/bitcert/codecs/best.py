@@ -86,13 +86,13 @@ class Search:
     ) -> Compressed:
         """Book the message of one codec after the other, the first one at least, until the run is stopped.
 
-        Each has an equal share of the time that is left, and no checkpoint. Those that train nothing are tried
-        wherever passes over examples run, and booked in their order.
+        In this process each has an equal share of the time that is left, and no checkpoint. Those that train nothing
+        are tried wherever passes over examples run, and booked in their order; there each may use all that is left.
 
         Args:
             codecs: at least one; what a codec refuses for this network is skipped while another one works.
             network: captured, with its trained values.
-            task: reported as progress.
+            task: reported as progress when a message is booked.
             timed: also end when the time is over, and keep a checkpoint: the next codec starts where the last share
                 of time ended.
 
@@ -106,7 +106,6 @@ class Search:
         waiting, refusals = dict[int, Outcome](), list[BitcertError]()
 
         def part(place: int) -> Run:
-            run.progress(task, place / len(codecs))
             return run.share(max(1.0, (run.budget_seconds - run.seconds) / (len(codecs) - place)))
 
         def check_time() -> None:
@@ -133,7 +132,8 @@ class Search:
         with suppress(_OutOfTime):
             check_time()
             over_ranges(
-                lambda k, _: _attempt(codecs[k], network, sample, helper, given(k)), places, keep, executor=executor
+                lambda k, _: _attempt(codecs[k], network, sample, helper, given(k)),
+                *(places, keep, task, run.progress, executor),
             )
         if self.best is None:
             raise refusals[0]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bitcert.canonical import encode, encode_text, plain, read, require
+from bitcert.canonical import Source, encode, encode_text, plain, read, require
 from bitcert.certificates.certification import describe_helper, describe_sample, versions
 from bitcert.codecs.base import Codec
 from bitcert.codecs.registry import options_of
@@ -30,7 +30,7 @@ from bitcert.theory.value import LayerTheory, Theory
 
 FORMAT = "bitcert-comparison-1"
 COMPRESSION_FORMAT = "bitcert-compression-1"
-_EXPECTED = "a comparison.json written by bitcert compare"
+_SOURCE = Source("comparison.json", "bitcert compare")
 
 
 class _Counted:
@@ -226,7 +226,7 @@ class Comparison:
         Raises:
             DecodeError: anything that :meth:`to_json` would not have written.
         """
-        return read(cls, text, _EXPECTED, FORMAT, _check)
+        return read(cls, text, _SOURCE, FORMAT, _check)
 
 
 def _check(comparison: Comparison) -> None:

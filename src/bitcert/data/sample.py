@@ -219,8 +219,10 @@ class Sample:
 
     def inputs_at(self, index: Array) -> Array:
         """Copies of the inputs at these places ``[k]``, in their order; of a mapped file, few pages at a time."""
+        if _map_of(self.inputs) is None:
+            return self.inputs[index]
         places = np.arange(len(self))[index]
-        if _map_of(self.inputs) is None or places.ndim != 1:
+        if places.ndim != 1:
             return self.inputs[index]
         found = np.empty((len(places), *self.input_shape), self.inputs.dtype)
         for start in range(0, len(places), _AT_ONCE):

@@ -4,7 +4,7 @@ In a tar file the members of an example share their name up to the first dot. It
 or as an image does, its label the number in the one that ends in ``.cls``; other members are not read. In a Parquet
 file each row is an example: a list of numbers in the column ``x`` and a class number in ``y``, or by another of the
 names of :mod:`bitcert.data.npz`. A shard is read whole. Files are hostile: nothing is unpickled or written to the disk,
-links are refused, and sizes are compared with what a file of that length may take.
+links and sparse members are refused, and sizes are compared with what a file of that length may take.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from bitcert.data.sample import Array
 
 IMAGES = ("png", "jpg", "jpeg", "bmp", "ppm", "webp")
 _MOST_DIGITS = 20
+_BYTES_A_VALUE = 16  # of a Parquet column: pyarrow holds its chunks and their concatenation at once
 _DO = "write it with webdataset, each example with one input (.npy or an image) and its class in .cls"
 
 
@@ -42,9 +43,9 @@ def read_tar(path: Path, *, need_labels: bool = True) -> tuple[Array, Array | No
             key, end = member.name[: len(member.name) - len(end)], end.lower()
             if member.isdir() or end not in ("npy", "cls", *IMAGES):
                 continue
-            stream = archive.extractfile(member) if member.isreg() else None
+            stream = archive.extractfile(member) if member.isreg() and not member.issparse() else None
             if stream is None or key in (labels if end == "cls" else inputs):
-                got = f"{member.name[:100]!r}, {'another of its kind' if stream else 'a link or device'}"
+                got = f"{member.name[:100]!r}, {'another of its kind' if stream else 'a link, device or sparse file'}"
                 raise refused(path, "one input and one label, in files, for an example", got, _DO)
             if end == "cls":
                 labels[key] = _label(path, member, stream)
@@ -73,6 +74,7 @@ def _array(path: Path, size: int, stream: IO[bytes]) -> Array:
     left = size - stream.tell()
     if dtype.kind not in "biuf" or min(shape, default=1) < 1 or prod(shape) * dtype.itemsize != left:
         raise refused(path, "arrays of numbers", f"shape {list(shape)[:8]} of {dtype} in {left} bytes", _DO)
+    check_size(path, left, left, path.stat().st_size)
     data, got = read_declared(stream, left)
     if got < left:
         raise refused(path, f"{left} bytes of an array", f"{got} (truncated)")
@@ -91,10 +93,10 @@ def read_lists(path: Path, *, need_labels: bool = True) -> tuple[Array, Array | 
     do = "write a list of numbers, as long in every row, in column x and a class number in y"
     if x is None or (need_labels and y is None):
         raise refused(path, "columns x and y", ", ".join(sorted(named))[:200], do)
-    for group in range(file.metadata.num_row_groups):
-        for place in range(file.metadata.num_columns):
-            size = 8 * file.metadata.row_group(group).column(place).num_values
-            check_size(path, size, size, path.stat().st_size)
+    groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
+    for place in range(file.metadata.num_columns):
+        size = _BYTES_A_VALUE * sum(group.column(place).num_values for group in groups)
+        check_size(path, size, size, path.stat().st_size)
     with reading(path, arrow.ArrowException, ValueError):
         table = file.read(columns=[name for name in (x, y) if name is not None])
         inputs = _matrix(arrow, table.column(x).combine_chunks())

@@ -24,7 +24,7 @@ from bitcert.data.cells import MISSING_TEXTS, CellProblem, is_bucketed, with_mis
 from bitcert.data.files import check_size, refused
 from bitcert.data.sample import MAX_CLASSES, Array, Role, Sample
 from bitcert.data.schema import MAX_TEXT, Column, Schema, Table, repeated, shown
-from bitcert.errors import InputError
+from bitcert.errors import InputError, listed
 
 BLOCK_CELLS = 1 << 15
 """Cells that are read at a time, in at least :data:`BLOCK_ROWS` rows."""
@@ -285,6 +285,4 @@ class _Labels:
 
 
 def _few(names: Iterable[str]) -> str:
-    names = list(names)
-    rest = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
-    return ", ".join(map(shown, names[:FEW])) + rest
+    return listed([shown(name) for name in names], FEW)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,10 @@ def _kind(folder: Path) -> str:
         names = config.get("architectures") or []
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise InputError("a readable config.json", one_line(error), f"check {folder.name}") from error
-    for key, value in config.items():
-        most = MAX_CLASSES if key == "num_labels" else _MAX_LAYERS if "layer" in key else MAX_PARAMETERS
-        if isinstance(value, int) and value > most:
+    for key, value in _integers(config):
+        layers = "layer" in key or "depth" in key
+        most = MAX_CLASSES if key == "num_labels" else _MAX_LAYERS if layers else MAX_PARAMETERS
+        if value > most:
             raise InputError(f"{key} of at most {most:,} in config.json", f"{value:,}"[:100], "use a smaller network")
     for name in names if isinstance(names, list) else []:
         for ending, kind in _KINDS.items():
@@ -82,6 +84,19 @@ def _kind(folder: Path) -> str:
                 return kind
     got = ", ".join(map(str, names))[:100] if isinstance(names, list) and names else "no architecture"
     raise InputError("a text or image classifier in config.json", got, "save a fine-tuned ...Classification model")
+
+
+def _integers(config: Any) -> Iterator[tuple[str, int]]:
+    """Every integer of a parsed JSON text with the innermost key it stands under; numbers of classes are left out."""
+    left = [("", config)]
+    while left:
+        key, value = left.pop()
+        if isinstance(value, int):
+            yield key, value
+        elif isinstance(value, dict) and key != "label2id":
+            left += value.items()
+        elif isinstance(value, list):
+            left += [(key, each) for each in value]
 
 
 def _check_size(model: nn.Module) -> None:

@@ -110,6 +110,12 @@ class Call:
         return None if found is None else sorted(int(axis) % ndim for axis in found)
 
 
+def endless_number(array: np.ndarray) -> float | None:
+    """The infinity that is everywhere in an array, if it is: no tensor of an architecture may be infinite."""
+    first = array.reshape(-1)[:1]
+    return float(first[0]) if array.dtype.kind == "f" and np.isinf(first).any() and (array == first).all() else None
+
+
 _WITHOUT_EFFECT = {
     "BatchNormalization": {"momentum"},
     "Cast": {"saturate", "round_mode"},  # of types that are refused

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bitcert.errors import BitcertError, CaptureError
 from bitcert.network import onnx_layers, onnx_moving, onnx_operators  # noqa: F401  (they fill the table of operators)
-from bitcert.network.onnx_call import OPERATORS, Call, Unreadable
+from bitcert.network.onnx_call import OPERATORS, Call, Unreadable, endless_number
 from bitcert.network.onnx_file import OnnxGraph, OnnxNode, read_onnx
 from bitcert.network.shapes import MAX_ACTIVATION_ELEMENTS
 from bitcert.network.user_code import one_line
@@ -61,6 +61,9 @@ class OnnxModule(nn.Module):
         for name, array in graph.weights.items():
             if array.dtype == np.int64 and array.size <= MAX_KNOWN:
                 self._known[name] = array.astype(object)
+                continue
+            if array.size <= MAX_KNOWN and (endless := endless_number(array)) is not None:
+                self._known[name] = endless
                 continue
             tensor = torch.from_numpy(array.T.copy() if name in self._linear else array)
             self._names[name] = _attribute_name(name, self._names.values())

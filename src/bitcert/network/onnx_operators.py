@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bitcert.network.onnx_call import Call, Unreadable, reads
+from bitcert.network.onnx_call import Call, Unreadable, endless_number, reads
 
 
 def _known(call: Call) -> bool:
@@ -184,7 +184,18 @@ def _cast(call: Call) -> Any:
         return call.tensor(0) != 0
     if target not in (2, 3, 4, 5, 6, 7, 12, 13):
         raise Unreadable(f"a conversion to type {target}")
-    return value if isinstance(value, np.ndarray) else value.to(torch.int64)
+    if not isinstance(value, np.ndarray):
+        if value.dtype == torch.bool:
+            return value.to(torch.int64)
+        value = value.to(torch.int64)
+    if target not in _NARROW:
+        return value
+    size, below = _NARROW[target]
+    return (value + below) % size - below
+
+
+_NARROW = {2: (1 << 8, 0), 3: (1 << 8, 1 << 7), 4: (1 << 16, 0), 5: (1 << 16, 1 << 15)}
+"""Types of 8 and 16 bits, by ONNX's number: how many values they have, and how many of them are below 0."""
 
 
 @reads("Dropout")
@@ -202,9 +213,10 @@ def _constant(call: Call) -> Any:
         raise Unreadable("a constant that is no number")
     if array.dtype.kind in "biu":
         return array.astype(object)
-    if array.size == 1:
+    if array.size == 1 and array.ndim < 2:
         return float(array.reshape(-1)[0])
-    return torch.tensor(array, dtype=torch.float32, device=call.device)
+    endless = endless_number(array)
+    return torch.tensor(array, dtype=torch.float32, device=call.device) if endless is None else endless
 
 
 @reads("Shape")
@@ -253,11 +265,13 @@ def _where(call: Call) -> Any:
     if _known(call):
         parts = np.broadcast_arrays(*call.inputs)
         return _filled_like(parts[0], [b if a else c for a, b, c in zip(*map(np.ravel, parts), strict=True)])
-    chosen, value = call.tensor(0) != 0, call.inputs[1]
-    if isinstance(value, float) and math.isinf(value):  # a masked entry: no tensor of an architecture may be infinite
-        other = call.tensor(2)
-        shape = torch.broadcast_shapes(chosen.shape, other.shape)  # type: ignore[no-untyped-call]
-        return other.expand(shape).masked_fill(chosen, value)
+    chosen = call.tensor(0) != 0
+    for place, filled in ((1, chosen), (2, ~chosen)):
+        value = call.input(place)
+        if isinstance(value, float) and math.isinf(value):  # a masked entry: no tensor may be infinite
+            other, axes = call.tensor(3 - place), call.constants[place].shape
+            shape = torch.broadcast_shapes(chosen.shape, other.shape, axes)  # type: ignore[no-untyped-call]
+            return other.expand(shape).masked_fill(filled, value)
     return torch.where(chosen, call.tensor(1), call.tensor(2))
 
 

@@ -41,6 +41,8 @@ from bitcert.run import Run
 
 GRID = 16
 """Scales of the prior; 2^0 to 2^-7.5."""
+WIDTHS = "1 / sqrt(fan-in) of a matrix or kernel and 1/10 of a vector"
+"""Deviations of the prior at scale 1."""
 START = 0.05
 """Deviation of the posterior before training, relative to the prior's widest."""
 LABEL = "randomised classifier (PAC-Bayes): weights drawn anew for every answer; not the network itself"
@@ -247,7 +249,6 @@ def certify_randomised(
     nats = posterior.kl_nats(k)
     mean_loss = _sampled_loss(search, posterior, settings)
     limit, bound = pac_bayes_sampled(mean_loss, settings.draws, len(sample), nats, settings.delta, settings.draws_delta)
-    conditions = _conditions(settings, run.seed)
     return RandomisedCertificate(
         label=LABEL,
         bound=bound,
@@ -262,8 +263,8 @@ def certify_randomised(
         num_samples=len(sample),
         data_hash=sample.content_hash,
         helper_hash=helper.content_hash,
-        conditions=conditions,
-        declared_hash=_declared_hash(helper, settings, run.seed, conditions),
+        conditions=_conditions(settings, run.seed),
+        declared_hash=declared_hash(helper, settings, run.seed),
         steps=trainer.num_steps,
         settings=_stated(settings, run.seed),
         versions=versions(),
@@ -280,7 +281,8 @@ def _conditions(settings: RandomisedSettings, seed: int) -> tuple[str, ...]:
     center = "a random network" if settings.base is Base.RANDOM else "the helper's weights"
     return (
         "The examples of the sample are independent draws from one distribution, and new data come from it too.",
-        f"The architecture, the prior's centre ({center}) and the seed {seed} were fixed before the data were seen.",
+        f"The architecture, the prior's centre ({center}) and widths ({WIDTHS}), and the seed {seed} were fixed before "
+        "the data were seen.",
         f"The {settings.draws:,} draws of at most {settings.part:,} examples each, the failure probability "
         f"{settings.delta:g} and its share {settings.draws_delta:g} were fixed before the first draw.",
         "This is the only run: of several runs (other seeds, rates, steps or draws) the best does not hold with this "
@@ -289,10 +291,10 @@ def _conditions(settings: RandomisedSettings, seed: int) -> tuple[str, ...]:
     )
 
 
-def _declared_hash(helper: Helper, settings: RandomisedSettings, seed: int, conditions: tuple[str, ...]) -> str:
-    """SHA-256 of what must be fixed before the data are seen, or before the first draw."""
-    parts = [helper.content_hash, settings.base.name, GRID, seed, settings.draws, settings.part]
-    parts += [settings.delta, settings.draws_delta, list(conditions)]
+def declared_hash(helper: Helper, settings: RandomisedSettings, seed: int) -> str:
+    """SHA-256 (hex) of what must be fixed before the data are seen, or before the first draw; no data are needed."""
+    parts = [helper.content_hash, settings.base.name, GRID, WIDTHS, seed, settings.draws, settings.part]
+    parts += [settings.delta, settings.draws_delta, list(_conditions(settings, seed))]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -16,18 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.canonical import check_keys, encode_text, read, require
+from bitcert.canonical import Former, Source, check_keys, encode_text, read, require
 from bitcert.errors import unknown_name
 from bitcert.linear.tails import TailSummary
 from bitcert.stability.reduction import NUM_BINS, QUANTITY, AttenuationCurve, Distribution, SmoothnessSummary
 from bitcert.stability.settings import MeasureSettings
 
 FORMAT = "bitcert-profile-2"
-_FORMER = (
-    *("bitcert-profile-1", "contractions leave out what pools between two layers"),
+_FORMER = Former(
+    "bitcert-profile-1",
+    "contractions leave out what pools between two layers",
     "measure the network again",
 )
-_EXPECTED = "a profile.json written by bitcert"
+_SOURCE = Source("profile.json", "bitcert")
 _LARGEST_EDGE = 1e100
 """Beyond what float32 measures give; figures could not be drawn at the end of float64's range."""
 
@@ -162,7 +163,7 @@ class StabilityProfile:
         Raises:
             DecodeError: unless the text is what :meth:`to_json` writes for some profile whose parts fit together.
         """
-        return read(cls, text, _EXPECTED, FORMAT, check_parts, _FORMER)
+        return read(cls, text, _SOURCE, FORMAT, check_parts, _FORMER)
 
     def arrays_npz(self) -> bytes | None:
         """Content of ``profile.npz`` (no pickle): :attr:`arrays` by name, or ``None`` without them."""

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from bitcert.canonical import FormatProblem, decode, encode_text, finite, parse
-from bitcert.errors import DecodeError
+from bitcert.canonical import Source, encode_text, finite, read
 
 FORMAT = "bitcert-study-1"
 LOGARITHMS = ("ln", "log10")
-_EXPECTED = "a result.json written by bitcert study"
+_SOURCE = Source("result.json", "bitcert study")
 Numbers = tuple[float | None, ...]
 
 
@@ -190,10 +189,4 @@ class StudyResult:
         Raises:
             DecodeError: for anything else.
         """
-        content = parse(text, _EXPECTED)
-        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-            raise DecodeError(_EXPECTED, "another kind of file", "choose another --out")
-        try:
-            return decode(cls, content)
-        except FormatProblem as problem:
-            raise DecodeError(_EXPECTED, str(problem), "choose another --out") from None
+        return read(cls, text, _SOURCE, FORMAT)

@@ -15,7 +15,7 @@ from bitcert.data.cifar import has_cifar
 from bitcert.data.download import SOURCES, cached, download_openml
 from bitcert.data.idx import find_idx_pair
 from bitcert.data.names import FOLDERS, describe_search, search_roots
-from bitcert.errors import BitcertError, InputError
+from bitcert.errors import BitcertError, DecodeError, InputError
 from bitcert.run import Run
 from bitcert.stability.planning import memory_limit
 from bitcert.studies.context import Context
@@ -68,6 +68,8 @@ def read_result(study: Study, folder: Path) -> StudyResult:
         result = StudyResult.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"a result of {study.name} at {path}", str(error)[:200], do) from error
+    except DecodeError as error:
+        raise DecodeError(error.expected, error.got, do) from error
     if result.study != study.name:
         raise InputError(f"a result of {study.name} at {path}", f"one of {result.study}", do)
     ours, theirs = versions()["bitcert"], result.versions.get("bitcert", "an unknown version")

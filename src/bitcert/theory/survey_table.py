@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.stats import rankdata
 
-from bitcert.canonical import encode_text, read, require
+from bitcert.canonical import Source, encode_text, read, require
 from bitcert.errors import InputError
 from bitcert.theory.ranks import Association, conditional, granulated, kendall, names_of, spearman
 from bitcert.theory.value import BoundValue, Status
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FORMAT = "bitcert-survey-1"
 LEAST = 3
 """Networks with a value and a gap, below which no correlation is given."""
-_EXPECTED = "a survey.json written by bitcert survey"
+_SOURCE = Source("survey.json", "bitcert survey")
 Value = str | int | float | bool
 
 
@@ -278,7 +278,7 @@ class Survey:
         Raises:
             DecodeError: anything that :meth:`to_json` would not have written.
         """
-        return read(cls, text, _EXPECTED, FORMAT, _check)
+        return read(cls, text, _SOURCE, FORMAT, _check)
 
 
 def _check(survey: Survey) -> None:

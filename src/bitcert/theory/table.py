@@ -13,17 +13,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bitcert.canonical import FormatProblem, check_keys, encode, encode_text, read, require
+from bitcert.canonical import FormatProblem, Former, Source, check_keys, encode, encode_text, read, require
 from bitcert.errors import unknown_name
 from bitcert.theory.registry import Bound, all_bounds
 from bitcert.theory.value import Absent, BoundValue, Condition, Ingredient, Kind, LayerValue, Status, Unit
 
 FORMAT = "bitcert-bounds-2"
-_FORMER = (
-    *("bitcert-bounds-1", "noise-stability rows leave out what pools between two layers"),
+_FORMER = Former(
+    "bitcert-bounds-1",
+    "noise-stability rows leave out what pools between two layers",
     "compute the bounds again",
 )
-_EXPECTED = "a bounds.json written by bitcert bounds"
+_SOURCE = Source("bounds.json", "bitcert bounds")
 _SAME, _SMALLEST = 1e-9, 1e-300
 
 
@@ -183,7 +184,7 @@ class BoundTable:
         Raises:
             DecodeError: anything that :meth:`to_json` would not have written.
         """
-        return read(cls, text, _EXPECTED, FORMAT, _check, _FORMER)
+        return read(cls, text, _SOURCE, FORMAT, _check, _FORMER)
 
 
 _NETWORK = {"name": str, "content_hash": str, "num_parameters": int, "depth": int, "width": int}

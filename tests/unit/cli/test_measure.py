@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from bitcert.errors import DecodeError
 from bitcert.folder import MEASURE_FILES
 from bitcert.stability import StabilityProfile
 
@@ -52,6 +53,12 @@ def unpictured(monkeypatch):
 
 def profile_in(folder) -> StabilityProfile:
     return StabilityProfile.from_json((folder / "profile.json").read_text())
+
+
+def test_a_file_without_a_format_is_not_one_of_a_former_format():
+    for text in ("{}", '{"format":""}'):
+        with pytest.raises(DecodeError, match="got another format"):
+            StabilityProfile.from_json(text)
 
 
 def test_a_measurement_writes_profile_figures_and_page(bitcert, network, monkeypatch):

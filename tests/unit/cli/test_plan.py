@@ -2,12 +2,15 @@
 
 import itertools
 import json
+import os
 from functools import partial
 
+import numpy as np
 import pytest
+import torch
 
 from bitcert.cli import plan
-from bitcert.cli.plan import Cost
+from bitcert.cli.plan import Cost, PlanOptions
 
 NET = """
 import torch
@@ -56,6 +59,23 @@ def test_a_plan_for_tokens_in_words(bitcert, large):
 )
 def test_a_plan_that_cannot_be_is_refused(refused, large, options, says):
     refused("plan", *large, *options, says=says)
+
+
+def test_a_plan_from_sorted_data_leaves_the_process_and_the_loading_alone(bitcert, large, toy_data, monkeypatch):
+    with np.load(toy_data) as data:
+        order = np.argsort(data["y"])
+        arrays = {name: data[name][order] for name in ("x", "y")}
+    np.savez(toy_data, **arrays)
+    load = PlanOptions.load_sample
+    monkeypatch.setattr(
+        PlanOptions,
+        "load_sample",
+        lambda *given: [plan.clock.processor_seconds() for _ in range(2000)] and load(*given),
+    )
+    own = os.getpid()
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: pytest.fail(f"{count}") if os.getpid() == own else None)
+    found = json.loads(bitcert("plan", *large, "--json").out)
+    assert found["serial_seconds"] < 100  # of the clock, which loading moved on by 1,000
 
 
 def test_workers_beyond_the_shards_gain_nothing():

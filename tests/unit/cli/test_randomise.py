@@ -35,6 +35,7 @@ def test_it_says_what_is_certified_and_what_is_not(bitcert, folder):
     assert f"at most {percent_up(found['bound'])}" in run.out
     assert all(condition in run.out for condition in found["conditions"])
     assert found["declared_hash"] in run.out
+    assert found["declared_hash"] in run.err, "told before the training"
     assert (found["delta"], found["draws_delta"], found["draws"]) == (0.05, 0.01, 50)
 
 

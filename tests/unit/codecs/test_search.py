@@ -13,6 +13,7 @@ from bitcert.codecs.best import encode_best
 from bitcert.codecs.quantise import Quantise
 from bitcert.codecs.quantiser import Uniform
 from bitcert.errors import InputError
+from bitcert.shards import LocalWorkers, executing_on
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,15 @@ def test_the_smallest_bound_wins_and_all_are_listed(problem):
     assert bounds[1] < bounds[0]
     assert certify(best, sample, delta=run.delta).bound == bounds[1]
     assert best.message == COARSE.encode(network, helper=helper).message
+
+
+def test_workers_tell_how_many_codecs_are_tried(problem):
+    network, sample, helper = problem
+    told = []
+    run = Run(progress=lambda task, fraction: told.append((task, fraction)))
+    with executing_on(LocalWorkers(2)):
+        encode_best((FINE, COARSE), network, sample, helper, run)
+    assert told == [("trying codecs", 0.5), ("trying codecs", 1.0)]
 
 
 def test_what_every_codec_refuses_is_refused(problem):

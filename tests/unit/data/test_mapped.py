@@ -67,6 +67,11 @@ def test_examples_at_places_are_read_a_few_at_a_time(tmp_path, monkeypatch):
         mapped.take([23])
 
 
+def test_examples_in_memory_are_looked_up_directly(whole, monkeypatch):
+    monkeypatch.setattr(np, "arange", lambda *given: pytest.fail("a place for every example"))
+    assert np.array_equal(whole.inputs_at(np.array([22, -1])), X[[22, -1]][:, None])
+
+
 def test_bytes_are_hashed_as_the_numbers_they_are(tmp_path):
     pixels = RNG.integers(0, 256, (9, 2, 2), dtype=np.uint8)
     mapped = load_sample(write_arrays(tmp_path / "bytes", pixels, Y[:9]), Role.TRAIN)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from bitcert.data import Role, load_sample, to_sample
+from bitcert.data.shard_files import read_lists
 from bitcert.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -83,7 +84,7 @@ A, ONE = ("a.npy", npy(X[0])), ("a.cls", b"1")
     [
         ((A, A, ONE), None, "another of its kind"),
         ((A, ONE, ("a.cls", b"2")), None, "another of its kind"),
-        ((A, ONE), "b.npy", "a link or device"),
+        ((A, ONE), "b.npy", "a link, device or sparse file"),
         ((A, ONE, ("b.npy", npy(X[1, :2])), ("b.cls", b"0")), None, "inputs like the first"),
         ((A, ONE, ("b.npy", npy(X[1]))), None, "an input and a label for every example"),
         ((A, ("a.cls", b"cat")), None, "a class number"),
@@ -98,6 +99,34 @@ def test_a_tar_file_that_is_no_shard_is_refused_by_name(tmp_path, members, link,
     with pytest.raises(InputError, match=says) as refusal:
         load_sample(folder, Role.TRAIN)
     assert "a.tar" in str(refusal.value)
+
+
+def test_a_sparse_member_of_a_tar_file_is_refused(tmp_path):
+    path = tmp_path / "shards" / "a.tar"
+    tar(path, A, ONE)
+    with tarfile.open(path, "w") as archive:
+        info = tarfile.TarInfo("a.npy")
+        info.type = tarfile.GNUTYPE_SPARSE
+        info.size = len(A[1])
+        archive.addfile(info, io.BytesIO(A[1]))
+    with pytest.raises(InputError, match="a link, device or sparse file"):
+        load_sample(path.parent, Role.TRAIN)
+
+
+def test_shards_beyond_the_bytes_allowed_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    """The array of a tar file; a Parquet column as the sum of its groups, each of which alone would do."""
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    monkeypatch.setenv("BITCERT_MAX_DATA_BYTES", "2000")
+    folder = tar(tmp_path / "shards" / "a.tar", ("a.npy", npy(np.zeros(300))), ONE)
+    monkeypatch.setattr("bitcert.data.shard_files.read_declared", lambda stream, size: pytest.fail("read"))
+    with pytest.raises(InputError, match="a declared size of 2400 bytes"):
+        load_sample(folder, Role.TRAIN)
+    table = arrow.table({"x": [[1.0] * 10] * 20, "y": [0, 1] * 10})
+    parquet.write_table(table, folder / "a.parquet", row_group_size=5)
+    with pytest.raises(InputError, match="a declared size of 3200 bytes"):
+        read_lists(folder / "a.parquet")
 
 
 def test_a_ray_dataset_is_read_by_its_rows():

@@ -182,6 +182,33 @@ def masked():
     return build(nodes, {"th": number(1.0), "m": floats(1, 40)}, ["N", 40], 13)
 
 
+def masked_by_weights():
+    """The same with an initializer of more axes, where the other entries do not count."""
+    nodes = [
+        N("Greater", ["x", "th"], ["gt"]),
+        N("Where", ["gt", "x", "endless"], ["w"]),
+        N("Softmax", ["w"], ["s"], axis=2),
+        N("Flatten", ["s"], ["y"]),
+    ]
+    return build(nodes, {"th": number(-1.0), "endless": np.full((1, 1, 20), -np.inf, np.float32)}, ["N", 2, 20], 13)
+
+
+def narrowed():
+    """Whole numbers that wrap in eight bits, and a constant that adds axes."""
+    nodes = [
+        N("Mul", ["x", "large"], ["l"]),
+        N("Cast", ["l"], ["i"], to=7),
+        N("Cast", ["i"], ["b"], to=3),
+        N("Cast", ["b"], ["f"], to=1),
+        N("Constant", [], ["one"], value=numpy_helper.from_array(np.ones((1, 1, 1), np.float32))),
+        N("Add", ["v", "one"], ["a"]),
+        N("Transpose", ["a"], ["t"], perm=[0, 2, 1]),
+        N("Mul", ["f", "t"], ["m"]),
+        N("Flatten", ["m"], ["y"]),
+    ]
+    return build(nodes, {"large": number(300.0), "v": floats(4)}, ["N", 4, 2], 13)
+
+
 MODELS = {
     "same padding": (same_padding, (3, 11, 11)),
     "batch norm": (batch_norm, (2, 9, 9)),
@@ -193,6 +220,8 @@ MODELS = {
     "oldest": (oldest, (1, 4, 4)),
     "logic": (logic, (4,)),
     "masked": (masked, (40,)),
+    "masked by weights": (masked_by_weights, (2, 20)),
+    "narrowed": (narrowed, (4, 2)),
 }
 
 

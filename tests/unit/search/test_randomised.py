@@ -17,6 +17,7 @@ from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
 from bitcert.proof import binary_kl, pac_bayes_sampled
 from bitcert.random import stream
+from bitcert.search import randomised
 from bitcert.search.randomised import GRID, LABEL, Posterior, RandomisedSettings, certify_randomised, scale
 
 
@@ -90,7 +91,7 @@ def test_a_certificate_says_what_it_is_and_follows_from_its_parts(net, sample):
     assert again == found
 
 
-def test_what_must_be_fixed_beforehand_is_said_and_hashed(net, sample):
+def test_what_must_be_fixed_beforehand_is_said_and_hashed(net, sample, monkeypatch):
     settings = RandomisedSettings(num_steps=1, draws=2, part=5)
     found = certify_randomised(net, sample, settings, run=Run(seed=3))
     told = " ".join(found.conditions)
@@ -100,7 +101,9 @@ def test_what_must_be_fixed_beforehand_is_said_and_hashed(net, sample):
     for changed in ({"draws": 3}, {"part": 6}, {"delta": 0.06}, {"draws_delta": 0.02}):
         hashes.add(certify_randomised(net, sample, replace(settings, **changed), run=Run(seed=3)).declared_hash)
     hashes.add(certify_randomised(net, sample, settings, run=Run(seed=4)).declared_hash)
-    assert len(hashes) == 6
+    monkeypatch.setattr(randomised, "WIDTHS", "1 everywhere")
+    hashes.add(certify_randomised(net, sample, settings, run=Run(seed=3)).declared_hash)
+    assert len(hashes) == 7
     assert (
         certify_randomised(net, sample, replace(settings, rate=0.1), run=Run(seed=3)).helper_hash == found.helper_hash
     )

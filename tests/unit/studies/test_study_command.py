@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from bitcert.cli.app import main
 from bitcert.report import plot_study
 from bitcert.report.studies.display import table_csv
 from bitcert.studies import Curve, Field, Figure, Outcome, Panel, Row, StudyResult
+from bitcert.studies.study import Cost
 from tests.unit.studies import toy
 
 FILES = {"result.json", "table.md", "table.csv", "report.html", "figure.svg"}
@@ -50,6 +52,17 @@ def test_without_a_name_all_studies_are_listed_with_their_state(capsys, done):
     shown = call(capsys, "--out", done)
     assert "done (quick)" in shown
     assert "toy.fig1" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+def test_the_listing_of_long_times_fits_a_narrow_pipe(capsys, monkeypatch, tmp_path):
+    costs = (Cost(25, 1, 1), Cost(2500, 1, 1), Cost(90_000, 1, 1))
+    study = replace(toy.TOY, name="paper2020.projection_or_x", title="a long title " * 9, costs=costs)
+    monkeypatch.setattr(sys.modules["bitcert.studies.registry"], "STUDIES", {study.name: study})
+    shown = call(capsys, "--out", tmp_path)
+    assert all(word in shown for word in (study.name, "not run", "25 s", "41.7 min", "25 h", "Data: digits"))
+    assert f"{study.name} " in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_a_study_writes_table_figure_result_and_page(done):
@@ -94,7 +107,7 @@ def test_bad_input_is_told_in_one_sentence(capsys, tmp_path, monkeypatch, argume
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("result.json", "{}", "another kind of file"),
+        ("result.json", "{}", "another format; choose another --out"),
         ("holiday.txt", "", "with 'holiday.txt' in it"),
         ("message.bin", "", "the result of another command"),
         ("result.json", {"study": "toy.fig1"}, "one of toy.fig1"),
@@ -105,7 +118,8 @@ def test_a_folder_of_something_else_is_refused(capsys, tmp_path, done, name, con
     folder = tmp_path / "toy.table1"
     folder.mkdir()
     if isinstance(content, dict):
-        content = json.dumps({**json.loads((done / "toy.table1" / name).read_text()), **content})
+        content = {**json.loads((done / "toy.table1" / name).read_text()), **content}
+        content = json.dumps(content, sort_keys=True, separators=(",", ":")) + "\n"
     (folder / name).write_text(content)
     assert sentence in call(capsys, "toy.table1", "--quick", "--out", tmp_path, code=2)
     assert (folder / name).read_text() == content
