@@ -35,7 +35,7 @@ from bitcert.cli.common import (
     told_name,
 )
 from bitcert.cli.live import live_board, stopped_by_interrupt
-from bitcert.cli.options import chosen_codecs, parse_options
+from bitcert.cli.options import chosen_codecs, note_buckets, parse_options
 from bitcert.codecs.best import encode_best
 from bitcert.counting import Progress
 from bitcert.decoder import Helper, decode_message
@@ -242,6 +242,7 @@ def _print_notes(options: CertifyOptions, loaded: _Loaded) -> None:
     if options.prior_split == AUTO_SPLIT:
         fraction = loaded.request.prior_fraction
         note(f"Note: --prior-split auto is {fraction:g} for {len(sample):,} examples.")
+    note_buckets(sample)
     kind = "search" if options.searches else "training"
     note(f"Plan: {len(sample):,} samples, at most {options.seconds(sample):g} s of {kind}{size}.")
     if isinstance(seen, Network):

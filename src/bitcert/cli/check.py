@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bitcert.cli.common import LoadedNetwork, progress_bar
-from bitcert.cli.options import NetworkOptions
+from bitcert.cli.options import NetworkOptions, note_buckets
 from bitcert.counting import DecisionRule, count_errors
 from bitcert.data import Sample
 from bitcert.decoder.helper import examples_at_a_time
@@ -31,6 +31,8 @@ def check(options: NetworkOptions) -> None:
     console = Console(highlight=False)
     with progress_bar() as progress:
         sample = options.load_sample(progress)
+    note_buckets(sample)
+    with progress_bar() as progress:
         loaded = options.load_network(sample)
     for note in loaded.notes:
         console.print(f"note: {note}", markup=False)

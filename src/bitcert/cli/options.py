@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Sequence, Set
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
@@ -109,6 +110,20 @@ class DataOptions(InputOptions):
             progress=progress,
             schema=self.declared(),
             shape=parse_sizes(self.shape) if self.shape else None,
+        )
+
+
+def note_buckets(sample: Sample) -> None:
+    """Say of a table with texts that nothing was declared of, how a schema may make the message shorter."""
+    names = () if sample.table is None else sample.table.buckets
+    if names:
+        example = json.dumps({"columns": [{"name": names[0], "categories": ["A", "B"]}]})
+        rest = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        note(
+            f"Note: texts of column {json.dumps(names[0])}{rest} are read as hash buckets 0 to 255, and a rule about "
+            "one of them may take many bits. A schema that lists the possible texts can make the message shorter: "
+            f"write {example} with your own texts to schema.json and add --schema schema.json. List what you know "
+            "beforehand, not what these data or their labels show."
         )
 
 

@@ -65,6 +65,16 @@ def bucket(text: str) -> int:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[0]
 
 
+def is_bucketed(text: str) -> bool:
+    """Whether a text becomes a bucket in a column without categories.
+
+    >>> is_bucketed("OH"), is_bucketed(" 12.50"), is_bucketed("NA")
+    (True, False, False)
+    """
+    text = text.strip()
+    return not (text.lower() in MISSING_TEXTS or _NUMBER.fullmatch(text) or _INFINITE.fullmatch(text))
+
+
 def read_cell(text: str, codes: Codes | None = None) -> float:
     """The number of one cell, NaN if it is missing; infinite if it is a number beyond a float.
 

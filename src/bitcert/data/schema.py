@@ -166,11 +166,13 @@ class Table:
         schema: with the label.
         names: of all columns of the file and of the schema, sorted: what both sides know beforehand.
         order: of the columns that nothing was declared of.
+        buckets: columns without declared categories that have texts in the first rows; only for a hint.
     """
 
     schema: Schema
     names: tuple[str, ...]
     order: tuple[str, ...] = field(default=(), repr=False)
+    buckets: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def completed(self) -> Schema:

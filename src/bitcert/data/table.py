@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.data.cells import MISSING_TEXTS, CellProblem, with_missing
+from bitcert.data.cells import MISSING_TEXTS, CellProblem, is_bucketed, with_missing
 from bitcert.data.files import check_size, refused
 from bitcert.data.sample import MAX_CLASSES, Array, Role, Sample
 from bitcert.data.schema import MAX_TEXT, Column, Schema, Table, repeated, shown
@@ -87,13 +87,15 @@ def read_table(source: Source, schema: Schema, role: Role, num_classes: int | No
     Raises:
         InputError: naming file, column and row, for whatever cannot be read by the rule.
     """
+    buckets: list[str] = []
     layout = _layout(source, schema, role)
     classes = _num_classes(schema, num_classes, source.path)
     labels = None if layout.label is None else _Labels(source.path, schema, classes is not None)
-    inputs = _read(source, layout, labels)
+    inputs = _read(source, layout, labels, buckets)
     found = None if labels is None else labels.found()
     # Only the last part of a path: a certificate is shown to strangers.
     name, table = source.path.name, layout.table(schema, source.header)
+    table = None if table is None else replace(table, buckets=tuple(buckets))
     return Sample.from_arrays(inputs, found, role, name, classes, columns=layout.inputs, table=table)
 
 
@@ -130,7 +132,7 @@ def peek_table(source: Source, schema: Schema, num_classes: int | None, examples
         got = "none named"
         raise refused(source.path, "the name of the label's column", got, f"name it: {_few(source.header)}")
     layout = _layout(source, schema, Role.UNLABELLED)
-    inputs = _read(replace(source, blocks=islice(source.blocks, 1)), layout, None)[:examples]
+    inputs = _read(replace(source, blocks=islice(source.blocks, 1)), layout, None, [])[:examples]
     classes = _num_classes(schema, num_classes, source.path)
     # a number that is not declared is coded in the message; any number stands for it until the labels are read
     number, name = MAX_CLASSES if classes is None else classes, source.path.name
@@ -186,7 +188,13 @@ def _num_classes(schema: Schema, stated: int | None, path: Path) -> int | None:
     return stated if declared is None else declared
 
 
-def _read(source: Source, layout: _Layout, labels: _Labels | None) -> Array:
+def _repeats(cells: Sequence[str]) -> bool:
+    """Whether a column has texts, and texts that come again: not those of names, identifiers or dates."""
+    texts = [cell.strip() for cell in cells if is_bucketed(cell)]
+    return bool(texts) and 2 * len(set(texts)) <= len(texts)
+
+
+def _read(source: Source, layout: _Layout, labels: _Labels | None, buckets: list[str]) -> Array:
     width, rows, buffer = len(layout.inputs), 0, bytearray()
     file_bytes = source.path.stat().st_size
     for block in source.blocks:
@@ -204,6 +212,9 @@ def _read(source: Source, layout: _Layout, labels: _Labels | None) -> Array:
             values[:, at : at + found.shape[1]] = found
             at += found.shape[1]
         buffer += values.data
+        if block.first == 1:
+            free = [(place, column) for place, column in layout.columns if column.codes is None]
+            buckets += [column.name for place, column in free if _repeats(block.texts(place))]
     if rows == 0:
         raise refused(source.path, "at least one row below the names of the columns", "none", "use a table with rows")
     return np.frombuffer(buffer, np.float32).reshape(-1, width)

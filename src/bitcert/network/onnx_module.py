@@ -9,6 +9,7 @@ refused by name, all at once.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -119,9 +120,9 @@ class OnnxModule(nn.Module):
             raise CaptureError("operators as torch has them", got, "pass the model's own code") from error
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             got = f"{title}: {one_line(error)}"
-            raise CaptureError(
-                "a graph that can be computed on these inputs", got, "check the data and the file"
-            ) from error
+            fixed = f", or export it with a free batch size (it is for {declared[0]})" if any(declared) else ""
+            do = f"check the data and the file{fixed}"
+            raise CaptureError("a graph that can be computed on these inputs", got, do) from error
         return list(found) if isinstance(found, list | tuple) else [found]
 
 
@@ -129,9 +130,10 @@ def _limited(result: Any, batched: bool, node: OnnxNode) -> Any:
     """The result, if it is not beyond what an architecture may hold of one sample."""
     size = result.size if isinstance(result, np.ndarray) else 0
     if isinstance(result, Tensor):
-        size = result.shape[1:].numel() if batched else result.numel()
+        sizes = result.shape[1:] if batched else result.shape
+        size = math.prod(n for n in sizes if isinstance(n, int))  # asking a symbolic batch size would fix it
     most = MAX_KNOWN if isinstance(result, np.ndarray) else MAX_ACTIVATION_ELEMENTS
-    if isinstance(size, int) and size > most:
+    if size > most:
         got = f"{size:,} made by {node.op}"
         raise CaptureError(f"values of at most {most:,} entries", got, "use a smaller network")
     return result

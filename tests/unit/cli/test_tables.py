@@ -224,3 +224,11 @@ def test_what_cannot_be_read_is_one_sentence(refused, files, arguments, says):
 
 def test_a_shape_has_no_label(refused, files):
     refused("helper", "--shape", "3", "--floats", *READ, says="--data for --label")
+
+
+def test_texts_without_a_schema_are_told_with_the_remedy(bitcert, files):
+    first = bitcert("check", "own:make", "--data", "t.csv", *READ)
+    assert 'texts of column "kind" are read as hash buckets' in " ".join(first.err.split())  # "id" has no text twice
+    assert "--schema schema.json" in " ".join(first.err.split())
+    declared = bitcert("check", "own:make", "--data", "t.csv", *READ, "--schema", "s.json")
+    assert "hash buckets" not in declared.err
