@@ -6,37 +6,38 @@ digits (``[1, 8, 8]``), for rows of a table (``[12]``) and for sequences (``[24,
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
-from lenet import lenet5
-from published import cifar_resnet20, data_folder, lenet300, load_checkpoint
-
-from bitcert.network import read_state_dict
-
-__all__ = ["cifar_resnet20", "lenet5", "lenet300"]
+from bitcert.studies.published import find_weights, load_published
 
 
 def published_lenet5() -> nn.Module:
     """Dense LeNet-5."""
-    return load_checkpoint("lenet5")
+    return load_published("lenet5")
 
 
 def published_lenet300() -> nn.Module:
     """Dense LeNet-300-100."""
-    return load_checkpoint("lenet300")
+    return load_published("lenet300")
+
+
+def cifar_resnet20() -> nn.Module:
+    """ResNet-20 of CIFAR-10."""
+    return load_published("resnet20")
+
+
+def fashion_net() -> nn.Module:
+    """The convolutional network that others trained for robustness on Fashion-MNIST."""
+    return load_published("fashion_cnn")
 
 
 def mnist8() -> nn.Module:
     """The network of ``onnx_mnist8``, its weights read from the file; inputs 0 to 255."""
     import onnx
 
-    graph = onnx.load(str(data_folder() / "pretrained/onnx_mnist8/opt-mnist.onnx")).graph
+    graph = onnx.load(str(find_weights("onnx_mnist8/opt-mnist.onnx"))).graph
     values = {each.name: torch.tensor(onnx.numpy_helper.to_array(each)) for each in graph.initializer}
     first, second, last = nn.Conv2d(1, 8, 5, padding=2), nn.Conv2d(8, 16, 5, padding=2), nn.Linear(256, 10)
     names = (("Parameter5", "23"), ("Parameter87", "24"), ("Parameter193_reshape1", "Parameter194"))
@@ -47,17 +48,6 @@ def mnist8() -> nn.Module:
             layer.bias.copy_(values[bias].reshape(-1))
     layers = [first, nn.ReLU(), nn.MaxPool2d(2), second, nn.ReLU(), nn.MaxPool2d(3), nn.Flatten(), last]
     return nn.Sequential(*layers).eval()
-
-
-def fashion_net() -> nn.Module:
-    """The convolutional network that others trained for robustness on Fashion-MNIST."""
-    convolutions = [nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU()]
-    module = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(1568, 100), nn.ReLU(), nn.Linear(100, 10))
-    state, _ = read_state_dict(data_folder() / "pretrained/fashion_cnn/fashion_mnist.pth")
-    with torch.no_grad():
-        for own, value in zip(module.state_dict().values(), state.values(), strict=True):
-            own.copy_(value)
-    return module.eval()
 
 
 class Gated(nn.Module):
