@@ -350,7 +350,7 @@ LINE_SECONDS = {Said.USUAL: 10.0, Said.VERBOSE: 1.0}
 """Between two lines of progress where there is no terminal."""
 
 
-def _lines(console: Console) -> Report:
+def progress_lines(console: Console) -> Report:
     """Progress as a line every few seconds, for a file or a pipe: a bar would be noise between the sentences."""
     started = told = clock.seconds()
 
@@ -370,7 +370,7 @@ def progress_bar() -> Iterator[Report]:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = stderr_console()
     if not console.is_terminal:
-        yield _lines(console)
+        yield progress_lines(console)
         return
     with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
         tasks: dict[str, object] = {}

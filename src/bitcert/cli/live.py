@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bitcert import clock
+from bitcert.cli.common import progress_lines
 from bitcert.report.text import estimated, percent_up
 from bitcert.search import Board, Row, Run
 
@@ -32,6 +33,7 @@ class LiveBoard:
         self.live: Live | None = None
         self.board: Board | None = None
         self.task = ""
+        self._line = progress_lines(console)
         self._told = -LINE_SECONDS
         self._last = ""
 
@@ -49,7 +51,9 @@ class LiveBoard:
     def progress(self, task: str, fraction: float) -> None:
         """What is being done just now."""
         self.task = f"{task} {fraction:.0%}"
-        if self.live is not None and self.board is not None:
+        if self.live is None:
+            self._line(task, fraction)
+        elif self.board is not None:
             self.live.update(self._shown())
 
     def tell(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from bitcert import Run
+from bitcert import Run, clock
 from bitcert.cli.live import LiveBoard, live_board, stopped_by_interrupt
 from bitcert.search import Board, Row
 
@@ -210,6 +210,15 @@ def test_without_a_terminal_the_best_so_far_is_told_in_lines(capsys):
     told = "12 of 120 s best so far: bank head, 1,234 bits, 56 errors, bound 12.34 %"
     assert " ".join(lines[1].split()) == told
     assert len(lines) == 2, "nothing is told twice"
+
+
+def test_without_a_terminal_long_work_between_two_states_is_told(capsys, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(clock, "seconds", lambda: now)
+    with live_board(Console(stderr=True, width=200)) as shown:
+        for now in (1.0, 100.0, 101.0):
+            shown.progress("training the helper network", now / 200)
+    assert capsys.readouterr().err.split() == ["100", "s", "training", "the", "helper", "network", "50%"]
 
 
 def test_on_a_terminal_a_table_is_shown(capsys):
