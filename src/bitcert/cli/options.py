@@ -122,8 +122,8 @@ def note_buckets(sample: Sample) -> None:
         note(
             f"Note: texts of column {json.dumps(names[0])}{rest} are read as hash buckets 0 to 255, and a rule about "
             "one of them may take many bits. A schema that lists the possible texts can make the message shorter: "
-            f"write {example} with your own texts to schema.json and add --schema schema.json. List what you know "
-            "beforehand, not what these data or their labels show."
+            f"put {example} with your own texts into the file of --schema schema.json. List what you know beforehand, "
+            "not what these data or their labels show."
         )
 
 
