@@ -32,6 +32,7 @@ class HelperOptions(InputOptions):
     helper: Annotated[str | None, Option(help="Public weights, as for certify.")] = None
     prior_split: Annotated[float | None, Option(help="As for certify.")] = None
     prior_seed: Annotated[int, Option(help="As for certify.")] = 0
+    original: Annotated[bool, Option(help="With --prior-split: certify will have --unlabelled.")] = False
     classes: Annotated[int | None, Option(help="Number of classes, if you will state it for certify.")] = None
     only_hash: Annotated[bool, Option("--hash", help="Print the hash alone.")] = False
     json_output: Annotated[bool, Option("--json", help="Print what is committed to as JSON.")] = False
@@ -66,6 +67,8 @@ class HelperOptions(InputOptions):
             None if loaded is None else loaded.predictor,
             preprocessing=preprocessing,
             helper_network=public,
+            # stands for the examples that certify will get: only that there are some matters here
+            unlabelled=sample if trains and self.original else None,
             prior_fraction=fraction,
             prior_seed=self.prior_seed,
             prior_model=prior_model(model, lambda: loaded) if trains else None,

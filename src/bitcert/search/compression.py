@@ -20,7 +20,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -43,7 +43,8 @@ from bitcert.search.contenders import contenders, usual_family
 from bitcert.search.halving import search
 from bitcert.search.head_features import head_memory_bytes
 from bitcert.search.judging import Judge, OriginalNetwork, network_logits, soft_labels
-from bitcert.search.prior import train_prior
+from bitcert.search.prior import PriorRecipe, train_prior
+from bitcert.search.prior_trial import TRIAL_SHARE, Choice, needs_trial, try_out
 from bitcert.search.request import CertifyRequest, declared_helpers, untrained
 from bitcert.search.trees import tree_memory_bytes
 from bitcert.search.votes import vote_memory_bytes
@@ -294,14 +295,35 @@ def train_helper(split: PriorSplit, request: CertifyRequest, run: Run) -> Networ
     if run.checkpoint is not None:
         kept = Checkpoint(run.checkpoint.path.with_name(PRIOR_FILE), request.prior_identity(run.seed))
     state = None if kept is None else kept.load()
+    models, preprocessing = request.prior_models, request.used_preprocessing
     if state is not None:
         run.spent_before(run.seconds + float(state[0]["seconds"]))
-        return replace(untrained(split.prior, request), parameters=state[1])
-    part = run.share(PRIOR_SHARE * run.budget_seconds, "prior network")
-    network = train_prior(split.prior, part, request.prior_model, preprocessing=request.used_preprocessing)
+        return replace(untrained(split.prior, request, models[state[0]["index"]]), parameters=state[1])
+    budget = PRIOR_SHARE * run.budget_seconds
+    choice, seconds = _tried(split.prior, request, run, budget)
+    part = run.share(budget - seconds, "prior network")
+    recipe = PriorRecipe(mirrored=choice.mirrored)
+    network = train_prior(split.prior, part, models[choice.index], preprocessing=preprocessing, recipe=recipe)
     if kept is not None:
         # also of an interrupted training: a certificate will rest on this network
-        kept.save({"seconds": part.seconds}, dict(network.parameters))
+        kept.save({"seconds": seconds + part.seconds, "index": choice.index}, dict(network.parameters))
         assert part.checkpoint is not None
         part.checkpoint.remove()
     return network
+
+
+def _tried(prior: Sample, request: CertifyRequest, run: Run, budget: float) -> tuple[Choice, float]:
+    """What a trial found, now or before the run was killed, and the seconds it took."""
+    if not needs_trial(prior, request.prior_models):
+        return Choice(), 0.0
+    part = run.share(TRIAL_SHARE * budget)
+    part.progress = lambda task, fraction: run.progress("comparing prior networks", part.fraction)
+    kept = None if run.checkpoint is None else run.checkpoint.part("prior trial")
+    state = None if kept is None else kept.load()
+    if state is not None:
+        run.spent_before(run.seconds + float(state[0]["seconds"]))
+        return Choice(state[0]["index"], state[0]["mirrored"]), float(state[0]["seconds"])
+    choice = try_out(prior, part, request.prior_models, request.used_preprocessing)
+    if kept is not None:
+        kept.save({**asdict(choice), "seconds": part.seconds}, {})
+    return choice, part.seconds

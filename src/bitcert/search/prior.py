@@ -3,7 +3,7 @@
 docs/theory.md section 2, data-dependent helper: the sample is split before anything is trained, the helper may depend
 on the prior part in any way, and errors are counted on the rest only. This module is never given the rest. Training:
 SGD with Nesterov momentum, a one-cycle learning rate over the time budget (Smith & Topin 2018), weight decay,
-augmentation in which a colour image is mirrored in every other epoch (Jordan 2024, arXiv:2404.00498), averaging of the
+augmentation in which an image is mirrored in every other epoch (Jordan 2024, arXiv:2404.00498), averaging of the
 weights (Polyak & Juditsky 1992). Where the processor multiplies matrices of bfloat16, images are trained in that
 format; the weights stay float32, and what is certified is computed in float32 and float64 as ever. Running statistics
 of batch norms come from the prior part alone.
@@ -50,7 +50,8 @@ class PriorRecipe:
         decay: weight decay of weights, not of biases and gains.
         smoothing: of the labels.
         warm_up: fraction of the schedule in which the rate rises.
-        averaging: steps over which weights are averaged.
+        averaging: steps over which weights are averaged, at most a twentieth of those done.
+        mirrored: whether images are mirrored, each in every other epoch.
         max_steps: the length of the schedule, if time allows: equal seeds then give equal weights, up to rounding in
             convolutions. ``None`` for the time budget alone.
         checkpoint_seconds: seconds between checkpoints.
@@ -63,6 +64,7 @@ class PriorRecipe:
     smoothing: float = 0.02
     warm_up: float = 0.2
     averaging: int = 500
+    mirrored: bool = True
     max_steps: int | None = None
     checkpoint_seconds: float = 20.0
 
@@ -162,7 +164,7 @@ class _Trainer:
             self._order = epoch, stream(self.run.seed, f"prior/order/{epoch}").permutation(len(self.prior))
         chosen = self._order[1][position * size : (position + 1) * size]
         x = network_inputs(self.architecture, self.helper.preprocessing, self.prior.inputs_at(chosen))
-        mirrored = self.mirrored[torch.from_numpy(chosen)] ^ bool(epoch % 2)
+        mirrored = (self.mirrored[torch.from_numpy(chosen)] ^ bool(epoch % 2)) & self.recipe.mirrored
         x = augment(x, torch_stream(self.run.seed, f"prior/augment/{self.num_steps}"), mirrored)
         return x, torch.tensor(self.prior.labels[chosen])
 
@@ -181,7 +183,7 @@ class _Trainer:
         nn.utils.clip_grad_norm_(self.module.parameters(), 2.0)
         self.optimiser.step()
         self.num_steps += 1
-        weight = 1 / min(self.num_steps, self.recipe.averaging)
+        weight = 1 / max(1, min(self.num_steps / 20, self.recipe.averaging))
         for name, value in self.module.state_dict().items():
             if value.is_floating_point():
                 self.average[name].lerp_(value, weight)

@@ -142,17 +142,17 @@ def initial_values(network: Network, seed: int) -> dict[str, Tensor]:
 def augment(x: Tensor, generator: torch.Generator, flipped: Tensor) -> Tensor:
     """A batch of images ``[batch, channels, height, width]`` changed at random; other inputs stay as they are.
 
-    Grey images are shifted, turned, sheared, scaled and bent a little, colour images flipped, shifted and partly
-    covered.
+    Grey images are shifted, turned, sheared, scaled and bent a little, colour images shifted and partly covered.
 
     Args:
         x: the batch.
         generator: of the changes.
-        flipped: ``[batch]`` bool, which images are mirrored if they are of colour.
+        flipped: ``[batch]`` bool, which images are mirrored before that.
     """
     if x.dim() != 4 or min(x.shape[2:]) < 4:
         return x
-    return _bend(x, generator) if x.shape[1] == 1 else _flip_and_crop(x, generator, flipped)
+    x = torch.where(flipped[:, None, None, None], x.flip(3), x)
+    return _bend(x, generator) if x.shape[1] == 1 else _crop(x, generator)
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -173,15 +173,14 @@ def _bend(x: Tensor, generator: torch.Generator) -> Tensor:
     return F.grid_sample(x, grid + waves.permute(0, 2, 3, 1), align_corners=False)
 
 
-def _flip_and_crop(x: Tensor, generator: torch.Generator, flips: Tensor) -> Tensor:
+def _crop(x: Tensor, generator: torch.Generator) -> Tensor:
     count, _, height, width = x.shape
     reach = max(1, min(height, width) // 8)
     padded = F.pad(x, (reach,) * 4, mode="reflect")
-    flipped = torch.where(flips[:, None, None, None], padded.flip(3), padded)
     top, left = torch.randint(0, 2 * reach + 1, (2, count), generator=generator)
     rows, columns = top[:, None] + torch.arange(height), left[:, None] + torch.arange(width)
     which = torch.arange(count)[:, None, None]
-    moved = flipped.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    moved = padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     centre = torch.rand((2, count), generator=generator) * torch.tensor([[height], [width]])
     far_y = (torch.arange(height) - centre[0][:, None]).abs() > reach
     far_x = (torch.arange(width) - centre[1][:, None]).abs() > reach

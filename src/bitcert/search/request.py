@@ -190,7 +190,17 @@ class CertifyRequest:
     def prior_identity(self, seed: int) -> str:
         """SHA-256 of what the training of a prior network depends on, whatever is then claimed of it."""
         parts: list[object] = [versions(), self.sample.content_hash, seed, repr(self.used_preprocessing)]
-        return _hash_of([*parts, self.prior_fraction, self.prior_seed, self._prior_model])
+        return _hash_of([*parts, self.prior_fraction, self.prior_seed, self._prior_model, len(self.prior_models)])
+
+    @property
+    def prior_models(self) -> tuple[nn.Module | Network | None, ...]:
+        """Those among which a trial on the prior part chooses; ``None`` is the built-in network.
+
+        A certificate of an original network is through a surrogate, which may be any network: the given architecture,
+        which suits the data, or the built-in one, which learns fast.
+        """
+        alone = self.prior_model is None or self.unlabelled is None
+        return (self.prior_model,) if alone else (self.prior_model, None)
 
     @property
     def _prior_model(self) -> str:
@@ -215,8 +225,9 @@ def declared_helpers(request: CertifyRequest) -> tuple[Helper, ...]:
     if request.helper_network is not None:
         found.append(request.public_helper)
     if request.prior_fraction is not None:
-        trained = untrained(request.sample, request).architecture
-        found.append(replace(request.problem, predictor=trained, classes_inferred=False))
+        for model in request.prior_models:
+            trained = untrained(request.sample, request, model).architecture
+            found.append(replace(request.problem, predictor=trained, classes_inferred=False))
     return tuple(found)
 
 
@@ -226,9 +237,8 @@ def commitment_of(request: CertifyRequest) -> Commitment:
     return Commitment.of(declared_helpers(request), split)
 
 
-def untrained(prior: Sample, request: CertifyRequest) -> Network:
-    """The structure of what is trained on the prior part."""
-    model = request.prior_model
+def untrained(prior: Sample, request: CertifyRequest, model: nn.Module | Network | None) -> Network:
+    """The structure of what is trained on the prior part: one of :attr:`CertifyRequest.prior_models`."""
     if isinstance(model, Network):
         return model
     module = built_in_network(prior.input_shape, prior.num_classes) if model is None else model

@@ -1,0 +1,99 @@
+"""What is trained on a prior part, and whether its images are mirrored: a short trial within that part.
+
+The helper may depend on the prior part in any way (docs/theory.md section 2, data-dependent helper), so what is found
+here costs no bit; of the rest nothing is seen. Every architecture is trained for an equal share of a small part of the
+time on nine tenths of the prior part, and the one that errs least often on the last tenth is trained then: a network
+that is accurate after a day may be the worse one after ten minutes. None of these trainings mirrors images. If the
+network so trained finds a mirrored image about as easy as an upright one, left and right do not matter to the classes
+(photographs; not digits), and the training that counts mirrors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import nn
+
+from bitcert.certificates.original import RawClassifier
+from bitcert.data import Role, Sample
+from bitcert.data.split import split_prior
+from bitcert.decoder import Preprocessing
+from bitcert.errors import InputError
+from bitcert.network import Network
+from bitcert.run import Run
+from bitcert.search.judging import network_logits
+from bitcert.search.prior import PriorRecipe, train_prior
+
+TRIAL_SHARE = 0.15
+"""Part of the time for the prior network that a trial takes."""
+_LEARNS_ON = 0.9
+_MOST_HELD = 5_000
+_FEWEST = 200
+"""Of fewer examples a tenth tells nothing."""
+_SYMMETRIC = 0.1
+"""Mirroring may add at most this part of the distance between the error on upright images and guessing."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a trial found: the index of the architecture, and whether images are mirrored."""
+
+    index: int = 0
+    mirrored: bool = False
+
+
+def needs_trial(prior: Sample, models: Sequence[nn.Module | Network | None]) -> bool:
+    """Whether there is anything to choose and enough to choose by."""
+    return len(prior) >= _FEWEST and (len(models) > 1 or is_image(prior))
+
+
+def is_image(sample: Sample) -> bool:
+    """Whether an input is ``[channels, height, width]`` with a height and a width to speak of."""
+    return len(sample.input_shape) == 3 and min(sample.input_shape[1:]) >= 4
+
+
+def try_out(
+    prior: Sample,
+    run: Run,
+    models: Sequence[nn.Module | Network | None],
+    preprocessing: Preprocessing,
+    recipe: PriorRecipe | None = None,
+) -> Choice:
+    """Train each for a while on most of the prior part, and compare them on what is left of it.
+
+    Args:
+        prior: the prior part, of role ``prior``.
+        run: seed and time, all of which is used.
+        models: as for :func:`~bitcert.search.prior.train_prior`; the first of equals is taken.
+        preprocessing: of the helper.
+        recipe: how they will be trained.
+
+    Raises:
+        InputError: as ``train_prior``.
+    """
+    if not needs_trial(prior, models):
+        return Choice()
+    try:
+        learned, held = split_prior(prior, max(_LEARNS_ON, 1 - _MOST_HELD / len(prior)))
+    except InputError:  # one of the parts has a single class
+        return Choice()
+    upright, networks = [], []
+    for model in models:
+        part = run.share(run.budget_seconds / len(models))
+        own = replace(recipe or PriorRecipe(), mirrored=False)
+        networks.append(train_prior(learned, part, model, preprocessing=preprocessing, recipe=own))
+        upright.append(_error_rate(networks[-1], held, preprocessing))
+    best = int(np.argmin(upright))
+    if not is_image(prior):
+        return Choice(best)
+    turned = replace(held, inputs=np.ascontiguousarray(np.asarray(held.inputs)[..., ::-1]))
+    more = _error_rate(networks[best], turned, preprocessing) - upright[best]
+    known = 1 - 1 / prior.num_classes - upright[best]
+    return Choice(best, bool(0 < known and more <= _SYMMETRIC * known))
+
+
+def _error_rate(network: Network, sample: Sample, preprocessing: Preprocessing) -> float:
+    logits = network_logits(RawClassifier(network.architecture, network.parameters, preprocessing), sample)
+    return float((logits.argmax(1) != sample.labels).mean())

@@ -1,0 +1,120 @@
+"""The trial on a prior part: what learns faster, and whether left and right matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bitcert.data import Role, Sample, load_sample
+from bitcert.data.split import split_prior
+from bitcert.decoder import Preprocessing
+from bitcert.run import Checkpoint, Run
+from bitcert.search import compression
+from bitcert.search.compression import train_helper
+from bitcert.data.split import PriorSplit
+from bitcert.search.prior import PriorRecipe
+from bitcert.search.prior_trial import Choice, needs_trial, try_out
+from bitcert.search.request import CertifyRequest, commitment_of, declared_helpers
+
+FOREVER = 1e9
+SHORT = PriorRecipe(batch_size=20, max_steps=120)
+
+
+def narrow() -> torch.nn.Module:
+    """Through one number there is little that it can learn."""
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 1), torch.nn.Tanh(), torch.nn.Linear(1, 10))
+
+
+def bars(by: str) -> Sample:
+    """Noisy images with a bar: the classes are the sides that it is on, or its directions, or nothing."""
+    rng = np.random.default_rng(3)
+    images, labels = rng.integers(0, 90, (600, 1, 8, 8)), rng.integers(0, 2, 600)
+    for image, label in zip(images, labels, strict=True):
+        place = int(rng.integers(0, 3))
+        if by == "side":
+            image[0, :, place + 5 * label] += 160
+        elif by == "direction":
+            image[0][(slice(None), place + 2) if label else (place + 2, slice(None))] += 160
+    return Sample(images.astype(np.uint8), labels, 2, Role.PRIOR, by)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_what_learns_faster_is_taken(order: int) -> None:
+    prior, _ = split_prior(load_sample("digits", Role.TRAIN), 0.5, 0)
+    models = (narrow(), None) if order == 0 else (None, narrow())
+    found = try_out(prior, Run(budget_seconds=FOREVER), models, Preprocessing.usual(prior), SHORT)
+    assert models[found.index] is None
+    assert not found.mirrored, "a mirrored digit is no digit"
+
+
+@pytest.mark.parametrize(("by", "mirrored"), [("side", False), ("direction", True), ("nothing", False)])
+def test_images_are_mirrored_where_sides_do_not_matter(by: str, mirrored: bool) -> None:
+    prior = bars(by)
+    found = try_out(prior, Run(budget_seconds=FOREVER), (None,), Preprocessing.usual(prior), SHORT)
+    assert found == Choice(0, mirrored)
+
+
+def test_nothing_is_tried_where_there_is_no_choice_or_too_little_to_choose_by() -> None:
+    rng = np.random.default_rng(0)
+    rows = Sample(rng.normal(size=(900, 5)).astype(np.float32), np.arange(900) % 2, 2, Role.PRIOR, "rows")
+    assert not needs_trial(rows, (None,))
+    assert needs_trial(rows, (None, narrow()))
+    assert not needs_trial(rows.take(slice(100)), (None, narrow()))
+    lonely = Sample(rows.inputs, (np.arange(900) == 5).astype(int), 2, Role.PRIOR, "one of a class")
+    assert try_out(lonely, Run(budget_seconds=FOREVER), (None, narrow()), Preprocessing.usual(rows), SHORT) == Choice()
+
+
+def original(sample: Sample) -> CertifyRequest:
+    unlabelled = Sample(255 - sample.inputs, None, 10, Role.UNLABELLED, "unlabelled")
+    model = narrow().eval()
+    return CertifyRequest(sample, model, prior_fraction=0.5, prior_model=model, unlabelled=unlabelled)
+
+
+def test_a_surrogate_may_be_of_either_architecture_and_both_are_declared() -> None:
+    request = original(load_sample("digits", Role.TRAIN))
+    assert request.prior_models == (request.prior_model, None)
+    trained = {each.predictor.content_hash for each in declared_helpers(request) if each.predictor is not None}
+    assert len(trained) == 2
+    assert commitment_of(request).choices == 2
+
+
+def test_the_winner_is_trained_once_and_found_again(tmp_path, monkeypatch) -> None:
+    sample = load_sample("digits", Role.TRAIN)
+    request, split, models = original(sample), PriorSplit.of(sample, 0.5), []
+    real = compression.train_prior
+
+    def watched(prior, run, model, **options):
+        models.append(model)
+        assert options.pop("recipe").mirrored is True
+        return real(prior, run, model, **options, recipe=PriorRecipe(batch_size=20, max_steps=3))
+
+    monkeypatch.setattr(compression, "train_prior", watched)
+    monkeypatch.setattr(compression, "try_out", lambda *arguments: Choice(1, True))
+    made = [
+        train_helper(split, request, Run(budget_seconds=60.0, checkpoint=Checkpoint(tmp_path / "search", "own")))
+        for _ in range(2)
+    ]
+    assert models == [None]
+    assert made[0].architecture.content_hash == made[1].architecture.content_hash
+    assert all(torch.equal(value, made[1].parameters[name]) for name, value in made[0].parameters.items())
+
+
+def test_a_killed_search_does_not_try_again(tmp_path, monkeypatch) -> None:
+    sample = load_sample("digits", Role.TRAIN)
+    request, tried = original(sample), []
+
+    def once(prior, run, models, preprocessing):
+        tried.append(prior.role)
+        return Choice(1, False)
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compression, "try_out", once)
+    monkeypatch.setattr(compression, "train_prior", killed)
+    for _ in range(2):
+        run = Run(budget_seconds=60.0, checkpoint=Checkpoint(tmp_path / "search", "own"))
+        with pytest.raises(KeyboardInterrupt):
+            train_helper(PriorSplit.of(sample, 0.5), request, run)
+    assert tried == [Role.PRIOR]
