@@ -52,7 +52,7 @@ from bitcert.search.votes import vote_memory_bytes
 PRIOR_FILE = "prior-network.safetensors"
 """Beside the search's state: the network of a declared prior part, once it is trained."""
 
-PRIOR_SHARE = 0.5
+PRIOR_SHARE = 0.7
 """Part of the time that trains the network of a declared prior part."""
 
 
@@ -323,7 +323,7 @@ def _tried(prior: Sample, request: CertifyRequest, run: Run, budget: float) -> t
     if state is not None:
         run.spent_before(run.seconds + float(state[0]["seconds"]))
         return Choice(state[0]["index"], state[0]["mirrored"]), float(state[0]["seconds"])
-    choice = try_out(prior, part, request.prior_models, request.used_preprocessing)
+    choice = try_out(prior, part, budget - part.budget_seconds, request.prior_models, request.used_preprocessing)
     if kept is not None:
         kept.save({**asdict(choice), "seconds": part.seconds}, {})
     return choice, part.seconds

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bitcert import clock
 from bitcert.data import Role, Sample
 from bitcert.decoder import Helper, Preprocessing, example_for
 from bitcert.decoder.network import network_inputs
@@ -34,9 +35,21 @@ from bitcert.network.memory import is_out_of_memory
 from bitcert.network.user_code import users_network
 from bitcert.random import stream, torch_stream
 from bitcert.run import Checkpoint, Run
-from bitcert.search.prior_network import augment, built_in_network, detached, initial_values, initialise_module
+from bitcert.search.prior_network import (
+    BuiltIn,
+    WideNetwork,
+    augment,
+    built_in_network,
+    detached,
+    initial_values,
+    initialise_module,
+)
+
+PriorModel = nn.Module | Network | BuiltIn
+"""What can be trained on a prior part."""
 
 _SAFE_CHANNELS = 16
+_WHITENED_BY = 5_000
 
 
 @dataclass(frozen=True)
@@ -104,9 +117,10 @@ class _Trainer:
         self, module: nn.Module, network: Network, helper: Helper, prior: Sample, run: Run, recipe: PriorRecipe
     ) -> None:
         self.module, self.helper, self.prior, self.run, self.recipe = module, helper, prior, run, recipe
-        self.architecture = network.architecture
-        weights = [value for value in module.parameters() if value.dim() >= 2]
-        others = [value for value in module.parameters() if value.dim() < 2]
+        self.network, self.architecture = network, network.architecture
+        trained = [value for value in module.parameters() if value.requires_grad]
+        weights = [value for value in trained if value.dim() >= 2]
+        others = [value for value in trained if value.dim() < 2]
         groups = [{"params": weights, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
         self.optimiser = torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum, nesterov=True)
         self.average = detached(module.state_dict())
@@ -250,7 +264,7 @@ def breaks_channels_last(architecture: Architecture) -> bool:
 def train_prior(
     prior: Sample,
     run: Run,
-    model: nn.Module | Network | None = None,
+    model: PriorModel = BuiltIn.SMALL,
     *,
     preprocessing: Preprocessing | None = None,
     recipe: PriorRecipe | None = None,
@@ -260,7 +274,7 @@ def train_prior(
     Args:
         prior: the prior part, of role ``prior``; the rest must not be in it.
         run: seed, time budget, progress and checkpoint.
-        model: whose *architecture* is trained instead of the built-in network's. Its present weights are not used:
+        model: whose *architecture* is trained, or which of the built-in networks. Its present weights are not used:
             had they been trained on all of the training set, they would have seen the rest. Give the module where
             there is one: a captured network has its batch norms folded and trains worse.
         preprocessing: the helper's, fixed beforehand; the usual one of the sample if ``None``.
@@ -275,21 +289,47 @@ def train_prior(
     if prior.role is not Role.PRIOR:
         expected = "a sample of role prior, split off before anything was trained"
         raise InputError(expected, f"role {prior.role.value}", "split the training sample first")
-    recipe, helper = recipe or PriorRecipe(), Helper.for_sample(prior, None, preprocessing)
-    module = _fresh_module(prior, model, run.seed)
-    example = example_for(module, prior, helper.preprocessing)
-    # before the training: a module that cannot be captured would be trained in vain
-    network = model if isinstance(model, Network) else capture(module, example)
-    trainer = _Trainer(module, network, helper, prior, run, recipe)
+    trainer = _trainer(prior, run, model, preprocessing, recipe or PriorRecipe())
     if run.checkpoint is not None:
         trainer.resume(run.checkpoint)
     trainer.train()
+    module = trainer.module
     if isinstance(module, CapturedModule):
-        return replace(network, parameters=detached(module.values()))
-    return capture(module, example)
+        return replace(trainer.network, parameters=detached(module.values()))
+    return capture(module, example_for(module, prior, trainer.helper.preprocessing))
 
 
-def _fresh_module(prior: Sample, model: nn.Module | Network | None, seed: int) -> nn.Module:
+def _trainer(
+    prior: Sample, run: Run, model: PriorModel, preprocessing: Preprocessing | None, recipe: PriorRecipe
+) -> _Trainer:
+    """A network with fresh values before its first step."""
+    helper = Helper.for_sample(prior, None, preprocessing)
+    module = _fresh_module(prior, model, run.seed)
+    # before the training: a module that cannot be captured would be trained in vain
+    example = example_for(module, prior, helper.preprocessing)
+    network = model if isinstance(model, Network) else capture(module, example)
+    if isinstance(module, WideNetwork):
+        some = stream(run.seed, "prior/whitening").permutation(len(prior))[:_WHITENED_BY]
+        module.whiten(network_inputs(network.architecture, helper.preprocessing, prior.inputs_at(np.sort(some))))
+    return _Trainer(module, network, helper, prior, run, recipe)
+
+
+def affordable_steps(
+    prior: Sample, run: Run, seconds: float, model: PriorModel, preprocessing: Preprocessing, recipe: PriorRecipe
+) -> float:
+    """About how many steps of training so many seconds allow, from the fastest of three."""
+    if recipe.max_steps is not None:
+        return recipe.max_steps
+    trainer, measured = _trainer(prior, run, model, preprocessing, recipe), []
+    trainer.module.train()
+    for _ in range(4):
+        before = clock.seconds()
+        trainer.step(0.0)
+        measured.append(clock.seconds() - before)
+    return seconds / max(min(measured[1:]), 1e-9)
+
+
+def _fresh_module(prior: Sample, model: PriorModel, seed: int) -> nn.Module:
     """What is trained, with initial values that depend on the seed and the architecture alone."""
     if isinstance(model, Network):
         if model.architecture.input_shape != prior.input_shape:
@@ -298,7 +338,9 @@ def _fresh_module(prior: Sample, model: nn.Module | Network | None, seed: int) -
         module: nn.Module = CapturedModule(model, seed)
         outputs = model.architecture.num_outputs
     else:
-        module = built_in_network(prior.input_shape, prior.num_classes) if model is None else model
+        module = model
+        if isinstance(model, BuiltIn):
+            module = built_in_network(prior.input_shape, prior.num_classes, model)
         with users_network("be copied and given fresh values"):
             module = copy.deepcopy(module).float()
             initialise_module(module, seed)

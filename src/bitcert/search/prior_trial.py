@@ -1,11 +1,12 @@
 """What is trained on a prior part, and whether its images are mirrored: a short trial within that part.
 
 The helper may depend on the prior part in any way (docs/theory.md section 2, data-dependent helper), so what is found
-here costs no bit; of the rest nothing is seen. Every architecture is trained for an equal share of a small part of the
-time on nine tenths of the prior part, and the one that errs least often on the last tenth is trained then: a network
-that is accurate after a day may be the worse one after ten minutes. None of these trainings mirrors images. If the
-network so trained finds a mirrored image about as easy as an upright one, left and right do not matter to the classes
-(photographs; not digits), and the training that counts mirrors.
+here costs no bit beyond the declaration of the architectures; of the rest nothing is seen. Of the built-in networks for
+images the wide one is taken where there is time to train it. If an architecture was given as well, both are trained for
+an equal share of a small part of the time on nine tenths of the prior part, and the one that errs least often on the
+last tenth is trained then: a network that is accurate after a day may be the worse one after ten minutes. None of these
+trainings mirrors images. If the network so trained finds a mirrored image about as easy as an upright one, left and
+right do not matter to the classes (photographs; not digits), and the training that counts mirrors.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import nn
 
 from bitcert.certificates.original import RawClassifier
-from bitcert.data import Role, Sample
+from bitcert.data import Sample
 from bitcert.data.split import split_prior
 from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.run import Run
 from bitcert.search.judging import network_logits
-from bitcert.search.prior import PriorRecipe, train_prior
+from bitcert.search.prior import PriorModel, PriorRecipe, affordable_steps, train_prior
+from bitcert.search.prior_network import BuiltIn, is_image
 
 TRIAL_SHARE = 0.15
 """Part of the time for the prior network that a trial takes."""
+WIDE_EPOCHS, WIDE_STEPS = 4, 1_000
+"""The wide network is taken where the time allows as many of both."""
 _LEARNS_ON = 0.9
 _MOST_HELD = 5_000
 _FEWEST = 200
@@ -44,20 +47,16 @@ class Choice:
     mirrored: bool = False
 
 
-def needs_trial(prior: Sample, models: Sequence[nn.Module | Network | None]) -> bool:
+def needs_trial(prior: Sample, models: Sequence[PriorModel]) -> bool:
     """Whether there is anything to choose and enough to choose by."""
-    return len(prior) >= _FEWEST and (len(models) > 1 or is_image(prior))
-
-
-def is_image(sample: Sample) -> bool:
-    """Whether an input is ``[channels, height, width]`` with a height and a width to speak of."""
-    return len(sample.input_shape) == 3 and min(sample.input_shape[1:]) >= 4
+    return len(prior) >= _FEWEST and (len(models) > 1 or is_image(prior.input_shape))
 
 
 def try_out(
     prior: Sample,
     run: Run,
-    models: Sequence[nn.Module | Network | None],
+    budget: float,
+    models: Sequence[PriorModel],
     preprocessing: Preprocessing,
     recipe: PriorRecipe | None = None,
 ) -> Choice:
@@ -66,6 +65,7 @@ def try_out(
     Args:
         prior: the prior part, of role ``prior``.
         run: seed and time, all of which is used.
+        budget: seconds that the training will have which then counts.
         models: as for :func:`~bitcert.search.prior.train_prior`; the first of equals is taken.
         preprocessing: of the helper.
         recipe: how they will be trained.
@@ -79,19 +79,37 @@ def try_out(
         learned, held = split_prior(prior, max(_LEARNS_ON, 1 - _MOST_HELD / len(prior)))
     except InputError:  # one of the parts has a single class
         return Choice()
-    upright, networks = [], []
-    for model in models:
-        part = run.share(run.budget_seconds / len(models))
-        own = replace(recipe or PriorRecipe(), mirrored=False)
+    own, upright, networks = replace(recipe or PriorRecipe(), mirrored=False), [], []
+    tried = [model for model in models if not isinstance(model, BuiltIn)]
+    tried += [_built_in(prior, run, budget, models, preprocessing, own)] if BuiltIn.SMALL in models else []
+    for model in tried:
+        part = run.share((run.budget_seconds - run.seconds) / (len(tried) - len(networks)))
         networks.append(train_prior(learned, part, model, preprocessing=preprocessing, recipe=own))
         upright.append(_error_rate(networks[-1], held, preprocessing))
     best = int(np.argmin(upright))
-    if not is_image(prior):
-        return Choice(best)
-    turned = replace(held, inputs=np.ascontiguousarray(np.asarray(held.inputs)[..., ::-1]))
-    more = _error_rate(networks[best], turned, preprocessing) - upright[best]
-    known = 1 - 1 / prior.num_classes - upright[best]
-    return Choice(best, bool(0 < known and more <= _SYMMETRIC * known))
+    winner, mirrored = tried[best], False
+    if is_image(prior.input_shape):
+        turned = replace(held, inputs=np.ascontiguousarray(np.asarray(held.inputs)[..., ::-1]))
+        more = _error_rate(networks[best], turned, preprocessing) - upright[best]
+        known = 1 - 1 / prior.num_classes - upright[best]
+        mirrored = bool(known > 0 and more <= _SYMMETRIC * known)
+    return Choice(models.index(BuiltIn.MIRRORED if winner is BuiltIn.WIDE and mirrored else winner), mirrored)
+
+
+def _built_in(
+    prior: Sample,
+    run: Run,
+    seconds: float,
+    models: Sequence[PriorModel],
+    preprocessing: Preprocessing,
+    recipe: PriorRecipe,
+) -> BuiltIn:
+    """The built-in network that so many seconds are enough for."""
+    if BuiltIn.WIDE not in models:
+        return BuiltIn.SMALL
+    steps = affordable_steps(prior, run, seconds, BuiltIn.WIDE, preprocessing, recipe)
+    enough = steps >= WIDE_STEPS and steps * recipe.batch_size >= WIDE_EPOCHS * len(prior)
+    return BuiltIn.WIDE if enough else BuiltIn.SMALL
 
 
 def _error_rate(network: Network, sample: Sample, preprocessing: Preprocessing) -> float:

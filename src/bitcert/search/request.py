@@ -28,7 +28,8 @@ from bitcert.errors import InputError
 from bitcert.losses import parse_losses
 from bitcert.network import Architecture, Network, OpaqueModel, Predictor, capture
 from bitcert.proof.claims import delta_plan
-from bitcert.search.prior_network import built_in_network
+from bitcert.search.prior import PriorModel
+from bitcert.search.prior_network import BuiltIn, built_in_network, built_in_networks
 
 
 class Effort(StrEnum):
@@ -193,14 +194,16 @@ class CertifyRequest:
         return _hash_of([*parts, self.prior_fraction, self.prior_seed, self._prior_model, len(self.prior_models)])
 
     @property
-    def prior_models(self) -> tuple[nn.Module | Network | None, ...]:
-        """Those among which a trial on the prior part chooses; ``None`` is the built-in network.
+    def prior_models(self) -> tuple[PriorModel, ...]:
+        """Those among which a trial on the prior part chooses.
 
         A certificate of an original network is through a surrogate, which may be any network: the given architecture,
-        which suits the data, or the built-in one, which learns fast.
+        which suits the data, or a built-in one, which learns fast.
         """
-        alone = self.prior_model is None or self.unlabelled is None
-        return (self.prior_model,) if alone else (self.prior_model, None)
+        built_in = built_in_networks(self.sample.input_shape)
+        if self.prior_model is None:
+            return built_in
+        return (self.prior_model,) if self.unlabelled is None else (self.prior_model, *built_in)
 
     @property
     def _prior_model(self) -> str:
@@ -237,10 +240,11 @@ def commitment_of(request: CertifyRequest) -> Commitment:
     return Commitment.of(declared_helpers(request), split)
 
 
-def untrained(prior: Sample, request: CertifyRequest, model: nn.Module | Network | None) -> Network:
+def untrained(prior: Sample, request: CertifyRequest, model: PriorModel) -> Network:
     """The structure of what is trained on the prior part: one of :attr:`CertifyRequest.prior_models`."""
     if isinstance(model, Network):
         return model
-    module = built_in_network(prior.input_shape, prior.num_classes) if model is None else model
-    module = module.eval()
+    if isinstance(model, BuiltIn):
+        model = built_in_network(prior.input_shape, prior.num_classes, model)
+    module = model.eval()
     return capture(module, example_for(module, prior, request.used_preprocessing))

@@ -69,6 +69,16 @@ def test_the_certificate_carries_what_was_committed_to(bitcert, factory, toy_dat
     assert "FAIL commitment published" in invalid.out
 
 
+def test_the_surrogate_of_an_original_may_be_the_built_in_network(bitcert, factory, toy_data):
+    shared = ("own:make", "--prior-split", 0.5, "--data", toy_data)
+    np.savez(factory / "new.npz", x=np.random.default_rng(5).normal(size=(60, 2)).astype(np.float32))
+    made = bitcert("certify", *shared, "--unlabelled", "new.npz", "--budget", 0.3)
+    assert made.code == 0, made.err
+    commitment = json.loads((factory / "out" / "certificate.json").read_text())["commitment"]
+    assert len(commitment["architectures"]) == 2
+    assert commitment["hash"] == committed(bitcert, *shared, "--original") != committed(bitcert, *shared)
+
+
 def test_no_label_is_read(bitcert, here, toy_data):
     """The same hash from an archive whose labels are nonsense, and from one without any."""
     with np.load(here / toy_data) as arrays:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import unittest.mock
+
 import numpy as np
 import pytest
 import torch
 
 from bitcert.data import Role, Sample, load_sample
-from bitcert.data.split import split_prior
+from bitcert.data.split import PriorSplit, split_prior
 from bitcert.decoder import Preprocessing
+from bitcert.network import capture
 from bitcert.run import Checkpoint, Run
 from bitcert.search import compression
 from bitcert.search.compression import train_helper
-from bitcert.data.split import PriorSplit
-from bitcert.search.prior import PriorRecipe
+from bitcert.search.prior import PriorRecipe, affordable_steps
+from bitcert.search.prior_network import BuiltIn, WideNetwork, built_in_network
 from bitcert.search.prior_trial import Choice, needs_trial, try_out
 from bitcert.search.request import CertifyRequest, commitment_of, declared_helpers
 
 FOREVER = 1e9
-SHORT = PriorRecipe(batch_size=20, max_steps=120)
+SHORT = PriorRecipe(batch_size=20, max_steps=60)
 
 
 def narrow() -> torch.nn.Module:
@@ -42,27 +45,32 @@ def bars(by: str) -> Sample:
 @pytest.mark.parametrize("order", [0, 1])
 def test_what_learns_faster_is_taken(order: int) -> None:
     prior, _ = split_prior(load_sample("digits", Role.TRAIN), 0.5, 0)
-    models = (narrow(), None) if order == 0 else (None, narrow())
-    found = try_out(prior, Run(budget_seconds=FOREVER), models, Preprocessing.usual(prior), SHORT)
-    assert models[found.index] is None
+    models = (narrow(), BuiltIn.SMALL) if order == 0 else (BuiltIn.SMALL, narrow())
+    found = try_out(prior, Run(budget_seconds=FOREVER), FOREVER, models, Preprocessing.usual(prior), SHORT)
+    assert models[found.index] is BuiltIn.SMALL
     assert not found.mirrored, "a mirrored digit is no digit"
 
 
 @pytest.mark.parametrize(("by", "mirrored"), [("side", False), ("direction", True), ("nothing", False)])
 def test_images_are_mirrored_where_sides_do_not_matter(by: str, mirrored: bool) -> None:
     prior = bars(by)
-    found = try_out(prior, Run(budget_seconds=FOREVER), (None,), Preprocessing.usual(prior), SHORT)
+    found = try_out(prior, Run(budget_seconds=FOREVER), FOREVER, (BuiltIn.SMALL,), Preprocessing.usual(prior), SHORT)
     assert found == Choice(0, mirrored)
 
 
 def test_nothing_is_tried_where_there_is_no_choice_or_too_little_to_choose_by() -> None:
     rng = np.random.default_rng(0)
     rows = Sample(rng.normal(size=(900, 5)).astype(np.float32), np.arange(900) % 2, 2, Role.PRIOR, "rows")
-    assert not needs_trial(rows, (None,))
-    assert needs_trial(rows, (None, narrow()))
-    assert not needs_trial(rows.take(slice(100)), (None, narrow()))
+    assert not needs_trial(rows, (BuiltIn.SMALL,))
+    assert needs_trial(rows, (BuiltIn.SMALL, narrow()))
+    assert not needs_trial(rows.take(slice(100)), (BuiltIn.SMALL, narrow()))
     lonely = Sample(rows.inputs, (np.arange(900) == 5).astype(int), 2, Role.PRIOR, "one of a class")
-    assert try_out(lonely, Run(budget_seconds=FOREVER), (None, narrow()), Preprocessing.usual(rows), SHORT) == Choice()
+    assert (
+        try_out(
+            lonely, Run(budget_seconds=FOREVER), FOREVER, (BuiltIn.SMALL, narrow()), Preprocessing.usual(rows), SHORT
+        )
+        == Choice()
+    )
 
 
 def original(sample: Sample) -> CertifyRequest:
@@ -73,10 +81,10 @@ def original(sample: Sample) -> CertifyRequest:
 
 def test_a_surrogate_may_be_of_either_architecture_and_both_are_declared() -> None:
     request = original(load_sample("digits", Role.TRAIN))
-    assert request.prior_models == (request.prior_model, None)
+    assert request.prior_models == (request.prior_model, *BuiltIn)
     trained = {each.predictor.content_hash for each in declared_helpers(request) if each.predictor is not None}
-    assert len(trained) == 2
-    assert commitment_of(request).choices == 2
+    assert len(trained) == 4
+    assert commitment_of(request).choices == 4
 
 
 def test_the_winner_is_trained_once_and_found_again(tmp_path, monkeypatch) -> None:
@@ -95,7 +103,7 @@ def test_the_winner_is_trained_once_and_found_again(tmp_path, monkeypatch) -> No
         train_helper(split, request, Run(budget_seconds=60.0, checkpoint=Checkpoint(tmp_path / "search", "own")))
         for _ in range(2)
     ]
-    assert models == [None]
+    assert models == [BuiltIn.SMALL]
     assert made[0].architecture.content_hash == made[1].architecture.content_hash
     assert all(torch.equal(value, made[1].parameters[name]) for name, value in made[0].parameters.items())
 
@@ -104,7 +112,7 @@ def test_a_killed_search_does_not_try_again(tmp_path, monkeypatch) -> None:
     sample = load_sample("digits", Role.TRAIN)
     request, tried = original(sample), []
 
-    def once(prior, run, models, preprocessing):
+    def once(prior, run, seconds, models, preprocessing):
         tried.append(prior.role)
         return Choice(1, False)
 
@@ -118,3 +126,52 @@ def test_a_killed_search_does_not_try_again(tmp_path, monkeypatch) -> None:
         with pytest.raises(KeyboardInterrupt):
             train_helper(PriorSplit.of(sample, 0.5), request, run)
     assert tried == [Role.PRIOR]
+
+
+def test_the_wide_network_is_taken_where_there_is_time_to_train_it() -> None:
+    prior, built_in = bars("direction"), tuple(BuiltIn)
+    for steps, expected in ((8, BuiltIn.SMALL), (1_000, BuiltIn.WIDE)):
+        recipe = PriorRecipe(batch_size=10, max_steps=steps)
+        assert affordable_steps(prior, Run(), 1.0, BuiltIn.WIDE, Preprocessing.usual(prior), recipe) == steps
+        with unittest.mock.patch("bitcert.search.prior_trial.train_prior", return_value=always_first(prior)) as train:
+            found = try_out(prior, Run(), 1.0, built_in, Preprocessing.usual(prior), recipe)
+        assert [call.args[2] for call in train.call_args_list] == [expected]
+        assert built_in[found.index] is expected
+
+
+def always_first(prior: Sample):
+    """A network that says class 0 of everything."""
+    layer = torch.nn.Linear(64, 2)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.copy_(torch.tensor([1.0, 0.0]))
+    return capture(torch.nn.Sequential(torch.nn.Flatten(), layer).eval(), torch.zeros(2, *prior.input_shape))
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (3, 8, 8), (2, 20, 12), (1, 4, 4)])
+def test_the_first_layer_whitens_what_it_was_shown(shape) -> None:
+    network = built_in_network(shape, 4, BuiltIn.WIDE)
+    assert isinstance(network, WideNetwork)
+    x = torch.cumsum(torch.randn(200, *shape, generator=torch.Generator().manual_seed(1)), 3)
+    network.whiten(x)
+    with torch.no_grad():
+        y = torch.nn.functional.conv2d(x, network.whitening.weight)[:, : 4 * shape[0]].transpose(0, 1).flatten(1)
+    second = y @ y.T / y.shape[1]
+    assert torch.allclose(second, torch.eye(len(y)), atol=0.05)
+    network.train()
+    network(x[:8]).sum().backward()
+    assert network.whitening.weight.grad is None
+
+
+def test_the_wide_network_adds_the_mirror_image_only_where_it_is_used() -> None:
+    torch.manual_seed(2)
+    network = built_in_network((3, 12, 10), 4, BuiltIn.MIRRORED).eval()
+    plain = built_in_network((3, 12, 10), 4, BuiltIn.WIDE).eval()
+    plain.load_state_dict(network.state_dict())
+    x = torch.randn(5, 3, 12, 10)
+    with torch.no_grad():
+        assert torch.allclose(network(x), network(x.flip(3)), atol=1e-5)
+        assert torch.allclose(network(x), plain(x) + plain(x.flip(3)), atol=1e-5)
+        network.train()
+        plain.train()
+        assert torch.equal(network(x), plain(x))
