@@ -44,7 +44,7 @@ from bitcert.search.halving import search
 from bitcert.search.head_features import head_memory_bytes
 from bitcert.search.judging import Judge, OriginalNetwork, network_logits, soft_labels
 from bitcert.search.prior import PriorRecipe, train_prior
-from bitcert.search.prior_trial import TRIAL_SHARE, Choice, needs_trial, try_out
+from bitcert.search.prior_trial import TRIAL_SHARE, Choice, needs_trial, num_tried, try_out
 from bitcert.search.request import CertifyRequest, declared_helpers, untrained
 from bitcert.search.trees import tree_memory_bytes
 from bitcert.search.votes import vote_memory_bytes
@@ -316,7 +316,7 @@ def _tried(prior: Sample, request: CertifyRequest, run: Run, budget: float) -> t
     """What a trial found, now or before the run was killed, and the seconds it took."""
     if not needs_trial(prior, request.prior_models):
         return Choice(), 0.0
-    part = run.share(TRIAL_SHARE * budget)
+    part = run.share(TRIAL_SHARE * num_tried(request.prior_models) * budget)
     part.progress = lambda task, fraction: run.progress("comparing prior networks", part.fraction)
     kept = None if run.checkpoint is None else run.checkpoint.part("prior trial")
     state = None if kept is None else kept.load()

@@ -245,6 +245,7 @@ def untrained(prior: Sample, request: CertifyRequest, model: PriorModel) -> Netw
     if isinstance(model, Network):
         return model
     if isinstance(model, BuiltIn):
-        model = built_in_network(prior.input_shape, prior.num_classes, model)
+        num_classes = prior.num_classes if request.network is None else request.predictor.num_outputs
+        model = built_in_network(prior.input_shape, num_classes, model)
     module = model.eval()
     return capture(module, example_for(module, prior, request.used_preprocessing))
