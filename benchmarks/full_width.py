@@ -1,9 +1,9 @@
 """The studies of the VGG-19 at its full width: ``python benchmarks/full_width.py OUT [--stop-after N]``.
 
-The default size of these studies has a quarter of the width and 5,000 images, ``--full`` the papers' 300 epochs.
-Between them: the full width on all 50,000 images, for as many epochs as two hours of one thread allow. What is measured,
-and on how many examples, is as in the default size. Each result is written to ``OUT/<study>.json`` as soon as it is
-known; a training that was stopped goes on after its last epoch.
+The default size of these studies has a quarter of the width and 5,000 images, ``--full`` the 300 epochs of the papers.
+Between them: the full width on all 50,000 images, for as many epochs as two hours of one thread allow. What is
+measured, and on how many examples, is as in the default size. Each result is written to ``OUT/<study>.json`` as soon as
+it is known; a training that was stopped goes on after its last epoch.
 """
 
 from __future__ import annotations
