@@ -174,7 +174,9 @@ def check_rest(certificate: Certificate, helper: Helper, rest: Sample, rule: Dec
             check.line("hold-out on the rest", False, "a certificate without a prior split has no rest")
         return
     network = helper_network(helper)
-    usable = reading.has_form(claimed, REST_KEYS, errors=int) and claimed["in_helper"] is (network is not None)
+    usable = reading.has_form(claimed, REST_KEYS, errors=int, samples=int) and claimed["in_helper"] is (
+        network is not None
+    )
     if claimed is None or not usable or claimed["samples"] != len(rest):
         check.line("hold-out on the rest", False, f"{', '.join(sorted(REST_KEYS))} of {len(rest)} examples expected")
         return

@@ -22,6 +22,7 @@ from bitcert.proof import (
     holdout_bound,
     kl_chernoff,
     occam_bound,
+    pac_bayes_sampled,
     self_contained_bound,
 )
 from bitcert.proof.budget import check_count, check_delta, check_number
@@ -141,6 +142,20 @@ def test_overdraft_is_refused_and_changes_nothing() -> None:
     assert len(budget.ledger) == 1
     assert budget.withdraw_rest("second") == 0.01
     assert budget.delta == 0.05
+
+
+@pytest.mark.parametrize("delta", [5e-324, 4.4e-323, math.nextafter(2.0**-1022, 0.0)])
+def test_a_delta_whose_digits_a_float_cannot_hold_is_refused(delta: float) -> None:
+    """At 4.4e-323 its float is 1 % larger, and a bound would be charged 0.01 nats too little."""
+    for charge in (
+        lambda: complexity_nats(0, delta),
+        lambda: ConfidenceBudget(0.05).withdraw("x", delta),
+        lambda: pac_bayes_sampled(0.1, 10, 10, 1.0, 0.05, delta),
+    ):
+        with pytest.raises(InputError, match="at least 2.22507e-308"):
+            charge()
+    with mp.workdps(60):
+        assert complexity_nats(0, 2.0**-1022) >= -mp.log(mp.mpf(repr(2.0**-1022)))
 
 
 def test_names_are_given_once() -> None:
