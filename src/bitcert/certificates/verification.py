@@ -303,7 +303,7 @@ def _verify(path: Path, given: Given, check: Checker) -> Certificate:
     counted = reading.check_sample(certificate, sample, check)
     helper = reading.read_helper(certificate, path.parent, sample, check, given.model)
     statements.check_helper_bits(certificate, helper, check)
-    statements.check_commitment(certificate, given.commitment, check)
+    statements.check_commitment(certificate, helper, given.commitment, check)
     statements.check_conditions(certificate, helper, check)
     given.limit.admit(helper.predictor, _num_runs(certificate, len(counted)))
     decoded = reading.decode(certificate, message, helper, check)

@@ -152,7 +152,7 @@ def test_a_delta_whose_digits_a_float_cannot_hold_is_refused(delta: float) -> No
         lambda: ConfidenceBudget(0.05).withdraw("x", delta),
         lambda: pac_bayes_sampled(0.1, 10, 10, 1.0, 0.05, delta),
     ):
-        with pytest.raises(InputError, match="at least 2.22507e-308"):
+        with pytest.raises(InputError, match=r"at least 2\.22507e-308"):
             charge()
     with mp.workdps(60):
         assert complexity_nats(0, 2.0**-1022) >= -mp.log(mp.mpf(repr(2.0**-1022)))
