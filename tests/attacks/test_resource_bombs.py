@@ -6,8 +6,8 @@ import contextlib
 import copy
 import functools
 import importlib
-import re
 import json
+import re
 import resource
 import zipfile
 from pathlib import Path

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitcert.data import Role, Sample, check_apart, count_shared_examples
-from bitcert.data.apart import of_one_type
 from bitcert.data import sample as sample_module
+from bitcert.data.apart import of_one_type
 from bitcert.errors import InputError, SampleReuseError
 
 

@@ -53,7 +53,7 @@ def test_nothing_sensible_is_refused():
     for wrong in ((11, 10), (-1, 10), (0, 0), (1, 10, -1), (1, 10, 0, 0.0), (1, 10, 0, 1.0), (1.5, 10)):
         with pytest.raises(InputError):
             certify_counts(*wrong)
-    with pytest.raises(InputError, match="^expected message_bits between"):
+    with pytest.raises(InputError, match=r"^expected message_bits between"):
         certify_counts(1, 10, -1)
 
 
