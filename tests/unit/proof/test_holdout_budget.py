@@ -26,7 +26,7 @@ from bitcert.proof import (
     self_contained_bound,
 )
 from bitcert.proof.budget import check_count, check_delta, check_number
-from bitcert.proof.holdout import _rate_rounded_up
+from bitcert.proof.holdout import rate_rounded_up
 
 
 def test_occam_bound_holds_the_three_forms() -> None:
@@ -192,7 +192,7 @@ def test_the_ledger_never_exceeds_the_budget(delta: float, parts: list[float]) -
 
 @pytest.mark.parametrize(("errors", "samples"), [(0, 7), (7, 7), (1, 2), (3, 8), (1, 3), (2, 3), (5, 7), (99, 60000)])
 def test_a_rate_is_the_smallest_float_that_is_not_below_it(errors: int, samples: int) -> None:
-    rate, exact = _rate_rounded_up(errors, samples), Fraction(errors, samples)
+    rate, exact = rate_rounded_up(errors, samples), Fraction(errors, samples)
     assert Fraction(rate) >= exact
     assert errors == 0 or Fraction(math.nextafter(rate, 0.0)) < exact
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from bitcert import Helper, Role, Run, capture, to_sample
+from bitcert.decision import ErrorCount
 from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
 from bitcert.proof import binary_kl, pac_bayes_sampled
@@ -122,7 +124,14 @@ def test_the_bound_by_two_inversions_of_scipy():
     assert pac_bayes_sampled(0.0, draws, samples, nats, delta, share)[0] == pytest.approx(1 - share ** (1 / draws))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.06, float("nan")])
+def test_the_share_of_errors_over_all_draws_is_rounded_up(net, sample, monkeypatch):
+    """One of seven errs in every draw: the float nearest to 1 / 7 is below it."""
+    monkeypatch.setattr(randomised, "count_batch", lambda *_: ErrorCount(1, 0, 7))
+    found = certify_randomised(net, sample, RandomisedSettings(num_steps=1, draws=7, part=7), run=Run())
+    assert Fraction(found.mean_loss) >= Fraction(7, 49) > Fraction(7 / 49)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.06, float("nan"), 4.4e-323])
 def test_a_share_outside_delta_is_refused(share):
     with pytest.raises(InputError):
         pac_bayes_sampled(0.1, 100, 1_000, 1.0, 0.05, share)
