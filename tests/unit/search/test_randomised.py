@@ -64,6 +64,42 @@ def test_the_divergence_is_that_of_torch_at_the_best_scale(net, sample):
     assert best == int(np.argmin(every))
 
 
+@pytest.mark.parametrize("step", range(24))
+def test_the_scale_is_the_best_of_the_grid_however_far_the_means_went(net, sample, step):
+    made, away = posterior(net, sample), 1.3**-step
+    with torch.no_grad():
+        for name, mean in made.mean.items():
+            mean.copy_(made.center[name] + away * made.unit[name])
+            made.log_std[name].copy_(torch.log(0.1 * away * made.unit[name]))
+    every = [twin(made, k) for k in range(GRID)]
+    assert made.best_scale() == int(np.argmin(every))
+    assert made.kl_nats(step % GRID) == pytest.approx(every[step % GRID], rel=1e-6)
+
+
+def test_the_widths_of_the_prior_are_the_ones_that_are_declared():
+    """``1 / sqrt(fan-in)`` of a matrix or kernel and 1/10 of a vector, times ``2^(-k/2)``."""
+    layers = nn.Sequential(nn.Conv2d(1, 3, (2, 2)), nn.ReLU(), nn.Flatten(), nn.Linear(3, 1), nn.Linear(1, 2))
+    network = capture(layers.eval(), torch.zeros(2, 1, 2, 2))
+    made = Posterior(network, Helper((1, 2, 2), 2, predictor=network.architecture), 9, 0, Base.RANDOM)
+    fans = {"0.weight": 4, "3.weight": 3, "4.weight": 1}
+    for name, unit in made.unit.items():
+        expected = 1 / math.sqrt(fans[name]) if name in fans else 0.1
+        assert torch.equal(unit, torch.full(unit.shape, expected)), name
+    assert [scale(k) for k in (0, 1, 2, 15)] == pytest.approx([1, 0.5**0.5, 0.5, 2**-7.5], rel=1e-15)
+
+
+@pytest.mark.parametrize(("draws", "part"), [(0, 1), (1, 0)])
+def test_no_draws_or_empty_ones_are_refused(draws, part):
+    with pytest.raises(InputError, match=rf"^expected at least 1 draw of at least 1 example, got {draws} of {part}"):
+        RandomisedSettings(draws=draws, part=part)
+    assert RandomisedSettings(draws=1, part=1).part == 1
+    with pytest.raises(InputError, match=r"^expected share of the draws of at least"):
+        RandomisedSettings(draws_delta=1e-310)
+    for delta, share in ((1.0, 0.5), (0.5, 0.0)):
+        with pytest.raises(InputError, match=r"^expected 0 < share of the draws < delta < 1"):
+            RandomisedSettings(delta=delta, draws_delta=share)
+
+
 def test_the_gradient_is_that_of_the_divergence(net, sample):
     made = posterior(net, sample)
     k = made.best_scale()
