@@ -129,6 +129,20 @@ def test_a_certificate_says_what_it_is_and_follows_from_its_parts(net, sample):
     assert again == found
 
 
+@pytest.mark.parametrize(("base", "center"), [(Base.RANDOM, "a random network"), (Base.FILE, "the helper's weights")])
+def test_what_no_file_can_show_is_said_in_these_words(base, center):
+    assert randomised._conditions(RandomisedSettings(base=base), 7) == (
+        "The examples of the sample are independent draws from one distribution, and new data come from it too.",
+        f"The architecture, the prior's centre ({center}) and widths (1 / sqrt(fan-in) of a matrix or kernel and 1/10 "
+        "of a vector), and the seed 7 were fixed before the data were seen.",
+        "The 2,000 draws of at most 100 examples each, the failure probability 0.05 and its share 0.01 were fixed "
+        "before the first draw.",
+        "This is the only run: of several runs (other seeds, rates, steps or draws) the best does not hold with this "
+        "probability.",
+        "The generator's numbers stand for independent normal ones, also where float32 rounds them.",
+    )
+
+
 def test_what_must_be_fixed_beforehand_is_said_and_hashed(net, sample, monkeypatch):
     settings = RandomisedSettings(num_steps=1, draws=2, part=5)
     found = certify_randomised(net, sample, settings, run=Run(seed=3))
@@ -164,7 +178,9 @@ def test_the_share_of_errors_over_all_draws_is_rounded_up(net, sample, monkeypat
     """One of seven errs in every draw: the float nearest to 1 / 7 is below it."""
     monkeypatch.setattr(randomised, "count_batch", lambda *_: ErrorCount(1, 0, 7))
     found = certify_randomised(net, sample, RandomisedSettings(num_steps=1, draws=7, part=7), run=Run())
-    assert Fraction(found.mean_loss) >= Fraction(7, 49) > Fraction(7 / 49)
+    assert Fraction(found.mean_loss) > Fraction(7, 49) > Fraction(1 / 7)
+    assert found.mean_loss == math.nextafter(1 / 7, 1)
+    assert certify_randomised(net, sample, RandomisedSettings(num_steps=1, draws=1, part=900), run=Run()).part == 400
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.06, float("nan"), 4.4e-323])
