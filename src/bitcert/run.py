@@ -128,6 +128,16 @@ class Checkpoint:
         return Checkpoint(self.path.with_name(f"{self.path.stem}.{short}{self.path.suffix}"), f"{self.identity}/{name}")
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a negative seed.
+
+    Raises:
+        InputError: it is negative.
+    """
+    if seed < 0:
+        raise InputError("a --seed of 0 or more", str(seed), "give e.g. 0")
+
+
 @dataclass
 class Run:
     """One compression run: seed, time budget, device, where to report progress and keep checkpoints.
@@ -162,8 +172,7 @@ class Run:
     _started: float = field(default_factory=lambda: clock.seconds())
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError("a --seed of 0 or more", str(self.seed), "give e.g. 0")
+        check_seed(self.seed)
 
     @property
     def seconds(self) -> float:

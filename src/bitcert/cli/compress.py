@@ -55,8 +55,6 @@ class CompressOptions(RunOptions):
         codec = codec_from(self.codec, parse_options(self.option or [], self.layers, self.rest))
         if not 0 < self.budget < float("inf"):
             raise InputError("a positive number of seconds for --budget", str(self.budget), "give e.g. 300")
-        if self.seed < 0:
-            raise InputError("a --seed of 0 or more", str(self.seed), "give e.g. 0")
         return codec
 
 
@@ -88,7 +86,8 @@ def compress_network(options: CompressOptions) -> None:
         print(text, end="")
         return
     sections = compressed.ledger.sections
-    Console(highlight=False).print(compression_summary(codec.label, sections, measured, sizes(network), theory))
+    label = f"{codec.label} ({', '.join(options.option)})" if options.option else codec.label
+    Console(highlight=False).print(compression_summary(label, sections, measured, sizes(network), theory))
     if len(compressed.candidates) > 1 and not is_trained(codec):
         print(_draws([candidate.errors for candidate in compressed.candidates], len(sample)))
     print(f"Results: {options.out / MESSAGE_FILE}, {options.out / COMPRESSION_FILE}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Sequence, Set
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -25,6 +27,7 @@ from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
 from bitcert.folder import check_output_folder
 from bitcert.network import is_model_file
+from bitcert.run import check_seed
 from bitcert.shards import Here, executing_on
 
 Options = TypeVar("Options")
@@ -62,6 +65,16 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+def parse_classes(text: str) -> int:
+    """The number of ``--classes``; for whoever gives names instead, where they belong."""
+    with suppress(ValueError):
+        return int(text)
+    raise ValueError(f"expected a whole number, got {text[:50]!r}; names of classes go into --class-names or --schema")
+
+
+ClassesOption = partial(Option, metavar="<int>", parser=parse_classes)
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputOptions:
     """How the data are read and scaled, and how many classes there are."""
@@ -69,7 +82,7 @@ class InputOptions:
     scale: Annotated[float | None, Option(help="Divide inputs by this (8-bit pixels: 255).")] = None
     mean: Annotated[str, Option(help="Per-channel means subtracted after scaling.")] = ""
     std: Annotated[str, Option(help="Per-channel deviations divided by.")] = ""
-    classes: Annotated[int | None, Option(help="Number of classes.")] = None
+    classes: Annotated[int | None, ClassesOption(help="Number of classes.")] = None
     label: Annotated[str | None, Option(help="Of a table (.csv, .parquet): name of the label's column.")] = None
     schema: Annotated[Path | None, Option(help="Of a table: JSON file with what you declare of it beforehand.")] = None
     class_names: Annotated[str, Option(help="Of a table with texts as labels: all of them, with commas.")] = ""
@@ -154,11 +167,12 @@ class ResultOptions:
     json_output: Annotated[bool, Option("--json", help="Print JSON only.")] = False
 
     def check_output(self, allowed: Set[str]) -> None:
-        """Refuse, before any work, a folder that could not be replaced and a device that this torch cannot use.
+        """Refuse, before any work, a seed, a folder that could not be replaced, a device that this torch cannot use.
 
         Raises:
-            InputError: one of the two.
+            InputError: one of the three.
         """
+        check_seed(self.seed)
         check_output_folder(self.out, allowed)
         if self.device is Device.cuda and not torch.cuda.is_available():
             raise InputError("a CUDA device", "none that this torch can use", "leave out --device cuda")

@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from bitcert.codecs.base import PreparedCodec
+from bitcert.codecs.base import Codec
 from bitcert.codecs.best import Search, State
 from bitcert.data import Sample
 from bitcert.decoder import Helper
@@ -264,7 +264,7 @@ class Trainer:
                 }
 
 
-class TrainedCodec(PreparedCodec):
+class TrainedCodec(Codec):
     """Base of the codecs that train on the sample; a subclass writes :meth:`train` (and ``theory``)."""
 
     trained: ClassVar[bool] = True

@@ -131,21 +131,14 @@ class _Work:
 
     def add(self, entries: Sequence[Entry]) -> None:
         """The rows of all entries, each computed wherever passes over examples run and kept here as it comes."""
-        # a forked process cannot use the GPU that this one has opened
-        executor = executor_for(len(entries)) if self.settings.device == "cpu" else Here()
-        # a copy has no progress to tell
-        work = (
-            self
-            if isinstance(executor, Here)
-            else replace(self, counter=copy(self.counter), resumes=executor.shares_disk)
-        )
+        executor, work = executor_for(len(entries), self.settings.device), self
+        if not isinstance(executor, Here):  # a copy of the counter has no progress to tell
+            work = replace(self, counter=copy(self.counter), resumes=executor.shares_disk)
         rows = over_ranges(
             lambda place, _: work.made(entries[place]),
             [(place, place + 1) for place in range(len(entries))],
             lambda _, made: self._keep(made),
-            "comparing codecs",
-            self.counter.progress,
-            executor=executor,
+            *("comparing codecs", self.counter.progress, executor),
         )
         self.rows[:] = chain.from_iterable(rows)
 
