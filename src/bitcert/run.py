@@ -264,13 +264,13 @@ class Best:
     def consider(self, name: str, errors: int, message: bytes, ledger: Ledger, estimated: bool = False) -> Candidate:
         """Book a message with its errors on the whole sample, or an estimate of them; keep it if it is the best one."""
         candidate = self.run.consider(name, errors, len(self.sample), 8 * len(message), estimated)
-        self.offer(candidate, message, ledger)
+        self.offer(candidate, Compressed(message, ledger, self.helper))
         return candidate
 
-    def offer(self, candidate: Candidate, message: bytes, ledger: Ledger) -> None:
+    def offer(self, candidate: Candidate, compressed: Compressed) -> None:
         """Keep a message that was booked, if it is the best one."""
         if self.best is None or self.rank(candidate) < self.rank(self.best.candidates[0]):
-            self.best = Compressed(message, ledger, self.helper, (candidate,))
+            self.best = replace(compressed, candidates=(candidate,))
 
     def rank(self, candidate: Candidate) -> tuple[float, ...]:
         """Smaller is better; of equals the first one is kept."""

@@ -86,7 +86,8 @@ def compress_network(options: CompressOptions) -> None:
         print(text, end="")
         return
     sections = compressed.ledger.sections
-    label = f"{codec.label} ({', '.join(options.option)})" if options.option else codec.label
+    asked = [pair for pair in options.option or [] if pair.partition("=")[2] not in codec.label.split()]
+    label = f"{codec.label} ({', '.join(asked)})" if asked else codec.label
     Console(highlight=False).print(compression_summary(label, sections, measured, sizes(network), theory))
     if len(compressed.candidates) > 1 and not is_trained(codec):
         print(_draws([candidate.errors for candidate in compressed.candidates], len(sample)))

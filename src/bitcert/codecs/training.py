@@ -16,7 +16,7 @@ How to use it::
         trainer.restore(state)                   # and what you put into ``extra`` is in state.values
     status = trainer.train(until=0.5 * run.budget_seconds, looks=Looks((0.5, 0.9), look), extra=lambda: {"round": 0})
     if status is Status.DIVERGED: ...
-    search.consider("trained", ComposedMessage(codes, seed, subspace))
+    search.propose("trained", ComposedMessage(codes, seed, subspace))
     return search.result()
 
 Not guaranteed: that training converges, or the same message twice where the schedule follows the clock.

@@ -1,17 +1,17 @@
 """Architecture JSON from strangers -> :class:`Architecture`, or ``DecodeError``.
 
-Limits are checked in the order of what they protect: bytes of text, nesting, duplicate keys and huge numbers while
-parsing, types of every field, then shapes on the meta device. No tensor is allocated. It does NOT authenticate
-the text: compare ``content_hash`` with the one in the certificate.
+Limits are checked in the order of what they protect: bytes of text, duplicate keys and huge numbers while parsing
+(:func:`bitcert.canonical.parse`), types of every field, then shapes on the meta device. No tensor is allocated. It does
+NOT authenticate the text: compare ``content_hash`` with the one in the certificate.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
+from bitcert.canonical import parse
 from bitcert.errors import DecodeError
 from bitcert.network.architecture import FORMAT, Architecture
 from bitcert.network.attributes import MAX_DIMENSIONS, MAX_INTEGER, Attribute
@@ -19,7 +19,6 @@ from bitcert.network.nodes import PARAMETER_KINDS, Node, ParameterSpec
 from bitcert.network.shapes import MAX_NODES, ShapeError
 
 MAX_JSON_BYTES = 4 * 2**20
-_MAX_NESTING = 6
 _MAX_INPUTS = 256
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}\Z")
 _ADVICE = "use an architecture file written by this program"
@@ -30,52 +29,10 @@ def _fail(expected: str, got: str) -> NoReturn:
     raise DecodeError(expected, got, _ADVICE)
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        _fail("every key once", "a key written twice")
-    return dict(pairs)
-
-
-def _small_int(text: str) -> int:
-    if len(text) > 12:
-        _fail("integers of at most 12 digits", f"one of {len(text)} characters")
-    return int(text)
-
-
-def _short_float(text: str) -> float:
-    if len(text) > 32:
-        _fail("numbers of at most 32 characters", f"one of {len(text)}")
-    return float(text)
-
-
-def _nesting(text: str) -> int:
-    depth = deepest = 0
-    # an unclosed string is consumed to the end, so that the scan stays linear in the text
-    for bracket in re.findall(r'(?s)"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', text):
-        if bracket in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif bracket in "]}":
-            depth -= 1
-    return deepest
-
-
 def _parse(text: str) -> Any:
     if len(text) > MAX_JSON_BYTES or len(text.encode(errors="replace")) > MAX_JSON_BYTES:
         _fail(f"at most {MAX_JSON_BYTES} bytes of architecture", f"{len(text)} characters")
-    if _nesting(text) > _MAX_NESTING:
-        _fail(f"brackets nested at most {_MAX_NESTING} deep", "deeper ones")
-    try:
-        return json.loads(
-            text,
-            object_pairs_hook=_no_duplicates,
-            parse_int=_small_int,
-            parse_float=_short_float,
-            parse_constant=lambda word: _fail("finite numbers", word),
-        )
-    except (ValueError, RecursionError) as error:
-        raise DecodeError("an architecture in JSON", f"text that is not JSON ({error})"[:200], _ADVICE) from error
+    return parse(text, "an architecture in JSON")
 
 
 def _fields(value: object, names: set[str], what: str) -> dict[str, Any]:

@@ -222,6 +222,14 @@ def test_too_many_columns_and_classes_are_refused_in_one_sentence() -> None:
         compress_trees(sample, helper, Run())
 
 
+def test_the_best_tree_is_booked_once() -> None:
+    search = TreeSearch(sample_of(*table_of()), Helper((5,), 3), Run())
+    counted = search.counted(Split(passed=Leaf(0), failed=Leaf(2), test=search.table.test(0, 3)))
+    for name in ("on the way", "restart 1"):
+        search.book(name, counted)
+    assert [candidate.name for candidate in search.run.candidates] == ["on the way"]
+
+
 def test_bits_of_a_tree_are_those_of_its_message() -> None:
     tree = Split(passed=Leaf(0), failed=Leaf(2), test=Binned.of(*table_of(), 3).test(0, 3))
     search = TreeSearch(sample_of(*table_of()), Helper((5,), 3), Run())
