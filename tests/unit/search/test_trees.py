@@ -17,12 +17,7 @@ from bitcert.search.tree_growth import at, comparisons, grow, paths, predictions
 from bitcert.search.tree_table import Binned, pairs_of, shortest_between
 from bitcert.search.trees import TreeSearch, compress_trees
 
-
-@pytest.fixture(autouse=True)
-def steps(monkeypatch):
-    """A clock that moves a hundredth of a second at every look: a budget is a number of looks."""
-    looks = itertools.count()
-    monkeypatch.setattr("bitcert.clock.seconds", lambda: next(looks) / 100)
+pytestmark = pytest.mark.usefixtures("steps")
 
 
 def table_of(seed: int = 0, samples: int = 600) -> tuple[np.ndarray, np.ndarray]:
