@@ -13,9 +13,9 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from bitcert.errors import DecodeError, InputError, malformed
 
@@ -99,13 +99,6 @@ def parse(text: str, expected: str) -> Any:
         raise malformed(expected, "text that is not JSON") from error
 
 
-class Source(NamedTuple):
-    """A file's name, and what writes it."""
-
-    file: str
-    writer: str
-
-
 class Former(NamedTuple):
     """A format that is no longer read: its name, what is wrong with it, and what to do."""
 
@@ -114,43 +107,61 @@ class Former(NamedTuple):
     advice: str
 
 
-def read(
-    kind: type[T],
-    text: str,
-    source: Source,
-    name: str,
-    check: Callable[[T], object] = lambda found: None,
-    former: Former | None = None,
-) -> T:
-    """A value from the one text that :func:`encode_text` writes of it with ``{"format": name}``.
+class Source(NamedTuple):
+    """A file: its name, what writes it, the name of its format, and one that is no longer read."""
 
-    Args:
-        kind: of the value.
-        text: from an untrusted source.
-        source: the file it should be in.
-        name: of the format.
-        check: raises ``FormatProblem``, ``ValueError`` or ``InputError`` where parts do not fit together.
-        former: a format that is no longer read.
+    file: str
+    writer: str
+    format: str
+    former: Former | None = None
 
-    Raises:
-        DecodeError: for any other text.
-    """
-    expected = f"a {source.file} written by {source.writer}"
-    content = parse(text, expected)
-    found = content.pop("format", None) if isinstance(content, dict) else None
-    if former is not None and found == former.name:
-        got = f"one of format {found!r}, whose {former.fault}"
-        raise DecodeError(f"a {source.file} of format {name!r}", got, former.advice)
-    if found != name:
-        raise malformed(expected, "another format")
-    try:
-        value = decode(kind, content, source.file.partition(".")[0])
-        check(value)
-    except (FormatProblem, ValueError, InputError, RecursionError) as problem:
-        raise malformed(expected, str(problem)[:300]) from None
-    if encode_text(value, {"format": name}) != text:
-        raise malformed(expected, "a text that is not in canonical form")
-    return value
+
+class Stored:
+    """A frozen dataclass that is stored in a file of its own, as canonical JSON; what is not known is null."""
+
+    SOURCE: ClassVar[Source]
+
+    def check(self) -> None:
+        """Refuse what does not fit together; raises ``FormatProblem``, ``ValueError`` or ``InputError``."""
+
+    def to_json(self) -> str:
+        """The canonical text of the file: equal values give equal text."""
+        return encode_text(self, {"format": self.SOURCE.format})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read :meth:`to_json` from an untrusted source.
+
+        Raises:
+            DecodeError: anything that :meth:`to_json` would not have written.
+        """
+        file, writer, name, former = cls.SOURCE
+        expected = f"a {file} written by {writer}"
+        content = parse(text, expected)
+        found = content.pop("format", None) if isinstance(content, dict) else None
+        if former is not None and found == former.name:
+            got = f"one of format {found!r}, whose {former.fault}"
+            raise DecodeError(f"a {file} of format {name!r}", got, former.advice)
+        if found != name:
+            raise malformed(expected, "another format")
+        try:
+            value = decode(cls, content, file.partition(".")[0])
+            value.check()
+        except (FormatProblem, ValueError, InputError, RecursionError) as problem:
+            raise malformed(expected, str(problem)[:300]) from None
+        if value.to_json() != text:
+            raise malformed(expected, "a text that is not in canonical form")
+        return value
+
+
+class StoredOfNetwork(Stored):
+    """One about a network, which it names."""
+
+    network: Mapping[str, Any]
+
+    def named(self, name: str) -> Self:
+        """The same with another name of the network, e.g. the one the user gave."""
+        return replace(self, network={**self.network, "name": name[:200]})  # type: ignore[type-var]
 
 
 def require(fits: bool, problem: str) -> None:
