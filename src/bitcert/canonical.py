@@ -9,6 +9,7 @@ from the file. It does NOT check that the numbers are true, or that they fit tog
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 import types
@@ -75,6 +76,11 @@ def encode_text(value: Any, extra: Mapping[str, Any] | None = None) -> str:
     """Canonical text of ``value`` with the keys of ``extra`` (a format, a checksum) beside its fields, one line."""
     content = {**encode(value), **(extra or {})}
     return json.dumps(content, ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def hash_of(parts: object) -> str:
+    """SHA-256 (hex) of JSON values, whatever the order of keys: names what depends on all of them."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def parse(text: str, expected: str) -> Any:

@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,16 @@ from rich.console import Console
 from typer import Argument, Option
 
 from bitcert.certificates.certification import REPORT_FILE
-from bitcert.cli.common import LoadedNetwork, Said, load_network, note, said
+from bitcert.cli.common import LoadedNetwork, Said, load_helper_weights, load_network, note, said
 from bitcert.cli.executors import ExecutorOptions
 from bitcert.codecs.base import Codec, Rest
 from bitcert.codecs.registry import CODECS, codec_from, find_codec
 from bitcert.counting import Progress
 from bitcert.data import Role, Sample, Schema, load_sample, load_schema
-from bitcert.decoder import Preprocessing
+from bitcert.decoder import Helper, Preprocessing
 from bitcert.errors import InputError
 from bitcert.folder import check_output_folder
-from bitcert.network import is_model_file
+from bitcert.network import Network, is_model_file
 from bitcert.run import check_seed
 from bitcert.shards import Here, executing_on
 
@@ -195,6 +195,21 @@ class ResultOptions:
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(ResultOptions, NetworkOptions):
     """A run on a network that writes a folder of results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecOptions(RunOptions):
+    """A run that compresses a network, perhaps with public weights in the helper."""
+
+    helper: Annotated[str | None, Option(help="Public weights fixed before the data, as --weights.")] = None
+
+    def load(self, progress: Progress) -> tuple[Sample, Network, Helper]:
+        """The training sample, the captured network, and the helper of its messages."""
+        sample = self.load_sample(progress)
+        preprocessing = self.preprocessing(sample)
+        network = self.load_network(sample).captured()
+        public = load_helper_weights(self.model, self.helper, network, sample, preprocessing)
+        return sample, network, replace(Helper.for_sample(sample, network.architecture, preprocessing), weights=public)
 
 
 def as_command(run: Callable[[Options], None]) -> Callable[..., None]:
