@@ -237,7 +237,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         return _decode_dataclass(kind, value, where)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        return _decode_optional(arguments, value, where)
+        return _decode_union(arguments, value, where)
     if origin is tuple:
         if not isinstance(value, list) or (arguments[-1] is not Ellipsis and len(value) != len(arguments)):
             raise FormatProblem(f"{where} that is not a list of the right length")
@@ -263,13 +263,14 @@ def _decode_dataclass(kind: type, value: Any, where: str) -> Any:
     return kind(**content)
 
 
-def _decode_optional(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+def _decode_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     rest = [kind for kind in arguments if kind is not type(None)]
     if value is None and len(rest) < len(arguments):
         return None
-    if len(rest) != 1:
-        raise TypeError(f"{where}: only optional types can be stored")
-    return _decode(rest[0], value, where)
+    found = tuple if isinstance(value, list) else type(value)
+    fitting = rest if len(rest) == 1 else [kind for kind in rest if found in (kind, typing.get_origin(kind))]
+    require(bool(fitting), f"{where} of another type")
+    return _decode(fitting[0], value, where)
 
 
 def _decode_key(kind: Any, key: str, where: str) -> Any:
