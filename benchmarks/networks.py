@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bitcert import Network, Preprocessing, Role, Sample, capture, load_sample
+from bitcert.studies.networks import dense
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 from lenet import lenet5
@@ -20,12 +21,7 @@ __all__ = ["lenet5", "load_checkpoint", "mlp", "preprocessing", "train_sample", 
 def mlp(width: int = 784, depth: int = 5, outputs: int = 10) -> nn.Module:
     """A ReLU network of ``depth`` layers without biases, He-normal."""
     torch.manual_seed(0)
-    layers: list[nn.Module] = [nn.Flatten()]
-    for k in range(depth):
-        layer = nn.Linear(width, width if k < depth - 1 else outputs, bias=False)
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        layers += [layer, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    return dense(width, width, depth, outputs)
 
 
 def vgg19() -> nn.Module:

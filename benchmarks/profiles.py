@@ -7,17 +7,14 @@ Jacobian norms. ``--json`` appends the lines to docs/results-measure.jsonl.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import resource
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 
 from jacobians import RESULTS
 from networks import preprocessing, train_sample, trained_network, vgg19
+from processes import measure_rows
 
 from bitcert import Network, Preprocessing, Sample, capture
 from bitcert.certificates.certification import versions
@@ -73,30 +70,5 @@ def run(name: str) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    """Measure the rows named on the command line, each in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", help=f"some of {', '.join(ROWS)}; all of them by default")
-    parser.add_argument("--json", action="store_true", help="append the lines to docs/results-measure.jsonl")
-    parser.add_argument("--here", action="store_true", help="measure in this process")
-    arguments = parser.parse_args()
-    unknown = set(arguments.rows) - set(ROWS)
-    if unknown:
-        parser.error(f"nothing named {', '.join(sorted(unknown))}")
-    for name in arguments.rows or ROWS:
-        if arguments.here:
-            print(json.dumps(run(name)), flush=True)
-            continue
-        command = [sys.executable, __file__, name, "--here"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
-        line = done.stdout.strip().splitlines()[-1]
-        print(line, flush=True)
-        if arguments.json:
-            with open(RESULTS, "a") as file:
-                file.write(line + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    measure_rows(__file__, __doc__, ROWS, run, RESULTS)

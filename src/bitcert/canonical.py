@@ -9,13 +9,14 @@ from the file. It does NOT check that the numbers are true, or that they fit tog
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from bitcert.errors import DecodeError, InputError, malformed
 
@@ -86,6 +87,11 @@ def encode_text(value: Any, extra: Mapping[str, Any] | None = None) -> str:
     return json.dumps(content, ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":")) + "\n"
 
 
+def hash_of(parts: object) -> str:
+    """SHA-256 (hex) of JSON values, whatever the order of keys: names what depends on all of them."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def parse(text: str, expected: str) -> Any:
     """JSON of bounded size, without repeated keys, NaN or numbers beyond a float.
 
@@ -108,13 +114,6 @@ def parse(text: str, expected: str) -> Any:
         raise malformed(expected, "text that is not JSON") from error
 
 
-class Source(NamedTuple):
-    """A file's name, and what writes it."""
-
-    file: str
-    writer: str
-
-
 class Former(NamedTuple):
     """A format that is no longer read: its name, what is wrong with it, and what to do."""
 
@@ -123,43 +122,61 @@ class Former(NamedTuple):
     advice: str
 
 
-def read(
-    kind: type[T],
-    text: str,
-    source: Source,
-    name: str,
-    check: Callable[[T], object] = lambda found: None,
-    former: Former | None = None,
-) -> T:
-    """A value from the one text that :func:`encode_text` writes of it with ``{"format": name}``.
+class Source(NamedTuple):
+    """A file: its name, what writes it, the name of its format, and one that is no longer read."""
 
-    Args:
-        kind: of the value.
-        text: from an untrusted source.
-        source: the file it should be in.
-        name: of the format.
-        check: raises ``FormatProblem``, ``ValueError`` or ``InputError`` where parts do not fit together.
-        former: a format that is no longer read.
+    file: str
+    writer: str
+    format: str
+    former: Former | None = None
 
-    Raises:
-        DecodeError: for any other text.
-    """
-    expected = f"a {source.file} written by {source.writer}"
-    content = parse(text, expected)
-    found = content.pop("format", None) if isinstance(content, dict) else None
-    if former is not None and found == former.name:
-        got = f"one of format {found!r}, whose {former.fault}"
-        raise DecodeError(f"a {source.file} of format {name!r}", got, former.advice)
-    if found != name:
-        raise malformed(expected, "another format")
-    try:
-        value = decode(kind, content, source.file.partition(".")[0])
-        check(value)
-    except (FormatProblem, ValueError, InputError, RecursionError) as problem:
-        raise malformed(expected, str(problem)[:300]) from None
-    if encode_text(value, {"format": name}) != text:
-        raise malformed(expected, "a text that is not in canonical form")
-    return value
+
+class Stored:
+    """A frozen dataclass that is stored in a file of its own, as canonical JSON; what is not known is null."""
+
+    SOURCE: ClassVar[Source]
+
+    def check(self) -> None:
+        """Refuse what does not fit together; raises ``FormatProblem``, ``ValueError`` or ``InputError``."""
+
+    def to_json(self) -> str:
+        """The canonical text of the file: equal values give equal text."""
+        return encode_text(self, {"format": self.SOURCE.format})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read :meth:`to_json` from an untrusted source.
+
+        Raises:
+            DecodeError: anything that :meth:`to_json` would not have written.
+        """
+        file, writer, name, former = cls.SOURCE
+        expected = f"a {file} written by {writer}"
+        content = parse(text, expected)
+        found = content.pop("format", None) if isinstance(content, dict) else None
+        if former is not None and found == former.name:
+            got = f"one of format {found!r}, whose {former.fault}"
+            raise DecodeError(f"a {file} of format {name!r}", got, former.advice)
+        if found != name:
+            raise malformed(expected, "another format")
+        try:
+            value = decode(cls, content, file.partition(".")[0])
+            value.check()
+        except (FormatProblem, ValueError, InputError, RecursionError) as problem:
+            raise malformed(expected, str(problem)[:300]) from None
+        if value.to_json() != text:
+            raise malformed(expected, "a text that is not in canonical form")
+        return value
+
+
+class StoredOfNetwork(Stored):
+    """One about a network, which it names."""
+
+    network: Mapping[str, Any]
+
+    def named(self, name: str) -> Self:
+        """The same with another name of the network, e.g. the one the user gave."""
+        return replace(self, network={**self.network, "name": name[:200]})  # type: ignore[type-var]
 
 
 def require(fits: bool, problem: str) -> None:
@@ -229,7 +246,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         return _decode_dataclass(kind, value, where)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        return _decode_optional(arguments, value, where)
+        return _decode_union(arguments, value, where)
     if origin is tuple:
         if not isinstance(value, list) or (arguments[-1] is not Ellipsis and len(value) != len(arguments)):
             raise FormatProblem(f"{where} that is not a list of the right length")
@@ -255,13 +272,14 @@ def _decode_dataclass(kind: type, value: Any, where: str) -> Any:
     return kind(**content)
 
 
-def _decode_optional(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+def _decode_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     rest = [kind for kind in arguments if kind is not type(None)]
     if value is None and len(rest) < len(arguments):
         return None
-    if len(rest) != 1:
-        raise TypeError(f"{where}: only optional types can be stored")
-    return _decode(rest[0], value, where)
+    found = tuple if isinstance(value, list) else type(value)
+    fitting = rest if len(rest) == 1 else [kind for kind in rest if found in (kind, typing.get_origin(kind))]
+    require(bool(fitting), f"{where} of another type")
+    return _decode(fitting[0], value, where)
 
 
 def _decode_key(kind: Any, key: str, where: str) -> Any:

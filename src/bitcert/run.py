@@ -128,6 +128,16 @@ class Checkpoint:
         return Checkpoint(self.path.with_name(f"{self.path.stem}.{short}{self.path.suffix}"), f"{self.identity}/{name}")
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a negative seed.
+
+    Raises:
+        InputError: it is negative.
+    """
+    if seed < 0:
+        raise InputError("a --seed of 0 or more", str(seed), "give e.g. 0")
+
+
 @dataclass
 class Run:
     """One compression run: seed, time budget, device, where to report progress and keep checkpoints.
@@ -162,8 +172,7 @@ class Run:
     _started: float = field(default_factory=lambda: clock.seconds())
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError("a --seed of 0 or more", str(self.seed), "give e.g. 0")
+        check_seed(self.seed)
 
     @property
     def seconds(self) -> float:
@@ -255,13 +264,13 @@ class Best:
     def consider(self, name: str, errors: int, message: bytes, ledger: Ledger, estimated: bool = False) -> Candidate:
         """Book a message with its errors on the whole sample, or an estimate of them; keep it if it is the best one."""
         candidate = self.run.consider(name, errors, len(self.sample), 8 * len(message), estimated)
-        self.offer(candidate, message, ledger)
+        self.offer(candidate, Compressed(message, ledger, self.helper))
         return candidate
 
-    def offer(self, candidate: Candidate, message: bytes, ledger: Ledger) -> None:
+    def offer(self, candidate: Candidate, compressed: Compressed) -> None:
         """Keep a message that was booked, if it is the best one."""
         if self.best is None or self.rank(candidate) < self.rank(self.best.candidates[0]):
-            self.best = Compressed(message, ledger, self.helper, (candidate,))
+            self.best = replace(compressed, candidates=(candidate,))
 
     def rank(self, candidate: Candidate) -> tuple[float, ...]:
         """Smaller is better; of equals the first one is kept."""

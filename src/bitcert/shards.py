@@ -176,9 +176,12 @@ def executing_on(executor: Executor) -> Iterator[None]:
             _CURRENT.reset(token)
 
 
-def executor_for(num_shards: int) -> Executor:
-    """That of :func:`executing_on` where there are several shards, else this process."""
-    return (num_shards > 1 and _CURRENT.get()) or Here()
+def executor_for(num_shards: int, device: str = "cpu") -> Executor:
+    """That of :func:`executing_on` where there are several shards, else this process.
+
+    Work on a GPU stays in this process: a forked one cannot use what this one has opened.
+    """
+    return (num_shards > 1 and device == "cpu" and _CURRENT.get()) or Here()
 
 
 def in_shards(

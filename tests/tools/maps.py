@@ -1,4 +1,4 @@
-"""Maps of images with the batch first, as tests look at them."""
+"""Maps of images with the batch first, and random numbers, as tests look at them."""
 
 from collections.abc import Callable
 
@@ -12,3 +12,8 @@ def batch_first(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
         return function(x.movedim(0, -1).contiguous(), *others, **named).movedim(-1, 0)
 
     return turned
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Normal numbers in float64."""
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

@@ -103,6 +103,11 @@ def test_a_certificate_of_an_original_network_is_not_of_what_is_decoded(toy_cert
         load(toy_certificate)
 
 
+def test_a_model_is_refused_where_the_files_describe_the_network(toy_folder):
+    with pytest.raises(InputError, match="expected no --model, as the files describe the network, got one"):
+        load(toy_folder, model=lambda name, sample: None)
+
+
 def test_a_network_needs_its_architecture_beside_it(tmp_path, digits):
     network = bitcert.capture(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), torch.ones(2, 1, 8, 8))
     compressed = bitcert.codecs.Quantise().encode(network, digits)

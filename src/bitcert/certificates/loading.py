@@ -187,8 +187,8 @@ def load(
         schema: of a table that was certified with a schema: the same one.
 
     Raises:
-        InputError: something that is needed is missing, or the certificate is about an original network, not about
-            what can be decoded.
+        InputError: something that is needed is missing, the files describe the network and ``model`` is given too, or
+            the certificate is about an original network, not about what can be decoded.
         DecodeError: the files do not fit each other, or are not bitcert's.
     """
     path = Path(certificate)
@@ -201,6 +201,8 @@ def load(
             raise InputError("a certificate of the decoded message", got, "use that network")
         like = _stand_in(found, schema)
         helper = reading.read_helper(found, path.parent, like, check, model)
+        if model is not None and not isinstance(helper.predictor, OpaqueModel):
+            raise InputError("no --model, as the files describe the network", "one", "leave it out")
         message = reading.read_message(path)
         decoded = reading.decode(found, message, helper, check)
     except CannotCheckError as error:

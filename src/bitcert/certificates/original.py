@@ -39,6 +39,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bitcert.canonical import hash_of
 from bitcert.counting import Classifier, Disagreement, FloatClassifier, LossCount, Progress
 from bitcert.data import Role, Sample, check_apart, count_shared_examples, load_sample, schema_like, shaped_like
 from bitcert.data.apart import of_one_type
@@ -144,7 +145,7 @@ class Original:
 def identity_hash(described: Mapping[str, object]) -> str:
     """SHA-256 (hex) of those entries of a description that make up the network."""
     entries = {key: described[key] for key in _IDENTITY}
-    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+    return hash_of(entries)
 
 
 def pair_hash(original: Original, message: bytes, helper: Helper) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from bitcert.cli.executors import ExecutorOptions
-from bitcert.cli.options import RunOptions
+from bitcert.cli.options import ClassesOption, RunOptions
 from bitcert.codecs.base import Rest
 from bitcert.data import Sample
 from bitcert.errors import InputError
@@ -86,7 +86,7 @@ class CertifyOptions(RunOptions, ExecutorOptions):
     helper: Annotated[
         str | None, Option(help="Public weights fixed before the data: FILE.pt2, or as --weights for the model.")
     ] = None
-    classes: Annotated[int | None, Option(help="Number of classes; read off the labels, it costs bits.")] = None
+    classes: Annotated[int | None, ClassesOption(help="Number of classes; read off the labels, it costs bits.")] = None
     profile: Annotated[Path | None, Option(help="profile.json of bitcert measure, shown in the report.")] = None
     bounds: Annotated[Path | None, Option(help="bounds.json of bitcert bounds, shown in the report.")] = None
     look: Annotated[

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import nn
 
 from bitcert import clock
+from bitcert.canonical import hash_of
 from bitcert.certificates.certificate import MESSAGE_FILE
 from bitcert.certificates.certification import ARCHITECTURE_FILE, check_holdout
 from bitcert.certificates.original import Original, check_unlabelled, load_test_part
@@ -325,7 +324,7 @@ def message_files(compressed: Compressed) -> dict[str, bytes]:
 
 def checkpoint_beside(out: Path, parts: Sequence[object]) -> Checkpoint:
     """Where the training for an output folder keeps its state: a hidden file beside it, for these parts alone."""
-    identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    identity = hash_of(parts)
     out = Path(os.path.abspath(out))
     return Checkpoint(out.with_name(f".{out.name}.checkpoint.safetensors"), identity)
 

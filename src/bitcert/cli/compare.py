@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from typer import Option
 
-from bitcert.cli.common import intermediate_folder, load_helper_weights, load_holdout, note, progress_bar
+from bitcert.cli.common import intermediate_folder, load_holdout, note, progress_bar
 from bitcert.cli.executors import ExecutorOptions
-from bitcert.cli.options import RunOptions, split_commas
+from bitcert.cli.options import CodecOptions, split_commas
 from bitcert.codecs.registry import find_codec
 from bitcert.comparison import CompareSettings, ComparisonPlan, compare, plan_comparison
-from bitcert.decoder import Helper
 from bitcert.errors import InputError
 from bitcert.folder import COMPARE_FILES, write_output
 from bitcert.report import comparison_files, comparison_summary
@@ -23,7 +22,7 @@ BUDGET = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(RunOptions, ExecutorOptions):
+class CompareOptions(CodecOptions, ExecutorOptions):
     """The options of the verb."""
 
     holdout: Annotated[str | None, Option(help="Held-out labels, for comparison: name or path.")] = None
@@ -31,25 +30,18 @@ class CompareOptions(RunOptions, ExecutorOptions):
     strengths: Annotated[int, Option(help="Settings of one codec, at most.")] = 5
     budget: Annotated[float, Option(help="Seconds for all training together, at most.")] = BUDGET
     delta: Annotated[float, Option(help="Probability with which any of the bounds may fail.")] = 0.05
-    helper: Annotated[str | None, Option(help="Public weights fixed before the data, as --weights.")] = None
     out: Annotated[Path, Option(help="Folder for comparison, figure and report.")] = Path("compared")
     json_output: Annotated[bool, Option("--json", help="Print the comparison as JSON only.")] = False
 
 
 def compare_codecs(options: CompareOptions) -> None:
     """Compare all codecs on a network: bits, errors, deviations, bounds, theory beside practice."""
-    settings = CompareSettings(
-        options.delta, options.seed, options.budget, options.strengths, device=options.device.value
-    )
+    settings = options.settings_of(CompareSettings, budget_seconds=options.budget, most_strengths=options.strengths)
     names = _names(options.codecs)
     options.check_output(COMPARE_FILES)
     with progress_bar() as progress:
-        sample = options.load_sample(progress)
+        sample, network, helper = options.load(progress)
         held = load_holdout(options.holdout, sample, options.download, progress)
-        preprocessing = options.preprocessing(sample)
-        network = options.load_network(sample).captured()
-        known = Helper.for_sample(sample, network.architecture, preprocessing)
-        public = load_helper_weights(options.model, options.helper, network, sample, preprocessing)
         options.note_weights("the weights that the factory itself sets are compared")
         _print_plan(plan_comparison(network, sample, settings, names, held), len(sample))
         with intermediate_folder(options.out, "rows") as rows:
@@ -59,7 +51,7 @@ def compare_codecs(options: CompareOptions) -> None:
                 settings,
                 codecs=names,
                 holdout=held,
-                helper=replace(known, weights=public),
+                helper=helper,
                 folder=rows,
                 progress=progress,
             ).named(options.model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import statistics
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +14,13 @@ from typer import Option
 
 from bitcert.certificates.certificate import MESSAGE_FILE
 from bitcert.certificates.certification import versions
-from bitcert.cli.common import checkpoint_beside, load_helper_weights, message_files, note, progress_bar
-from bitcert.cli.options import RunOptions, parse_options
+from bitcert.cli.common import checkpoint_beside, message_files, note, progress_bar
+from bitcert.cli.options import CodecOptions, parse_options
 from bitcert.codecs.base import Codec, Rest
 from bitcert.codecs.best import is_trained
 from bitcert.codecs.registry import codec_from, options_of
 from bitcert.comparison.counting import Counter
 from bitcert.comparison.records import describe_compression, sizes
-from bitcert.decoder import Helper
 from bitcert.errors import InputError
 from bitcert.folder import COMPRESS_FILES, write_output
 from bitcert.report import compression_summary
@@ -33,14 +32,13 @@ BUDGET = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompressOptions(RunOptions):
+class CompressOptions(CodecOptions):
     """The options of the verb."""
 
     codec: Annotated[str, Option(help="Name of the codec.")]
     option: Annotated[list[str] | None, Option(help="Option of the codec, as NAME=VALUE; may repeat.")] = None
     layers: Annotated[str, Option(help="Weights that the codec compresses, with commas; else all.")] = ""
     rest: Annotated[Rest | None, Option(help="What becomes of all other weights.")] = None
-    helper: Annotated[str | None, Option(help="Public weights fixed before the data, as --weights.")] = None
     seed: Annotated[int, Option(help="Seed of training; of the helper: --option seed.")] = 0
     budget: Annotated[float, Option(help="Seconds of training, at most, for codecs that train.")] = BUDGET
     out: Annotated[Path, Option(help="Folder for message and description.")] = Path("compressed")
@@ -55,8 +53,6 @@ class CompressOptions(RunOptions):
         codec = codec_from(self.codec, parse_options(self.option or [], self.layers, self.rest))
         if not 0 < self.budget < float("inf"):
             raise InputError("a positive number of seconds for --budget", str(self.budget), "give e.g. 300")
-        if self.seed < 0:
-            raise InputError("a --seed of 0 or more", str(self.seed), "give e.g. 0")
         return codec
 
 
@@ -65,11 +61,7 @@ def compress_network(options: CompressOptions) -> None:
     codec = options.chosen()
     options.check_output(COMPRESS_FILES)
     with progress_bar() as progress:
-        sample = options.load_sample(progress)
-        preprocessing = options.preprocessing(sample)
-        network = options.load_network(sample).captured()
-        public = load_helper_weights(options.model, options.helper, network, sample, preprocessing)
-        helper = replace(Helper.for_sample(sample, network.architecture, preprocessing), weights=public)
+        sample, network, helper = options.load(progress)
         _print_notes(options, codec, len(sample))
         run = Run(options.seed, options.budget, device=options.device.value, progress=progress)
         if is_trained(codec):
@@ -88,7 +80,9 @@ def compress_network(options: CompressOptions) -> None:
         print(text, end="")
         return
     sections = compressed.ledger.sections
-    Console(highlight=False).print(compression_summary(codec.label, sections, measured, sizes(network), theory))
+    asked = [pair for pair in options.option or [] if pair.partition("=")[2] not in codec.label.split()]
+    label = f"{codec.label} ({', '.join(asked)})" if asked else codec.label
+    Console(highlight=False).print(compression_summary(label, sections, measured, sizes(network), theory))
     if len(compressed.candidates) > 1 and not is_trained(codec):
         print(_draws([candidate.errors for candidate in compressed.candidates], len(sample)))
     print(f"Results: {options.out / MESSAGE_FILE}, {options.out / COMPRESSION_FILE}")

@@ -10,7 +10,7 @@ from rich.console import Console
 from typer import Argument, Option
 
 from bitcert.cli.common import load_for_inputs, load_helper_network, prior_model
-from bitcert.cli.options import InputOptions, parse_sizes
+from bitcert.cli.options import ClassesOption, InputOptions, parse_sizes
 from bitcert.data import Sample, peek, peek_shape
 from bitcert.decoder import Helper
 from bitcert.decoder.description import helper_contents, helper_ledger
@@ -33,7 +33,7 @@ class HelperOptions(InputOptions):
     prior_split: Annotated[float | None, Option(help="As for certify.")] = None
     prior_seed: Annotated[int, Option(help="As for certify.")] = 0
     original: Annotated[bool, Option(help="With --prior-split: certify will have --unlabelled.")] = False
-    classes: Annotated[int | None, Option(help="Number of classes, if you will state it for certify.")] = None
+    classes: Annotated[int | None, ClassesOption(help="Number of classes, if you will state it for certify.")] = None
     only_hash: Annotated[bool, Option("--hash", help="Print the hash alone.")] = False
     json_output: Annotated[bool, Option("--json", help="Print what is committed to as JSON.")] = False
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Sequence, Set
-from dataclasses import MISSING, dataclass, fields
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, fields, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -15,16 +17,17 @@ from rich.console import Console
 from typer import Argument, Option
 
 from bitcert.certificates.certification import REPORT_FILE
-from bitcert.cli.common import LoadedNetwork, Said, load_network, note, said
+from bitcert.cli.common import LoadedNetwork, Said, load_helper_weights, load_network, note, said
 from bitcert.cli.executors import ExecutorOptions
 from bitcert.codecs.base import Codec, Rest
 from bitcert.codecs.registry import CODECS, codec_from, find_codec
 from bitcert.counting import Progress
 from bitcert.data import Role, Sample, Schema, load_sample, load_schema
-from bitcert.decoder import Preprocessing
+from bitcert.decoder import Helper, Preprocessing
 from bitcert.errors import InputError
 from bitcert.folder import check_output_folder
-from bitcert.network import is_model_file
+from bitcert.network import Network, is_model_file
+from bitcert.run import check_seed
 from bitcert.shards import Here, executing_on
 
 Options = TypeVar("Options")
@@ -62,6 +65,16 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+def parse_classes(text: str) -> int:
+    """The number of ``--classes``; for whoever gives names instead, where they belong."""
+    with suppress(ValueError):
+        return int(text)
+    raise ValueError(f"expected a whole number, got {text[:50]!r}; names of classes go into --class-names or --schema")
+
+
+ClassesOption = partial(Option, metavar="<int>", parser=parse_classes)
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputOptions:
     """How the data are read and scaled, and how many classes there are."""
@@ -69,7 +82,7 @@ class InputOptions:
     scale: Annotated[float | None, Option(help="Divide inputs by this (8-bit pixels: 255).")] = None
     mean: Annotated[str, Option(help="Per-channel means subtracted after scaling.")] = ""
     std: Annotated[str, Option(help="Per-channel deviations divided by.")] = ""
-    classes: Annotated[int | None, Option(help="Number of classes.")] = None
+    classes: Annotated[int | None, ClassesOption(help="Number of classes.")] = None
     label: Annotated[str | None, Option(help="Of a table (.csv, .parquet): name of the label's column.")] = None
     schema: Annotated[Path | None, Option(help="Of a table: JSON file with what you declare of it beforehand.")] = None
     class_names: Annotated[str, Option(help="Of a table with texts as labels: all of them, with commas.")] = ""
@@ -154,11 +167,12 @@ class ResultOptions:
     json_output: Annotated[bool, Option("--json", help="Print JSON only.")] = False
 
     def check_output(self, allowed: Set[str]) -> None:
-        """Refuse, before any work, a folder that could not be replaced and a device that this torch cannot use.
+        """Refuse, before any work, a seed, a folder that could not be replaced, a device that this torch cannot use.
 
         Raises:
-            InputError: one of the two.
+            InputError: one of the three.
         """
+        check_seed(self.seed)
         check_output_folder(self.out, allowed)
         if self.device is Device.cuda and not torch.cuda.is_available():
             raise InputError("a CUDA device", "none that this torch can use", "leave out --device cuda")
@@ -181,6 +195,21 @@ class ResultOptions:
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(ResultOptions, NetworkOptions):
     """A run on a network that writes a folder of results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecOptions(RunOptions):
+    """A run that compresses a network, perhaps with public weights in the helper."""
+
+    helper: Annotated[str | None, Option(help="Public weights fixed before the data, as --weights.")] = None
+
+    def load(self, progress: Progress) -> tuple[Sample, Network, Helper]:
+        """The training sample, the captured network, and the helper of its messages."""
+        sample = self.load_sample(progress)
+        preprocessing = self.preprocessing(sample)
+        network = self.load_network(sample).captured()
+        public = load_helper_weights(self.model, self.helper, network, sample, preprocessing)
+        return sample, network, replace(Helper.for_sample(sample, network.architecture, preprocessing), weights=public)
 
 
 def as_command(run: Callable[[Options], None]) -> Callable[..., None]:

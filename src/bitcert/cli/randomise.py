@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +10,8 @@ from rich.console import Console
 from typer import Option
 
 from bitcert.canonical import encode_text
-from bitcert.cli.common import checkpoint_beside, load_helper_weights, note, progress_bar
-from bitcert.cli.options import RunOptions
-from bitcert.decoder import Helper
+from bitcert.cli.common import checkpoint_beside, note, progress_bar
+from bitcert.cli.options import CodecOptions
 from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
 from bitcert.folder import RANDOMISE_FILES, write_output
@@ -27,7 +26,7 @@ FORMAT = "bitcert-randomised-1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomiseOptions(RunOptions):
+class RandomiseOptions(CodecOptions):
     """The options of the verb."""
 
     helper: Annotated[str | None, Option(help="Public weights that the prior is centred on, as --weights.")] = None
@@ -59,11 +58,7 @@ def randomise_network(options: RandomiseOptions) -> None:
     settings = options.settings()
     options.check_output(RANDOMISE_FILES)
     with progress_bar() as progress:
-        sample = options.load_sample(progress)
-        preprocessing = options.preprocessing(sample)
-        network = options.load_network(sample).captured()
-        public = load_helper_weights(options.model, options.helper, network, sample, preprocessing)
-        helper = replace(Helper.for_sample(sample, network.architecture, preprocessing), weights=public)
+        sample, network, helper = options.load(progress)
         options.note_weights("training starts from the weights that the factory itself sets")
         time = f"{options.budget:g} s" if options.steps is None else f"{options.steps:,} steps"
         draws = estimate_plan(network, settings.draws * min(settings.part, len(sample)), settings.part)

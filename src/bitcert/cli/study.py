@@ -19,7 +19,7 @@ from bitcert.errors import InputError
 from bitcert.folder import STUDY_FILES, check_output_folder, write_output
 from bitcert.locking import replacing
 from bitcert.report import render_studies, study_files, study_summary
-from bitcert.run import Run
+from bitcert.run import Run, check_seed
 from bitcert.stability.settings import check_available
 from bitcert.studies import Size, Study, StudyResult, find_studies, run_study
 from bitcert.studies.running import RESULT_FILE, check_study, is_there, read_result, state_of
@@ -71,6 +71,7 @@ def run_studies(options: StudyOptions) -> None:
 
 def _check(chosen: Sequence[Study], size: Size, options: StudyOptions) -> None:
     """Refuse before any work whatever one of the studies would be refused for."""
+    check_seed(options.seed)
     check_available(options.device.value)
     for study in chosen:
         folder = options.out / study.name

@@ -7,11 +7,11 @@ a :class:`~bitcert.decoder.tensors.TensorCode` (transform, settings, quantised c
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -112,53 +112,10 @@ class Selection:
                 raise unknown_name("weight layer", name, names)
 
 
-@runtime_checkable
-class Codec(Protocol):
-    """What every codec offers; instances are frozen dataclasses of options."""
+class Codec(ABC):
+    """What every codec offers: a subclass is a frozen dataclass of options, and writes :meth:`compress` and theory."""
 
     name: ClassVar[str]
-
-    def encode(
-        self,
-        network: Network | nn.Module,
-        sample: Sample | None = None,
-        *,
-        helper: Helper | None = None,
-        run: Run | None = None,
-    ) -> Compressed:
-        """The message. Codecs that train need ``sample``; ``run`` gives them seed, time and checkpoint.
-
-        Raises:
-            InputError: options that do not fit this network (one sentence).
-        """
-        ...
-
-    def decode(self, message: bytes, helper: Helper) -> Decoded:
-        """The classifier of a message; the same for every codec.
-
-        Raises:
-            DecodeError: the bytes are no message for this helper.
-        """
-        return decode_message(message, helper)
-
-    def theory(self, network: Network, sample: Sample | None = None) -> Theory:
-        """The paper's own prediction for this network (a measure)."""
-        ...
-
-    @classmethod
-    def strengths(cls) -> tuple[Codec, ...]:
-        """A few settings from weak to strong, for ``bitcert compare`` and ``--codec auto``; none by default."""
-        return ()
-
-    @property
-    def label(self) -> str:
-        """Name and settings in a few characters, e.g. ``svd rank 10``."""
-        ...
-
-
-class PreparedCodec(Codec):
-    """A codec that is given a captured network and its helper; a subclass writes :meth:`compress` (and ``theory``)."""
-
     without_sample: ClassVar[tuple[str, str] | None] = None
     """What is expected where no sample is given, and what to do; ``None`` where none is needed."""
 
@@ -189,11 +146,33 @@ class PreparedCodec(Codec):
 
     @abstractmethod
     def compress(self, network: Network, sample: Sample | None, helper: Helper, run: Run) -> Compressed:
-        """The message."""
+        """The message of a captured network and its helper."""
+
+    def decode(self, message: bytes, helper: Helper) -> Decoded:
+        """The classifier of a message; the same for every codec.
+
+        Raises:
+            DecodeError: the bytes are no message for this helper.
+        """
+        return decode_message(message, helper)
+
+    def theory(self, network: Network, sample: Sample | None = None) -> Theory:
+        """The paper's own prediction for this network (a measure)."""
+        raise NotImplementedError
+
+    @classmethod
+    def strengths(cls) -> tuple[Codec, ...]:
+        """A few settings from weak to strong, for ``bitcert compare`` and ``--codec auto``; none by default."""
+        return ()
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Name and settings in a few characters, e.g. ``svd rank 10``."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerCodec(PreparedCodec):
+class LayerCodec(Codec):
     """Base of the codecs that work tensor by tensor; a subclass writes :meth:`code_layer` (and ``theory``).
 
     Args:

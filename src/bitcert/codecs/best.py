@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from bitcert.codecs.base import Codec
@@ -24,16 +23,8 @@ from bitcert.decoder import Helper, decode_message, network_head
 from bitcert.decoder.tensors import FAMILY, Base, ComposedMessage, read_codes, write
 from bitcert.errors import BitcertError, InputError
 from bitcert.network import Network, OpaqueModel, Predictor
-from bitcert.run import Candidate, Compressed, Run
+from bitcert.run import Best, Candidate, Compressed, Run, message_tensor
 from bitcert.shards import Here, Shard, executor_for, over_ranges
-
-
-@dataclass(frozen=True, eq=False)
-class Tried:
-    """A message with its ledger and helper, and what it is worth on the whole sample."""
-
-    compressed: Compressed
-    candidate: Candidate
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,21 +35,18 @@ class State:
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
-@dataclass(eq=False)
-class Search:
-    """Sample, helper, run, and the best message so far.
+class Search(Best):
+    """The best message so far of codecs on one network.
 
     Args:
+        sample, helper, run: as :class:`~bitcert.run.Best`.
         errors_first: whether of two messages with one bound (as where every bound is 1) that with fewer errors is the
             better one; else the shorter one is.
     """
 
-    sample: Sample
-    helper: Helper
-    run: Run
-    errors_first: bool = False
-    best: Tried | None = None
-    seconds_of_a_count: float = 0.0
+    def __init__(self, sample: Sample, helper: Helper, run: Run, errors_first: bool = False) -> None:
+        super().__init__(sample, helper, run)
+        self.errors_first, self.seconds_of_a_count = errors_first, 0.0
 
     def book(self, name: str, compressed: Compressed) -> Candidate:
         """Decode the message, count its errors on the whole sample, and keep it if its bound is the smallest."""
@@ -69,17 +57,12 @@ class Search:
 
     def _keep(self, name: str, compressed: Compressed, errors: int) -> Candidate:
         candidate = self.run.consider(name, errors, len(self.sample), 8 * len(compressed.message))
-        if self.best is None or self._rank(candidate) < self._rank(self.best.candidate):
-            self.best = Tried(compressed, candidate)
+        self.offer(candidate, compressed)
         return candidate
 
-    def _rank(self, candidate: Candidate) -> tuple[float, int, int]:
+    def rank(self, candidate: Candidate) -> tuple[float, ...]:
+        """By the bound, then by errors or bits."""
         return candidate.bound, candidate.errors if self.errors_first else 0, candidate.message_bits
-
-    def result(self) -> Compressed:
-        """The best message so far (at least one must have been booked), and all that were tried."""
-        assert self.best is not None
-        return replace(self.best.compressed, candidates=tuple(self.run.candidates))
 
     def try_each(
         self, codecs: Sequence[Codec], network: Network, task: str = "trying codecs", *, timed: bool = False
@@ -155,7 +138,7 @@ class Search:
         """Where to train: the run's device, for what was captured."""
         return "cpu" if isinstance(self.predictor, OpaqueModel) else self.run.device
 
-    def consider(self, name: str, message: ComposedMessage) -> Candidate:
+    def propose(self, name: str, message: ComposedMessage) -> Candidate:
         """Write the message and book it."""
         self.run.progress("judging a candidate", 0.0)
         return self.book(name, Compressed(*write(self.helper, message), self.helper))
@@ -167,13 +150,12 @@ class Search:
         values = dict(state.values) | {
             "search": {
                 "seconds_of_a_count": self.seconds_of_a_count,
-                "best": None if self.best is None else asdict(self.best.candidate),
+                "best": None if self.best is None else asdict(self.best.candidates[0]),
                 "candidates": [asdict(candidate) for candidate in self.run.candidates],
                 "seconds": self.run.seconds,
             }
         }
-        message = b"" if self.best is None else self.best.compressed.message
-        best = torch.from_numpy(np.frombuffer(message, dtype=np.uint8).copy())
+        best = message_tensor(b"" if self.best is None else self.best.message)
         self.run.checkpoint.save(values, {**state.tensors, "search/best": best})
 
     def resume(self) -> State | None:
@@ -187,7 +169,7 @@ class Search:
         self.seconds_of_a_count = float(found["seconds_of_a_count"])
         if message:
             ledger = decode_message(message, self.helper).ledger
-            self.best = Tried(Compressed(message, ledger, self.helper), Candidate(**found["best"]))
+            self.best = Compressed(message, ledger, self.helper, (Candidate(**found["best"]),))
         self.run.spent_before(float(found["seconds"]))
         return State(values, loaded[1])
 

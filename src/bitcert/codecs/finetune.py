@@ -155,8 +155,8 @@ def tune(
 
     def look(fraction: float) -> None:
         """Book the present integers where the subsample says that they are much better than what is booked."""
-        quantisation, best = model.quantisation(), problem.best
-        if best is None or problem.estimate(quantisation) < WORTH_A_COUNT * best.candidate.bound:
+        quantisation = model.quantisation()
+        if problem.estimate(quantisation) < WORTH_A_COUNT * problem.bound:
             problem.keep(f"fine-tuned, {100 * fraction:.0f} %", quantisation)
 
     status = training.train(problem.run.budget_seconds, Looks(LOOKS, look), lambda: {"settings": settings})

@@ -346,10 +346,10 @@ class IntegerCodec(TrainedCodec):
         state = search.resume()
         if state is not None:
             trainer.restore(state)
-        looks = Looks(LOOKS, lambda t: search.consider(f"trained, {t:.0%}", model.message()))
+        looks = Looks(LOOKS, lambda t: search.propose(f"trained, {t:.0%}", model.message()))
         if trainer.train(search.run.budget_seconds, looks) is not Status.DIVERGED:
             model.finish()
-            search.consider("trained", model.message())
+            search.propose("trained", model.message())
         if search.best is None:
-            search.consider(self.untrained, model.untrained())
+            search.propose(self.untrained, model.untrained())
         return search.result()

@@ -231,7 +231,7 @@ class _Rounds:
         alive, search = self.ticket.num_alive, self.search
         started = search.run.seconds
         name = f"{self.codec.name}, round {number}: {alive} of {self.ticket.num_prunable}"
-        search.consider(name, ComposedMessage(self.ticket.codes(), self.codec.selection.seed))
+        search.propose(name, ComposedMessage(self.ticket.codes(), self.codec.selection.seed))
         self.seconds_of_coding = (search.run.seconds - started - search.seconds_of_a_count) / max(alive, 1)
 
     def _plan(self, number: int) -> dict[str, Any]:

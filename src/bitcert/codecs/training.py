@@ -16,7 +16,7 @@ How to use it::
         trainer.restore(state)                   # and what you put into ``extra`` is in state.values
     status = trainer.train(until=0.5 * run.budget_seconds, looks=Looks((0.5, 0.9), look), extra=lambda: {"round": 0})
     if status is Status.DIVERGED: ...
-    search.consider("trained", ComposedMessage(codes, seed, subspace))
+    search.propose("trained", ComposedMessage(codes, seed, subspace))
     return search.result()
 
 Not guaranteed: that training converges, or the same message twice where the schedule follows the clock.
@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from bitcert.codecs.base import PreparedCodec
+from bitcert.codecs.base import Codec
 from bitcert.codecs.best import Search, State
 from bitcert.data import Sample
 from bitcert.decoder import Helper
@@ -264,7 +264,7 @@ class Trainer:
                 }
 
 
-class TrainedCodec(PreparedCodec):
+class TrainedCodec(Codec):
     """Base of the codecs that train on the sample; a subclass writes :meth:`train` (and ``theory``)."""
 
     trained: ClassVar[bool] = True

@@ -9,12 +9,12 @@ are of the decoded networks; the original's own error is only bounded by what is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
-from bitcert.canonical import Source, encode, encode_text, plain, read, require
+from bitcert.canonical import Source, StoredOfNetwork, encode, plain, require
 from bitcert.certificates.certification import describe_helper, describe_sample, versions
 from bitcert.codecs.base import Codec
 from bitcert.codecs.registry import options_of
@@ -28,9 +28,7 @@ from bitcert.run import Compressed
 from bitcert.stability.measurement import network_hash
 from bitcert.theory.value import LayerTheory, Theory
 
-FORMAT = "bitcert-comparison-1"
 COMPRESSION_FORMAT = "bitcert-compression-1"
-_SOURCE = Source("comparison.json", "bitcert compare")
 
 
 class _Counted:
@@ -171,7 +169,7 @@ class ComparisonRow:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(StoredOfNetwork):
     """All rows on one network, with everything they rest on.
 
     Attributes:
@@ -183,6 +181,8 @@ class Comparison:
         conclusions: sentences computed from the rows.
         versions: of the program and what it rests on.
     """
+
+    SOURCE: ClassVar = Source("comparison.json", "bitcert compare", "bitcert-comparison-1")
 
     network: Mapping[str, Any]
     sample: Mapping[str, Any]
@@ -211,34 +211,16 @@ class Comparison:
         rows = sorted(self.messages, key=lambda pair: (pair[1].bound, pair[1].message_bits))
         return rows[0][0] if rows else None
 
-    def named(self, name: str) -> Comparison:
-        """The same with another name of the network."""
-        return replace(self, network={**self.network, "name": name})
-
-    def to_json(self) -> str:
-        """Canonical JSON text; what is not known is null."""
-        return encode_text(self, {"format": FORMAT})
-
-    @classmethod
-    def from_json(cls, text: str) -> Comparison:
-        """Read :meth:`to_json` from an untrusted source.
-
-        Raises:
-            DecodeError: anything that :meth:`to_json` would not have written.
-        """
-        return read(cls, text, _SOURCE, FORMAT, _check)
-
-
-def _check(comparison: Comparison) -> None:
-    """Refuse numbers that no rates and logarithms can be taken of."""
-    classes = comparison.sample.get("num_classes")
-    fits = isinstance(classes, int) and classes >= 2 and 0 < comparison.delta < 1
-    counts: list[Original | Measured | HoldoutCount | None] = [comparison.original, comparison.original.holdout]
-    for _, measured in comparison.messages:
-        fits = fits and measured.message_bits >= 1 and 0 <= measured.bound <= 1
-        counts += [measured, measured.holdout]
-    fits = fits and all(count is None or 0 <= count.errors <= count.samples > 0 for count in counts)
-    require(fits, "impossible counts")
+    def check(self) -> None:
+        """Refuse numbers that no rates and logarithms can be taken of."""
+        classes = self.sample.get("num_classes")
+        fits = isinstance(classes, int) and classes >= 2 and 0 < self.delta < 1
+        counts: list[Original | Measured | HoldoutCount | None] = [self.original, self.original.holdout]
+        for _, measured in self.messages:
+            fits = fits and measured.message_bits >= 1 and 0 <= measured.bound <= 1
+            counts += [measured, measured.holdout]
+        fits = fits and all(count is None or 0 <= count.errors <= count.samples > 0 for count in counts)
+        require(fits, "impossible counts")
 
 
 def sizes(network: Network) -> dict[str, int]:

@@ -9,7 +9,6 @@ free. Not claimed: that a codec's author would not have found better settings.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -21,7 +20,7 @@ import numpy as np
 from torch import nn
 
 from bitcert import clock
-from bitcert.canonical import finite
+from bitcert.canonical import finite, hash_of
 from bitcert.certificates.certification import check_holdout, versions
 from bitcert.codecs.base import Codec, check_finite, network_helper
 from bitcert.codecs.best import is_trained
@@ -116,7 +115,7 @@ class _Work:
             *(settings.delta, settings.seed, settings.theory_samples, settings.device),
             *(entry.codec.name, repr(entry.codec), entry.seconds),
         ]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return hash_of(parts)
 
     def theory_sample(self) -> Sample:
         """Examples shown to the papers' formulas."""
@@ -131,21 +130,14 @@ class _Work:
 
     def add(self, entries: Sequence[Entry]) -> None:
         """The rows of all entries, each computed wherever passes over examples run and kept here as it comes."""
-        # a forked process cannot use the GPU that this one has opened
-        executor = executor_for(len(entries)) if self.settings.device == "cpu" else Here()
-        # a copy has no progress to tell
-        work = (
-            self
-            if isinstance(executor, Here)
-            else replace(self, counter=copy(self.counter), resumes=executor.shares_disk)
-        )
+        executor, work = executor_for(len(entries), self.settings.device), self
+        if not isinstance(executor, Here):  # a copy of the counter has no progress to tell
+            work = replace(self, counter=copy(self.counter), resumes=executor.shares_disk)
         rows = over_ranges(
             lambda place, _: work.made(entries[place]),
             [(place, place + 1) for place in range(len(entries))],
             lambda _, made: self._keep(made),
-            "comparing codecs",
-            self.counter.progress,
-            executor=executor,
+            *("comparing codecs", self.counter.progress, executor),
         )
         self.rows[:] = chain.from_iterable(rows)
 

@@ -15,12 +15,11 @@ NOT show when it was published, nor that nobody had seen the data by then.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bitcert.canonical import hash_of
 from bitcert.decoder.description import SplitClaim
 from bitcert.decoder.helper import Helper
 
@@ -62,7 +61,7 @@ class Commitment:
         """SHA-256 (hex) of all of it."""
         split = None if self.split is None else [self.split.fraction, self.split.seed]
         parts = [dict(self.problem), self.num_classes, list(self.architectures), list(self.weights), split]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return hash_of(parts)
 
     @property
     def choices(self) -> int:

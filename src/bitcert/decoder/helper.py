@@ -8,8 +8,6 @@ states beside its bound the one that charges for the helper's own description (:
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bitcert.canonical import hash_of
 from bitcert.coding import MessageReader, MessageWriter
 from bitcert.coding.message import FORMAT_VERSION
 from bitcert.data import Sample, Table
@@ -220,7 +219,7 @@ class Helper:
 
 def description_hash(described: Mapping[str, object]) -> str:
     """SHA-256 (hex) of a helper's description."""
-    return hashlib.sha256(json.dumps(dict(described), sort_keys=True).encode()).hexdigest()
+    return hash_of(dict(described))
 
 
 def examples_at_a_time(predictor: object, input_shape: tuple[int, ...], num_classes: int) -> int:

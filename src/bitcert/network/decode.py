@@ -1,145 +1,25 @@
 """Architecture JSON from strangers -> :class:`Architecture`, or ``DecodeError``.
 
-Limits are checked in the order of what they protect: bytes of text, nesting, duplicate keys and huge numbers while
-parsing, types of every field, then shapes on the meta device. No tensor is allocated. It does NOT authenticate
-the text: compare ``content_hash`` with the one in the certificate.
+Limits are checked in the order of what they protect: bytes of text, duplicate keys and huge numbers while parsing,
+types of every field (:mod:`bitcert.canonical`), names and sizes, then shapes on the meta device. No tensor is
+allocated. It does NOT authenticate the text: compare ``content_hash`` with the one in the certificate.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
 
+from bitcert.canonical import FormatProblem, decode, parse, require
 from bitcert.errors import DecodeError
 from bitcert.network.architecture import FORMAT, Architecture
-from bitcert.network.attributes import MAX_DIMENSIONS, MAX_INTEGER, Attribute
-from bitcert.network.nodes import PARAMETER_KINDS, Node, ParameterSpec
+from bitcert.network.attributes import MAX_DIMENSIONS, MAX_INTEGER
+from bitcert.network.nodes import PARAMETER_KINDS, Graph
 from bitcert.network.shapes import MAX_NODES, ShapeError
 
 MAX_JSON_BYTES = 4 * 2**20
-_MAX_NESTING = 6
-_MAX_INPUTS = 256
+_MAX_INPUTS, _MAX_ATTRIBUTES, _MAX_TEXT = 256, 16, 64
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}\Z")
-_ADVICE = "use an architecture file written by this program"
-T = TypeVar("T")
-
-
-def _fail(expected: str, got: str) -> NoReturn:
-    raise DecodeError(expected, got, _ADVICE)
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        _fail("every key once", "a key written twice")
-    return dict(pairs)
-
-
-def _small_int(text: str) -> int:
-    if len(text) > 12:
-        _fail("integers of at most 12 digits", f"one of {len(text)} characters")
-    return int(text)
-
-
-def _short_float(text: str) -> float:
-    if len(text) > 32:
-        _fail("numbers of at most 32 characters", f"one of {len(text)}")
-    return float(text)
-
-
-def _nesting(text: str) -> int:
-    depth = deepest = 0
-    # an unclosed string is consumed to the end, so that the scan stays linear in the text
-    for bracket in re.findall(r'(?s)"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', text):
-        if bracket in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif bracket in "]}":
-            depth -= 1
-    return deepest
-
-
-def _parse(text: str) -> Any:
-    if len(text) > MAX_JSON_BYTES or len(text.encode(errors="replace")) > MAX_JSON_BYTES:
-        _fail(f"at most {MAX_JSON_BYTES} bytes of architecture", f"{len(text)} characters")
-    if _nesting(text) > _MAX_NESTING:
-        _fail(f"brackets nested at most {_MAX_NESTING} deep", "deeper ones")
-    try:
-        return json.loads(
-            text,
-            object_pairs_hook=_no_duplicates,
-            parse_int=_small_int,
-            parse_float=_short_float,
-            parse_constant=lambda word: _fail("finite numbers", word),
-        )
-    except (ValueError, RecursionError) as error:
-        raise DecodeError("an architecture in JSON", f"text that is not JSON ({error})"[:200], _ADVICE) from error
-
-
-def _fields(value: object, names: set[str], what: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) != names:
-        got = ", ".join(sorted(map(str, value)))[:120] if isinstance(value, dict) else type(value).__name__
-        _fail(f"{what} with exactly the keys {', '.join(sorted(names))}", got)
-    return value
-
-
-def _list(value: object, limit: int, what: str, read: Callable[[Any], T]) -> tuple[T, ...]:
-    if not isinstance(value, list) or len(value) > limit:
-        _fail(f"{what}: a list of at most {limit} entries", f"{type(value).__name__}")
-    return tuple(read(item) for item in value)
-
-
-def _name(value: object) -> str:
-    if not isinstance(value, str) or not _NAME.match(value):
-        _fail("a name of letters, digits, dots and underscores", repr(value)[:80])
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 64:
-        _fail("a short text", repr(value)[:80])
-    return value
-
-
-def _size(value: object) -> int:
-    if type(value) is not int or not 1 <= value <= MAX_INTEGER:
-        _fail(f"a size from 1 to {MAX_INTEGER}", repr(value)[:80])
-    return value
-
-
-def _shape(value: object) -> tuple[int, ...]:
-    return _list(value, MAX_DIMENSIONS - 1, "a shape", _size)
-
-
-def _attribute(value: object) -> Attribute:
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, list) and len(value) <= 2 * MAX_DIMENSIONS and all(type(item) is int for item in value):
-        return tuple(value)
-    _fail("an attribute that is a number, true, false, null or a short list of integers", repr(value)[:80])
-
-
-def _node(value: object) -> Node:
-    fields = _fields(value, {"attributes", "inputs", "name", "op"}, "a node")
-    attributes = fields["attributes"]
-    if not isinstance(attributes, dict) or len(attributes) > 16:
-        _fail("attributes: an object of at most 16 keys", type(attributes).__name__)
-    return Node(
-        _name(fields["name"]),
-        _text(fields["op"]),
-        _list(fields["inputs"], _MAX_INPUTS, "inputs", _name),
-        {_text(key): _attribute(item) for key, item in attributes.items()},
-    )
-
-
-def _parameter(value: object) -> ParameterSpec:
-    fields = _fields(value, {"kind", "name", "shape"}, "a parameter")
-    kind = _text(fields["kind"])
-    if kind not in PARAMETER_KINDS:
-        _fail(f"a kind among {', '.join(PARAMETER_KINDS)}", repr(kind))
-    return ParameterSpec(_name(fields["name"]), _shape(fields["shape"]), kind)
+_EXPECTED = "an architecture in JSON, written by this program"
 
 
 def decode_architecture(text: str) -> Architecture:
@@ -148,21 +28,35 @@ def decode_architecture(text: str) -> Architecture:
     Raises:
         DecodeError: whatever is wrong with it; no other exception leaves this function.
     """
-    if not isinstance(text, str):
-        _fail("architecture JSON as text", type(text).__name__)
-    names = {"format", "input_dtype", "input_shape", "nodes", "num_outputs", "parameters"}
-    fields = _fields(_parse(text), names, "an architecture")
-    if fields["format"] != FORMAT:
-        _fail(f"format {FORMAT!r}", repr(fields["format"])[:80])
-    if fields["input_dtype"] not in ("float32", "int64"):
-        _fail("input_dtype float32 or int64", repr(fields["input_dtype"])[:80])
     try:
-        return Architecture(
-            _shape(fields["input_shape"]),
-            _size(fields["num_outputs"]),
-            _list(fields["nodes"], MAX_NODES, "nodes", _node),
-            _list(fields["parameters"], MAX_NODES, "parameters", _parameter),
-            fields["input_dtype"],
-        )
-    except ShapeError as error:
-        raise DecodeError("a network that can be evaluated", str(error), _ADVICE) from error
+        require(isinstance(text, str), f"a value of type {type(text).__name__}")
+        most = f"more than {MAX_JSON_BYTES} bytes"
+        require(len(text) <= MAX_JSON_BYTES and len(text.encode(errors="replace")) <= MAX_JSON_BYTES, most)
+        content = parse(text, _EXPECTED)
+        found = content.pop("format", None) if isinstance(content, dict) else None
+        require(found == FORMAT, f"format {found!r:.80} where {FORMAT!r} belongs")
+        graph = decode(Graph, content, "architecture")
+        _check(graph)
+        return Architecture(**vars(graph))
+    except (FormatProblem, ShapeError) as error:
+        raise DecodeError(_EXPECTED, str(error), "use the file as this program wrote it") from error
+
+
+def _check(graph: Graph) -> None:
+    """Refuse what no captured network has, before anything is computed with it."""
+    require(graph.input_dtype in ("float32", "int64"), f"input_dtype {graph.input_dtype!r:.80}")
+    require(max(len(graph.nodes), len(graph.parameters)) <= MAX_NODES, f"more than {MAX_NODES} nodes or parameters")
+    for shape in (graph.input_shape, *(spec.shape for spec in graph.parameters)):
+        fits = len(shape) < MAX_DIMENSIONS and all(1 <= size <= MAX_INTEGER for size in shape)
+        require(fits, f"a shape with more than {MAX_DIMENSIONS - 1} sizes, or one that is not from 1 to {MAX_INTEGER}")
+    require(1 <= graph.num_outputs <= MAX_INTEGER, f"num_outputs {graph.num_outputs}")
+    names = [spec.name for spec in graph.parameters]
+    for spec in graph.parameters:
+        require(spec.kind in PARAMETER_KINDS, f"a parameter of kind {spec.kind!r:.80}")
+    for node in graph.nodes:
+        names += [node.name, *node.inputs]
+        few = len(node.inputs) <= _MAX_INPUTS and len(node.attributes) <= _MAX_ATTRIBUTES
+        require(few, "a node with too many inputs or attributes")
+        require(all(len(word) <= _MAX_TEXT for word in (node.op, *node.attributes)), "a node with a long word")
+    for name in names:
+        require(_NAME.match(name) is not None, f"the name {name!r:.80}")

@@ -174,7 +174,7 @@ class _RowDescent(BankSearch):
         """Book a message with the owner."""
         del worth
         candidate = self.owner.consider(name, errors, message, ledger, estimated)
-        self.offer(candidate, message, ledger)
+        self.offer(candidate, Compressed(message, ledger, self.helper))
         return candidate
 
     def growth_is_over(self) -> bool:

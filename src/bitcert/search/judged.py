@@ -15,7 +15,7 @@ from torch import Tensor
 from bitcert.coding import Ledger
 from bitcert.data import Sample
 from bitcert.decoder import Decoded, Helper
-from bitcert.run import Best, Candidate, Run
+from bitcert.run import Best, Candidate, Compressed, Run
 from bitcert.search.judging import Judge, answers_in, errors_per_bit
 
 
@@ -56,7 +56,7 @@ class JudgedBest(Best):
         candidate = self.run.consider(name, errors, len(self.sample), 8 * len(message), estimated)
         if worth is not None:
             self.worths[candidate] = worth
-        self.offer(candidate, message, ledger)
+        self.offer(candidate, Compressed(message, ledger, self.helper))
         return candidate
 
     def consider_majority(self, errors: int, message: bytes, ledger: Ledger) -> None:

@@ -8,7 +8,6 @@ at (docs/theory.md section 2). So the helpers can be declared, and published as 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -16,6 +15,7 @@ from enum import StrEnum
 import torch
 from torch import nn
 
+from bitcert.canonical import hash_of
 from bitcert.certificates.certification import versions
 from bitcert.certificates.looks import LookBook
 from bitcert.certificates.original import Original, RawClassifier, unlabelled_sample
@@ -212,7 +212,7 @@ class CertifyRequest:
 
 
 def _hash_of(parts: list[object]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hash_of(parts)
 
 
 def _fingerprint(predictor: Predictor, values: Mapping[str, torch.Tensor]) -> list[object]:

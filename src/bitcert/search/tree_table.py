@@ -60,6 +60,11 @@ def shortest_between(low: Floats, high: Floats) -> tuple[Floats, NDArray[np.intp
     return found, digits
 
 
+def value_bits(values: Floats, digits: NDArray[np.intp] | int) -> Floats:
+    """What values with so many binary digits after the first cost about as thresholds; declared ones cost less."""
+    return np.where(values == 0, 1.0, 7.0 + np.where(values < 0, 2.0, 0.0) + np.maximum(1, 2 * digits))
+
+
 def _cut(values: Columns, most: int) -> tuple[Floats, NDArray[np.intp], Floats]:
     """Thresholds of a column with their digits, and the values themselves if they are few."""
     distinct = np.unique(values).astype(np.float64)
@@ -217,9 +222,7 @@ class Binned:
     @cached_property
     def threshold_bits(self) -> Floats:
         """What the threshold of a subject's first test costs about, ``[2, bins]``; infinite for what is no test."""
-        values = np.stack([self.threshold, self.value])
-        digits = np.where(self.digits > 0, 2 * self.digits, 1)
-        size = np.where(values == 0, 1.0, 7.0 + np.where(values < 0, 2.0, 0.0) + digits)
+        size = value_bits(np.stack([self.threshold, self.value]), self.digits)
         for column, declared in self.alphabets.items():
             size[:, self.subject == column] = math.log2(len(declared))
         return np.where(self.tests, size + np.array([[0.4], [2.0]]), np.inf)

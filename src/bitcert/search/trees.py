@@ -136,7 +136,9 @@ class TreeSearch(Best):
         return 8 * math.ceil((self.known_bits[tree] + 1) / 8)
 
     def book(self, name: str, counted: Counted) -> None:
-        """Judge a tree as a message and keep it if it is the best."""
+        """Judge a tree as a message and keep it if it is the best; the best one is not judged again."""
+        if self.best is not None and counted.tree == self.top.tree:
+            return
         errors = round(counted.errors / self.share)
         candidate = self.consider(name, errors, *family.write(counted.tree, self.helper))
         if self.is_best(candidate):

@@ -20,7 +20,7 @@ from bitcert.coding.rows import entry_prices
 from bitcert.coding.trees import LEAST_EXPONENT, Alphabets, Leaf, Subject, Tree, short_form
 from bitcert.coding.votes import STEPS, Condition, Ramp, Side, Term, Votes, VotesCode, rank_of
 from bitcert.decoder.trees import Columns, numbers
-from bitcert.search.tree_table import Binned, Floats, shortest_between
+from bitcert.search.tree_table import Binned, Floats, shortest_between, value_bits
 
 Conditions = tuple[Condition, ...]
 
@@ -93,20 +93,18 @@ def ramps(columns: Columns, subjects: Sequence[Subject]) -> Iterator[Conditions]
                 yield (Ramp(subject, value, exponent),)
 
 
-def _test_bits(value: float, declared: range | None = None) -> float:
-    """What the threshold of a subject's first test costs about."""
-    if declared is not None:
-        return math.log2(len(declared)) + _USED_BEFORE
-    digits = short_form(abs(value))[1] if value else 0
-    return 2.0 if value == 0 else 7.0 + (2.0 if value < 0 else 0.0) + max(1, 2 * digits)
-
-
 def condition_bits(condition: Condition, alphabets: Alphabets) -> float:
     """What a condition costs about, beside its subject."""
+    value, declared, kind = 0.0, None, 6.0
     if isinstance(condition, Ramp):
-        return _test_bits(condition.value) + 6.0
-    declared = alphabets.get(condition.subject.column) if condition.subject.other is None else None
-    return _test_bits(condition.test.value, declared) + (2.0 if condition.test.equal else 0.4)
+        value = condition.value
+    else:
+        value, kind = condition.test.value, 2.0 if condition.test.equal else 0.4
+        declared = alphabets.get(condition.subject.column) if condition.subject.other is None else None
+    if declared is not None:
+        return math.log2(len(declared)) + _USED_BEFORE + kind
+    digits = short_form(abs(value))[1] if value else 0
+    return max(2.0, float(value_bits(np.array(value), digits))) + kind
 
 
 def canonical(terms: Sequence[tuple[Conditions, tuple[int, ...]]], always: Sequence[int]) -> Votes:

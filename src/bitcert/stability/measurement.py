@@ -184,8 +184,7 @@ def _measure_shards(run: _Run, store: ShardStore) -> None:
     if not left:
         return
     part = sum(stop - start for start, stop in left) / len(run.sample)
-    # a forked process cannot use the GPU that this one has opened
-    executor = executor_for(len(left)) if run.settings.device == "cpu" else Here()
+    executor = executor_for(len(left), run.settings.device)
     worker = replace(run, progress=None)
     with torch.no_grad():
         _ = worker.prepared  # here, and not in each worker

@@ -9,26 +9,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcert.canonical import Former, Source, check_keys, encode_text, read, require
+from bitcert.canonical import Former, Source, StoredOfNetwork, check_keys, require
 from bitcert.errors import unknown_name
 from bitcert.linear.tails import TailSummary
 from bitcert.stability.reduction import NUM_BINS, QUANTITY, AttenuationCurve, Distribution, SmoothnessSummary
 from bitcert.stability.settings import MeasureSettings
 
-FORMAT = "bitcert-profile-2"
-_FORMER = Former(
-    "bitcert-profile-1",
-    "contractions leave out what pools between two layers",
-    "measure the network again",
-)
-_SOURCE = Source("profile.json", "bitcert")
 _LARGEST_EDGE = 1e100
 """Beyond what float32 measures give; figures could not be drawn at the end of float64's range."""
 
@@ -115,7 +108,7 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class StabilityProfile:
+class StabilityProfile(StoredOfNetwork):
     """What :func:`bitcert.stability.measure` returns; two are equal if all but their arrays are.
 
     Attributes:
@@ -136,6 +129,15 @@ class StabilityProfile:
         arrays: every example's values by quantity, ``[n, ...]``, with ``keep``; not part of the JSON.
     """
 
+    SOURCE: ClassVar = Source(
+        *("profile.json", "bitcert", "bitcert-profile-2"),
+        Former(
+            "bitcert-profile-1",
+            "contractions leave out what pools between two layers",
+            "measure the network again",
+        ),
+    )
+
     network: Mapping[str, Any]
     sample: Mapping[str, Any]
     settings: Mapping[str, Any]
@@ -152,19 +154,6 @@ class StabilityProfile:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def to_json(self) -> str:
-        """The canonical text of ``profile.json``: equal profiles give equal text; without :attr:`arrays`."""
-        return encode_text(self, {"format": FORMAT})
-
-    @classmethod
-    def from_json(cls, text: str) -> StabilityProfile:
-        """Read :meth:`to_json`'s format from an untrusted source.
-
-        Raises:
-            DecodeError: unless the text is what :meth:`to_json` writes for some profile whose parts fit together.
-        """
-        return read(cls, text, _SOURCE, FORMAT, check_parts, _FORMER)
-
     def arrays_npz(self) -> bytes | None:
         """Content of ``profile.npz`` (no pickle): :attr:`arrays` by name, or ``None`` without them."""
         if self.arrays is None:
@@ -172,10 +161,6 @@ class StabilityProfile:
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **{name: np.asarray(a) for name, a in self.arrays.items()})
         return buffer.getvalue()
-
-    def named(self, name: str) -> StabilityProfile:
-        """The same profile under another name of the network, e.g. the one the user gave."""
-        return replace(self, network={**self.network, "name": name[:200]})
 
     def distribution(self, quantity: str, place: int | str | None = None) -> Distribution:
         """One distribution.
@@ -199,6 +184,38 @@ class StabilityProfile:
             raise unknown_name(f"place of {quantity}", str(place), labels)
         return match
 
+    def check(self) -> None:
+        """Check what a display relies on: one distribution for each layer, pair or injection, sane indices.
+
+        Raises:
+            FormatProblem: naming the part that does not fit.
+            InputError: for settings that cannot be.
+        """
+        check_keys(self.network, _NETWORK, "network")
+        check_keys(self.sample, _SAMPLE, "sample")
+        MeasureSettings.from_description(self.settings)
+        depth = len(self.layers)
+        require(
+            [row.index for row in self.layers] == list(range(1, depth + 1)), "layers that are not numbered 1, 2, .."
+        )
+        require(all(1 <= i < j <= depth for i, j in self.pairs), "a pair of layers that do not exist")
+        require(len(set(self.pairs)) == len(self.pairs), "a pair of layers given twice")
+        at = {"layer": depth, "pair": len(self.pairs), "injection": depth + 1, "network": 1}
+        sizes = {name: at[quantity.place] for name, quantity in QUANTITY.items() if quantity.place in at}
+        for name, found in self.distributions.items():
+            require(name in sizes, f"an unknown quantity {name[:60]!r}")
+            require(len(found) == sizes[name], f"{len(found)} distributions of {name} where {sizes[name]} belong")
+            for d in found:
+                _check_distribution(d, name, self.sample["measured"])
+        _check_curves(self.attenuation, depth)
+        numbers = [spectrum.index for spectrum in self.spectra]
+        require(
+            numbers == sorted(set(numbers)) and set(numbers) <= set(range(1, depth + 1)), "spectra of unknown layers"
+        )
+        if self.twin is not None:
+            require(self.twin.twin is None, "a twin of a twin")
+            self.twin.check()
+
 
 _NETWORK = {
     "name": str,
@@ -209,35 +226,6 @@ _NETWORK = {
     "relu_only": bool,
 }
 _SAMPLE = {"name": str, "content_hash": str, "num_samples": int, "measured": int}
-
-
-def check_parts(profile: StabilityProfile) -> None:
-    """Check what a display relies on: one distribution for each layer, pair or injection, sane indices.
-
-    Raises:
-        FormatProblem: naming the part that does not fit.
-        InputError: for settings that cannot be.
-    """
-    check_keys(profile.network, _NETWORK, "network")
-    check_keys(profile.sample, _SAMPLE, "sample")
-    MeasureSettings.from_description(profile.settings)
-    depth = len(profile.layers)
-    require([row.index for row in profile.layers] == list(range(1, depth + 1)), "layers that are not numbered 1, 2, ..")
-    require(all(1 <= i < j <= depth for i, j in profile.pairs), "a pair of layers that do not exist")
-    require(len(set(profile.pairs)) == len(profile.pairs), "a pair of layers given twice")
-    at = {"layer": depth, "pair": len(profile.pairs), "injection": depth + 1, "network": 1}
-    sizes = {name: at[quantity.place] for name, quantity in QUANTITY.items() if quantity.place in at}
-    for name, found in profile.distributions.items():
-        require(name in sizes, f"an unknown quantity {name[:60]!r}")
-        require(len(found) == sizes[name], f"{len(found)} distributions of {name} where {sizes[name]} belong")
-        for d in found:
-            _check_distribution(d, name, profile.sample["measured"])
-    _check_curves(profile.attenuation, depth)
-    numbers = [spectrum.index for spectrum in profile.spectra]
-    require(numbers == sorted(set(numbers)) and set(numbers) <= set(range(1, depth + 1)), "spectra of unknown layers")
-    if profile.twin is not None:
-        require(profile.twin.twin is None, "a twin of a twin")
-        check_parts(profile.twin)
 
 
 def _check_distribution(d: Distribution, name: str, measured: int) -> None:

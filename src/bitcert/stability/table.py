@@ -36,7 +36,7 @@ _COLUMNS = {
 }
 """The quantity of each column that shows the worst value of a layer's own distribution."""
 
-_OPERATOR_TOLERANCE = 1e-4
+OPERATOR_TOLERANCE = 1e-4
 """Residual of an operator norm relative to it; the norm's own error is about the square of that."""
 
 
@@ -98,10 +98,14 @@ def measure_weights(
     return tuple(rows)
 
 
-def _norms(architecture: Architecture, layer: MeasuredLayer, weight: Tensor) -> LayerWeights:
+def layer_map(architecture: Architecture, layer: MeasuredLayer, weight: Tensor) -> LayerMap:
+    """The linear map of a layer with this weight, at its real input size."""
     node = next(node for node in architecture.nodes if node.name == layer.node)
-    shape = architecture.propagation.values[layer.source].shape[1:]
-    norms = layer_norms(LayerMap.of(node, weight, shape), _OPERATOR_TOLERANCE)
+    return LayerMap.of(node, weight, architecture.propagation.values[layer.source].shape[1:])
+
+
+def _norms(architecture: Architecture, layer: MeasuredLayer, weight: Tensor) -> LayerWeights:
+    norms = layer_norms(layer_map(architecture, layer, weight), OPERATOR_TOLERANCE)
     operator = norms.spectral_operator
     if operator.converged:
         return LayerWeights(norms)

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from bitcert.canonical import Source, encode_text, finite, read
+from bitcert.canonical import Source, Stored, finite
 
-FORMAT = "bitcert-study-1"
 LOGARITHMS = ("ln", "log10")
-_SOURCE = Source("result.json", "bitcert study")
 Numbers = tuple[float | None, ...]
 
 
@@ -157,7 +155,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class StudyResult:
+class StudyResult(Stored):
     """An outcome with what it is the outcome of.
 
     Attributes:
@@ -168,6 +166,8 @@ class StudyResult:
         versions: of the program and of what its numbers depend on.
     """
 
+    SOURCE: ClassVar = Source("result.json", "bitcert study", "bitcert-study-1")
+
     study: str
     title: str
     printed: str
@@ -177,16 +177,3 @@ class StudyResult:
     cores: int
     versions: Mapping[str, str]
     outcome: Outcome
-
-    def to_json(self) -> str:
-        """Canonical text, one line."""
-        return encode_text(self, {"format": FORMAT})
-
-    @classmethod
-    def from_json(cls, text: str) -> StudyResult:
-        """Read what :meth:`to_json` wrote.
-
-        Raises:
-            DecodeError: for anything else.
-        """
-        return read(cls, text, _SOURCE, FORMAT)

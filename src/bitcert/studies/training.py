@@ -7,8 +7,6 @@ bit, as an uninterrupted one on the same machine with the same number of threads
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -21,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitcert import clock
+from bitcert.canonical import hash_of
 from bitcert.certificates.certification import versions
 from bitcert.counting import count_errors
 from bitcert.data import Sample
@@ -188,7 +187,7 @@ class _Training:
         if recipe.bfloat16:
             self.module = self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         parts = [recipe.describe(), repr(self.module), sample.content_hash, run.seed, run.device, versions()]
-        self.identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        self.identity = hash_of(parts)
         plain = "".join(c if c.isalnum() else "-" for c in recipe.name.lower())
         self.folder = folder / f"{plain}-{self.identity[:12]}"
         self.log: list[Epoch] = []

@@ -8,7 +8,6 @@ orders these networks well does NOT have to order others, and explains nothing b
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from bitcert import clock
+from bitcert.canonical import hash_of
 from bitcert.certificates.certification import check_holdout, versions
 from bitcert.counting import Progress
 from bitcert.data import Role, Sample
@@ -73,7 +73,7 @@ class _Work:
             dict(self.hyperparameters.get(name, {})),
             None if start is None else sorted((key, _digest(value)) for key, value in start.items()),
         ]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return hash_of(parts)
 
     def row(self, name: str, network: Network, start: Mapping[str, Tensor] | None) -> SurveyRow:
         """The measures of one network."""

@@ -11,11 +11,11 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from scipy.stats import rankdata
 
-from bitcert.canonical import Source, encode_text, read, require
+from bitcert.canonical import Source, Stored, require
 from bitcert.errors import InputError
 from bitcert.theory.ranks import Association, conditional, granulated, kendall, names_of, spearman
 from bitcert.theory.value import BoundValue, Status
@@ -23,10 +23,8 @@ from bitcert.theory.value import BoundValue, Status
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = "bitcert-survey-1"
 LEAST = 3
 """Networks with a value and a gap, below which no correlation is given."""
-_SOURCE = Source("survey.json", "bitcert survey")
 Value = str | int | float | bool
 
 
@@ -133,7 +131,7 @@ class Correlation:
 
 
 @dataclass(frozen=True)
-class Survey:
+class Survey(Stored):
     """Measures of many networks of one training sample.
 
     Attributes:
@@ -145,6 +143,8 @@ class Survey:
         settings: of the run.
         versions: of the program and what it rests on.
     """
+
+    SOURCE: ClassVar = Source("survey.json", "bitcert survey", "bitcert-survey-1")
 
     sample: Mapping[str, Any]
     holdout: Mapping[str, Any] | None
@@ -267,35 +267,22 @@ class Survey:
         titles, rows = self.table()
         return pandas.DataFrame(rows, columns=titles)
 
-    def to_json(self) -> str:
-        """Canonical JSON text of everything; what is not known is null."""
-        return encode_text(self, {"format": FORMAT})
-
-    @classmethod
-    def from_json(cls, text: str) -> Survey:
-        """Read :meth:`to_json` from an untrusted source.
-
-        Raises:
-            DecodeError: anything that :meth:`to_json` would not have written.
-        """
-        return read(cls, text, _SOURCE, FORMAT, _check)
-
-
-def _check(survey: Survey) -> None:
-    require(bool(survey.rows), "no row")
-    for row in survey.rows:
-        counts = [(row.errors, row.samples)]
-        if row.holdout_errors is not None and row.holdout_samples is not None:
-            counts.append((row.holdout_errors, row.holdout_samples))
-        require(all(0 <= errors <= samples > 0 for errors, samples in counts), "impossible counts")
-        alike = set(row.readings) == set(survey.measures) and set(row.hyperparameters) == set(
-            survey.rows[0].hyperparameters
-        )
-        require(alike, "rows of different measures or hyperparameters")
-        for reading in row.readings.values():
-            Status(reading.status)
-            numbers = (reading.value, reading.log10)
-            require(all(number is None or math.isfinite(number) for number in numbers), "an infinite value")
+    def check(self) -> None:
+        """Refuse counts that cannot be, and rows that do not fit together."""
+        require(bool(self.rows), "no row")
+        for row in self.rows:
+            counts = [(row.errors, row.samples)]
+            if row.holdout_errors is not None and row.holdout_samples is not None:
+                counts.append((row.holdout_errors, row.holdout_samples))
+            require(all(0 <= errors <= samples > 0 for errors, samples in counts), "impossible counts")
+            alike = set(row.readings) == set(self.measures) and set(row.hyperparameters) == set(
+                self.rows[0].hyperparameters
+            )
+            require(alike, "rows of different measures or hyperparameters")
+            for reading in row.readings.values():
+                Status(reading.status)
+                numbers = (reading.value, reading.log10)
+                require(all(number is None or math.isfinite(number) for number in numbers), "an infinite value")
 
 
 def _two(found: Association | None) -> tuple[float | None, float | None]:

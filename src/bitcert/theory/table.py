@@ -10,21 +10,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from bitcert.canonical import FormatProblem, Former, Source, check_keys, encode, encode_text, read, require
+from bitcert.canonical import FormatProblem, Former, Source, StoredOfNetwork, check_keys, encode, require
 from bitcert.errors import unknown_name
 from bitcert.theory.registry import Bound, all_bounds
 from bitcert.theory.value import Absent, BoundValue, Condition, Ingredient, Kind, LayerValue, Status, Unit
 
-FORMAT = "bitcert-bounds-2"
-_FORMER = Former(
-    "bitcert-bounds-1",
-    "noise-stability rows leave out what pools between two layers",
-    "compute the bounds again",
-)
-_SOURCE = Source("bounds.json", "bitcert bounds")
 _SAME, _SMALLEST = 1e-9, 1e-300
 
 
@@ -116,7 +109,7 @@ def _storable(value: Ingredient) -> Any:
 
 
 @dataclass(frozen=True)
-class BoundTable:
+class BoundTable(StoredOfNetwork):
     """Every bound on one network.
 
     Attributes:
@@ -132,6 +125,15 @@ class BoundTable:
         seconds: by stage.
         versions: of the program and what it rests on.
     """
+
+    SOURCE: ClassVar = Source(
+        *("bounds.json", "bitcert bounds", "bitcert-bounds-2"),
+        Former(
+            "bitcert-bounds-1",
+            "noise-stability rows leave out what pools between two layers",
+            "compute the bounds again",
+        ),
+    )
 
     network: Mapping[str, Any]
     sample: Mapping[str, Any]
@@ -165,52 +167,35 @@ class BoundTable:
             raise unknown_name("bound", name, found)
         return found[name]
 
-    def named(self, name: str) -> BoundTable:
-        """The same with another name of the network."""
-        return replace(self, network={**self.network, "name": name[:200]})
-
     def rows_json(self) -> str:
         """The rows alone as a JSON list of objects, for scripts."""
         return json.dumps([encode(row) for row in self.rows], indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
-    def to_json(self) -> str:
-        """Canonical JSON text of everything; what is not known is null."""
-        return encode_text(self, {"format": FORMAT})
-
-    @classmethod
-    def from_json(cls, text: str) -> BoundTable:
-        """Read :meth:`to_json` from an untrusted source.
-
-        Raises:
-            DecodeError: anything that :meth:`to_json` would not have written.
-        """
-        return read(cls, text, _SOURCE, FORMAT, _check, _FORMER)
+    def check(self) -> None:
+        """Refuse counts, sizes and margins that cannot be, and rows that contradict themselves."""
+        parts = [("network", self.network, _NETWORK), ("sample", self.sample, _SAMPLE)]
+        if self.holdout is not None:
+            parts.append(("holdout", self.holdout, _HOLDOUT))
+        for where, content, types in parts:
+            check_keys(content, types, where)
+        counts = [(self.sample["errors"], self.sample["num_samples"])]
+        counts += [(self.holdout["errors"], self.holdout["samples"])] if self.holdout is not None else []
+        fit = all(0 <= errors <= samples > 0 for errors, samples in counts) and 0 < self.delta < 1
+        require(fit, "impossible counts")
+        require((self.gamma is None) == (self.margin_loss is None), "an impossible margin")
+        if self.gamma is not None:
+            require(0 < self.gamma < math.inf and 0 <= (self.margin_loss or 0.0) <= 1, "an impossible margin")
+        sizes = [0, *(size for _, size in self.layers), *(layer.actual for row in self.rows for layer in row.layers)]
+        require(min(sizes) >= 0 and self.sample["num_classes"] >= 2, "a negative size, or fewer than two classes")
+        names = [row.name for row in self.rows]
+        require(len(set(names)) == len(names), "a row given twice")
+        for row in self.rows:
+            _check_row(row, self.sample["num_samples"])
 
 
 _NETWORK = {"name": str, "content_hash": str, "num_parameters": int, "depth": int, "width": int}
 _SAMPLE = {"name": str, "content_hash": str, "num_samples": int, "num_classes": int, "errors": int}
 _HOLDOUT = {"name": str, "errors": int, "samples": int}
-
-
-def _check(table: BoundTable) -> None:
-    parts = [("network", table.network, _NETWORK), ("sample", table.sample, _SAMPLE)]
-    if table.holdout is not None:
-        parts.append(("holdout", table.holdout, _HOLDOUT))
-    for where, content, types in parts:
-        check_keys(content, types, where)
-    counts = [(table.sample["errors"], table.sample["num_samples"])]
-    counts += [(table.holdout["errors"], table.holdout["samples"])] if table.holdout is not None else []
-    fit = all(0 <= errors <= samples > 0 for errors, samples in counts) and 0 < table.delta < 1
-    require(fit, "impossible counts")
-    require((table.gamma is None) == (table.margin_loss is None), "an impossible margin")
-    if table.gamma is not None:
-        require(0 < table.gamma < math.inf and 0 <= (table.margin_loss or 0.0) <= 1, "an impossible margin")
-    sizes = [0, *(size for _, size in table.layers), *(layer.actual for row in table.rows for layer in row.layers)]
-    require(min(sizes) >= 0 and table.sample["num_classes"] >= 2, "a negative size, or fewer than two classes")
-    names = [row.name for row in table.rows]
-    require(len(set(names)) == len(names), "a row given twice")
-    for row in table.rows:
-        _check_row(row, table.sample["num_samples"])
 
 
 def _check_row(row: BoundRow, num_samples: int) -> None:

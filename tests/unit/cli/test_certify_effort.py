@@ -147,6 +147,7 @@ def test_random_labels_are_said_to_be_vacuous_or_no_better_than_guessing(bitcert
         (("--loss", "hinge"), "hinge"),
         (("--effort", "enormous"), "enormous"),
         (("--budget", "-1", "--effort", "quick"), "--budget"),
+        (("--classes", "cat,dog"), "names of classes go into --class-names or --schema"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_sentence(bitcert, here, arguments, says):
@@ -155,6 +156,12 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(bitcert, here, arguments
     assert len(outcome.failures) == 1
     assert says in outcome.failures[0]
     assert not (here / "out").exists()
+
+
+@pytest.mark.parametrize("verb", ["certify", "randomise a:b", "study arora2018.table1"])
+def test_a_negative_seed_is_refused_before_any_work(bitcert, verb):
+    outcome = bitcert(*verb.split(), "--seed", "-1")
+    assert outcome.err == "bitcert: expected a --seed of 0 or more, got -1; give e.g. 0\n"
 
 
 def test_the_first_interrupt_stops_the_run_and_the_second_one_the_program():

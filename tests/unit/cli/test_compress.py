@@ -91,6 +91,13 @@ def test_ten_draws_of_the_noise_are_told_with_their_spread(bitcert, network):
     assert min(rates) == pytest.approx(100 * found["training"]["errors"] / found["training"]["samples"])
 
 
+def test_options_that_a_label_does_not_say_are_told(bitcert, network):
+    outcome = bitcert(
+        "compress", "nets:mlp", *DATA, "--codec", "prune", "--option", "keep=0.5", "--option", "fraction=2"
+    )
+    assert "Compressed with prune 0.5 layer (fraction=2)." in outcome.out
+
+
 def test_json_and_nothing_else(bitcert, network):
     outcome = bitcert("compress", "nets:mlp", *DATA, "--codec", "exact", "--json", "--out", "other", "--scale", "4")
     assert json.loads(outcome.out)["helper"]["scale"] == 4.0

@@ -12,6 +12,7 @@ from bitcert.errors import InputError
 from bitcert.linear import LayerMap
 from bitcert.network import Node
 from tests.reference import linear_naive as naive
+from tests.tools.maps import random
 
 
 def conv(weight, shape, stride=1, padding=0, dilation=1, groups=1) -> LayerMap:
@@ -24,10 +25,6 @@ def conv(weight, shape, stride=1, padding=0, dilation=1, groups=1) -> LayerMap:
 
 def dense(weight, shape=None) -> LayerMap:
     return LayerMap.of(Node("f", "linear", ("input", "w")), weight, shape or (weight.shape[1],))
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 CONVOLUTIONS = [

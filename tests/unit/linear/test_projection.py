@@ -10,10 +10,7 @@ from bitcert.errors import InputError
 from bitcert.linear import matrix_project, projection
 from bitcert.random import stream
 from tests.reference import linear_naive as naive
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+from tests.tools.maps import random
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (5, 2, 3, 3), (64,), (1,), (9, 15)])

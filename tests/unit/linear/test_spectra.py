@@ -10,10 +10,7 @@ import torch
 
 from bitcert.errors import InputError
 from bitcert.linear import layer_spectra
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+from tests.tools.maps import random
 
 
 def singular_values(weight):

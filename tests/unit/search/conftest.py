@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +30,13 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr("bitcert.clock.seconds", clock.seconds)
     return clock
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """A clock that moves a hundredth of a second at every look: a budget is a number of looks."""
+    looks = itertools.count()
+    monkeypatch.setattr("bitcert.clock.seconds", lambda: next(looks) / 100)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -14,12 +12,7 @@ from bitcert.run import Checkpoint
 from bitcert.search.compression import plan_memory_bytes
 from bitcert.search.contenders import usual_family
 
-
-@pytest.fixture(autouse=True)
-def steps(monkeypatch):
-    """A clock that moves a hundredth of a second at every look."""
-    looks = itertools.count()
-    monkeypatch.setattr("bitcert.clock.seconds", lambda: next(looks) / 100)
+pytestmark = pytest.mark.usefixtures("steps")
 
 
 def boxes() -> Sample:

@@ -17,12 +17,7 @@ from bitcert.search.tree_growth import at, comparisons, grow, paths, predictions
 from bitcert.search.tree_table import Binned, pairs_of, shortest_between
 from bitcert.search.trees import TreeSearch, compress_trees
 
-
-@pytest.fixture(autouse=True)
-def steps(monkeypatch):
-    """A clock that moves a hundredth of a second at every look: a budget is a number of looks."""
-    looks = itertools.count()
-    monkeypatch.setattr("bitcert.clock.seconds", lambda: next(looks) / 100)
+pytestmark = pytest.mark.usefixtures("steps")
 
 
 def table_of(seed: int = 0, samples: int = 600) -> tuple[np.ndarray, np.ndarray]:
@@ -220,6 +215,14 @@ def test_too_many_columns_and_classes_are_refused_in_one_sentence() -> None:
     sample = Sample(np.zeros((2, 1 << 12), np.float32), np.array([0, 1]), 1 << 12, Role.TRAIN, "wide")
     with pytest.raises(InputError, match="columns times classes of at most"):
         compress_trees(sample, helper, Run())
+
+
+def test_the_best_tree_is_booked_once() -> None:
+    search = TreeSearch(sample_of(*table_of()), Helper((5,), 3), Run())
+    counted = search.counted(Split(passed=Leaf(0), failed=Leaf(2), test=search.table.test(0, 3)))
+    for name in ("on the way", "restart 1"):
+        search.book(name, counted)
+    assert [candidate.name for candidate in search.run.candidates] == ["on the way"]
 
 
 def test_bits_of_a_tree_are_those_of_its_message() -> None:

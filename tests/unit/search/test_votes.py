@@ -19,12 +19,7 @@ from bitcert.search.tree_table import Binned
 from bitcert.search.vote_terms import TermModel, canonical, near, paths_of, ramps, thresholds
 from bitcert.search.votes import VoteSearch, compress_votes
 
-
-@pytest.fixture(autouse=True)
-def steps(monkeypatch):
-    """A clock that moves a hundredth of a second at every look: a budget is a number of looks."""
-    looks = itertools.count()
-    monkeypatch.setattr("bitcert.clock.seconds", lambda: next(looks) / 100)
+pytestmark = pytest.mark.usefixtures("steps")
 
 
 def additive(seed: int = 0, samples: int = 700) -> tuple[np.ndarray, np.ndarray]:

@@ -270,3 +270,7 @@ def from_module(module: nn.Module, x: Tensor) -> Net:
     """Captures a module for one test (closed forms with chosen weights)."""
     x = x.float() if x.is_floating_point() else x
     return wrap("custom", capture(module, x), x)
+
+
+def close(got, expected):
+    torch.testing.assert_close(got, torch.tensor(expected, dtype=got.dtype), rtol=1e-6, atol=1e-12, equal_nan=True)

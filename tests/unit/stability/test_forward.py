@@ -8,12 +8,9 @@ from bitcert.stability.forward import contractions, layer_cushions, margins
 from bitcert.stability.settings import MeasureSettings
 from tests.reference import measure_naive as naive
 from tests.unit.stability import nets
+from tests.unit.stability.nets import close
 
 SETTINGS = MeasureSettings()
-
-
-def close(got, expected):
-    torch.testing.assert_close(got, torch.tensor(expected, dtype=got.dtype), rtol=1e-6, atol=1e-12, equal_nan=True)
 
 
 def one(net, b):

@@ -10,12 +10,9 @@ from bitcert.stability.sensitivity import estimate_noise_sensitivity, noise_sens
 from bitcert.stability.settings import MeasureSettings
 from tests.reference import measure_naive as naive
 from tests.unit.stability import nets
+from tests.unit.stability.nets import close
 
 SETTINGS = MeasureSettings(sensitivity_draws=4)
-
-
-def close(got, expected):
-    torch.testing.assert_close(got, torch.tensor(expected, dtype=got.dtype), rtol=1e-6, atol=1e-12, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", nets.NAMES)

@@ -30,7 +30,7 @@ from bitcert.decoder import Preprocessing
 from bitcert.decoder.helper import MAX_BATCH_SIZE
 from bitcert.errors import InputError
 from bitcert.network import Network
-from bitcert.shards import Here, Part, Task, in_shards
+from bitcert.shards import Part, Task, executor_for, in_shards
 from bitcert.theory.ingredients.messages import OpenedMessage
 from bitcert.theory.inputs import HoldoutFacts, MessageFacts, SampleFacts
 
@@ -199,8 +199,7 @@ class _Pass:
         return max(1, min(MAX_BATCH_SIZE, rows, batch_rows(self.network, _BATCH_ENTRIES), *self.limits))
 
     def in_shards(self, task: Task[Part], name: str, progress: Progress | None) -> list[Part]:
-        """A forked process cannot use a GPU that this one has opened, so with one the pass stays here."""
-        executor = None if self.device == "cpu" else Here()
+        executor = executor_for(len(self.sample), self.device)
         return in_shards(task, len(self.sample), self.batch_size, name, progress, executor)
 
     def batches(self, start: int, stop: int) -> Iterator[_Batch]:

@@ -17,15 +17,13 @@ import torch
 from torch import Tensor
 
 from bitcert.counting import Progress
-from bitcert.linear import LayerMap, LayerNorms, TailSummary, layer_norms, layer_spectra, weight_tail
+from bitcert.linear import LayerNorms, TailSummary, layer_norms, layer_spectra, weight_tail
 from bitcert.linear.norms import as_matrix
 from bitcert.network import Architecture
 from bitcert.stability import MeasuredLayer, Structure
+from bitcert.stability.table import OPERATOR_TOLERANCE, layer_map
 from bitcert.theory.inputs import NO_INIT, LayerInputs, WeightNorms
 from bitcert.theory.value import Absent, Condition, Status
-
-TOLERANCE = 1e-4
-"""Residual of an operator norm relative to it; the norm's own error is about the square of that."""
 
 CONVERGED = "operator norms converged"
 """Name of the condition that says so, among the facts on the graph."""
@@ -109,7 +107,7 @@ def _layer(
         has_bias=bias is not None and bool(torch.count_nonzero(bias)),
         channels=layer.channels,
         positions=layer.positions,
-        num_inputs=_map(architecture, layer, weight).num_inputs,
+        num_inputs=layer_map(architecture, layer, weight).num_inputs,
         window=layer.window,
         norms=norms,
         distance=distance,
@@ -117,11 +115,6 @@ def _layer(
         bias=None if bias is None else bias.detach().cpu(),
         bias_norm=0.0 if bias is None else float(bias.double().norm()),
     )
-
-
-def _map(architecture: Architecture, layer: MeasuredLayer, weight: Tensor) -> LayerMap:
-    node = next(node for node in architecture.nodes if node.name == layer.node)
-    return LayerMap.of(node, weight, architecture.propagation.values[layer.source].shape[1:])
 
 
 def _norms(
@@ -132,7 +125,7 @@ def _norms(
     spectra = layer_spectra({str(k): weight for k, weight in enumerate(weights)})
     rows = []
     for layer, weight, spectrum in zip(structure.layers, weights, spectra.values(), strict=True):
-        found = layer_norms(_map(architecture, layer, weight), TOLERANCE)
+        found = layer_norms(layer_map(architecture, layer, weight), OPERATOR_TOLERANCE)
         norms = WeightNorms(
             frobenius=found.frobenius,
             spectral=found.spectral_reshaped,
@@ -156,7 +149,7 @@ def _rough(layer: MeasuredLayer, norms: LayerNorms) -> str:
 
 def _converged(rough: Sequence[str], depth: int) -> Condition:
     detail = "; ".join(rough[:3]) + (f"; {len(rough) - 3} more" if len(rough) > 3 else "")
-    return Condition(CONVERGED, not rough, detail or f"{depth} layers to a relative {TOLERANCE:g}")
+    return Condition(CONVERGED, not rough, detail or f"{depth} layers to a relative {OPERATOR_TOLERANCE:g}")
 
 
 def _tail(weight: Tensor) -> TailSummary | Absent:
