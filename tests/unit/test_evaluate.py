@@ -146,7 +146,7 @@ def test_a_wrong_width_is_refused(sample, width):
 
 def test_one_score_for_two_classes_is_refused_with_what_to_return():
     pair = Sample(np.zeros((4, 2), np.float32), np.array([0, 1, 0, 1]), 2, Role.TRAIN, "pair")
-    with pytest.raises(InputError, match="torch.stack"):
+    with pytest.raises(InputError, match=r"torch\.stack"):
         count_errors(lambda inputs: torch.zeros(len(inputs), 1), pair)
 
 
