@@ -71,6 +71,15 @@ def plain(value: Any) -> Any:
     return finite(value) if isinstance(value, float) else value
 
 
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two JSON values have the same text: 10 is neither 10.0 nor true.
+
+    >>> same_json({"a": 1, "b": [0.5]}, {"b": [0.5], "a": 1}), same_json([1], [1.0]), same_json([1], [True])
+    (True, False, False)
+    """
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
 def encode_text(value: Any, extra: Mapping[str, Any] | None = None) -> str:
     """Canonical text of ``value`` with the keys of ``extra`` (a format, a checksum) beside its fields, one line."""
     content = {**encode(value), **(extra or {})}

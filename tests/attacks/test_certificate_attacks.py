@@ -229,7 +229,7 @@ FORGERIES = [
     ("delta doubled", scaled("delta", 2), "delta"),
     ("delta zero", setter(delta=0.0), "bound"),
     ("delta one", setter(delta=1.0), "bound"),
-    ("delta the smallest float", setter(delta=5e-324), "delta"),
+    ("delta the smallest float", setter(delta=5e-324), "bound"),
     ("delta ledger empty", setter(delta_ledger=[]), "delta"),
     ("delta ledger doubled", lambda c: c.update(delta_ledger=2 * c["delta_ledger"]), "delta"),
     ("delta ledger halved", lambda c: c["delta_ledger"][0].__setitem__(1, 0.025), "delta"),

@@ -166,7 +166,7 @@ AS_THEY_ARE = [
     ("bound without the disagreement", lambda c: c.update(bound=c["bounds"]["binomial"]), "bound"),
     ("disagreement bound lowered", added("original", "disagreement_bound", -0.01), "disagreement"),
     ("disagreements lowered", added("original", "disagreements", -1), "disagreement"),
-    ("disagreements a text", inside("original", disagreements="0"), "disagreement"),
+    ("disagreements a text", inside("original", disagreements="0"), "original network's description"),
     ("disagreements more than examples", inside("original", disagreements=10**6), "disagreement"),
     ("original with other weights", inside("original", weights=UNUSED), "original network's description"),
     ("original with more to say", inside("original", note=1), "original network's description"),
@@ -196,6 +196,46 @@ def test_a_forged_certificate_is_refused_with_the_line_that_fails(path, original
     outcome = check(path, original)
     assert outcome.status is Status.INVALID
     assert outcome.reason.startswith(f"{line}:"), outcome.reason
+
+
+def leaves(value, place=()):
+    """Every value that is no list and no object, with its place."""
+    if not isinstance(value, dict | list):
+        yield place, value
+        return
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from leaves(item, (*place, key))
+
+
+def changes(value):
+    """The same number in another type, another close to it, another text; ``...`` removes the value."""
+    if isinstance(value, bool):
+        return (not value, int(value), ...)
+    if isinstance(value, int):
+        return (float(value), value + 1, ...)
+    if isinstance(value, float):
+        return (*([int(value)] if value.is_integer() else []), value * (1 - 1e-9), ...)
+    return ("x" if value is None else f"{value} ", ...)
+
+
+def test_a_value_that_is_changed_anywhere_is_refused(path, original, forge):
+    """Names and versions are the maker's own words; all else must be so, and of its type."""
+    honest, accepted = json.loads(path.read_text()), set()
+    for place, value in leaves(honest):
+        for change in changes(value):
+            content = copy.deepcopy(honest)
+            inner = content
+            for key in place[:-1]:
+                inner = inner[key]
+            if change is ...:
+                del inner[place[-1]]
+            else:
+                inner[place[-1]] = change
+            forge(path, lambda c, content=content: (c.clear(), c.update(content)))
+            if check(path, original).status is Status.VALID:
+                accepted.add(place)
+    names = {("data", "name"), ("original", "name"), ("original", "unlabelled", "name")}
+    assert accepted == names | {("versions", key) for key in honest["versions"]} | {("checksum",)}
 
 
 RESTATED = [

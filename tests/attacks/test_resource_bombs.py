@@ -7,6 +7,7 @@ import copy
 import functools
 import importlib
 import json
+import re
 import resource
 import zipfile
 from pathlib import Path
@@ -221,6 +222,19 @@ def test_the_usual_limit_lets_a_day_of_work_pass(costly):
     path, sample, operations, _ = costly
     assert operations < MAX_OPERATIONS
     assert verify(path, sample).status is Status.VALID
+
+
+def test_the_number_that_is_offered_allows_it(costly):
+    """Its first digit, rounded up, and the same one for Python; ``None`` allows everything."""
+    assert WorkLimit().most == MAX_OPERATIONS == 10**15
+    _, _, operations, original = costly
+    WorkLimit(None).admit(original.predictor, 10**15)
+    with pytest.raises(CannotCheckError) as stop:
+        WorkLimit(1).admit(original.predictor, 40)
+    offered, python = re.search(r"--max-operations (\S+) \(in Python WorkLimit\((\d+)\)\)", str(stop.value)).groups()
+    assert operations <= int(float(offered)) == int(python)
+    assert set(python[1:]) == {"0"}
+    WorkLimit(int(python)).admit(original.predictor, 40)
 
 
 def test_the_original_network_is_limited_too(costly):

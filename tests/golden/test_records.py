@@ -126,6 +126,21 @@ def test_the_page_of_records_has_the_table_of_the_kept_lines() -> None:
     assert rows == records.markdown().splitlines()
 
 
+def test_the_page_on_tightness_says_what_first_looks_would_have_given() -> None:
+    """From the counts of the four records that pay for a third look, rounded up."""
+    told = " ".join((RECORDS.parent / "docs" / "tightness.md").read_text().split())
+    bounds = []
+    for name in ("lenet5-original", "lenet5-original-prior", "resnet20-original", "resnet20-original-prior"):
+        found = Certificate.from_json((RECORDS / name / "certificate.json").read_text())
+        first, second = (entry.amount for entry in delta_plan(found.delta, look=1))
+        occam = occam_bound(found.errors, found.samples, found.message_bits, first).binomial
+        assert found.original is not None
+        counts = found.original["disagreements"], found.original["unlabelled"]["samples"]
+        bounds.append(f"{math.ceil(1e4 * disagreement_bound(occam, *counts, second)) / 100:.2f}")
+    assert f"As first looks the two rows would have {bounds[0]} and {bounds[1]} %." in told
+    assert f"as first looks they would have {bounds[2]} and {bounds[3]} %." in told
+
+
 def test_the_readme_quotes_the_records() -> None:
     readme = " ".join((RECORDS.parent / "README.md").read_text().split())
     for name, what, digits in (("mnist", "images of MNIST a head of", 2), ("cifar10", "CIFAR-10 one of", 1)):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise, product
 
@@ -16,14 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcert.coding import ArithmeticDecoder, ArithmeticEncoder, BitReader, BitWriter, blank, code_integers
+from bitcert.coding.message import MessageWriter
 from bitcert.coding.trees import Comparison, Leaf, Split, Subject
 from bitcert.coding.votes import Ramp, Side, Term, Votes
 from bitcert.data import Column, Schema, Table
-from bitcert.decoder import Helper, decode_message
+from bitcert.decoder import Helper, HelperWeights, abstaining, decode_message
 from bitcert.decoder import head as bank_head
 from bitcert.decoder import tensors as composed
 from bitcert.decoder import trees as decision_tree
 from bitcert.decoder import votes as sum_of_votes
+from bitcert.decoder.decode import FAMILIES
 from bitcert.decoder.tensors import Base, ComposedMessage, TensorCode
 from bitcert.decoder.transforms import Coefficients
 from bitcert.errors import DecodeError
@@ -138,6 +141,34 @@ CASES = {name: (write, inputs) for name, write, inputs in cases()}
 def test_everything_that_can_be_written_is_a_prefix_code(name: str) -> None:
     write, inputs = CASES[name]
     assert_prefix_code([write(values) for values in inputs])
+
+
+def readings(message: bytes, helpers: list[Helper]) -> set[bytes]:
+    """The answers that a message gives to three examples, decoded with each of the helpers that can."""
+    found = set()
+    for helper in helpers:
+        with suppress(DecodeError):
+            examples = np.array([[0.0], [1.0], [-2.0]], np.float32)
+            found.add(decode_message(message, helper).classifier(examples).numpy().tobytes())
+    return found
+
+
+def test_half_of_the_code_space_pays_for_two_readings_of_a_message() -> None:
+    """One architecture and weights are declared, and no number of classes: which of three helpers it is is not said.
+
+    The version of the header is the bit 1; families add their own prefix-free numbers, so that all messages together
+    have at most half of the code space.
+    """
+    module = torch.nn.Linear(1, 2, bias=False)
+    network = capture(module, torch.zeros(2, 1))
+    weights = HelperWeights.of(network.architecture, network.parameters)
+    given = [Helper((1,), 2, predictor=network.architecture, weights=each) for each in (None, weights)]
+    helpers = [Helper((1,), 2, classes_inferred=True), *given]
+    headers = [MessageWriter(family).finish()[1].sections[0][1] for family in (*FAMILIES, abstaining.FAMILY)]
+    assert sum(Fraction(1, 1 << bits) for bits in headers) <= Fraction(1, 2)
+    counted = {number: len(readings(number.to_bytes(2, "big"), helpers)) for number in range(0, 1 << 16, 32)}
+    assert max(counted.values()) == 2
+    assert all(number >= 1 << 15 for number, several in counted.items() if several)
 
 
 def test_the_law_notices_a_broken_code() -> None:

@@ -43,6 +43,7 @@ from bitcert.network.nodes import ParameterSpec
 from bitcert.proof import holdout_bound, occam_bound, self_contained_bound
 from bitcert.proof.claims import LOSS_UNITS, delta_plan
 
+HELPER = Helper((2,), 2)
 verifying = importlib.import_module("bitcert.certificates.verification")
 
 
@@ -467,7 +468,7 @@ def test_python_code_is_passed_or_asked_for(made, toy):
 )
 def test_a_commitment_of_another_form_is_refused(made, changes):
     certificate = dataclasses.replace(made, commitment={**made.commitment, **changes})
-    assert str(found(check_commitment, certificate, None)[1]) == (
+    assert str(found(check_commitment, certificate, HELPER, None)[1]) == (
         "commitment: architectures, hash, num_classes, weights were expected"
     )
 
@@ -477,12 +478,12 @@ def test_a_commitment_of_another_form_is_refused(made, changes):
 )
 def test_a_commitment_to_something_else_is_refused(made, changes):
     certificate = dataclasses.replace(made, commitment={**made.commitment, **changes})
-    assert "is that of a declaration" in str(found(check_commitment, certificate, None)[1])
+    assert "is that of a declaration" in str(found(check_commitment, certificate, HELPER, None)[1])
 
 
 @pytest.mark.parametrize("published", ["", "1234", "g" * 64, "ab" * 33])
 def test_what_is_no_hash_cannot_be_compared(made, published):
-    stop = found(check_commitment, made, published)[1]
+    stop = found(check_commitment, made, HELPER, published)[1]
     assert isinstance(stop, CannotCheckError)
     assert "64 hexadecimal digits" in str(stop)
 
@@ -490,15 +491,26 @@ def test_what_is_no_hash_cannot_be_compared(made, published):
 def test_a_commitment_that_does_not_have_this_helper_in_it_is_refused(made):
     """The hash fits the declaration; the helper is another one."""
     other = Commitment.of([Helper((2,), 3)])
-    stop = found(check_commitment, dataclasses.replace(made, commitment=other.describe()), None)[1]
+    stop = found(check_commitment, dataclasses.replace(made, commitment=other.describe()), HELPER, None)[1]
     assert str(stop).startswith("commitment: ")
+
+
+def test_classes_that_nobody_declared_are_in_the_message_or_the_width_of_the_network(made):
+    """The public network has two outputs: of three classes it says nothing."""
+    weights = HelperWeights.of(NETWORK.architecture, NETWORK.parameters)
+    open_problem = Helper((2,), 2, classes_inferred=True)
+    for classes, inferred, holds in [(2, False, True), (3, True, True), (3, False, False)]:
+        helper = Helper((2,), classes, Preprocessing(), NETWORK.architecture, inferred, weights)
+        declared = Commitment.of([open_problem, helper]).describe()
+        certificate = dataclasses.replace(made, helper=helper.describe(), commitment=declared)
+        assert (found(check_commitment, certificate, helper, None)[1] is None) is holds
 
 
 def test_a_commitment_with_a_split_is_to_that_split(made, toy, toy_compressed):
     certificate, _ = with_split(made, toy)
     own = Commitment.of([toy_compressed.helper], SplitClaim(0.5, 0))
-    assert found(check_commitment, dataclasses.replace(certificate, commitment=own.describe()), None)[1] is None
-    assert found(check_commitment, certificate, None)[1] is not None
+    assert found(check_commitment, dataclasses.replace(certificate, commitment=own.describe()), HELPER, None)[1] is None
+    assert found(check_commitment, certificate, HELPER, None)[1] is not None
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from bitcert.proof import holdout_bound
 
 verifying = importlib.import_module("bitcert.certificates.verification")
 
+HELPER = Helper((2,), 2)
 SPECS = (ParameterSpec("weight", (2, 2), "weight"), ParameterSpec("bias", (2,), "bias"))
 
 
@@ -189,12 +190,12 @@ def test_another_programs_decoder_is_told(made, toy):
 def test_a_published_commitment_is_compared(made):
     check = Checker()
     own = made.commitment["hash"]
-    check_commitment(made, f" {own.upper()}\n", check)
+    check_commitment(made, HELPER, f" {own.upper()}\n", check)
     assert check.lines[-1].detail == f"{own} given, {own} found"
     with pytest.raises(InvalidError, match=f"^commitment published: {'ab' * 32} given, {own} found$"):
-        check_commitment(made, "ab" * 32, check)
+        check_commitment(made, HELPER, "ab" * 32, check)
     with pytest.raises(CannotCheckError) as stop:
-        check_commitment(made, "x" * 70, check)
+        check_commitment(made, HELPER, "x" * 70, check)
     assert str(stop.value) == (
         f"a commitment of 64 hexadecimal digits was expected, got '{'x' * 64}'; pass what bitcert helper --hash printed"
     )
@@ -203,7 +204,7 @@ def test_a_published_commitment_is_compared(made):
 def test_a_commitment_to_another_programs_decoder_cannot_be_compared(made, monkeypatch):
     monkeypatch.setattr(statements, "decoder_hash", lambda: "0" * 64)
     with pytest.raises(CannotCheckError) as stop:
-        check_commitment(made, made.commitment["hash"], Checker())
+        check_commitment(made, HELPER, made.commitment["hash"], Checker())
     assert str(stop.value) == (
         "the commitment is to a decoder with other source code than this program's; install the version of bitcert "
         f"that made the certificate ({made.versions['bitcert']})"

@@ -54,10 +54,10 @@ class Certificate:
         rounding: near-ties that are none in float64: float32 might decide them otherwise on another machine.
         samples: size m of the training sample, with a prior split of the rest only.
         message_bits: length of the message file in bits.
-        certifies: ``"compressed"`` or ``"original"``: whose error the bound limits. For ``"original"`` the compressed
-            network's own bounds, at its part of delta, are in ``bounds``.
+        certifies: ``"compressed"`` or ``"original"``: whose error the bound limits.
         theorem: the theorem used, with its citation.
-        bounds: the bound in its three forms, ``binomial <= kl_chernoff <= hoeffding``.
+        bounds: of the compressed network, at its part of delta, in three forms, ``binomial <= kl_chernoff <=
+            hoeffding``. They limit its error; of a surrogate that abstains, only how often it answers and is wrong.
         sections: bits of the message by section; they sum to ``message_bits``.
         helper_sections: bits of the helper's description by section; empty where its code could not be read, and
             ``self_contained`` is then 1.

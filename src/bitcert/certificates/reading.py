@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from bitcert.canonical import same_json
 from bitcert.certificates.certificate import DATA_KEYS, MAX_CERTIFICATE_BYTES, MESSAGE_FILE, TABLE_KEYS, Certificate
 from bitcert.coding import MAX_MESSAGE_BYTES
 from bitcert.data import (
@@ -179,8 +180,8 @@ def check_sample(certificate: Certificate, sample: Sample, check: Checker) -> Sa
     table = None if sample.table is None else sample.table.describe()
     if table is not None and isinstance(described[-1], Mapping) and "columns" not in described[-1]:
         table.pop("columns", None)  # certificates of earlier versions do not name them
-    same = described == [sample.num_classes, list(sample.input_shape), benchmark_name(sample), table]
-    check.line("data description", known and same, f"{sample.num_classes} classes, shape {list(sample.input_shape)}")
+    fits = same_json(described, [sample.num_classes, list(sample.input_shape), benchmark_name(sample), table])
+    check.line("data description", known and fits, f"{sample.num_classes} classes, shape {list(sample.input_shape)}")
     repeated = repeated_fraction(sample)
     if repeated > MANY_REPEATED:
         detail = f"{repeated:.1%} of the examples occur more than once; assumed drawn so, not copied"
@@ -248,7 +249,7 @@ def _divide(certificate: Certificate, sample: Sample, check: Checker) -> Sample:
         raise InvalidError(f"prior split: {error}") from None
     fraction, seed = split.fraction, split.seed
     detail = f"{len(split.prior)} of {len(sample)} for the helper, fraction {fraction:g}, seed {seed}; made again"
-    check.line("prior split", dict(claimed) == split.describe(), detail)
+    check.line("prior split", same_json(claimed, split.describe()), detail)
     odd = "" if seed == 0 else f", and the seed is {seed}, not 0"
     detail = f"assumed declared before the data were looked at, not checked{odd}"
     check.trust("choice of the split", detail)
@@ -377,8 +378,8 @@ def _build_helper(
     if not isinstance(decoder, str):
         raise InvalidError("helper: no hash of the decoder")
     found = helper.describe(decoder)
-    same = {**found, "hash": description_hash(found)} == dict(described)
-    check.line("helper", same, "shape, preprocessing and hash against the certificate's")
+    fits = same_json({**found, "hash": description_hash(found)}, described)
+    check.line("helper", fits, "shape, preprocessing and hash against the certificate's")
     if decoder == decoder_hash():
         check.line("decoder", True, f"source hash {decoder[:16]}… is this program's")
     else:

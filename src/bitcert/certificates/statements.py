@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 
+from bitcert.canonical import same_json
 from bitcert.certificates.certificate import HOLDOUT_KEYS, MESSAGE_FILE, MESSAGE_KEYS, VERSIONED, Certificate
 from bitcert.certificates.conditions import conditions
 from bitcert.certificates.original import ORIGINAL_KEYS, SHARED, UNLABELLED_KEYS, identity_hash, trials_of
@@ -163,10 +164,13 @@ def _check_transfer(
     """
     claimed = certificate.original
     assert claimed is not None
-    usable = has_form(claimed, ORIGINAL_KEYS, name=str) and identity_hash(claimed) == claimed["hash"]
+    usable = (
+        has_form(claimed, ORIGINAL_KEYS, name=str, disagreements=int, look=int)
+        and identity_hash(claimed) == claimed["hash"]
+    )
     data = claimed.get("unlabelled")
     keys = UNLABELLED_KEYS | ({SHARED} if isinstance(data, Mapping) and SHARED in data else set())
-    usable = usable and has_form(data, keys, name=str, hash=str)
+    usable = usable and has_form(data, keys, name=str, hash=str, samples=int)
     check.line("original network's description", usable, "form and hash")
     try:
         trials = trials_of(claimed)
@@ -198,13 +202,13 @@ def check_rule(certificate: Certificate, helper: Helper, check: Checker, abstain
     claimed = certificate.decision_rule
     # only code outside the program may be without a second way in float64
     allowed = (True, False) if isinstance(helper.predictor, OpaqueModel) else (True,)
-    same = any(dict(claimed) == ours.describe(double) for double in allowed) and type(claimed["batch_size"]) is int
+    known = any(same_json(claimed, ours.describe(double)) for double in allowed)
     detail = (
         f"right in {ours.dtype} and in {claimed.get('second_dtype')}, batches of {ours.batch_size} and of half; gaps "
         f"within {ours.tolerance:g}, or within {ours.rounding:g} times the difference of both, count as errors"
     )
     detail += f"; it abstains at gaps below {abstains_within:g}" if abstains_within else ""
-    check.line("decision rule", same, detail)
+    check.line("decision rule", known, detail)
     return ours
 
 
@@ -227,7 +231,7 @@ def check_conditions(certificate: Certificate, helper: Helper, check: Checker) -
     check.line("conditions", stated, f"{len(certificate.conditions)} are stated, as they are for such a certificate")
 
 
-def check_commitment(certificate: Certificate, published: str | None, check: Checker) -> None:
+def check_commitment(certificate: Certificate, helper: Helper, published: str | None, check: Checker) -> None:
     """Whether the helper is one of those committed to, and whether that is the commitment that was published.
 
     Raises:
@@ -241,7 +245,9 @@ def check_commitment(certificate: Certificate, published: str | None, check: Che
     architectures, weights = (tuple(map(str, claimed[key])) for key in ("architectures", "weights"))
     problem, split = problem_of(certificate.helper), _stated_split(certificate)
     commitment = Commitment(problem, claimed["num_classes"], architectures, weights, split)
-    covered = commitment.describe() == dict(claimed) and commitment.covers(certificate.helper)
+    covered = same_json(commitment.describe(), claimed) and commitment.covers(certificate.helper)
+    # a number of classes that was not declared is in the message, or it is the width of a declared network
+    covered = covered and (commitment.num_classes is not None or helper.classes_inferred or helper.fixes_classes)
     check.line("commitment", covered, f"{commitment.hash[:16]}… is that of a declaration which has this helper in it")
     if published is None:
         check.trust("commitment published", f"not checked; compare with --commitment {commitment.hash}")

@@ -174,7 +174,9 @@ def check_rest(certificate: Certificate, helper: Helper, rest: Sample, rule: Dec
             check.line("hold-out on the rest", False, "a certificate without a prior split has no rest")
         return
     network = helper_network(helper)
-    usable = reading.has_form(claimed, REST_KEYS, errors=int) and claimed["in_helper"] is (network is not None)
+    usable = reading.has_form(claimed, REST_KEYS, errors=int, samples=int) and claimed["in_helper"] is (
+        network is not None
+    )
     if claimed is None or not usable or claimed["samples"] != len(rest):
         check.line("hold-out on the rest", False, f"{', '.join(sorted(REST_KEYS))} of {len(rest)} examples expected")
         return
@@ -301,7 +303,7 @@ def _verify(path: Path, given: Given, check: Checker) -> Certificate:
     counted = reading.check_sample(certificate, sample, check)
     helper = reading.read_helper(certificate, path.parent, sample, check, given.model)
     statements.check_helper_bits(certificate, helper, check)
-    statements.check_commitment(certificate, given.commitment, check)
+    statements.check_commitment(certificate, helper, given.commitment, check)
     statements.check_conditions(certificate, helper, check)
     given.limit.admit(helper.predictor, _num_runs(certificate, len(counted)))
     decoded = reading.decode(certificate, message, helper, check)

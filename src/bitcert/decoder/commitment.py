@@ -2,7 +2,9 @@
 
 A run may try messages about a given network, about public weights and about nothing but the problem. A message says
 whether it is decoded with an architecture and with weights, but not with which: where several were declared, the
-certificates share ``delta`` (:attr:`Commitment.choices`). The commitment is the hash of that whole: problem,
+certificates share ``delta`` (:attr:`Commitment.choices`). With one of each, a message of a built-in family may be read
+with a number of classes in front or without; format 1 leaves half of the code space unused, which pays for both
+(docs/format.md). The commitment is the hash of that whole: problem,
 preprocessing, decoder, the architectures and weights that were declared, and the declared prior split. (Weights trained
 on the prior part come later and are not in it.) No label is needed to compute it. A certificate carries the hash and
 the list, so that ``verify --commitment`` can hold both against what was published.

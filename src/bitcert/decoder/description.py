@@ -41,7 +41,11 @@ from bitcert.network.operations import FIRST_OPERATIONS, OPERATIONS
 
 FLOAT_BITS = 32
 MAX_CODED_BYTES = 1 << 16
-"""Longer source code is charged eight bits a byte: coding it would take minutes and change nothing."""
+"""Longer source code is charged eight bits a byte: coding it would take minutes and change nothing.
+
+Which of the two it is must be said as well. No coded description begins with a name of more bytes than that, so the
+flags that announce one, half a chance each, open a description that is written out.
+"""
 
 MAX_CODED_TEXTS = 1 << 12
 """The same for the texts of a schema, in bytes: a certificate's search describes its helper again and again."""
@@ -320,7 +324,8 @@ def _source_bits(opaque: OpaqueModel) -> int:
     if total <= MAX_CODED_BYTES:
         return len(_written(lambda coder: _code_sources(coder, factory, sources)))
     lengths = _written(lambda coder: [coder.integer("length", len(text)) for text in texts])
-    return 8 * total + len(lengths) + len(sources) + 1
+    escape = (MAX_CODED_BYTES + 1).bit_length()
+    return escape + 8 * total + len(lengths) + len(sources) + 1
 
 
 def helper_contents(helper: Helper) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -64,6 +64,10 @@ def as_floats(inputs: Values | torch.Tensor) -> torch.Tensor:
     return found.to(torch.float32)
 
 
+def _floats(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(map(float, values))
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """``(x / scale - mean) / std`` with one mean and std per channel.
@@ -85,6 +89,9 @@ class Preprocessing:
         if len(self.mean) != len(self.std):
             got = f"{len(self.mean)} means and {len(self.std)} stds"
             raise InputError("as many channel means as stds", got, "give both for each channel")
+        # 255 and 255.0 are one preprocessing, and a certificate reads floats
+        for name, value in (("scale", float(self.scale)), ("mean", _floats(self.mean)), ("std", _floats(self.std))):
+            object.__setattr__(self, name, value)
 
     def __call__(self, inputs: Values | torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Inputs ``[batch, channels, ...]`` as the tensor the network sees, in the precision it computes in."""

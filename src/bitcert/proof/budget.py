@@ -10,6 +10,7 @@ Does NOT guarantee that the withdrawals were decided before the data was seen; t
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Integral, Real
@@ -45,10 +46,16 @@ def check_number(name: str, value: object, low: float, high: float) -> float:
 
 
 def check_delta(value: object, name: str = "delta") -> float:
-    """``value`` as a failure probability strictly between 0 and 1, or an :class:`InputError`."""
+    """``value`` as a failure probability strictly between 0 and 1, or an :class:`InputError`.
+
+    Numbers below the smallest normal float (2.2e-308) have few digits there: their logarithms would not be those of
+    the decimals that stand for them.
+    """
     number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not 0.0 < number < 1.0:
         raise InputError(f"{name} strictly between 0 and 1", str(value)[:100], "choose for instance 0.05")
+    if number < sys.float_info.min:
+        raise InputError(f"{name} of at least {sys.float_info.min:g}", f"{number:g}", "choose for instance 0.05")
     return number
 
 

@@ -187,8 +187,8 @@ def pac_bayes_sampled(
     """
     draws = check_count("num_draws", num_draws, 1)
     whole = check_delta(delta)
-    own = check_number("draws_delta", draws_delta, 0.0, whole)
-    if not 0.0 < own < whole:
+    own = check_delta(draws_delta, "draws_delta")
+    if not own < whole:
         raise InputError(f"draws_delta above 0 and below delta = {whole:g}", f"{own:g}", "give e.g. a fifth of delta")
     limit = kl_chernoff(mean_loss, draws, -math.log(own) * (1.0 + 2.0**-50))
     return limit, pac_bayes_kl(limit, num_samples, kl_nats, math.nextafter(whole - own, 0.0))

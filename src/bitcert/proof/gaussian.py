@@ -31,7 +31,7 @@ def gaussian_kl(mean: ArrayLike, std: ArrayLike, prior_mean: ArrayLike, prior_st
         prior_mean, prior_std: of the prior; they broadcast to that shape.
 
     Raises:
-        InputError: a number is not finite, or a deviation is not positive.
+        InputError: a number is not finite, a deviation is not positive, or the shapes do not fit.
 
     Source: Kullback 1959; Langford & Caruana 2001 charge it for a network.
 
@@ -40,6 +40,14 @@ def gaussian_kl(mean: ArrayLike, std: ArrayLike, prior_mean: ArrayLike, prior_st
     """
     own, away = _floats("mean", mean), _floats("prior_mean", prior_mean)
     width, prior = _floats("std", std, positive=True), _floats("prior_std", prior_std, positive=True)
+    shapes = [each.shape for each in (own, width, away, prior)]
+    try:
+        fits = np.broadcast_shapes(*shapes) == own.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        got = ", ".join(map(str, shapes))
+        raise InputError(f"deviations and a prior that broadcast to the shape {own.shape}", got, "check the shapes")
     with np.errstate(over="ignore", under="ignore", divide="ignore"):
         ratio, distance = width / prior, (own - away) / prior
         logs, squares, far = np.log(ratio), ratio * ratio, distance * distance
@@ -47,11 +55,14 @@ def gaussian_kl(mean: ArrayLike, std: ArrayLike, prior_mean: ArrayLike, prior_st
         terms = exact + _ROUNDINGS * _EPS * (squares + 1.0 + np.abs(logs) + far)
     if not np.isfinite(terms).all():
         raise InputError("a divergence that is a finite number", "deviations too far apart", "train with a lower rate")
-    return max(0.0, math.nextafter(math.fsum(np.broadcast_to(terms, np.shape(mean)).ravel()), math.inf))
+    return max(0.0, math.nextafter(math.fsum(terms.ravel()), math.inf))
 
 
 def _floats(name: str, values: ArrayLike, positive: bool = False) -> NDArray[np.float64]:
-    found = np.asarray(values, dtype=np.float64)
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError):
+        raise InputError(f"{name} of numbers", repr(values)[:100], "pass an array") from None
     if not np.isfinite(found).all() or (positive and not (found > 0).all()):
         expected = f"{name} of {'positive' if positive else 'finite'} numbers"
         raise InputError(expected, "one that is not", "check the training")

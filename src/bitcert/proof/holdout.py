@@ -89,14 +89,15 @@ def occam_bound(num_errors: int, num_samples: int, message_bits: int, delta: flo
     samples = check_count("num_samples", num_samples, 1)
     errors = check_count("num_errors", num_errors, 0, samples)
     binomial = binomial_tail_inverse(errors, samples, -nats)
-    loss = _rate_rounded_up(errors, samples)
+    loss = rate_rounded_up(errors, samples)
     # In exact arithmetic the forms are ordered (Chernoff, Pinsker); upward rounding by an ulp must not undo it.
     by_kl = max(binomial, kl_chernoff(loss, samples, nats))
     by_hoeffding = max(by_kl, hoeffding(loss, samples, nats))
     return OccamBound(binomial, by_kl, by_hoeffding, errors, samples, int(message_bits), float(delta))
 
 
-def _rate_rounded_up(errors: int, samples: int) -> float:
+def rate_rounded_up(errors: int, samples: int) -> float:
+    """The smallest float that is not below ``errors / samples``."""
     rate = errors / samples
     numerator, denominator = rate.as_integer_ratio()
     return rate if numerator * samples >= errors * denominator else math.nextafter(rate, 1.0)

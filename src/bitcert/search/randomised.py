@@ -36,6 +36,8 @@ from bitcert.decoder.tensors import Base, base_values, targets
 from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.proof import gaussian_kl, pac_bayes_sampled
+from bitcert.proof.budget import check_delta
+from bitcert.proof.holdout import rate_rounded_up
 from bitcert.random import stream, torch_stream
 from bitcert.run import Run
 
@@ -77,6 +79,7 @@ class RandomisedSettings:
         if not 0 < self.draws_delta < self.delta < 1:
             got = f"delta {self.delta:g}, share of the draws {self.draws_delta:g}"
             raise InputError("0 < share of the draws < delta < 1", got, "give e.g. 0.05 and 0.01")
+        check_delta(self.draws_delta, "share of the draws")
 
 
 @dataclass(frozen=True)
@@ -310,4 +313,4 @@ def _sampled_loss(search: Search, posterior: Posterior, settings: RandomisedSett
             logits = search.predictor.forward(x, posterior.draw(generator))
             wrong += count_batch(logits, sample.labels[chosen], rule.tolerance).errors
             search.run.progress("drawing weights", (k + 1) / settings.draws)
-    return wrong / (settings.draws * size)
+    return rate_rounded_up(wrong, settings.draws * size)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bitcert.data import Role, Sample, check_apart, count_shared_examples
 from bitcert.data import sample as sample_module
+from bitcert.data.apart import of_one_type
 from bitcert.errors import InputError, SampleReuseError
 
 
@@ -296,6 +297,41 @@ def test_as_many_shared_examples_as_the_sample_itself_repeats_are_no_copies():
         copied = np.concatenate([mixed[600:], mixed[:300]])
         with pytest.raises(SampleReuseError, match="as by chance"):
             check_apart(train, Sample(copied, np.arange(500) % 2, 2, Role.HOLDOUT, "copied"), repeats=True)
+
+
+def sharing(rows: int, repeated: int, size: int, shared: int) -> tuple[Sample, Sample]:
+    """A table of which so many rows occur twice, and another sample with so many rows of it."""
+    column = np.arange(rows)
+    column[:repeated] //= 2
+    own = np.concatenate([np.arange(rows - shared, rows), -1 - np.arange(size - shared)])
+    made = [np.stack([each, each], 1).astype(np.float32) for each in (column, own)]
+    return (
+        Sample(made[0], np.arange(rows) % 2, 2, Role.TRAIN, "table"),
+        Sample(made[1], np.arange(size) % 2, 2, Role.UNLABELLED, "new"),
+    )
+
+
+def test_how_many_shared_examples_are_likely():
+    """Half of 200 rows, and four deviations of ``sqrt(100 (1 + 200 / 400))``: 148.99."""
+    check_apart(*sharing(400, 200, 200, 148), repeats=True)
+    with pytest.raises(SampleReuseError, match=r"^expected at most about 100 examples, as by chance, in two samples"):
+        check_apart(*sharing(400, 200, 200, 149), repeats=True)
+    with pytest.raises(SampleReuseError, match=r"^expected at most about 1 examples, as by chance, in two samples"):
+        check_apart(*sharing(16, 2, 8, 6), repeats=True)
+    with pytest.raises(SampleReuseError, match=r"^expected no example in two samples \(train, unlabelled\)"):
+        check_apart(*sharing(16, 2, 8, 6))
+
+
+def test_a_sample_of_another_shape_does_not_hide_the_others():
+    odd = Sample(np.zeros((2, 5), np.float32), np.arange(2), 2, Role.HOLDOUT, "another shape")
+    with pytest.raises(SampleReuseError):
+        check_apart(odd, *sharing(16, 0, 8, 6))
+
+
+def test_samples_of_one_type_are_compared_as_they_are():
+    """Bytes are not copied as floats of four times the size."""
+    one, other = make(6), make(5, Role.HOLDOUT)
+    assert all(a is b for a, b in zip(of_one_type(one, other), (one, other), strict=True))
 
 
 def test_a_hold_out_that_is_half_training_examples_is_refused():

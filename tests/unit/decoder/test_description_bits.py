@@ -101,11 +101,21 @@ def test_source_code_is_written_out_from_one_byte_beyond_the_limit(monkeypatch):
         dict(helper_ledger(Helper((4,), 3, predictor=opaque(m=b"x" * size))).sections)["code"] for size in (8, 9)
     )
     assert coded == 97, "the eight equal letters cost less than eight bits each"
-    assert whole == 8 * 16 + 17 + 2, "the lengths, a flag for the file and one for the end"
+    assert whole == 5 + 8 * 16 + 17 + 2, "that it is written out, the lengths, a flag for the file, one for the end"
     assert is_section(17, [6, 1, 9])
     two = dict(helper_ledger(Helper((4,), 3, predictor=opaque(m=b"x" * 9, n=b""))).sections)["code"]
-    assert two == 8 * 17 + 22 + 3
+    assert two == 5 + 8 * 17 + 22 + 3
     assert is_section(22, [6, 1, 9, 1, 0])
+
+
+def test_no_coded_description_of_source_code_begins_like_one_that_is_written_out():
+    """17 ones open the latter: the coded length of a name of at least 2^17 - 1 bytes, which is never coded."""
+    ones = np.ones(17, dtype=np.uint8)
+    for size in (0, 1, MAX_CODED_BYTES):
+        assert not np.array_equal(_written(lambda coder, size=size: coder.integer("length", size))[:17], ones)
+    with pytest.raises(DecodeError):
+        Reader(BitReader(b"\xff" * 8)).integer("length")
+    assert Reader(BitReader(b"\xff\xff\x80" + bytes(8))).integer("length") >= 2**17 - 1
 
 
 def test_texts_of_a_schema_are_written_out_from_one_byte_beyond_the_limit(monkeypatch):

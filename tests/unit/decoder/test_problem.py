@@ -41,6 +41,15 @@ def test_impossible_scales_are_refused(scale: float) -> None:
         Preprocessing(scale=scale)
 
 
+def test_whole_numbers_make_the_preprocessing_that_a_certificate_says() -> None:
+    """A reader of ``"scale": 255`` gets 255.0; the helper's hash must be the same."""
+    whole = Preprocessing(255, [0, np.float32(1)], (1, 2))
+    assert whole == Preprocessing(255.0, (0.0, 1.0), (1.0, 2.0))
+    numbers = (whole.scale, *whole.mean, *whole.std)
+    assert [type(each) for each in numbers] == [float] * 5
+    assert Helper((2, 3), 2, whole).content_hash == Helper((2, 3), 2, Preprocessing(255.0, (0, 1), (1, 2))).content_hash
+
+
 @pytest.mark.parametrize(
     ("mean", "std"), [((0.0,), (0.0,)), ((0.0,), (-1.0,)), ((math.nan,), (1.0,)), ((0.0,), (math.inf,))]
 )

@@ -154,6 +154,34 @@ def test_sums_are_exact_and_those_of_one_example_at_a_time(dtype: torch.dtype) -
     assert len(set(found.argmax(1).tolist())) == 3
 
 
+def test_terms_are_worth_to_the_search_what_they_are_to_the_decoder() -> None:
+    x = np.random.default_rng(4).integers(-4, 5, (60, 3)).astype(np.float32)
+    for term in VOTES.terms:
+        expected = [np.prod([value_of(c, row) for c in term.conditions]) for row in x.tolist()]
+        assert term_values(term.conditions, x).tolist() == expected
+
+
+ONE = Side(Comparison(Subject(0), 1.0))
+SMALL = [
+    (Votes((0, 3), ()), 1, "one answer for everything"),
+    (Votes((0, 1), (Term((ONE,), (0, -2)),)), 1, "a vote of 1 term"),
+    (Votes((0, 1), (Term((ONE,), (0, -2)), Term((ONE, ONE, ONE, ONE), (0, 7)))), 1, "a vote of 2 terms"),
+    (Votes((0, 1), (Term((Side(Comparison(Subject(0, 1, 1.0), 1.0)),), (0, -2)),)), 2, "a vote of 1 term"),
+]
+
+
+@pytest.mark.parametrize(("votes", "columns", "told"), SMALL)
+def test_the_smallest_votes(votes: Votes, columns: int, told: str) -> None:
+    """No term; fewer conditions than another term; more conditions than classes; a sum of two columns as they are."""
+    helper = Helper((columns,), 2)
+    decoded = decode_message(write(votes, helper)[0], helper)
+    assert decoded.description == told
+    x = [[-3.0, 1.0][:columns], [1.0, 2.0][:columns], [2.0, -2.0][:columns]]
+    values = [[np.prod([value_of(c, row) for c in term.conditions]) for term in votes.terms] for row in x]
+    sums = [votes.always[1] + sum(v * t.votes[1] for v, t in zip(row, votes.terms, strict=True)) for row in values]
+    assert decoded.classifier(np.array(x, np.float32))[:, 1].tolist() == sums
+
+
 def test_a_ramp_goes_from_0_to_4_whatever_the_unit() -> None:
     x = np.array([[-1e30], [0], [1e-9], [2e-9], [1], [3e38]], dtype=np.float32)
     ramp = Ramp(Subject(0), 0.0, -34)

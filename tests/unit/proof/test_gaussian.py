@@ -74,15 +74,22 @@ def test_one_prior_serves_many_numbers():
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "reason"),
     [
-        (np.nan, 1.0, 0.0, 1.0),
-        (0.0, 0.0, 0.0, 1.0),
-        (0.0, 1.0, np.inf, 1.0),
-        (0.0, 1.0, 0.0, -1.0),
-        (1e200, 1.0, 0.0, 1.0),
+        (([0.0, np.nan], 1.0, 0.0, 1.0), "mean of finite numbers"),
+        (([0.0, 0.0], [1.0, 0.0], 0.0, 1.0), "std of positive numbers"),
+        (([0.0, 0.0], [1.0, -1.0], 0.0, 1.0), "std of positive numbers"),
+        ((0.0, 1.0, np.inf, 1.0), "prior_mean of finite numbers"),
+        (([0.0, 0.0], 1.0, 0.0, [1.0, -1.0]), "prior_std of positive numbers"),
+        ((0.0, 1.0, 0.0, np.inf), "prior_std of positive numbers"),
+        (([0.0, 1e200], 1.0, 0.0, 1.0), "a divergence that is a finite number"),
+        (([0.0, 1.0], [1.0, 1.0, 1.0], 0.0, 1.0), r"deviations and a prior that broadcast to the shape \(2,\)"),
+        ((0.0, [1.0, 1.0], 0.0, 1.0), r"deviations and a prior that broadcast to the shape \(\)"),
+        (([0.0, 1.0], 1.0, [[0.0], [1.0]], 1.0), r"deviations and a prior that broadcast to the shape \(2,\)"),
+        (([[0.0], [1.0, 2.0]], 1.0, 0.0, 1.0), "mean of numbers"),
+        (("many", 1.0, 0.0, 1.0), "mean of numbers"),
     ],
 )
-def test_what_is_no_gaussian_is_refused(arguments):
-    with pytest.raises(InputError):
+def test_what_is_no_gaussian_is_refused(arguments, reason):
+    with pytest.raises(InputError, match=f"^expected {reason}, got"):
         gaussian_kl(*arguments)

@@ -22,10 +22,11 @@ from bitcert.proof import (
     holdout_bound,
     kl_chernoff,
     occam_bound,
+    pac_bayes_sampled,
     self_contained_bound,
 )
 from bitcert.proof.budget import check_count, check_delta, check_number
-from bitcert.proof.holdout import _rate_rounded_up
+from bitcert.proof.holdout import rate_rounded_up
 
 
 def test_occam_bound_holds_the_three_forms() -> None:
@@ -143,6 +144,20 @@ def test_overdraft_is_refused_and_changes_nothing() -> None:
     assert budget.delta == 0.05
 
 
+@pytest.mark.parametrize("delta", [5e-324, 4.4e-323, math.nextafter(2.0**-1022, 0.0)])
+def test_a_delta_whose_digits_a_float_cannot_hold_is_refused(delta: float) -> None:
+    """At 4.4e-323 its float is 1 % larger, and a bound would be charged 0.01 nats too little."""
+    for charge in (
+        lambda: complexity_nats(0, delta),
+        lambda: ConfidenceBudget(0.05).withdraw("x", delta),
+        lambda: pac_bayes_sampled(0.1, 10, 10, 1.0, 0.05, delta),
+    ):
+        with pytest.raises(InputError, match=r"at least 2\.22507e-308"):
+            charge()
+    with mp.workdps(60):
+        assert complexity_nats(0, 2.0**-1022) >= -mp.log(mp.mpf(repr(2.0**-1022)))
+
+
 def test_names_are_given_once() -> None:
     budget = ConfidenceBudget(0.05)
     budget.withdraw("occam", 0.01)
@@ -177,7 +192,7 @@ def test_the_ledger_never_exceeds_the_budget(delta: float, parts: list[float]) -
 
 @pytest.mark.parametrize(("errors", "samples"), [(0, 7), (7, 7), (1, 2), (3, 8), (1, 3), (2, 3), (5, 7), (99, 60000)])
 def test_a_rate_is_the_smallest_float_that_is_not_below_it(errors: int, samples: int) -> None:
-    rate, exact = _rate_rounded_up(errors, samples), Fraction(errors, samples)
+    rate, exact = rate_rounded_up(errors, samples), Fraction(errors, samples)
     assert Fraction(rate) >= exact
     assert errors == 0 or Fraction(math.nextafter(rate, 0.0)) < exact
 

@@ -78,6 +78,7 @@ def test_of_a_surrogate_that_abstains_the_errors_are_those_of_its_answers(full):
     assert "wrong answers of the compressed one" in text
     assert f"11.00 % on {REST};" in text, "other losses are of all examples"
     assert "the compressed network answers and is wrong on at most" in page
+    assert "Upper bound on how often the compressed network answers and is wrong, on new data" in page
     assert "or the compressed one abstains" in page
     assert "abstain" not in told(full) + text_of(render_report(full))
 

@@ -65,9 +65,12 @@ def test_bound_curves_rise_with_bits_and_errors(make_certificate):
 
 def test_bound_figure_of_the_original_marks_the_compressed_part(make_certificate):
     ledger = (("occam-binomial", 0.04), ("disagreement", 0.01))
-    certificate = make_certificate(certifies="original", delta_ledger=ledger, bound=0.5)
+    certificate = make_certificate(certifies="original", delta_ledger=ledger, bound=0.5, original={})
     _, axes = plot_bound_surface(certificate)
     assert marked_point(axes)[1] == 100 * occam_bound(7920, 60000, 3224, 0.04).binomial
+    assert axes.get_ylabel() == "bound on the error (%)"
+    silent = replace(certificate, decision_rule={"abstains_within": 2.0})
+    assert plot_bound_surface(silent)[1].get_ylabel() == "bound on wrong answers (%)"
 
 
 @pytest.mark.parametrize(("errors", "bits"), [(0, 8), (0, 10**7), (60000, 8)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from bitcert import Helper, Role, Run, capture, to_sample
+from bitcert.decision import ErrorCount
 from bitcert.decoder.tensors import Base
 from bitcert.errors import InputError
 from bitcert.proof import binary_kl, pac_bayes_sampled
@@ -62,6 +64,42 @@ def test_the_divergence_is_that_of_torch_at_the_best_scale(net, sample):
     assert best == int(np.argmin(every))
 
 
+@pytest.mark.parametrize("step", range(24))
+def test_the_scale_is_the_best_of_the_grid_however_far_the_means_went(net, sample, step):
+    made, away = posterior(net, sample), 1.3**-step
+    with torch.no_grad():
+        for name, mean in made.mean.items():
+            mean.copy_(made.center[name] + away * made.unit[name])
+            made.log_std[name].copy_(torch.log(0.1 * away * made.unit[name]))
+    every = [twin(made, k) for k in range(GRID)]
+    assert made.best_scale() == int(np.argmin(every))
+    assert made.kl_nats(step % GRID) == pytest.approx(every[step % GRID], rel=1e-6)
+
+
+def test_the_widths_of_the_prior_are_the_ones_that_are_declared():
+    """``1 / sqrt(fan-in)`` of a matrix or kernel and 1/10 of a vector, times ``2^(-k/2)``."""
+    layers = nn.Sequential(nn.Conv2d(1, 3, (2, 2)), nn.ReLU(), nn.Flatten(), nn.Linear(3, 1), nn.Linear(1, 2))
+    network = capture(layers.eval(), torch.zeros(2, 1, 2, 2))
+    made = Posterior(network, Helper((1, 2, 2), 2, predictor=network.architecture), 9, 0, Base.RANDOM)
+    fans = {"0.weight": 4, "3.weight": 3, "4.weight": 1}
+    for name, unit in made.unit.items():
+        expected = 1 / math.sqrt(fans[name]) if name in fans else 0.1
+        assert torch.equal(unit, torch.full(unit.shape, expected)), name
+    assert [scale(k) for k in (0, 1, 2, 15)] == pytest.approx([1, 0.5**0.5, 0.5, 2**-7.5], rel=1e-15)
+
+
+@pytest.mark.parametrize(("draws", "part"), [(0, 1), (1, 0)])
+def test_no_draws_or_empty_ones_are_refused(draws, part):
+    with pytest.raises(InputError, match=rf"^expected at least 1 draw of at least 1 example, got {draws} of {part}"):
+        RandomisedSettings(draws=draws, part=part)
+    assert RandomisedSettings(draws=1, part=1).part == 1
+    with pytest.raises(InputError, match=r"^expected share of the draws of at least"):
+        RandomisedSettings(draws_delta=1e-310)
+    for delta, share in ((1.0, 0.5), (0.5, 0.0)):
+        with pytest.raises(InputError, match=r"^expected 0 < share of the draws < delta < 1"):
+            RandomisedSettings(delta=delta, draws_delta=share)
+
+
 def test_the_gradient_is_that_of_the_divergence(net, sample):
     made = posterior(net, sample)
     k = made.best_scale()
@@ -89,6 +127,20 @@ def test_a_certificate_says_what_it_is_and_follows_from_its_parts(net, sample):
     assert found.steps == 100
     again = certify_randomised(net, sample, settings, run=Run(seed=0))
     assert again == found
+
+
+@pytest.mark.parametrize(("base", "center"), [(Base.RANDOM, "a random network"), (Base.FILE, "the helper's weights")])
+def test_what_no_file_can_show_is_said_in_these_words(base, center):
+    assert randomised._conditions(RandomisedSettings(base=base), 7) == (
+        "The examples of the sample are independent draws from one distribution, and new data come from it too.",
+        f"The architecture, the prior's centre ({center}) and widths (1 / sqrt(fan-in) of a matrix or kernel and 1/10 "
+        "of a vector), and the seed 7 were fixed before the data were seen.",
+        "The 2,000 draws of at most 100 examples each, the failure probability 0.05 and its share 0.01 were fixed "
+        "before the first draw.",
+        "This is the only run: of several runs (other seeds, rates, steps or draws) the best does not hold with this "
+        "probability.",
+        "The generator's numbers stand for independent normal ones, also where float32 rounds them.",
+    )
 
 
 def test_what_must_be_fixed_beforehand_is_said_and_hashed(net, sample, monkeypatch):
@@ -122,7 +174,16 @@ def test_the_bound_by_two_inversions_of_scipy():
     assert pac_bayes_sampled(0.0, draws, samples, nats, delta, share)[0] == pytest.approx(1 - share ** (1 / draws))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.06, float("nan")])
+def test_the_share_of_errors_over_all_draws_is_rounded_up(net, sample, monkeypatch):
+    """One of seven errs in every draw: the float nearest to 1 / 7 is below it."""
+    monkeypatch.setattr(randomised, "count_batch", lambda *_: ErrorCount(1, 0, 7))
+    found = certify_randomised(net, sample, RandomisedSettings(num_steps=1, draws=7, part=7), run=Run())
+    assert Fraction(found.mean_loss) > Fraction(7, 49) > Fraction(1 / 7)
+    assert found.mean_loss == math.nextafter(1 / 7, 1)
+    assert certify_randomised(net, sample, RandomisedSettings(num_steps=1, draws=1, part=900), run=Run()).part == 400
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.06, float("nan"), 4.4e-323])
 def test_a_share_outside_delta_is_refused(share):
     with pytest.raises(InputError):
         pac_bayes_sampled(0.1, 100, 1_000, 1.0, 0.05, share)

@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from bitcert.certificates.certificate import Certificate
 from bitcert.errors import InputError
 from bitcert.proof import occam_bound
+from bitcert.report.certificate.claims import abstains
 from bitcert.report.drawing import (
     ACCENT,
     MUTED,
@@ -95,7 +96,7 @@ def plot_bound_surface(certificate: Certificate) -> tuple[Figure, Axes]:
         _name_point(axes, certificate, here)
         axes.set_ylim(0, 104)
         axes.set_xlabel("message length (bits)")
-        axes.set_ylabel("bound on the error (%)")
+        axes.set_ylabel(f"bound on {'wrong answers' if abstains(certificate) else 'the error'} (%)")
         legend_below(figure, axes, 1)
     return figure, axes
 
