@@ -29,6 +29,7 @@ from bitcert.decoder.weights import HELPER_FILE
 from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.locking import claimed
 from bitcert.network import Architecture, Network, OpaqueModel, capture, capture_opaque, is_model_file, load_model
+from bitcert.network.checks import OF_TWO
 from bitcert.run import Checkpoint, Compressed
 
 if TYPE_CHECKING:
@@ -153,8 +154,10 @@ def load_network(
     """
     network = load_for_inputs(spec, weights, sample, preprocessing, arguments)
     if network.described.num_outputs != sample.num_classes:
-        got = f"{network.described.num_outputs} outputs"
+        count = network.described.num_outputs
+        got = "1 output" if count == 1 else f"{count} outputs"
         do = "use the data this network was trained for, or a network with one output per class"
+        do += f"; {OF_TWO}" if count == 1 and sample.num_classes == 2 else ""
         raise InputError(f"a network with {sample.num_classes} outputs, one per class of {sample.name}", got, do)
     return network
 
