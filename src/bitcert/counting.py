@@ -33,6 +33,7 @@ from bitcert.decision import DecisionRule as DecisionRule
 from bitcert.decision import ErrorCount as ErrorCount
 from bitcert.decision import Level as Level
 from bitcert.errors import InputError
+from bitcert.network.checks import OF_TWO
 from bitcert.shards import Executor, Here, in_shards
 from bitcert.shards import Progress as Progress
 
@@ -231,6 +232,7 @@ def check_logits(logits: torch.Tensor, rows: Labels | Values, sample: Sample) ->
     if logits.shape != (len(rows), sample.num_classes):
         expected = f"{sample.num_classes} logits for each example of {sample.name}"
         do = "use a network whose output width is the number of classes"
+        do += f"; {OF_TWO}" if logits.shape[1:] == (1,) and sample.num_classes == 2 else ""
         raise InputError(expected, f"an output of shape {list(logits.shape)}", do)
     return logits
 

@@ -144,6 +144,12 @@ def test_a_wrong_width_is_refused(sample, width):
         count_errors(lambda inputs: torch.zeros(len(inputs), width), sample)
 
 
+def test_one_score_for_two_classes_is_refused_with_what_to_return():
+    pair = Sample(np.zeros((4, 2), np.float32), np.array([0, 1, 0, 1]), 2, Role.TRAIN, "pair")
+    with pytest.raises(InputError, match=r"torch\.stack"):
+        count_errors(lambda inputs: torch.zeros(len(inputs), 1), pair)
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (103,), (103, 3, 1)])
 def test_a_wrong_shape_is_refused(sample, shape):
     with pytest.raises(InputError, match="output width"):

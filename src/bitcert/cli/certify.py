@@ -112,7 +112,8 @@ def _write(found: BestCertificate, loaded: _Loaded, folders: Sequence[Path]) -> 
         # before the pictures: nothing in a profile from elsewhere may cost the certificate
         write_output(folder, files)
     candidates = found.compressed.candidates
-    report = render_report(found.certificate, candidates, lines, loaded.profile, loaded.bounds, _rules(found))
+    shown = loaded.profile, loaded.bounds, _rules(found), found.sample.most_frequent_errors
+    report = render_report(found.certificate, candidates, lines, *shown)
     for folder in folders:
         write_output(folder, {**files, REPORT_FILE: report.encode()})
 
@@ -267,7 +268,7 @@ def _print_results(options: CertifyOptions, loaded: _Loaded, found: BestCertific
         print(found.certificate.to_json(), end="")
         return
     console = Console(highlight=False)
-    console.print(terminal_summary(found.certificate, _rules(found)))
+    console.print(terminal_summary(found.certificate, _rules(found), found.sample.most_frequent_errors))
     if loaded.network is not None and loaded.network.refusal:
         console.print(f"Certified as an opaque module, because capture failed: {loaded.network.refusal}", markup=False)
     if options.searches:

@@ -86,7 +86,7 @@ def _print_accuracy(console: Console, sample: Sample, error_rate: float) -> None
     """The training accuracy, and a warning where always naming the most frequent class does about as well."""
     counted = min(len(sample), COUNTED)
     console.print(f"Training accuracy: {percent(1 - error_rate)} on {counted:,} of {len(sample):,} examples.")
-    majority = 1 - float(np.bincount(sample.labels).max()) / len(sample)
+    majority = sample.most_frequent_errors
     if error_rate >= NEAR_GUESSING * majority:
         console.print(
             f"Warning: that is near guessing (the most frequent class alone: {percent(1 - majority)}). Are these the "

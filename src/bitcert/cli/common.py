@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from rich.console import Console
@@ -29,15 +29,18 @@ from bitcert.decoder.weights import HELPER_FILE
 from bitcert.errors import CaptureError, DecodeError, InputError
 from bitcert.locking import claimed
 from bitcert.network import Architecture, Network, OpaqueModel, capture, capture_opaque, is_model_file, load_model
+from bitcert.network.checks import OF_TWO
 from bitcert.run import Checkpoint, Compressed
-from bitcert.stability import StabilityProfile
-from bitcert.theory.table import BoundTable
+
+if TYPE_CHECKING:
+    from bitcert.stability import StabilityProfile
+    from bitcert.theory.table import BoundTable
 
 MAX_FILE_BYTES = 1 << 25
 MAX_REASON = 300
 WIDTH_OF_FILES = 120
-NAMES = {StabilityProfile: "profile.json", BoundTable: "bounds.json"}
-Results = TypeVar("Results", StabilityProfile, BoundTable)
+NAMES = {"StabilityProfile": "profile.json", "BoundTable": "bounds.json"}
+Results = TypeVar("Results", "StabilityProfile", "BoundTable")
 
 
 class Said(IntEnum):
@@ -83,7 +86,7 @@ def read_results(kind: type[Results], path: Path | None, option: str) -> Results
         InputError: a file that cannot be read.
         DecodeError: another kind of file.
     """
-    return None if path is None else kind.from_json(_read_text(path, option, NAMES[kind]))
+    return None if path is None else kind.from_json(_read_text(path, option, NAMES[kind.__name__]))
 
 
 def _read_text(path: Path, option: str, name: str) -> str:
@@ -151,8 +154,10 @@ def load_network(
     """
     network = load_for_inputs(spec, weights, sample, preprocessing, arguments)
     if network.described.num_outputs != sample.num_classes:
-        got = f"{network.described.num_outputs} outputs"
+        count = network.described.num_outputs
+        got = "1 output" if count == 1 else f"{count} outputs"
         do = "use the data this network was trained for, or a network with one output per class"
+        do += f"; {OF_TWO}" if count == 1 and sample.num_classes == 2 else ""
         raise InputError(f"a network with {sample.num_classes} outputs, one per class of {sample.name}", got, do)
     return network
 

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import torch
 from rich.console import Console
@@ -19,8 +19,6 @@ from typer import Argument, Option
 from bitcert.certificates.certification import REPORT_FILE
 from bitcert.cli.common import LoadedNetwork, Said, load_helper_weights, load_network, note, said
 from bitcert.cli.executors import ExecutorOptions
-from bitcert.codecs.base import Codec, Rest
-from bitcert.codecs.registry import CODECS, codec_from, find_codec
 from bitcert.counting import Progress
 from bitcert.data import Role, Sample, Schema, load_sample, load_schema
 from bitcert.decoder import Helper, Preprocessing
@@ -29,6 +27,9 @@ from bitcert.folder import check_output_folder
 from bitcert.network import Network, is_model_file
 from bitcert.run import check_seed
 from bitcert.shards import Here, executing_on
+
+if TYPE_CHECKING:
+    from bitcert.codecs.base import Codec, Rest
 
 Options = TypeVar("Options")
 Settings = TypeVar("Settings")
@@ -276,6 +277,8 @@ def chosen_codecs(name: str, options: dict[str, str]) -> tuple[Codec, ...]:
     Raises:
         InputError: an unknown codec or option, or options for ``auto``.
     """
+    from bitcert.codecs.registry import CODECS, codec_from, find_codec  # most verbs need no codec
+
     if name == AUTO:
         if options:
             raise InputError("no options with --codec auto", ", ".join(options), "name one codec")

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from bitcert.coding.arithmetic import Counts, FlagCoder, adaptive_code_bits
 from bitcert.coding.tensors import Given, Integers, code_nonzero, marginal_nonzero_bits, nonzero_code_bits
@@ -145,6 +144,8 @@ def entry_prices(matrix: Integers, inside: Integers) -> NDArray[np.float64]:
 
 def row_code_bits(matrix: Integers, model: RowModel) -> float:
     """Ideal length in bits, for choosing between matrices; a certificate uses the length of the written file."""
+    from scipy.special import gammaln  # takes a third of a second to load
+
     nonzero = matrix != 0
     optional, groups = model.optional, model.groups[model.optional]
     used = nonzero[optional].any(1)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
 
 from bitcert.errors import InputError
 from bitcert.random import stream
@@ -97,6 +96,8 @@ def choose_mixture(x: Array, y: Array, *, most: int = 4, starts: int = STARTS, s
 
 
 def _starts(x: Array, y: Array, lines: int, count: int, seed: int) -> list[Array]:
+    from scipy.cluster.vq import kmeans2  # takes a quarter of a second to load
+
     rng = stream(seed, f"mixture of {lines} regressions")
     points = np.stack([x, y], axis=1)
     points = (points - points.mean(0)) / np.maximum(points.std(0), 1e-300)

@@ -32,7 +32,7 @@ from bitcert.network.network import CaptureReport, Network
 from bitcert.network.nodes import INPUT, Node, ParameterSpec
 from bitcert.network.onnx_module import OnnxModule
 from bitcert.network.shapes import ShapeError
-from bitcert.network.unwrapping import LogitsOf
+from bitcert.network.unwrapping import LogitsOf, with_plain_weights
 from bitcert.network.user_code import one_line
 
 
@@ -116,7 +116,7 @@ def _understand(model: nn.Module | ExportedProgram, example: Tensor) -> Understo
         eager = module = evaluation_copy(model, notes)
         check_finite({**dict(module.named_parameters()), **dict(module.named_buffers())})
         outputs = int(check_eager(module, example).shape[1])
-        exported = _export(module, example)
+        exported = _export(with_plain_weights(module), example)
     else:
         exported, outputs = model, _recorded(model, example)
     program = _resolve(exported)

@@ -5,7 +5,6 @@ All of it is evidence from the example and one batch more, NOT a proof: a module
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -14,10 +13,11 @@ from torch import Tensor, nn
 from bitcert.errors import CaptureError
 from bitcert.network.architecture import Architecture
 from bitcert.network.named_code import advice
-from bitcert.network.unwrapping import plain_module
+from bitcert.network.unwrapping import copied, plain_module
 from bitcert.network.user_code import one_line, users_network
 
 REPLAY_TOLERANCE = 1e-5
+OF_TWO = "of one logit s for two classes, torch.stack((torch.zeros_like(s), s), 1)"
 Function = Callable[[Tensor], Tensor]
 
 
@@ -42,7 +42,7 @@ def evaluation_copy(model: nn.Module, notes: list[str]) -> nn.Module:
     """A deep copy of ``model`` in evaluation mode, float32, on the CPU; the original is not touched."""
     model = plain_module(model)
     try:
-        module = copy.deepcopy(model)
+        module = copied(model)
     except Exception as error:
         raise CaptureError("a module that can be copied", one_line(error), "remove state that is not a leaf") from error
     if any(module_.training for module_ in module.modules()):
@@ -70,7 +70,9 @@ def check_eager(function: Function, example: Tensor) -> Tensor:
             raise CaptureError("a model that accepts the example", one_line(error), do) from error
     if not isinstance(first, Tensor) or first.dim() != 2 or len(first) != len(example):
         got = f"shape {list(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
-        raise CaptureError(f"an output [batch, classes] for {len(example)} inputs", got, "return the logits only")
+        raise CaptureError(
+            f"an output [batch, classes] for {len(example)} inputs", got, f"return the logits only; {OF_TWO}"
+        )
     if first.dtype != torch.float32:
         raise CaptureError("logits of float32", str(first.dtype), "return floating logits")
     if not bool(torch.isfinite(first).all()):

@@ -17,6 +17,7 @@ from bitcert.network.capturing import Understood, understand
 from bitcert.network.checks import check_eager, check_example, check_finite, check_replay, evaluation_copy
 from bitcert.network.fold import fold_batch_norms
 from bitcert.network.network import CaptureReport, Network
+from bitcert.network.unwrapping import with_plain_weights
 
 __all__ = ["Recapture"]
 
@@ -58,8 +59,9 @@ class Recapture:
     def _again(self, before: Understood) -> Network:
         notes: list[str] = []
         module = evaluation_copy(self._model, notes)
-        live: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
-        live |= dict(module.named_buffers(remove_duplicate=False))
+        plain = with_plain_weights(module)
+        live: dict[str, Tensor] = dict(plain.named_parameters(remove_duplicate=False))
+        live |= dict(plain.named_buffers(remove_duplicate=False))
         values = {
             name: live[target].detach().contiguous().clone() if (target := before.targets[name]) in live else kept
             for name, kept in before.values.items()

@@ -234,6 +234,9 @@ class Unfinite(nn.Linear):
 def wide():
     return nn.Linear(2, 7)
 
+def score():
+    return nn.Linear(2, 1)
+
 def narrow():
     return nn.Linear(3, 2)
 
@@ -261,6 +264,10 @@ def models(here, toy_data):
         ("Batch", "depend on the rest of the batch"),
         ("Unfinite", "finite"),
         ("wide", "a network with 2 outputs"),
+        (
+            "score",
+            "got 1 output; use the data this network was trained for, or a network with one output per class; of one",
+        ),
         ("narrow", "accepts the example"),
         ("not_callable", "callable"),
         ("gone", "gone"),

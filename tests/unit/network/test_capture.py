@@ -7,10 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from bitcert.errors import CaptureError
 from bitcert.network import capture, estimate_plan
 from bitcert.network.decode import decode_architecture
+from bitcert.network.recapture import Recapture
 
 
 def seeded(build):
@@ -401,6 +403,64 @@ def test_refusals_say_why(name):
     with pytest.raises(CaptureError, match=words) as caught:
         capture(Named(function), normal(5, 4))
     assert "\n" not in str(caught.value)
+
+
+def test_one_score_for_two_classes_is_refused_with_what_to_return():
+    with pytest.raises(CaptureError, match=r"torch\.stack\(\(torch\.zeros_like\(s\), s\), 1\)"):
+        capture(Named(lambda self, x: self.linear(x)[:, 0]), normal(5, 4))
+
+
+class Added(nn.Module):
+    """A parametrization: a low-rank change of a full weight, or of one number."""
+
+    def __init__(self, low_rank):
+        super().__init__()
+        self.first, self.second = (nn.Parameter(normal(*shape)) for shape in ((6, 1), (1, 4)))
+        self.low_rank = low_rank
+
+    def forward(self, weight):
+        change = self.first @ self.second
+        return weight + change if self.low_rank else weight * change
+
+    def right_inverse(self, weight):
+        return weight if self.low_rank else weight[:1, :1]
+
+
+def parametrized(low_rank):
+    return lambda layer: parametrize.register_parametrization(layer, "weight", Added(low_rank), unsafe=True)
+
+
+PLAIN = {
+    "pruned": lambda layer: prune.l1_unstructured(prune.random_unstructured(layer, "weight", 0.3), "weight", 5),
+    "weight norm": parametrizations.weight_norm,
+    "spectral norm": parametrizations.spectral_norm,
+    "old weight norm": lambda layer: nn.utils.weight_norm(layer),
+    "old spectral norm": nn.utils.spectral_norm,
+    "low-rank change": parametrized(True),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("name", sorted(PLAIN))
+def test_weights_that_are_computed_of_others_become_plain_ones(name):
+    net = seeded(lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)))
+    seeded(lambda: PLAIN[name](net[0]))
+    x, before = normal(5, 4), sorted(name for name, _ in net.named_parameters())
+    net(x).sum().backward()  # what hooks compute now has gradients
+    again = Recapture(net, x)
+    for network in (capture(net, x), again(), again()):
+        assert {key: tuple(value.shape) for key, value in network.parameters.items()} == {
+            "0.weight": (6, 4), "0.bias": (6,), "2.weight": (3, 6), "2.bias": (3,)
+        }  # fmt: skip
+        assert torch.allclose(network(x), net.eval()(x), atol=1e-6)
+    assert sorted(name for name, _ in net.named_parameters()) == before
+    assert net[0].weight.shape == (6, 4)
+
+
+def test_a_weight_of_fewer_numbers_stays_computed():
+    net = seeded(lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)))
+    parametrized(False)(net[0])
+    assert "0.weight" not in capture(net, normal(5, 4)).parameters
 
 
 def test_unused_parameters_are_named():

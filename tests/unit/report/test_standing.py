@@ -36,6 +36,23 @@ def test_a_weak_bound_names_what_would_help_most_first(make_certificate):
         assert percent_up(occam_bound(errors, samples, bits, certificate.delta).binomial) in help_line
 
 
+def test_a_rare_class_is_placed_against_the_most_frequent_one(make_certificate):
+    certificate = make_certificate(errors=25, samples=1000, sections=(("w", 24),), data={"num_classes": 2})
+    assert 0.03 < certificate.bound < 0.1
+    for others, words in ((0.03, "on 3.00 % of the training sample; the bound says no more."), (0.48, "that.")):
+        against = standing(certificate, others)[0]
+        assert against.startswith("Against guessing: one of 2 classes at random errs on 50.00 %")
+        assert against.endswith(words)
+        assert ("the most frequent class alone" in against) is (others == 0.03)
+
+
+def test_what_would_not_lower_the_bound_is_no_help(make_certificate):
+    certificate = make_certificate(errors=463, samples=1000, sections=(("w", 16),), data={"num_classes": 2})
+    help_line = standing(certificate)[-1]
+    assert "half as many errors" in help_line
+    assert "prior part" not in help_line  # about 72 %, of 54 %
+
+
 @pytest.mark.parametrize(
     ("errors", "bits", "why"), [(900, 16, "errors"), (100, 100_000, "bits"), (899, 8, "errors"), (10, 16, "")]
 )

@@ -26,7 +26,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bitcert.decoder.features.edges import as_array, exporting, oriented, root, smooth
+from bitcert.decoder.features.edges import (
+    COLUMNS,
+    ROWS,
+    Array,
+    Values,
+    as_array,
+    by_map,
+    exporting,
+    oriented,
+    responses,
+    root,
+    smooth,
+    smoothed,
+)
 
 ORIENTATIONS = 8
 _USUAL_HEIGHT, _USUAL_WIDTH = 0.2, 0.16
@@ -68,19 +81,29 @@ def edges(x: Tensor, smoothed: bool = True) -> Tensor:
 def crossings(edge_maps: Tensor) -> Tensor:
     """For each two of the four undirected orientations, ``[6, height, width, batch]``."""
     half = ORIENTATIONS // 2
-    undirected = root(smooth(smooth(edge_maps[:half] + edge_maps[half:])))
+    undirected = by_map(_undirected, edge_maps.shape[1:], edge_maps[:half], edge_maps[half:])
     return torch.cat([undirected[i] * undirected[i + 1 :] for i in range(half - 1)])
+
+
+def _undirected(ahead: Values, behind: Values, out: Array | None = None) -> Values:
+    return root(smoothed(smoothed(ahead + behind)), out)
 
 
 def second_edges(edge_maps: Tensor) -> Tensor:
     """Oriented responses to each of the four undirected orientations, ``[32, height // 2, width // 2, batch]``."""
     half = ORIENTATIONS // 2
-    roots = root(edge_maps)
-    undirected = smooth(roots[:half] + roots[half:])
-    rows, columns = (undirected.shape[axis] // 2 * 2 for axis in (1, 2))
-    pairs = undirected[:, :rows:2] + undirected[:, 1:rows:2]
-    halved = (pairs[:, :, :columns:2] + pairs[:, :, 1:columns:2]).div_(4)
-    return oriented(halved, ORIENTATIONS)
+    _, height, width, batch = edge_maps.shape
+    shape = ORIENTATIONS, height // 2, width // 2, batch
+    return by_map(_second, shape, edge_maps[:half], edge_maps[half:]).flatten(0, 1)
+
+
+def _second(ahead: Values, behind: Values, out: Array | None = None) -> Values:
+    undirected = smoothed(root(ahead) + root(behind))
+    rows, columns = (undirected.shape[axis] // 2 * 2 for axis in (ROWS, COLUMNS))
+    pairs = undirected[..., :rows:2, :, :] + undirected[..., 1:rows:2, :, :]
+    halved = pairs[..., :columns:2, :] + pairs[..., 1:columns:2, :]
+    halved *= 0.25
+    return responses(halved, ORIENTATIONS, out)
 
 
 def mirrored_map(kind: str, index: int) -> int:
@@ -111,7 +134,8 @@ def ink(x: Tensor) -> Tensor:
 
 def _running(values: Tensor, axis: int, backwards: bool, move: int = 0) -> Tensor:
     """Running maximum along an axis; ``move`` by so many columns (-1, 0 or 1) at each step."""
-    lib, (lines,) = _lines(axis, values)
+    lib, (found,) = _library(values)
+    lines = list(found.swapaxes(0, axis))
     order = range(len(lines) - 1, -1, -1) if backwards else range(len(lines))
     for last, place in itertools.pairwise(order):
         before, here = lines[last], lines[place]
@@ -124,14 +148,13 @@ def _running(values: Tensor, axis: int, backwards: bool, move: int = 0) -> Tenso
     return torch.as_tensor(lib.stack(lines, axis))
 
 
-def _lines(axis: int, *values: Tensor) -> tuple[Any, list[list[Any]]]:
-    """The lines of each along an axis, and what computes with them: numpy, whose many small steps take half the time.
+def _library(*values: Tensor) -> tuple[Any, Sequence[Any]]:
+    """What computes with these values, and they: numpy, whose many small steps take half the time.
 
     Torch where gradients or a program being made need it.
     """
     arrays = [as_array(each) for each in values]
-    lib, found = (torch, values) if any(each is None for each in arrays) else (np, arrays)
-    return lib, [list(each.swapaxes(0, axis)) for each in found if each is not None]
+    return (torch, values) if any(each is None for each in arrays) else (np, arrays)
 
 
 def _patterns(written: Tensor, met: list[Tensor], wanted: Sequence[int]) -> Tensor:
@@ -161,17 +184,22 @@ def holes(written: Tensor) -> Tensor:
 
     ``written [height, width, batch]`` in 0..1. Sweeps that change nothing any more are left out.
     """
-    free = functional.pad(1 - written, (0, 0, 1, 1, 1, 1), value=1.0)
-    reached = functional.pad(torch.zeros_like(written), (0, 0, 1, 1, 1, 1), value=1.0)
+    lib, (free, reached) = _library(
+        functional.pad(1 - written, (0, 0, 1, 1, 1, 1), value=1.0),
+        functional.pad(torch.zeros_like(written), (0, 0, 1, 1, 1, 1), value=1.0),
+    )
+    ways = list(free), list(lib.stack(list(free), 1))
     for _ in range(_HOLE_SWEEPS):
-        before = reached
-        for axis in (0, 1):
-            lib, (open_lines, lines) = _lines(axis, free, reached)
+        before = reached + 0
+        for open_lines in ways:
+            lines = list(reached)
+            room = np.empty_like(lines[0]) if lib is np else None
             there = range(len(lines))
             for order in (there, reversed(there)):
                 for last, place in itertools.pairwise(order):
-                    lines[place] = lib.maximum(lines[place], lib.minimum(open_lines[place], lines[last]))
-            reached = torch.as_tensor(lib.stack(lines, axis))
-        if not exporting() and torch.equal(before, reached):
+                    narrow = lib.minimum(open_lines[place], lines[last], out=room)
+                    lines[place] = lib.maximum(lines[place], narrow, out=lines[place] if lib is np else None)
+            reached = lib.stack(lines, 1)  # rows and columns change places, so that lines are always long
+        if not exporting() and bool((before == reached).all()):
             break
-    return (free - reached)[None, 1:-1, 1:-1].clamp_min_(0)
+    return torch.as_tensor(free - reached)[None, 1:-1, 1:-1].clamp_min_(0)

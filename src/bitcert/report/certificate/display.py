@@ -52,6 +52,7 @@ def render_report(
     profile: StabilityProfile | None = None,
     bounds: BoundTable | None = None,
     rules: Sequence[str] = (),
+    most_frequent: float | None = None,
 ) -> str:
     """The report of a certificate as the text of one HTML file, the same for the same arguments.
 
@@ -62,6 +63,7 @@ def render_report(
         profile: noise stability of the network that was compressed, shown as a section of its own.
         bounds: every bound of the papers on that network, shown as a section with this certificate on its axis.
         rules: lines that say what the certified classifier does, of a decision tree.
+        most_frequent: errors of always naming the training sample's most frequent class, in [0, 1].
 
     Raises:
         InputError: the certificate's counts are impossible (more errors than samples, delta outside (0, 1)).
@@ -90,7 +92,7 @@ def render_report(
         conditions=words.condition_rows(certificate),
         beside_guessing=words.beside_guessing(certificate),
         foundation=words.foundation(certificate),
-        standing=standing(certificate),
+        standing=standing(certificate, most_frequent),
         weak_because=weak_because(certificate),
         pictures=_pictures(certificate, candidates),
         best_candidates=_tried(best, samples, f"candidate{some}"),
@@ -171,7 +173,7 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def terminal_summary(certificate: Certificate, rules: Sequence[str] = ()) -> Group:
+def terminal_summary(certificate: Certificate, rules: Sequence[str] = (), most_frequent: float | None = None) -> Group:
     """The plain sentence, errors, message bits by section, the bounds, the hold-out line, and what they rest on.
 
     The rules of a small decision tree come first, those of a large one are left to the report.
@@ -187,7 +189,7 @@ def terminal_summary(certificate: Certificate, rules: Sequence[str] = ()) -> Gro
         facts_grid(_facts(certificate)),
         *(
             Padding(Text(line, style="dim"), (1 if k == 0 else 0, 0, 0, 2))
-            for k, line in enumerate(standing(certificate))
+            for k, line in enumerate(standing(certificate, most_frequent))
         ),
         Padding(Text("It holds if"), (1, 0, 0, 2)),
         *(_condition(kind, text) for kind, text in words.condition_rows(certificate)),

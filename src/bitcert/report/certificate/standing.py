@@ -18,6 +18,9 @@ from bitcert.search.forecast import Facts, held_out, held_out_size, with_prior
 WEAK = 0.5
 """Of the errors of guessing: a bound above that share of them is told what would lower it."""
 
+UNEQUAL = 0.95
+"""Of the errors of guessing: where the most frequent class makes fewer, the bound is compared with them."""
+
 
 def guessing(certificate: Certificate) -> float | None:
     """The errors of naming a class at random; ``None`` where the classes are not known."""
@@ -33,18 +36,26 @@ def weak_because(certificate: Certificate) -> str:
     return "errors" if _bound(certificate, bits=0) >= limit else "bits"
 
 
-def standing(certificate: Certificate) -> list[str]:
-    """Sentences; none where the counts are impossible."""
+def standing(certificate: Certificate, most_frequent: float | None = None) -> list[str]:
+    """Sentences; none where the counts are impossible.
+
+    Args:
+        most_frequent: errors of always naming the training sample's most frequent class, in [0, 1]; if it is known.
+    """
     limit, samples = guessing(certificate), certificate.samples
     if limit is None or samples < 2 or not 0 <= certificate.errors <= samples or not 0 < certificate.delta < 1:
         return []
     facts = _facts(certificate)
     told = f"Against guessing: one of {number(certificate.data['num_classes'])} classes at random errs on "
+    told += percent(limit)
+    if most_frequent is not None and most_frequent < UNEQUAL * limit:
+        limit = most_frequent
+        told += f", the most frequent class alone on {percent(limit)} of the training sample"
     if certificate.bound < limit:
         less = (limit - certificate.bound) / limit
-        told += f"{percent(limit)}; the bound is {100 * less:.0f} % below that."
+        told += f"; the bound is {100 * less:.0f} % below that."
     else:
-        told += f"{percent(limit)}; the bound says no more."
+        told += "; the bound says no more."
     rate, size = share(certificate.errors, samples), held_out_size(facts)
     lines = [
         told,
@@ -53,7 +64,7 @@ def standing(certificate: Certificate) -> list[str]:
         f"{estimated(percent_up(held_out(facts)[0]), True)}; most err more on new data.",
         *_labelled(certificate),
     ]
-    return [*lines, *([_help(certificate, facts)] if certificate.bound > WEAK * limit else [])]
+    return [*lines, *(_help(certificate, facts) if certificate.bound > WEAK * limit else [])]
 
 
 def _facts(certificate: Certificate) -> Facts:
@@ -88,8 +99,8 @@ def _apart(certificate: Certificate) -> int | None:
     return apart if type(apart) is int and 0 <= apart <= _unlabelled(certificate) else None
 
 
-def _help(certificate: Certificate, facts: Facts) -> str:
-    """What would lower the bound most, the best first."""
+def _help(certificate: Certificate, facts: Facts) -> list[str]:
+    """What would lower the bound, the best first; empty where nothing of this would."""
     errors, bits, apart = certificate.errors, certificate.message_bits, _apart(certificate)
     of, more = ("", "examples") if apart is None else (" of the surrogate", "labelled examples")
     options = {
@@ -103,9 +114,9 @@ def _help(certificate: Certificate, facts: Facts) -> str:
     if apart is not None:
         options["half as many disagreements"] = _bound(certificate, apart=apart // 2)
         options["four times as many unlabelled examples"] = _bound(certificate, unlabelled=4)
-    best = sorted(options.items(), key=lambda option: option[1])
+    best = sorted((option for option in options.items() if option[1] < certificate.bound), key=lambda option: option[1])
     lines = "; ".join(f"{what}: {percent_up(value)}" for what, value in best)
-    return f"What would help most, estimated from these counts: {lines}."
+    return [f"What would help most, estimated from these counts: {lines}."] if best else []
 
 
 def _spent(certificate: Certificate, place: int) -> float:
