@@ -139,14 +139,15 @@ def built_in_network(input_shape: tuple[int, ...], num_classes: int, kind: Built
         return _dense(math.prod(input_shape), num_classes)
     if kind is not BuiltIn.SMALL:
         return WideNetwork(input_shape, num_classes, kind is BuiltIn.MIRRORED)
-    channels, side = input_shape[0], min(input_shape[1:])
+    channels, height, width = input_shape
+    side = min(height, width)
     if channels == 1:
-        return _grey(*input_shape[1:], num_classes)
+        return _grey(height, width, num_classes)
     units: list[nn.Module] = [Unit(channels, _WIDTHS[0], 1), Unit(_WIDTHS[0], _WIDTHS[0], 1)]
-    for before, width in pairwise(_WIDTHS):
+    for before, after in pairwise(_WIDTHS):
         stride = 2 if side > _SMALLEST_MAP else 1
         side = -(-side // stride)
-        units += [Unit(before, width, stride), Unit(width, width, 1)]
+        units += [Unit(before, after, stride), Unit(after, after, 1)]
     return nn.Sequential(*units, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * _WIDTHS[-1], num_classes))
 
 

@@ -86,8 +86,10 @@ def try_out(
         learned, held = split_prior(prior, max(_LEARNS_ON, 1 - _MOST_HELD / len(prior)))
     except InputError:  # one of the parts has a single class
         return Choice()
-    plain, upright, networks = replace(recipe or PriorRecipe(), mirrored=False), [], []
-    tried = [model for model in models if not isinstance(model, BuiltIn)]
+    plain = replace(recipe or PriorRecipe(), mirrored=False)
+    upright: list[float] = []
+    networks: list[Network] = []
+    tried: list[PriorModel] = [model for model in models if not isinstance(model, BuiltIn)]
     tried += [_built_in(prior, run, budget, models, preprocessing, plain)] if BuiltIn.SMALL in models else []
     for model in tried:
         part = run.share((run.budget_seconds - run.seconds) / (len(tried) - len(networks)))
