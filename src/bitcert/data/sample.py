@@ -160,11 +160,7 @@ class Sample:
 
     @property
     def most_frequent_errors(self) -> float:
-        """Rate of errors, in [0, 1], of always naming the most frequent class of these labels.
-
-        >>> Sample(np.zeros((4, 1), np.float32), np.array([0, 1, 0, 0]), 2, Role.TRAIN, "toy").most_frequent_errors
-        0.25
-        """
+        """Rate of errors, in [0, 1], of always naming the most frequent class of these labels."""
         return 1 - int(np.bincount(self.labels).max()) / len(self)
 
     @cached_property

@@ -111,6 +111,7 @@ def _parametrized(part: nn.Module) -> list[str]:
     if not parametrize.is_parametrized(part):
         return []
     made = part.parametrizations
+    assert isinstance(made, nn.ModuleDict)
     return [
         name
         for name, steps in made.items()
