@@ -268,9 +268,8 @@ class Sample:
             raise InputError(
                 f"indices into the {len(self)} examples of {self.name!r}", str(error), "correct them"
             ) from None
-        title = name or f"{self.name}[part]"
         same = self.classes_inferred, self.columns, self.table
-        return Sample(inputs, labels, self.num_classes, self.role, title, *same)
+        return Sample(inputs, labels, self.num_classes, self.role, name or f"{self.name}[part]", *same)
 
 
 def _update(digest: hashlib._Hash, title: str, array: Array) -> None:
