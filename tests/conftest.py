@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 from bitcert import (
@@ -35,6 +36,8 @@ Change = Callable[[dict], None]
 TICK = 2.0**-9
 """Seconds that pass at every look at the clock; a power of two, so that differences of times are exact."""
 
+torch.manual_seed(0)  # for networks that test files make when they are read
+
 settings.register_profile("fixed", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("random", deadline=None, print_blob=True)
 settings.load_profile("fixed")
@@ -60,6 +63,12 @@ class Sealed(Sample):
         if name not in ("size", "__len__", "__class__"):
             raise AssertionError(f"the search looked at {name} of the unlabelled sample")
         return super().__getattribute__(name)
+
+
+@pytest.fixture(autouse=True)
+def _same_weights() -> None:
+    """Networks that a test makes start from the same values, whichever tests ran before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="session")

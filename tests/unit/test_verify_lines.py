@@ -388,8 +388,10 @@ def test_a_helper_of_another_description_is_refused(made, toy, changes, reason):
     assert str(stop).startswith(reason)
 
 
-NETWORK = capture(torch.nn.Linear(2, 2), torch.zeros(2, 2))
-OTHER = capture(torch.nn.Linear(2, 2, bias=False), torch.zeros(2, 2))
+with torch.random.fork_rng():
+    torch.manual_seed(5)
+    NETWORK = capture(torch.nn.Linear(2, 2), torch.zeros(2, 2))
+    OTHER = capture(torch.nn.Linear(2, 2, bias=False), torch.zeros(2, 2))
 
 
 def network_files(folder):
