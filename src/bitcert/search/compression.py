@@ -301,7 +301,7 @@ def train_helper(split: PriorSplit, request: CertifyRequest, run: Run) -> Networ
         return replace(untrained(split.prior, request, models[state[0]["index"]]), parameters=state[1])
     budget = PRIOR_SHARE * run.budget_seconds
     choice, seconds = _tried(split.prior, request, run, budget)
-    part = run.share(budget - seconds, "prior network")
+    part = run.share(max(budget - seconds, budget / 2), "prior network")
     recipe = PriorRecipe(mirrored=choice.mirrored)
     network = train_prior(split.prior, part, models[choice.index], preprocessing=preprocessing, recipe=recipe)
     if kept is not None:
@@ -316,6 +316,7 @@ def _tried(prior: Sample, request: CertifyRequest, run: Run, budget: float) -> t
     """What a trial found, now or before the run was killed, and the seconds it took."""
     if not needs_trial(prior, request.prior_models):
         return Choice(), 0.0
+    before = run.seconds
     part = run.share(TRIAL_SHARE * num_tried(request.prior_models) * budget)
     part.progress = lambda task, fraction: run.progress("comparing prior networks", part.fraction)
     kept = None if run.checkpoint is None else run.checkpoint.part("prior trial")
@@ -325,5 +326,5 @@ def _tried(prior: Sample, request: CertifyRequest, run: Run, budget: float) -> t
         return Choice(state[0]["index"], state[0]["mirrored"]), float(state[0]["seconds"])
     choice = try_out(prior, part, budget - part.budget_seconds, request.prior_models, request.used_preprocessing)
     if kept is not None:
-        kept.save({**asdict(choice), "seconds": part.seconds}, {})
-    return choice, part.seconds
+        kept.save({**asdict(choice), "seconds": run.seconds - before}, {})
+    return choice, run.seconds - before

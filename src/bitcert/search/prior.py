@@ -110,7 +110,7 @@ class CapturedModule(nn.Module):
         return self.architecture.forward(x, self.values())
 
 
-class _Trainer:
+class PriorTrainer:
     """Module, optimiser and averages, with their position in the data."""
 
     def __init__(
@@ -214,6 +214,12 @@ class _Trainer:
         self.module.load_state_dict(self.average)
         self.module.eval().to(memory_format=torch.contiguous_format)
 
+    def trained(self) -> Network:
+        """The captured network with the present weights."""
+        if isinstance(self.module, CapturedModule):
+            return replace(self.network, parameters=detached(self.module.values()))
+        return capture(self.module, example_for(self.module, self.prior, self.helper.preprocessing))
+
     def save(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint."""
         tensors = {f"average/{name}": value for name, value in self.average.items()}
@@ -289,19 +295,16 @@ def train_prior(
     if prior.role is not Role.PRIOR:
         expected = "a sample of role prior, split off before anything was trained"
         raise InputError(expected, f"role {prior.role.value}", "split the training sample first")
-    trainer = _trainer(prior, run, model, preprocessing, recipe or PriorRecipe())
+    trainer = trainer_for(prior, run, model, preprocessing, recipe or PriorRecipe())
     if run.checkpoint is not None:
         trainer.resume(run.checkpoint)
     trainer.train()
-    module = trainer.module
-    if isinstance(module, CapturedModule):
-        return replace(trainer.network, parameters=detached(module.values()))
-    return capture(module, example_for(module, prior, trainer.helper.preprocessing))
+    return trainer.trained()
 
 
-def _trainer(
+def trainer_for(
     prior: Sample, run: Run, model: PriorModel, preprocessing: Preprocessing | None, recipe: PriorRecipe
-) -> _Trainer:
+) -> PriorTrainer:
     """A network with fresh values before its first step."""
     helper = Helper.for_sample(prior, None, preprocessing)
     module = _fresh_module(prior, model, run.seed)
@@ -311,7 +314,7 @@ def _trainer(
     if isinstance(module, WideNetwork):
         some = stream(run.seed, "prior/whitening").permutation(len(prior))[:_WHITENED_BY]
         module.whiten(network_inputs(network.architecture, helper.preprocessing, prior.inputs_at(np.sort(some))))
-    return _Trainer(module, network, helper, prior, run, recipe)
+    return PriorTrainer(module, network, helper, prior, run, recipe)
 
 
 def affordable_steps(
@@ -320,7 +323,7 @@ def affordable_steps(
     """About how many steps of training so many seconds allow, from the fastest of three."""
     if recipe.max_steps is not None:
         return recipe.max_steps
-    trainer, measured = _trainer(prior, run, model, preprocessing, recipe), []
+    trainer, measured = trainer_for(prior, run, model, preprocessing, recipe), []
     trainer.module.train()
     for _ in range(4):
         before = clock.seconds()

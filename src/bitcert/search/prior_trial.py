@@ -24,13 +24,15 @@ from bitcert.errors import InputError
 from bitcert.network import Network
 from bitcert.run import Run
 from bitcert.search.judging import network_logits
-from bitcert.search.prior import PriorModel, PriorRecipe, affordable_steps, train_prior
+from bitcert.search.prior import PriorModel, PriorRecipe, affordable_steps, trainer_for
 from bitcert.search.prior_network import BuiltIn, is_image
 
 TRIAL_SHARE = 0.1
 """Part of the time for the prior network that each architecture is tried for."""
 WIDE_EPOCHS, WIDE_STEPS = 5, 1_000
 """The wide network is taken where the time allows as many of both."""
+FEWEST_STEPS = 50
+"""A trial of fewer steps tells nothing: the first of the architectures is trained then, without mirroring."""
 _LEARNS_ON = 0.9
 _MOST_HELD = 5_000
 _FEWEST = 200
@@ -92,8 +94,12 @@ def try_out(
     tried: list[PriorModel] = [model for model in models if not isinstance(model, BuiltIn)]
     tried += [_built_in(prior, run, budget, models, preprocessing, plain)] if BuiltIn.SMALL in models else []
     for model in tried:
-        part = run.share((run.budget_seconds - run.seconds) / (len(tried) - len(networks)))
-        networks.append(train_prior(learned, part, model, preprocessing=preprocessing, recipe=plain))
+        trainer = trainer_for(learned, run, model, preprocessing, plain)
+        trainer.run = run.share(run.budget_seconds / len(tried))  # the clock starts when all is made ready
+        trainer.train()
+        if trainer.num_steps < FEWEST_STEPS:
+            return Choice()
+        networks.append(trainer.trained())
         upright.append(_error_rate(networks[-1], held, preprocessing))
     own = len(tried) == 2 and upright[0] < _CLEARLY * upright[1]
     best = 0 if own else len(tried) - 1

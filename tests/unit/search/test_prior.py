@@ -17,7 +17,7 @@ from bitcert.decoder.network_head import Form, NetworkHeadCode, write
 from bitcert.errors import CaptureError, InputError, ModelError
 from bitcert.network import capture
 from bitcert.run import Checkpoint, Compressed, Run
-from bitcert.search.prior import PriorRecipe, _Trainer, breaks_channels_last, multiplies_bfloat16, train_prior
+from bitcert.search.prior import PriorRecipe, PriorTrainer, breaks_channels_last, multiplies_bfloat16, train_prior
 from bitcert.search.prior_network import augment, built_in_network, initial_values, initialise_module
 from bitcert.search.request import CertifyRequest
 
@@ -144,7 +144,7 @@ def test_finding_the_memory_format_changes_nothing_else() -> None:
     state = {name: value.clone() for name, value in module.state_dict().items()}
     generator = torch.get_rng_state()
     network = capture(module, torch.zeros(2, 1, 8, 8))
-    trainer = _Trainer(module, network, Helper.for_sample(prior), prior, Run(budget_seconds=FOREVER), FEW)
+    trainer = PriorTrainer(module, network, Helper.for_sample(prior), prior, Run(budget_seconds=FOREVER), FEW)
     assert trainer.format is torch.channels_last
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
@@ -290,7 +290,7 @@ def test_colour_images_are_mirrored_where_they_shall_be_and_in_every_other_epoch
     colours = Sample(np.zeros((20, 3, 8, 8), np.uint8), np.arange(20) % 2, 2, Role.PRIOR, "colours")
     module = built_in_network((3, 8, 8), 2)
     network = capture(module.eval(), torch.zeros(2, 3, 8, 8))
-    trainer = _Trainer(module, network, Helper.for_sample(colours), colours, Run(budget_seconds=FOREVER), FEW)
+    trainer = PriorTrainer(module, network, Helper.for_sample(colours), colours, Run(budget_seconds=FOREVER), FEW)
     seen = {}
     for epoch in (0, 1):
         trainer.num_steps = epoch * (20 // min(FEW.batch_size, 20))

@@ -141,10 +141,18 @@ def test_the_wide_network_is_taken_where_there_is_time_to_train_it() -> None:
     for steps, expected in ((8, BuiltIn.SMALL), (1_000, BuiltIn.WIDE)):
         recipe = PriorRecipe(batch_size=10, max_steps=steps)
         assert affordable_steps(prior, Run(), 1.0, BuiltIn.WIDE, Preprocessing.usual(prior), recipe) == steps
-        with unittest.mock.patch("bitcert.search.prior_trial.train_prior", return_value=always_first(prior)) as train:
+        with unittest.mock.patch("bitcert.search.prior_trial.trainer_for") as trainer_for:
+            trainer_for.return_value.num_steps = 1_000
+            trainer_for.return_value.trained.return_value = always_first(prior)
             found = try_out(prior, Run(), 1.0, built_in, Preprocessing.usual(prior), recipe)
-        assert [call.args[2] for call in train.call_args_list] == [expected]
+        assert [call.args[2] for call in trainer_for.call_args_list] == [expected]
         assert built_in[found.index] is expected
+
+
+def test_a_trial_without_time_ends_and_chooses_nothing() -> None:
+    prior = bars("direction")
+    models = narrow(), BuiltIn.SMALL
+    assert try_out(prior, Run(budget_seconds=1e-9), 1.0, models, Preprocessing.usual(prior)) == Choice()
 
 
 def always_first(prior: Sample):
