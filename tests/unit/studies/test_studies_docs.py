@@ -25,6 +25,18 @@ def test_size_and_time_of_what_is_kept_are_on_the_page_and_no_more_than_the_list
     assert result.seconds <= STUDIES[result.study].cost(Size(result.size)).seconds
 
 
+@pytest.mark.parametrize("path", sorted((DOCS / "results-studies" / "full-width").glob("*.json")), ids=lambda p: p.stem)
+def test_the_network_of_full_width_is_on_the_page(path):
+    (trained,) = StudyResult.from_json(path.read_text()).outcome.trained
+    page = (DOCS / "studies.md").read_text()
+    assert f"({trained.parameters:,} parameters)" in page
+    assert f"took {trained.seconds:,.0f} s on a busy machine (`--stop-after {trained.epochs}`)" in page
+    errors = (
+        f"{100 * trained.train_error:.1f} % of the training images and {100 * trained.test_error:.1f} % of the test"
+    )
+    assert errors in page.replace("\n", " ")
+
+
 def test_the_page_of_guhas_table_quotes_the_stored_study():
     result = StudyResult.from_json((DOCS / "results-studies" / "guha2023.table1.json").read_text())
     page = (DOCS / "guha-table.md").read_text().replace("−", "-")
