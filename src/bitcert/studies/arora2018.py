@@ -235,7 +235,7 @@ def table1(context: Context) -> Outcome:
     rows, shrunk = [], []
     for index, (effective, weights, percent) in TABLE1.items():
         layer = layers[index]
-        same = "" if layer.parameters == weights else "; ours is narrower"
+        same = "" if _weights(layer.shape) == weights else "; ours is narrower"
         own = layer.effective_parameters
         rows += [
             Row(f"layer {index}: effective parameters", effective, own.worst, "worst over the examples" + same),
