@@ -126,7 +126,7 @@ def test_a_prior_network_is_frozen_when_a_certificate_rests_on_it(sample, tmp_pa
     """Ctrl-C while it is trained issues a certificate; the same command may not train it on after that was seen."""
     request = CertifyRequest(sample, prior_fraction=0.5, prior_model=nn.Sequential(nn.Linear(4, 2)))
     run = Run(budget_seconds=1e6, checkpoint=search_checkpoint(tmp_path / "out", request, 0))
-    step = prior._Trainer.step
+    step = prior.PriorTrainer.step
 
     def interrupted(self, t):
         step(self, t)
@@ -134,7 +134,7 @@ def test_a_prior_network_is_frozen_when_a_certificate_rests_on_it(sample, tmp_pa
             run.stop()
 
     with monkeypatch.context() as patch:
-        patch.setattr(prior._Trainer, "step", interrupted)
+        patch.setattr(prior.PriorTrainer, "step", interrupted)
         first = certify_best(request, run)
     assert first.interrupted
     helpers = []
