@@ -44,7 +44,7 @@ from bitcert.decoder.votes import VotesClassifier
 from bitcert.errors import InputError
 from bitcert.folder import OUTPUT_FILES, check_output_folder, remove_output, write_output
 from bitcert.losses import is_users, parse_losses
-from bitcert.network import Network, OpaqueModel, operations_in_words
+from bitcert.network import Architecture, Network, OpaqueModel, operations_in_words
 from bitcert.report import render_report, terminal_summary, tree_lines, vote_lines
 from bitcert.report.text import beside_guessing, estimated, percent_up
 from bitcert.search import Checkpoint, Compressed, Run
@@ -56,7 +56,7 @@ from bitcert.search.compression import (
     plan_memory_bytes,
     search_checkpoint,
 )
-from bitcert.search.request import CertifyRequest
+from bitcert.search.request import CertifyRequest, declared_helpers
 from bitcert.stability import StabilityProfile, network_hash
 from bitcert.theory.table import BoundTable
 
@@ -246,9 +246,11 @@ def _print_notes(options: CertifyOptions, loaded: _Loaded) -> None:
     note_buckets(sample)
     kind = "search" if options.searches else "training"
     note(f"Plan: {len(sample):,} samples, at most {options.seconds(sample):g} s of {kind}{size}.")
-    if isinstance(seen, Network):
-        words = operations_in_words(counting_operations(seen.architecture, len(sample)))
-        note(f"Counting a message once takes {words}.")
+    rest = len(sample) - int((loaded.request.prior_fraction or 0) * len(sample))
+    networks = [each.predictor for each in declared_helpers(loaded.request) if isinstance(each.predictor, Architecture)]
+    if networks:
+        words = operations_in_words(max(counting_operations(each, rest) for each in networks))
+        note(f"Counting a message once takes {'at most ' if len(networks) > 1 else ''}{words}.")
     if seen is not None:
         options.note_weights("the weights that the factory itself sets are compressed")
 

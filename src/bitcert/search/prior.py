@@ -30,7 +30,7 @@ from bitcert.data import Role, Sample
 from bitcert.decoder import Helper, Preprocessing, example_for
 from bitcert.decoder.network import network_inputs
 from bitcert.errors import InputError
-from bitcert.network import Architecture, Network, capture
+from bitcert.network import Architecture, Network, capture, operations_per_sample
 from bitcert.network.memory import is_out_of_memory
 from bitcert.network.user_code import users_network
 from bitcert.random import stream, torch_stream
@@ -49,7 +49,12 @@ PriorModel = nn.Module | Network | BuiltIn
 """What can be trained on a prior part."""
 
 _SAFE_CHANNELS = 16
-_WHITENED_BY = 5_000
+_WHITENED_BY = 500_000
+"""Pixels of the prior part that the first layer of a wide network is whitened by, about; of ten images at least."""
+_FASTEST = 1e13
+"""Operations a second that no processor is faster than: what would take too long even so need not be tried."""
+_HOPELESS = 5
+"""The first step may take longer than later ones, but not so many times as long."""
 
 
 @dataclass(frozen=True)
@@ -312,24 +317,30 @@ def trainer_for(
     example = example_for(module, prior, helper.preprocessing)
     network = model if isinstance(model, Network) else capture(module, example)
     if isinstance(module, WideNetwork):
-        some = stream(run.seed, "prior/whitening").permutation(len(prior))[:_WHITENED_BY]
+        count = max(10, _WHITENED_BY // math.prod(prior.input_shape[1:]))
+        some = stream(run.seed, "prior/whitening").permutation(len(prior))[:count]
         module.whiten(network_inputs(network.architecture, helper.preprocessing, prior.inputs_at(np.sort(some))))
     return PriorTrainer(module, network, helper, prior, run, recipe)
 
 
-def affordable_steps(
-    prior: Sample, run: Run, seconds: float, model: PriorModel, preprocessing: Preprocessing, recipe: PriorRecipe
-) -> float:
-    """About how many steps of training so many seconds allow, from the fastest of three."""
-    if recipe.max_steps is not None:
-        return recipe.max_steps
-    trainer, measured = trainer_for(prior, run, model, preprocessing, recipe), []
+def is_fast_enough(
+    prior: Sample, run: Run, kind: BuiltIn, seconds: float, preprocessing: Preprocessing, recipe: PriorRecipe
+) -> bool:
+    """Whether one of the first steps of training a built-in network takes so many seconds at most."""
+    module = built_in_network(prior.input_shape, prior.num_classes, kind).eval()
+    operations = operations_per_sample(capture(module, example_for(module, prior, preprocessing)).architecture)
+    # forward, and backward for the values and for the weights
+    if 3 * recipe.batch_size * operations > _FASTEST * seconds:
+        return False
+    trainer, taken = trainer_for(prior, run, kind, preprocessing, recipe), math.inf
     trainer.module.train()
     for _ in range(4):
         before = clock.seconds()
         trainer.step(0.0)
-        measured.append(clock.seconds() - before)
-    return seconds / max(min(measured[1:]), 1e-9)
+        taken = min(taken, clock.seconds() - before)
+        if not seconds < taken < _HOPELESS * seconds:
+            break
+    return taken <= seconds
 
 
 def _fresh_module(prior: Sample, model: PriorModel, seed: int) -> nn.Module:

@@ -11,6 +11,7 @@ digits), and the training that counts mirrors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,9 +23,10 @@ from bitcert.data.split import split_prior
 from bitcert.decoder import Preprocessing
 from bitcert.errors import InputError
 from bitcert.network import Network
+from bitcert.random import stream
 from bitcert.run import Run
 from bitcert.search.judging import network_logits
-from bitcert.search.prior import PriorModel, PriorRecipe, affordable_steps, trainer_for
+from bitcert.search.prior import PriorModel, PriorRecipe, is_fast_enough, trainer_for
 from bitcert.search.prior_network import BuiltIn, is_image
 
 TRIAL_SHARE = 0.1
@@ -33,6 +35,8 @@ WIDE_EPOCHS, WIDE_STEPS = 5, 1_000
 """The wide network is taken where the time allows as many of both."""
 FEWEST_STEPS = 50
 """A trial of fewer steps tells nothing: the first of the architectures is trained then, without mirroring."""
+_MOST = 50_000
+"""More examples are not tried on: they are copied, and a trial is short."""
 _LEARNS_ON = 0.9
 _MOST_HELD = 5_000
 _FEWEST = 200
@@ -84,15 +88,17 @@ def try_out(
     """
     if not needs_trial(prior, models):
         return Choice()
+    plain = replace(recipe or PriorRecipe(), mirrored=False)
+    kinds = [_built_in(prior, run, budget, models, preprocessing, plain)] if BuiltIn.SMALL in models else []
+    if len(prior) > _MOST:
+        prior = prior.take(np.sort(stream(run.seed, "prior/trial").permutation(len(prior))[:_MOST]))
     try:
         learned, held = split_prior(prior, max(_LEARNS_ON, 1 - _MOST_HELD / len(prior)))
     except InputError:  # one of the parts has a single class
         return Choice()
-    plain = replace(recipe or PriorRecipe(), mirrored=False)
     upright: list[float] = []
     networks: list[Network] = []
-    tried: list[PriorModel] = [model for model in models if not isinstance(model, BuiltIn)]
-    tried += [_built_in(prior, run, budget, models, preprocessing, plain)] if BuiltIn.SMALL in models else []
+    tried = [*(model for model in models if not isinstance(model, BuiltIn)), *kinds]
     for model in tried:
         trainer = trainer_for(learned, run, model, preprocessing, plain)
         trainer.run = run.share(run.budget_seconds / len(tried))  # the clock starts when all is made ready
@@ -123,8 +129,11 @@ def _built_in(
     """The built-in network that so many seconds are enough for."""
     if BuiltIn.WIDE not in models:
         return BuiltIn.SMALL
-    steps = affordable_steps(prior, run, seconds, BuiltIn.WIDE, preprocessing, recipe)
-    enough = steps >= WIDE_STEPS and steps * recipe.batch_size >= WIDE_EPOCHS * len(prior)
+    steps = max(WIDE_STEPS, math.ceil(WIDE_EPOCHS * len(prior) / recipe.batch_size))
+    if recipe.max_steps is None:
+        enough = is_fast_enough(prior, run, BuiltIn.WIDE, seconds / steps, preprocessing, recipe)
+    else:
+        enough = recipe.max_steps >= steps
     return BuiltIn.WIDE if enough else BuiltIn.SMALL
 
 

@@ -186,12 +186,12 @@ class CertifyRequest:
         parts += [[repr(codec) for codec in self.codecs], None if self.unlabelled is None else len(self.unlabelled)]
         parts += [None if self.network is None else _fingerprint(self.predictor, self.tensors)]
         parts += [None if public is None else _fingerprint(public.architecture, public.parameters)]
-        return _hash_of([*parts, self._prior_model])
+        return hash_of([*parts, self._prior_model])
 
     def prior_identity(self, seed: int) -> str:
         """SHA-256 of what the training of a prior network depends on, whatever is then claimed of it."""
         parts: list[object] = [versions(), self.sample.content_hash, seed, repr(self.used_preprocessing)]
-        return _hash_of([*parts, self.prior_fraction, self.prior_seed, self._prior_model, len(self.prior_models)])
+        return hash_of([*parts, self.prior_fraction, self.prior_seed, self._prior_model, len(self.prior_models)])
 
     @property
     def prior_models(self) -> tuple[PriorModel, ...]:
@@ -209,10 +209,6 @@ class CertifyRequest:
     def _prior_model(self) -> str:
         trained = self.prior_model
         return trained.architecture.content_hash if isinstance(trained, Network) else repr(trained)
-
-
-def _hash_of(parts: list[object]) -> str:
-    return hash_of(parts)
 
 
 def _fingerprint(predictor: Predictor, values: Mapping[str, torch.Tensor]) -> list[object]:

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from bitcert import clock
 from bitcert.data import Role, Sample, load_sample
 from bitcert.data.split import PriorSplit, split_prior
 from bitcert.decoder import Preprocessing
 from bitcert.network import capture
 from bitcert.run import Checkpoint, Run
-from bitcert.search import compression
+from bitcert.search import compression, prior_trial
 from bitcert.search.compression import train_helper
-from bitcert.search.prior import PriorRecipe, affordable_steps
+from bitcert.search.prior import PriorRecipe, is_fast_enough
 from bitcert.search.prior_network import BuiltIn, WideNetwork, built_in_network
 from bitcert.search.prior_trial import Choice, needs_trial, try_out
 from bitcert.search.request import CertifyRequest, commitment_of, declared_helpers
@@ -140,13 +141,35 @@ def test_the_wide_network_is_taken_where_there_is_time_to_train_it() -> None:
     prior, built_in = bars("direction"), tuple(BuiltIn)
     for steps, expected in ((8, BuiltIn.SMALL), (1_000, BuiltIn.WIDE)):
         recipe = PriorRecipe(batch_size=10, max_steps=steps)
-        assert affordable_steps(prior, Run(), 1.0, BuiltIn.WIDE, Preprocessing.usual(prior), recipe) == steps
         with unittest.mock.patch("bitcert.search.prior_trial.trainer_for") as trainer_for:
             trainer_for.return_value.num_steps = 1_000
             trainer_for.return_value.trained.return_value = always_first(prior)
             found = try_out(prior, Run(), 1.0, built_in, Preprocessing.usual(prior), recipe)
         assert [call.args[2] for call in trainer_for.call_args_list] == [expected]
         assert built_in[found.index] is expected
+
+
+def test_a_step_is_timed_only_if_it_can_be_fast_enough(monkeypatch) -> None:
+    """A step takes four seconds here; one of far too many operations is not taken, and a hopeless one is the last."""
+    steps: list[float] = []
+    monkeypatch.setattr(clock, "seconds", lambda: 4.0 * len(steps))
+    monkeypatch.setattr("bitcert.search.prior.PriorTrainer.step", lambda trainer, t: steps.append(t))
+    large = Sample(np.zeros((4, 3, 96, 96), np.uint8), np.arange(4) % 2, 2, Role.PRIOR, "large")
+    cases = [(bars("side"), 4.0, True, 1), (bars("side"), 3.9, False, 4), (bars("side"), 0.5, False, 1)]
+    for sample, seconds, fast, taken in [*cases, (large, 1e-3, False, 0)]:
+        steps.clear()
+        usual = Preprocessing.usual(sample)
+        assert is_fast_enough(sample, Run(), BuiltIn.WIDE, seconds, usual, PriorRecipe(10)) is fast
+        assert len(steps) == taken
+
+
+def test_a_trial_looks_at_no_more_examples_than_it_needs(monkeypatch) -> None:
+    prior = bars("direction")
+    monkeypatch.setattr(prior_trial, "_MOST", 300)
+    with unittest.mock.patch("bitcert.search.prior_trial.trainer_for") as trainer_for:
+        trainer_for.return_value.num_steps = 0
+        try_out(prior, Run(), 1.0, (BuiltIn.SMALL,), Preprocessing.usual(prior))
+    assert [len(call.args[0]) for call in trainer_for.call_args_list] == [270]
 
 
 def test_a_trial_without_time_ends_and_chooses_nothing() -> None:
