@@ -249,8 +249,9 @@ def _print_notes(options: CertifyOptions, loaded: _Loaded) -> None:
     rest = len(sample) - int((loaded.request.prior_fraction or 0) * len(sample))
     networks = [each.predictor for each in declared_helpers(loaded.request) if isinstance(each.predictor, Architecture)]
     if networks:
-        words = operations_in_words(max(counting_operations(each, rest) for each in networks))
-        note(f"Counting a message once takes {'at most ' if len(networks) > 1 else ''}{words}.")
+        least, *_, most = sorted([counting_operations(each, rest) for each in networks] * 2)
+        more = "" if least == most else f", with the largest network that may be trained {operations_in_words(most)}"
+        note(f"Counting a message once takes {operations_in_words(least)}{more}.")
     if seen is not None:
         options.note_weights("the weights that the factory itself sets are compressed")
 

@@ -44,7 +44,7 @@ from bitcert.search.halving import search
 from bitcert.search.head_features import head_memory_bytes
 from bitcert.search.judging import Judge, OriginalNetwork, network_logits, soft_labels
 from bitcert.search.prior import PriorRecipe, train_prior
-from bitcert.search.prior_trial import TRIAL_SHARE, Choice, needs_trial, num_tried, try_out
+from bitcert.search.prior_trial import TRIAL_SHARE, Choice, default_choice, needs_trial, num_tried, try_out
 from bitcert.search.request import CertifyRequest, declared_helpers, untrained
 from bitcert.search.trees import tree_memory_bytes
 from bitcert.search.votes import vote_memory_bytes
@@ -315,7 +315,7 @@ def train_helper(split: PriorSplit, request: CertifyRequest, run: Run) -> Networ
 def _tried(prior: Sample, request: CertifyRequest, run: Run, budget: float) -> tuple[Choice, float]:
     """What a trial found, now or before the run was killed, and the seconds it took."""
     if not needs_trial(prior, request.prior_models):
-        return Choice(), 0.0
+        return default_choice(prior, request.prior_models), 0.0
     before = run.seconds
     part = run.share(TRIAL_SHARE * num_tried(request.prior_models) * budget)
     part.progress = lambda task, fraction: run.progress("comparing prior networks", part.fraction)

@@ -1,8 +1,8 @@
 """What could be certified of a given network, before anything is tried: what each option needs, takes and may give.
 
 The forecasts are rules of thumb from the size of the sample, the network's errors on it and its number of weights. They
-are meant to tell 5 % from 50 %, and say nothing that a certificate could rest on. Those marked *at best* suppose that a
-network errs on new examples as often as this one on its training sample; most err more.
+are meant to tell 5 % from 50 %, and say nothing that a certificate could rest on. Those of a prior part and of holding
+out suppose that a network errs on new examples as often as this one on its training sample; most err more.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def with_prior(facts: Facts) -> tuple[float, str]:
     """The bound with half of the sample as a prior part, and a word of it."""
     rest = max(1, facts.samples // 2)
     errors = math.ceil(facts.error_rate * rest)
-    return occam_bound(errors, rest, PRIOR_BITS, facts.delta).binomial, "at best"
+    return occam_bound(errors, rest, PRIOR_BITS, facts.delta).binomial, "if it errs like this one"
 
 
 def held_out_size(facts: Facts) -> int:

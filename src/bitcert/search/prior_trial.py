@@ -34,7 +34,7 @@ TRIAL_SHARE = 0.1
 WIDE_EPOCHS, WIDE_STEPS = 5, 1_000
 """The wide network is taken where the time allows as many of both."""
 FEWEST_STEPS = 50
-"""A trial of fewer steps tells nothing: the first of the architectures is trained then, without mirroring."""
+"""What is not trained for as many steps in a trial is too slow for the time."""
 _MOST = 50_000
 """More examples are not tried on: they are copied, and a trial is short."""
 _LEARNS_ON = 0.9
@@ -58,6 +58,11 @@ class Choice:
 def needs_trial(prior: Sample, models: Sequence[PriorModel]) -> bool:
     """Whether there is anything to choose and enough to choose by."""
     return len(prior) >= _FEWEST and (len(models) > 1 or is_image(prior.input_shape))
+
+
+def default_choice(prior: Sample, models: Sequence[PriorModel]) -> Choice:
+    """Where a trial tells nothing: the small built-in network, quick to train, for images; else the given one."""
+    return Choice(models.index(BuiltIn.SMALL) if is_image(prior.input_shape) and BuiltIn.SMALL in models else 0)
 
 
 def num_tried(models: Sequence[PriorModel]) -> int:
@@ -87,7 +92,7 @@ def try_out(
         InputError: as ``train_prior``.
     """
     if not needs_trial(prior, models):
-        return Choice()
+        return default_choice(prior, models)
     plain = replace(recipe or PriorRecipe(), mirrored=False)
     kinds = [_built_in(prior, run, budget, models, preprocessing, plain)] if BuiltIn.SMALL in models else []
     if len(prior) > _MOST:
@@ -95,7 +100,7 @@ def try_out(
     try:
         learned, held = split_prior(prior, max(_LEARNS_ON, 1 - _MOST_HELD / len(prior)))
     except InputError:  # one of the parts has a single class
-        return Choice()
+        return default_choice(prior, models)
     upright: list[float] = []
     networks: list[Network] = []
     tried = [*(model for model in models if not isinstance(model, BuiltIn)), *kinds]
@@ -103,12 +108,13 @@ def try_out(
         trainer = trainer_for(learned, run, model, preprocessing, plain)
         trainer.run = run.share(run.budget_seconds / len(tried))  # the clock starts when all is made ready
         trainer.train()
-        if trainer.num_steps < FEWEST_STEPS:
-            return Choice()
         networks.append(trainer.trained())
-        upright.append(_error_rate(networks[-1], held, preprocessing))
+        slow = trainer.num_steps < FEWEST_STEPS
+        upright.append(math.inf if slow else _error_rate(networks[-1], held, preprocessing))
+    if min(upright) == math.inf:
+        return default_choice(prior, models)
     own = len(tried) == 2 and upright[0] < _CLEARLY * upright[1]
-    best = 0 if own else len(tried) - 1
+    best = 0 if own else len(tried) - 1  # the built-in one, unless that was too slow
     winner, mirrored = tried[best], False
     if is_image(prior.input_shape):
         turned = replace(held, inputs=np.ascontiguousarray(np.asarray(held.inputs)[..., ::-1]))

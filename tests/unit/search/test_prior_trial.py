@@ -175,7 +175,21 @@ def test_a_trial_looks_at_no_more_examples_than_it_needs(monkeypatch) -> None:
 def test_a_trial_without_time_ends_and_chooses_nothing() -> None:
     prior = bars("direction")
     models = narrow(), BuiltIn.SMALL
-    assert try_out(prior, Run(budget_seconds=1e-9), 1.0, models, Preprocessing.usual(prior)) == Choice()
+    assert try_out(prior, Run(budget_seconds=1e-9), 1.0, models, Preprocessing.usual(prior)) == Choice(1)
+    rows = Sample(prior.inputs.reshape(len(prior), -1), prior.labels, 2, Role.PRIOR, "rows")
+    assert try_out(rows, Run(budget_seconds=1e-9), 1.0, models, Preprocessing.usual(rows)) == Choice(0)
+
+
+def test_an_architecture_too_slow_for_the_trial_is_not_taken() -> None:
+    prior, models = bars("side"), (narrow(), BuiltIn.SMALL)
+    for slow in (0, 1):
+        with unittest.mock.patch("bitcert.search.prior_trial.trainer_for") as trainer_for:
+            trainers = [unittest.mock.Mock(num_steps=1 if k == slow else 1_000) for k in (0, 1)]
+            for trainer in trainers:
+                trainer.trained.return_value = always_first(prior)
+            trainer_for.side_effect = trainers
+            found = try_out(prior, Run(), 1.0, models, Preprocessing.usual(prior), SHORT)
+        assert found.index == 1 - slow
 
 
 def always_first(prior: Sample):
