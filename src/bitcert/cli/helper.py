@@ -32,7 +32,7 @@ class HelperOptions(InputOptions):
     helper: Annotated[str | None, Option(help="Public weights, as for certify.")] = None
     prior_split: Annotated[float | None, Option(help="As for certify.")] = None
     prior_seed: Annotated[int, Option(help="As for certify.")] = 0
-    original: Annotated[bool, Option(help="With --prior-split: certify will have --unlabelled.")] = False
+    original: Annotated[bool, Option(help="The original network will be certified: certify --unlabelled.")] = False
     classes: Annotated[int | None, ClassesOption(help="Number of classes, if you will state it for certify.")] = None
     only_hash: Annotated[bool, Option("--hash", help="Print the hash alone.")] = False
     json_output: Annotated[bool, Option("--json", help="Print what is committed to as JSON.")] = False

@@ -116,3 +116,16 @@ def test_an_original_that_differs_too_often_is_weak_by_its_errors(of_original):
 def test_what_a_strange_file_says_of_an_original_is_left_out(make_certificate, facts):
     told = " ".join(standing(make_certificate(errors=100, samples=1000, certifies="original", original=facts)))
     assert "unlabelled" not in told
+
+
+@pytest.mark.parametrize(("apart", "told"), [(0, "(1.00 %)"), (500, "(2.00 %)"), (1_000, None)])
+def test_of_a_surrogate_the_errors_are_shared_among_its_answers(make_certificate, apart, told):
+    """One that is silent on every example says nothing of what a hold-out would find."""
+    certificate = replace(
+        make_certificate(errors=10, samples=1000, sections=(("w", 16),)),
+        original={"unlabelled": {"samples": 1_000}, "disagreements": apart},
+        decision_rule={"abstains_within": 1.0},
+    )
+    lines = " ".join(standing(certificate))
+    assert ("Against holding out" in lines) is ("Labelling the 1,000" in lines) is (told is not None)
+    assert told is None or told in lines

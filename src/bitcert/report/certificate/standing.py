@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from bitcert.certificates.certificate import Certificate
 from bitcert.proof import disagreement_bound, holdout_bound, occam_bound
-from bitcert.report.certificate.claims import errors_on
-from bitcert.report.text import estimated, number, percent, percent_up, share
+from bitcert.report.certificate.claims import abstains, errors_on
+from bitcert.report.text import estimated, number, percent, percent_up
 from bitcert.search.forecast import Facts, held_out, held_out_size, with_prior
 
 WEAK = 0.5
@@ -46,6 +46,7 @@ def standing(certificate: Certificate, most_frequent: float | None = None) -> li
     if limit is None or samples < 2 or not 0 <= certificate.errors <= samples or not 0 < certificate.delta < 1:
         return []
     facts = _facts(certificate)
+    beside = _held_out(certificate, facts) if facts.error_rate < limit else []
     told = f"Against guessing: one of {number(certificate.data['num_classes'])} classes at random errs on "
     told += percent(limit)
     if most_frequent is not None and most_frequent < UNEQUAL * limit:
@@ -56,34 +57,34 @@ def standing(certificate: Certificate, most_frequent: float | None = None) -> li
         told += f"; the bound is {100 * less:.0f} % below that."
     else:
         told += "; the bound says no more."
-    rate, size = share(certificate.errors, samples), held_out_size(facts)
+    return [told, *beside, *(_help(certificate, facts) if certificate.bound > WEAK * limit else [])]
+
+
+def _held_out(certificate: Certificate, facts: Facts) -> list[str]:
+    """What the same labels held out, and the unlabelled examples labelled, would say of a classifier like this one."""
+    held, like = percent_up(held_out(facts)[0]), f"{errors_on(certificate)} ({percent(facts.error_rate)})"
     lines = [
-        told,
-        f"Against holding out: with a tenth of the same labels ({number(size)}) held out, a classifier that errs on "
-        f"them as on {errors_on(certificate)} ({rate}) would be certified at "
-        f"{estimated(percent_up(held_out(facts)[0]), True)}; most err more on new data.",
-        *_labelled(certificate),
+        f"Against holding out: with a tenth of the same labels ({number(held_out_size(facts))}) held out, a classifier "
+        f"that errs on them as on {like} would be certified at {estimated(held, True)}; most err more on new data."
     ]
-    return [*lines, *(_help(certificate, facts) if certificate.bound > WEAK * limit else [])]
+    count = _unlabelled(certificate)
+    if count:
+        bound = percent_up(holdout_bound(math.ceil(facts.error_rate * count), count, certificate.delta))
+        lines.append(
+            f"Labelling the {number(count)} unlabelled examples instead would certify {estimated(bound, True)}, if the "
+            f"original network errs on them as often as the compressed one on {errors_on(certificate)}."
+        )
+    return lines
 
 
 def _facts(certificate: Certificate) -> Facts:
-    rate = certificate.errors / certificate.samples
+    """With the error rate on the examples that are answered; of a surrogate at least as many as it agrees on."""
+    rate, apart = certificate.errors / certificate.samples, _apart(certificate)
+    if apart is not None and abstains(certificate):
+        answered = 1 - apart / _unlabelled(certificate)
+        rate = min(1.0, rate / answered) if answered else 1.0
     classes = int(certificate.data["num_classes"])
     return Facts(certificate.samples, classes, 0, rate, 0.0, delta=certificate.delta)
-
-
-def _labelled(certificate: Certificate) -> list[str]:
-    """What labelling the unlabelled examples would buy."""
-    count = _unlabelled(certificate)
-    if count < 1:
-        return []
-    errors = math.ceil(certificate.errors / certificate.samples * count)
-    bound = percent_up(holdout_bound(errors, count, certificate.delta))
-    return [
-        f"Labelling the {number(count)} unlabelled examples instead would certify {estimated(bound, True)}, if the "
-        f"original network errs on them as often as the compressed one on {errors_on(certificate)}."
-    ]
 
 
 def _unlabelled(certificate: Certificate) -> int:
